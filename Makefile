@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   set up .venv and find the domains of a simulated tissue (results in demo_output/)"
+	@echo "make test   set up .venv, check style and types, run the tests"
+	@echo "make lint   style and types only"
+	@echo "make bench  the accuracy and speed tables of docs/ (needs the real data)"
+
+# torch goes first and by itself: asked for by another package, pip may fetch the newest CUDA build instead.
+.venv/.installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: .venv/.installed
+	$(BIN)/stmmr demo --output demo_output --overwrite
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.speed
+
+clean:
+	rm -rf .venv demo_output .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,41 @@
+"""stmmr: spatial domains from counts, coordinates and histology.
+
+The public names are loaded on first use: ``import stmmr`` imports neither torch nor scanpy nor matplotlib.
+"""
+
+import importlib
+import logging
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+__version__ = version("stmmr")
+__all__ = ["InputError", "StMMR", "datasets", "io", "pl", "pp", "read", "run", "tl"]
+
+logging.getLogger("stmmr").addHandler(logging.NullHandler())
+
+if TYPE_CHECKING:
+    from stmmr import datasets, io, pl, pp, tl
+    from stmmr._run import run
+    from stmmr._validate import InputError
+    from stmmr.io import read
+    from stmmr.model import StMMR
+
+_SUBMODULES = {"datasets", "io", "pl", "pp", "tl"}
+_NAMES = {
+    "InputError": "stmmr._validate",
+    "StMMR": "stmmr.model",
+    "read": "stmmr.io",
+    "run": "stmmr._run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"stmmr.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

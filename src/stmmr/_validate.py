@@ -1,0 +1,168 @@
+"""The checks behind every clear error: what was expected, what was found, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from stmmr import _keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import ModuleType
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("stmmr")
+
+
+class InputError(ValueError):
+    """The data or an option cannot be used as given; the message says what to do."""
+
+
+def listed(names: Iterable[object], *, at_most: int = 12) -> str:
+    """Join names for a message, cut after a dozen."""
+    names = [str(name) for name in names]
+    more = f", … ({len(names)} in all)" if len(names) > at_most else ""
+    return (", ".join(names[:at_most]) or "nothing") + more
+
+
+def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
+    """Check that a key is there.
+
+    Raises
+    ------
+    InputError
+        If it is not; names the keys there are and, where one is close, a suggestion.
+    """
+    names = [str(name) for name in mapping]
+    if key in names:
+        return
+    close = difflib.get_close_matches(key, names, n=1)
+    suggestion = f" Did you mean {close[0]!r}?" if close else ""
+    raise InputError(
+        f"Expected the key {key!r} in {where}, found {listed(names)}.{suggestion}{' ' + hint if hint else ''}"
+    )
+
+
+def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:
+    """Check that an option is one of its choices."""
+    choices = list(choices)
+    if value not in choices:
+        raise InputError(f"Expected {name} to be one of {listed(choices)}, found {value!r}.")
+
+
+def require_positive(value: float, *, name: str) -> None:
+    """Check that a number is positive and finite."""
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"Expected {name} to be a positive number, found {value!r}.")
+
+
+def require_extra(module: str, *, extra: str) -> ModuleType:
+    """Import an optional package, or name the extra that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is not installed; run: pip install 'stmmr[{extra}]'") from error
+
+
+def check_counts(counts: Any, *, where: str) -> sparse.csr_matrix[Any]:
+    """Check that a matrix holds raw counts.
+
+    Parameters
+    ----------
+    counts
+        Matrix, shape (n_obs, n_genes), dense or sparse.
+    where
+        How messages name it, e.g. ``"X"``.
+
+    Returns
+    -------
+    The counts as CSR, not copied where they are CSR already.
+
+    Raises
+    ------
+    InputError
+        If an entry is NaN, infinite, negative, or no whole number.
+    """
+    matrix = counts if isinstance(counts, sparse.csr_matrix) else sparse.csr_matrix(counts)
+    values = matrix.data
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise InputError(
+            f"Expected finite counts in {where}, found {bad} NaN or infinite entries. Remove or fill them first."
+        )
+    if values.size and values.min() < 0:
+        raise InputError(
+            f"Expected raw counts in {where}, found negative values (smallest {values.min():.4g}); this looks "
+            "scaled. Give the raw counts (layer='…' where a layer holds them), or the representation to use "
+            "instead (use_rep='…', a key of obsm)."
+        )
+    if values.size and not np.array_equal(values, np.rint(values)):
+        raise InputError(
+            f"Expected raw counts (whole numbers) in {where}, found fractions (largest value {values.max():.4g}); "
+            "this looks normalised. Give the raw counts (layer='…' where a layer holds them), or the "
+            "representation to use instead (use_rep='…', a key of obsm)."
+        )
+    return matrix
+
+
+def unique_names(adata: AnnData) -> None:
+    """Make the names of places and genes unique, with a warning where they were not."""
+    for what, index in (("place", adata.obs_names), ("gene", adata.var_names)):
+        if index.is_unique:
+            continue
+        repeated = int(index.duplicated().sum())
+        logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, what)
+        if what == "place":
+            adata.obs_names_make_unique()
+        else:
+            adata.var_names_make_unique()
+
+
+def coordinates(adata: AnnData) -> NDArray[np.float64]:
+    """Get the coordinates of the places, checked.
+
+    ``obsm["spatial"]`` where there is one, otherwise ``array_col`` and ``array_row`` of ``obs``.
+
+    Returns
+    -------
+    Coordinates, shape (n_obs, 2), as x, y.
+
+    Raises
+    ------
+    InputError
+        If there are none, one is missing, or all places lie at one point.
+    """
+    if _keys.SPATIAL in adata.obsm:
+        where = f"obsm[{_keys.SPATIAL!r}]"
+        xy = np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
+    elif {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns):
+        where = "obs['array_col'] and obs['array_row']"
+        xy = adata.obs[[_keys.ARRAY_COL, _keys.ARRAY_ROW]].to_numpy(dtype=np.float64)
+    else:
+        raise InputError(
+            "Expected coordinates in obsm['spatial'] (x, y), or array_row and array_col in obs; found obsm keys: "
+            f"{listed(adata.obsm)}; obs columns: {listed(adata.obs.columns)}. Put the coordinates in "
+            "adata.obsm['spatial']."
+        )
+    if xy.ndim != 2 or xy.shape[1] < 2:
+        raise InputError(f"Expected {where} with two columns (x, y), found shape {xy.shape}.")
+    xy = xy[:, :2]
+    bad = ~np.isfinite(xy).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} places without "
+            f"(first: {adata.obs_names[int(bad.argmax())]}). Drop these places first."
+        )
+    if len(xy) > 1 and np.ptp(xy, axis=0).max() == 0:
+        raise InputError(
+            f"Expected places that lie apart in {where}, found all {len(xy)} at one point ({xy[0, 0]:g}, {xy[0, 1]:g})."
+        )
+    return xy
