@@ -1,0 +1,89 @@
+"""The building blocks of the network; N places, F features, d widths."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stmmr.nn.pairs import attention
+
+
+class Encoded(NamedTuple):
+    """An embedding E of shape (N, d), kept as the product `rows` (N, r) · `weight` (r, d) where r < d.
+
+    What follows an encoder is linear or an attention, and costs r instead of d there, at the same numbers.
+    """
+
+    rows: Tensor
+    weight: Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return (self.rows if self.weight is None else self.weight).shape[1]
+
+    def dense(self) -> Tensor:
+        """E, shape (N, d)."""
+        return self.rows if self.weight is None else self.rows @ self.weight
+
+    def linear(self, layer: nn.Linear) -> Tensor:
+        """Apply a linear layer to E, shape (N, out)."""
+        if self.weight is None:
+            out: Tensor = layer(self.rows)
+            return out
+        return self.rows @ functional.linear(self.weight, layer.weight) + layer.bias
+
+    def self_attention(self) -> Tensor:
+        """softmax(E·Eᵀ/√d)·E, shape (N, d)."""
+        scale = 1 / math.sqrt(self.width)
+        if self.weight is None:
+            return attention(self.rows * scale, self.rows)
+        return attention(self.rows @ (self.weight @ self.weight.T * scale), self.rows) @ self.weight
+
+
+class PropagatedEncoder(nn.Module):
+    """Two graph convolutions without a nonlinearity, E = A(A·F·W₁ + b₁)W₂ + b₂.
+
+    The rows of A sum to 1, so that E = (A²F)W₁W₂ + b₁W₂ + b₂: the features come in propagated, and each row is
+    computed by itself. `hidden` = 0 leaves one pair of weights, E = (A²F)W + b.
+    """
+
+    def __init__(self, n_features: int, *, hidden: int, latent: int) -> None:
+        super().__init__()
+        widths = [n_features, hidden, latent] if hidden else [n_features, latent]
+        shapes = list(zip(widths[:-1], widths[1:], strict=True))
+        self.weights = nn.ParameterList(torch.empty(shape) for shape in shapes)
+        self.biases = nn.ParameterList(torch.empty(out) for _, out in shapes)
+        for parameter in self.parameters():
+            bound = 1 / math.sqrt(parameter.shape[-1])
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, propagated: Tensor) -> Encoded:
+        """Encode propagated features A²F, shape (N, F)."""
+        bias = self.biases[0]
+        for weight, following in zip(list(self.weights)[1:], list(self.biases)[1:], strict=True):
+            bias = bias @ weight + following  # (d,)
+        if propagated.shape[1] + 1 < len(bias):
+            ones = propagated.new_ones(len(propagated), 1)
+            weight = torch.linalg.multi_dot([*self.weights]) if len(self.weights) > 1 else self.weights[0]
+            return Encoded(torch.cat([propagated, ones], dim=1), torch.cat([weight, bias[None]]))
+        return Encoded(torch.linalg.multi_dot([propagated, *self.weights]) + bias)
+
+
+class Decoder(nn.Module):
+    """From the embedding to the parameters of the likelihood: h = relu(BN(Z·W + b)), then one linear head each."""
+
+    def __init__(self, latent: int, *, hidden: int, n_targets: int, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(latent, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, n_targets) for name in heads})
+
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        """Decode Z, shape (N, d), to one (N, G) of raw values per head."""
+        h = functional.relu(self.norm(self.hidden(z)))  # (N, hidden)
+        return {name: head(h) for name, head in self.heads.items()}
