@@ -1,5 +1,6 @@
 """The network in plain torch: layers, losses, and the network read top to bottom. Knows no AnnData."""
 
-from stmmr.nn.network import Batch, Network, NetworkSettings, Outputs
+from stmmr.nn.network import Batch, Network, Outputs
+from stmmr.nn.pairs import Graph
 
-__all__ = ["Batch", "Network", "NetworkSettings", "Outputs"]
+__all__ = ["Batch", "Graph", "Network", "Outputs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Encoded(NamedTuple):
 
     @property
     def width(self) -> int:
-        """d."""
+        """D."""
         return (self.rows if self.weight is None else self.weight).shape[1]
 
     def dense(self) -> Tensor:
@@ -55,7 +56,7 @@ class PropagatedEncoder(nn.Module):
     def __init__(self, n_features: int, *, hidden: int, latent: int) -> None:
         super().__init__()
         widths = [n_features, hidden, latent] if hidden else [n_features, latent]
-        shapes = list(zip(widths[:-1], widths[1:], strict=True))
+        shapes = list(itertools.pairwise(widths))
         self.weights = nn.ParameterList(torch.empty(shape) for shape in shapes)
         self.biases = nn.ParameterList(torch.empty(out) for _, out in shapes)
         for parameter in self.parameters():

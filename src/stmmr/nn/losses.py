@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stmmr.nn.pairs import graph_mismatch
+from stmmr.nn.pairs import Graph, graph_mismatch
 
 
 def zinb(x: Tensor, *, mean: Tensor, dispersion: Tensor, dropout: Tensor, ridge: float = 1.0) -> Tensor:
@@ -86,13 +86,13 @@ def mutual_information_contrast(first: Tensor, second: Tensor, *, balance: float
     return (joint * ((balance + 1) * (log_marginal[:, None] + log_marginal[None, :]) - joint.log())).sum()
 
 
-def graph_reconstruction(z: Tensor, graph: Tensor) -> Tensor:
+def graph_reconstruction(z: Tensor, graph: Graph) -> Tensor:
     """Mean over all pairs (σ(C) − A)², with C the cosines of the embeddings and zeros on its diagonal.
 
     Shapes
     ------
     z : (N, d)
-    graph : (N, N), sparse CSR
+    graph : (N, N)
     returns : ()
     """
     return graph_mismatch(functional.normalize(z), graph) / len(z) ** 2

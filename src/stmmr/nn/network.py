@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,48 +10,27 @@ from torch.nn import functional
 
 from stmmr.nn import losses
 from stmmr.nn.layers import Decoder, Encoded, PropagatedEncoder
+from stmmr.nn.pairs import Graph
 
-Likelihood = Literal["zinb", "nb", "gaussian"]
-Contrast = Literal["similarity", "mutual_information"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stmmr.settings import Settings
+
+LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
+    "zinb": losses.zinb,
+    "nb": losses.nb,
+    "gaussian": losses.gaussian,
+}
+CONTRASTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "similarity": losses.similarity_contrast,
+    "mutual_information": losses.mutual_information_contrast,
+}
 HEADS: dict[str, tuple[str, ...]] = {
     "zinb": ("dropout", "dispersion", "mean"),
     "nb": ("mean",),
     "gaussian": ("mean",),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
-    """Shape of the network and weights of its losses."""
-
-    hidden: int
-    """Width between the two convolutions; 0 for one pair of weights."""
-    latent: int
-    """d, width of the embedding."""
-    decoder_hidden: int
-    """Width of the decoder's hidden layer."""
-    likelihood: Likelihood
-    """Likelihood of the expression."""
-    contrast: Contrast
-    """Loss that aligns the modalities."""
-    attention: bool
-    """Whether each modality attends over all places; otherwise it enters the fusion as encoded."""
-    dropout: float
-    """Share of entries dropped after the attention and in the alignment."""
-    expression_weight: float
-    """Weight of the expression in the fusion."""
-    histology_weight: float
-    """Weight of the histology in the fusion; the start of it where `learn_histology_weight`."""
-    learn_histology_weight: bool
-    """Whether the weight of the histology is learnt."""
-    aligned_weight: float
-    """Weight of the aligned part in the fusion; 0 leaves the alignment out."""
-    likelihood_loss: float
-    """Weight of the likelihood."""
-    contrast_loss: float
-    """Weight of the alignment loss."""
-    graph_loss: float
-    """Weight of the graph reconstruction."""
 
 
 class Batch(NamedTuple):
@@ -66,8 +44,8 @@ class Batch(NamedTuple):
     """What the likelihood is of, (N, G)."""
     library_size: Tensor
     """Library size relative to its median, (N, 1); read by counts likelihoods."""
-    graph: Tensor | None
-    """A among these places, sparse CSR, (N, N)."""
+    graph: Graph | None
+    """A among these places."""
 
 
 class Outputs(NamedTuple):
@@ -98,9 +76,7 @@ class Network(nn.Module):
         Shape and loss weights.
     """
 
-    def __init__(
-        self, n_expression: int, n_histology: int, n_targets: int, *, settings: NetworkSettings
-    ) -> None:
+    def __init__(self, n_expression: int, n_histology: int, n_targets: int, *, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
         hidden, d = settings.hidden, settings.latent
@@ -126,8 +102,9 @@ class Network(nn.Module):
         encoded = [self.encode_expression(batch.expression)]
         if self.has_histology:
             encoded.append(self.encode_histology(batch.histology))
-        weights = (settings.expression_weight, self.histology_weight)
-        z = sum(w * self._attended(e) for w, e in zip(weights, encoded, strict=False))  # (N, d)
+        z = settings.expression_weight * self._attended(encoded[0])  # (N, d)
+        if self.has_histology:
+            z = z + self.histology_weight * self._attended(encoded[1])
         if not settings.aligned_weight:
             return z, None
         aligned = [self._dropped(functional.relu(e.linear(self.align))) for e in encoded]  # (N, d) each
@@ -142,7 +119,7 @@ class Network(nn.Module):
 
     def decode(self, z: Tensor, library_size: Tensor) -> dict[str, Tensor]:
         """Turn embeddings, shape (N, d), into the parameters of the likelihood."""
-        raw = self.decoder(z)
+        raw: dict[str, Tensor] = self.decoder(z)
         match self.settings.likelihood:
             case "zinb":
                 return {
@@ -164,13 +141,10 @@ class Network(nn.Module):
     def loss_terms(self, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         """Compute the terms of the objective, each already times its weight; their sum is minimised."""
         settings = self.settings
-        likelihood = {"zinb": losses.zinb, "nb": losses.nb, "gaussian": losses.gaussian}[settings.likelihood]
+        likelihood = LIKELIHOODS[settings.likelihood]
         terms = {"likelihood": settings.likelihood_loss * likelihood(batch.target, **outputs.parameters)}
         if outputs.aligned is not None and settings.contrast_loss:
-            contrast = {
-                "similarity": losses.similarity_contrast,
-                "mutual_information": losses.mutual_information_contrast,
-            }[settings.contrast]
+            contrast = CONTRASTS[settings.contrast]
             terms["contrast"] = settings.contrast_loss * contrast(*outputs.aligned)
         if settings.graph_loss and batch.graph is not None:
             terms["graph"] = settings.graph_loss * losses.graph_reconstruction(outputs.z, batch.graph)

@@ -5,9 +5,10 @@ Both functions bring their own gradient, so that no tile has to be kept for the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from scipy import sparse
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -61,56 +62,79 @@ def attention(query: Tensor, key: Tensor) -> Tensor:
     query, key : (N, r)
     returns : (N, r)
     """
-    result: Tensor = _Attention.apply(query, key)
+    result: Tensor = _Attention.apply(query, key)  # type: ignore[no-untyped-call]
     return result
 
 
-class _GraphReconstruction(torch.autograd.Function):
+class Graph(NamedTuple):
+    """What the reconstruction needs of A: its symmetric part S = (A + Aᵀ)/2 as CSR, and ΣA² − ΣS².
+
+    σ(C) is symmetric, so that Σ(σ(C) − A)² = Σ(σ(C) − S)² + ΣA² − ΣS².
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+    antisymmetric: Tensor
+
+    @classmethod
+    def of(cls, weights: sparse.csr_matrix[Any], *, dtype: torch.dtype = torch.float32) -> Graph:
+        """Take over A, shape (N, N)."""
+        symmetric = sparse.csr_matrix((weights + weights.T) / 2)
+        rest = weights.power(2).sum() - symmetric.power(2).sum()
+        return cls(
+            torch.from_numpy(symmetric.indptr.astype("int64")),
+            torch.from_numpy(symmetric.indices.astype("int64")),
+            torch.from_numpy(symmetric.data).to(dtype),
+            torch.tensor(float(rest), dtype=dtype),
+        )
+
+    def to(self, device: torch.device) -> Graph:
+        """Move to a device."""
+        return Graph(*(part.to(device) for part in self))
+
+    def dense_rows(self, rows: slice) -> Tensor:
+        """Write out some rows of S, shape (t, N)."""
+        starts = self.indptr[rows.start : rows.stop + 1]
+        inside = slice(int(starts[0]), int(starts[-1]))
+        dense = self.values.new_zeros(rows.stop - rows.start, len(self.indptr) - 1)
+        row = torch.repeat_interleave(torch.arange(len(dense), device=dense.device), starts.diff())
+        dense[row, self.indices[inside]] = self.values[inside]
+        return dense
+
+
+class _GraphMismatch(torch.autograd.Function):
     """Σ (σ(C) − A)², C = Ẑ·Ẑᵀ with zero diagonal; the gradient is gathered on the way there."""
 
     @staticmethod
-    def forward(ctx: Any, unit: Tensor, graph: Tensor) -> Tensor:
-        total = unit.new_zeros(())
+    def forward(ctx: Any, unit: Tensor, graph: Graph) -> Tensor:
+        total = graph.antisymmetric.clone()
         gradient = torch.empty_like(unit)  # (N, d)
-        transposed = graph.transpose(0, 1).to_sparse_csr()
         for rows in row_tiles(len(unit), itemsize=unit.element_size()):
-            ahead = _dense_rows(graph, rows)  # (t, N), A of these rows
-            back = _dense_rows(transposed, rows)  # (t, N), Aᵀ of these rows
-            cosine = unit[rows] @ unit.T  # (t, N)
-            cosine[:, rows].fill_diagonal_(0)
-            share = cosine.sigmoid_()
-            total += (share - ahead).square_().sum()
-            slope = share * (1 - share)
-            slope[:, rows].fill_diagonal_(0)
-            # place i meets j in row i and in row j: d/dẐ_i = Σ_j [2(σ − A_ij) + 2(σ − A_ji)] σ' Ẑ_j
-            gradient[rows] = (slope.mul_(share.mul_(4).sub_(ahead, alpha=2).sub_(back, alpha=2))) @ unit
+            share = (unit[rows] @ unit.T).sigmoid_()  # (t, N)
+            share[:, rows].fill_diagonal_(0.5)
+            off = share - graph.dense_rows(rows)
+            total += off.square().sum()
+            off.mul_(share).mul_(share.neg_().add_(1))  # (σ − S)·σ(1 − σ)
+            off[:, rows].fill_diagonal_(0)
+            gradient[rows] = off @ unit
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0], None
+        return gradient * (4 * grads[0]), None  # each pair is met from both of its places
 
 
-def _dense_rows(graph: Tensor, rows: slice) -> Tensor:
-    """Write out some rows of a CSR tensor, shape (t, N)."""
-    starts = graph.crow_indices()[rows.start : rows.stop + 1]
-    inside = slice(int(starts[0]), int(starts[-1]))
-    dense = graph.values().new_zeros(rows.stop - rows.start, graph.shape[1])
-    row = torch.repeat_interleave(torch.arange(len(dense), device=dense.device), starts.diff())
-    dense[row, graph.col_indices()[inside]] = graph.values()[inside]
-    return dense
-
-
-def graph_mismatch(unit: Tensor, graph: Tensor) -> Tensor:
+def graph_mismatch(unit: Tensor, graph: Graph) -> Tensor:
     """Sum over all pairs (σ(C) − A)², where C holds the cosines off the diagonal and zeros on it.
 
     Shapes
     ------
     unit : (N, d), rows of length one
-    graph : (N, N), sparse CSR
+    graph : (N, N)
     returns : ()
     """
-    result: Tensor = _GraphReconstruction.apply(unit, graph)
+    result: Tensor = _GraphMismatch.apply(unit, graph)  # type: ignore[no-untyped-call]
     return result

@@ -1,0 +1,141 @@
+"""The presets: every setting of the model and of its training, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from stmmr._validate import InputError, listed, require_choice, require_positive
+
+Likelihood = Literal["zinb", "nb", "gaussian"]
+Contrast = Literal["similarity", "mutual_information"]
+Features = Literal["genes", "pca"]
+Preset = Literal["default", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that shapes the model and its training.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range or not among its choices.
+    """
+
+    features: Features
+    """What the expression encoder reads: the highly variable genes, or their principal components."""
+    n_components: int
+    """Principal components of the expression and, at most, of the histology, where `features` is "pca"."""
+    hidden: int
+    """Width between the two convolutions; 0 for one pair of weights."""
+    latent: int
+    """Width of the embedding."""
+    decoder_hidden: int
+    """Width of the decoder's hidden layer."""
+    likelihood: Likelihood
+    """Likelihood of the expression: "zinb" of the normalised values (as published), "nb" of the counts."""
+    contrast: Contrast
+    """Loss that aligns the modalities."""
+    attention: bool
+    """Whether each modality attends over all places before the fusion."""
+    dropout: float
+    """Share of entries dropped after the attention and in the alignment."""
+    expression_weight: float
+    """Weight of the expression in the fusion."""
+    histology_weight: float
+    """Weight of the histology in the fusion; its start where it is learnt."""
+    learn_histology_weight: bool
+    """Whether the weight of the histology is learnt."""
+    aligned_weight: float
+    """Weight of the aligned part in the fusion; 0 leaves the alignment out."""
+    likelihood_loss: float
+    """Weight of the likelihood."""
+    contrast_loss: float
+    """Weight of the alignment loss."""
+    graph_loss: float
+    """Weight of the graph reconstruction."""
+    learning_rate: float
+    """Step size of Adam."""
+    weight_decay: float
+    """L2 penalty of Adam."""
+    epochs: int
+    """Passes over the places."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and choices."""
+        choices = {"features": Features, "likelihood": Likelihood, "contrast": Contrast}
+        for name, literal in choices.items():
+            require_choice(getattr(self, name), get_args(literal), name=name)
+        for name in ("n_components", "latent", "decoder_hidden", "learning_rate", "epochs"):
+            require_positive(getattr(self, name), name=name)
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"Expected dropout in [0, 1), found {self.dropout!r}.")
+
+    def but(self, **changes: Any) -> Settings:
+        """Copy with some settings changed.
+
+        Raises
+        ------
+        InputError
+            If there is no such setting.
+        """
+        unknown = sorted(set(changes) - set(asdict(self)))
+        if unknown:
+            raise InputError(
+                f"Expected settings among {listed(asdict(self), at_most=30)}, found {listed(unknown)}."
+            )
+        return replace(self, **changes)
+
+
+PRESETS: dict[str, Settings] = {
+    # Zhang et al., GigaScience 2024, doi:10.1093/gigascience/giae089, and the authors' code
+    "paper": Settings(
+        features="genes",
+        n_components=50,
+        hidden=3000,
+        latent=3000,
+        decoder_hidden=3000,
+        likelihood="zinb",
+        contrast="similarity",
+        attention=True,
+        dropout=0.1,
+        expression_weight=20.0,
+        histology_weight=1.0,
+        learn_histology_weight=False,
+        aligned_weight=10.0,
+        likelihood_loss=10.0,
+        contrast_loss=1.0,
+        graph_loss=10.0,
+        learning_rate=1e-4,
+        weight_decay=1e-4,
+        epochs=200,
+    ),
+    "default": Settings(
+        features="pca",
+        n_components=50,
+        hidden=0,
+        latent=15,
+        decoder_hidden=64,
+        likelihood="nb",
+        contrast="similarity",
+        attention=False,
+        dropout=0.0,
+        expression_weight=1.0,
+        histology_weight=0.1,
+        learn_histology_weight=True,
+        aligned_weight=0.0,
+        likelihood_loss=1.0,
+        contrast_loss=0.0,
+        graph_loss=0.0,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        epochs=100,
+    ),
+}
+
+
+def settings_of(preset: str, **changes: Any) -> Settings:
+    """Get a preset, with some settings changed."""
+    require_choice(preset, PRESETS, name="preset")
+    return PRESETS[preset].but(**changes)

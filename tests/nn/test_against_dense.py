@@ -1,0 +1,98 @@
+"""`paper` against the dense reference: the same weights give the same Z, loss terms and gradients."""
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from stmmr.nn import Batch, Graph, Network, pairs
+from stmmr.settings import settings_of
+
+_spec = importlib.util.spec_from_file_location("dense", Path(__file__).with_name("dense.py"))
+dense = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(dense)
+
+
+def random_case(seed, *, n, n_genes, n_image, dtype):
+    rng = np.random.default_rng(seed)
+    graph = sparse.random(n, n, density=0.2, random_state=rng, format="csr") + 2 * sparse.eye(n)
+    graph = sparse.csr_matrix(sparse.diags(1 / np.asarray(graph.sum(1)).ravel()) @ graph)
+    x = torch.tensor(np.log1p(rng.poisson(0.6, (n, n_genes))), dtype=dtype)
+    image = torch.tensor(rng.normal(size=(n, n_image)), dtype=dtype)
+    full = torch.tensor(graph.toarray(), dtype=dtype)
+    return x, image, full
+
+
+def batch_of(x, image, full):
+    twice = full @ full
+    ones = torch.ones(len(x), 1, dtype=x.dtype)
+    return Batch(twice @ x, twice @ image, x, ones, Graph.of(sparse.csr_matrix(full.numpy()), dtype=x.dtype))
+
+
+def compared(network, z, terms):
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(sum(terms.values()), list(parameters.values()))
+    named = {f"gradient of {name}": g for name, g in zip(parameters, gradients, strict=True)}
+    return {"z": z.detach()} | {name: term.detach() for name, term in terms.items()} | named
+
+
+def both_ways(network, x, image, full):
+    batch = batch_of(x, image, full)
+    outputs = network(batch)
+    return compared(network, outputs.z, network.loss_terms(batch, outputs))
+
+
+def dense_way(network, x, image, full):
+    return compared(network, *dense.forward(network, x, [x, image], full))
+
+
+@pytest.mark.parametrize("contrast", ["similarity", "mutual_information"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("latent", [7, 24])  # narrower and wider than the histology features
+def test_paper_equals_the_dense_form(contrast, seed, latent, monkeypatch):
+    monkeypatch.setattr(pairs, "TILE_BYTES", 2000)  # many tiles, and a last one that is shorter
+    torch.manual_seed(seed)
+    case64 = random_case(seed, n=61, n_genes=19, n_image=9, dtype=torch.float64)
+    case = [t.float() for t in case64]
+    changes = {"hidden": 13, "latent": latent, "decoder_hidden": 11, "contrast": contrast, "dropout": 0.0}
+    single = Network(19, 9, 19, settings=settings_of("paper", **changes))
+    double = copy.deepcopy(single).double()
+
+    exact = dense_way(double, *case64)
+    rounded = dense_way(single, *case)  # what float32 costs the dense form itself
+    for (name, truth), mine64, mine, theirs in zip(
+        exact.items(),
+        both_ways(double, *case64).values(),
+        both_ways(single, *case).values(),
+        rounded.values(),
+        strict=True,
+    ):
+        scale = truth.abs().max().clamp(min=1.0 if name.startswith("gradient") else 1e-6)
+        assert (mine64 - truth).abs().max() < 1e-9 * scale, name
+        round_off = (theirs.double() - truth).abs().max()
+        assert (mine.double() - truth).abs().max() < 10 * round_off + 1e-5 * scale, name
+
+
+def test_no_matrix_over_all_pairs_is_formed(monkeypatch):
+    monkeypatch.setattr(pairs, "TILE_BYTES", 4 * 500 * 10)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for each in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(each, torch.Tensor) and each.layout == torch.strided:
+                    largest = max(largest, each.numel())
+            return out
+
+    x, image, full = random_case(0, n=500, n_genes=19, n_image=9, dtype=torch.float32)
+    batch = batch_of(x, image, full)
+    network = Network(19, 9, 19, settings=settings_of("paper", hidden=13, latent=12, decoder_hidden=11))
+    with Watch():
+        sum(network.loss_terms(batch, network(batch)).values()).backward()
+    assert largest < 500 * 500 / 4
