@@ -1,0 +1,8 @@
+"""From what was measured to what the model reads."""
+
+from stmmr.pp._encoders import Encoder, HEEncoder
+from stmmr.pp._expression import expression
+from stmmr.pp._graph import spatial_graph
+from stmmr.pp._histology import histology
+
+__all__ = ["Encoder", "HEEncoder", "expression", "histology", "spatial_graph"]
