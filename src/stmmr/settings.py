@@ -59,18 +59,25 @@ class Settings:
     """Step size of Adam."""
     weight_decay: float
     """L2 penalty of Adam."""
-    epochs: int
-    """Passes over the places."""
+    steps: int
+    """Steps of Adam; with all places in one batch, a step is an epoch."""
+    batch_size: int
+    """Places drawn for a step; 0 reads all of them, as losses over all pairs must."""
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
         choices = {"features": Features, "likelihood": Likelihood, "contrast": Contrast}
         for name, literal in choices.items():
             require_choice(getattr(self, name), get_args(literal), name=name)
-        for name in ("n_components", "latent", "decoder_hidden", "learning_rate", "epochs"):
+        for name in ("n_components", "latent", "decoder_hidden", "learning_rate", "steps"):
             require_positive(getattr(self, name), name=name)
         if not 0 <= self.dropout < 1:
             raise InputError(f"Expected dropout in [0, 1), found {self.dropout!r}.")
+
+        if self.batch_size and (self.attention or self.graph_loss):
+            raise InputError(
+                f"Expected batch_size 0 with attention or graph_loss (they compare all places), found {self.batch_size}."
+            )
 
     def but(self, **changes: Any) -> Settings:
         """Copy with some settings changed.
@@ -82,9 +89,7 @@ class Settings:
         """
         unknown = sorted(set(changes) - set(asdict(self)))
         if unknown:
-            raise InputError(
-                f"Expected settings among {listed(asdict(self), at_most=30)}, found {listed(unknown)}."
-            )
+            raise InputError(f"Expected settings among {listed(asdict(self), at_most=30)}, found {listed(unknown)}.")
         return replace(self, **changes)
 
 
@@ -109,7 +114,8 @@ PRESETS: dict[str, Settings] = {
         graph_loss=10.0,
         learning_rate=1e-4,
         weight_decay=1e-4,
-        epochs=200,
+        steps=200,
+        batch_size=0,
     ),
     "default": Settings(
         features="pca",
@@ -130,7 +136,8 @@ PRESETS: dict[str, Settings] = {
         graph_loss=0.0,
         learning_rate=1e-3,
         weight_decay=0.0,
-        epochs=100,
+        steps=150,
+        batch_size=512,
     ),
 }
 

@@ -47,6 +47,11 @@ class Batch(NamedTuple):
     graph: Graph | None
     """A among these places."""
 
+    def rows(self, index: Tensor) -> Batch:
+        """Take some places; what is said over all pairs of them is left out."""
+        histology = None if self.histology is None else self.histology[index]
+        return Batch(self.expression[index], histology, self.target[index], self.library_size[index], None)
+
 
 class Outputs(NamedTuple):
     """What the network computes for a batch."""
@@ -90,11 +95,26 @@ class Network(nn.Module):
         if settings.aligned_weight:
             self.align = nn.Linear(d, d)  # one layer for both modalities
             self.fuse = nn.Linear(2 * d if n_histology else d, d)
-        self.decoder = Decoder(
-            d, hidden=settings.decoder_hidden, n_targets=n_targets, heads=HEADS[settings.likelihood]
-        )
+        self.decoder = Decoder(d, hidden=settings.decoder_hidden, n_targets=n_targets, heads=HEADS[settings.likelihood])
         if settings.likelihood == "nb":
             self.log_dispersion = nn.Parameter(torch.zeros(n_targets))
+
+    @torch.no_grad()
+    def start_from_components(self, batch: Batch) -> None:
+        """Start the expression encoder at the principal axes of its input, and the histology at nothing.
+
+        Training so begins at the linear form of the model, Z = the leading components of A²F.
+        """
+        if self.settings.hidden:
+            return
+        (weight,), (bias,) = self.encode_expression.weights, self.encode_expression.biases
+        centre = batch.expression.mean(dim=0)  # (F,)
+        axes = torch.linalg.svd(batch.expression - centre, full_matrices=False)[2][: weight.shape[1]].T
+        weight[:, : axes.shape[1]] = axes  # (F, d)
+        bias.copy_(-centre @ weight)
+        if self.has_histology:
+            for parameter in self.encode_histology.parameters():
+                parameter.zero_()
 
     def encode(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embed a batch: Z, shape (N, d), and the aligned pair where there are two modalities to align."""

@@ -1,0 +1,215 @@
+"""The model as users meet it: fit, embed, denoise, save, load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from stmmr import __version__, _keys
+from stmmr._validate import InputError, listed
+from stmmr.data import ModelInputs, model_inputs
+from stmmr.io._write import publish_folder
+from stmmr.nn import Network
+from stmmr.settings import Settings, settings_of
+from stmmr.train import train
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+FORMAT = 1
+"""Version of the files of a saved model."""
+
+
+class StMMR:
+    """Multi-modal representation of spatial transcriptomics (Zhang et al. 2024, doi:10.1093/gigascience/giae089).
+
+    Parameters
+    ----------
+    adata
+        After `stmmr.pp.expression` (unless `use_rep`), `stmmr.pp.spatial_graph` and, with a picture,
+        `stmmr.pp.histology`.
+    preset
+        "default", or "paper" for the published model.
+    use_rep
+        Key of ``obsm`` to read instead of counts, with a Gaussian likelihood.
+    use_histology
+        Whether to read ``obsm["X_histology"]``; ``None``: where it is there.
+    random_state
+        Seed of everything that is drawn.
+    **settings
+        Single settings that differ from the preset, see `stmmr.settings.Settings`.
+
+    Raises
+    ------
+    InputError
+        If a step before was not run, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        *,
+        preset: str = "default",
+        use_rep: str | None = None,
+        use_histology: bool | None = None,
+        random_state: int = 0,
+        **settings: Any,
+    ) -> None:
+        if use_rep is not None:
+            settings = {"likelihood": "gaussian"} | settings
+        self.adata = adata
+        self.preset = preset
+        self.use_rep = use_rep
+        self.use_histology = _keys.HISTOLOGY in adata.obsm if use_histology is None else use_histology
+        self.random_state = random_state
+        self.settings: Settings = settings_of(preset, **settings)
+        self.history: dict[str, list[float]] = {}
+        self.inputs: ModelInputs = model_inputs(
+            adata,
+            self.settings,
+            use_rep=use_rep,
+            use_histology=self.use_histology,
+            random_state=random_state,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random_state)
+            self.network = Network(*self.inputs.widths, settings=self.settings)
+        if self.settings.features == "pca":
+            self.network.start_from_components(self.inputs.batch)
+
+    def fit(self, *, progress: bool = True) -> StMMR:
+        """Train, then write the embedding.
+
+        Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"`` (settings and the
+        weight of the histology) and ``"history"`` (the objective and its terms per step).
+        """
+        self.history = train(self.network, self.inputs.batch, random_state=self.random_state, progress=progress)
+        self._write()
+        return self
+
+    def embed(self) -> NDArray[np.float32]:
+        """Compute the embedding Z, shape (n_obs, latent)."""
+        self.network.eval()
+        with torch.no_grad():
+            z, _ = self.network.encode(self.inputs.batch)
+        return z.numpy()
+
+    def denoise(self) -> NDArray[np.float32]:
+        """Decode the mean μ of the likelihood, shape (n_obs, n_targets), in the units of the target."""
+        self.network.eval()
+        with torch.no_grad():
+            mean = self.network(self.inputs.batch).parameters["mean"]
+        return mean.numpy()
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.
+
+        Raises
+        ------
+        InputError
+            If the folder exists and `overwrite` is false.
+        """
+        from safetensors.torch import save_file
+
+        with publish_folder(Path(folder), overwrite=overwrite, marker="model.json") as partial:
+            save_file(self.network.state_dict(), partial / "weights.safetensors")
+            (partial / "model.json").write_text(json.dumps(self._description(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, adata: AnnData) -> StMMR:
+        """Read a saved model for the AnnData it was made of (the same genes, the same preparation).
+
+        Raises
+        ------
+        InputError
+            If the files are missing, damaged, from something else, or do not fit `adata`.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        saved = _read_description(folder)
+        settings = Settings(**saved["settings"])
+        model = cls(
+            adata,
+            preset=saved["preset"],
+            use_rep=saved["use_rep"],
+            use_histology=saved["use_histology"],
+            random_state=saved["random_state"],
+            **asdict(settings),
+        )
+        if saved["gene_names"] != model.inputs.gene_names:
+            raise InputError(
+                f"Expected the {len(saved['gene_names'])} genes the model in {folder} was made with, found "
+                f"{len(model.inputs.gene_names)} others or in another order. Load it with the AnnData it was made of."
+            )
+        try:
+            model.network.load_state_dict(load_file(folder / "weights.safetensors"))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            detail = str(error).splitlines()[0]
+            raise InputError(
+                f"Expected whole weights that fit in {folder / 'weights.safetensors'}, found: {detail}"
+            ) from error
+        model.history = saved["history"]
+        model._write()
+        return model
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "made_by": f"stmmr {__version__}",
+            "preset": self.preset,
+            "use_rep": self.use_rep,
+            "use_histology": self.use_histology,
+            "random_state": self.random_state,
+            "settings": asdict(self.settings),
+            "gene_names": self.inputs.gene_names,
+            "history": self.history,
+        }
+
+    def _write(self) -> None:
+        adata = self.adata
+        adata.obsm[_keys.EMBEDDING] = self.embed()
+        written = adata.uns.setdefault(_keys.UNS, {})
+        written["history"] = {name: np.asarray(values) for name, values in self.history.items()}
+        written["model"] = asdict(self.settings) | {
+            "preset": self.preset,
+            "use_rep": self.use_rep or "",
+            "use_histology": self.use_histology,
+            "random_state": self.random_state,
+        }
+        if self.use_histology:
+            written["model"]["histology_weight_learnt"] = float(self.network.histology_weight.detach())
+
+    def __repr__(self) -> str:
+        state = f"{len(self.history['loss'])} steps" if self.history else "not trained"
+        return f"StMMR(preset={self.preset!r}, places={self.adata.n_obs}, histology={self.use_histology}, {state})"
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    if not path.is_file():
+        found = listed(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "no such folder"
+        raise InputError(f"Expected a model saved by stmmr in {folder} (model.json), found {found}.")
+    try:
+        saved = json.loads(path.read_text())
+        version = saved["format"]
+        missing = {"preset", "use_rep", "use_histology", "random_state", "settings", "gene_names", "history"} - set(
+            saved
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"Expected the description of a model in {path}, found something else. Save it again."
+        ) from error
+    if version != FORMAT or missing:
+        raise InputError(
+            f"Expected a model of format {FORMAT} in {path}, found format {version!r}"
+            + (f" without {listed(sorted(missing))}." if missing else ". Use the stmmr version it was made by.")
+        )
+    return dict(saved)
