@@ -1,0 +1,127 @@
+"""The command line: a thin shell around the Python functions, whose signatures and docstrings are its options."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+
+from stmmr import __version__
+from stmmr._run import run as run_steps
+from stmmr._validate import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
+OPTION_NAMES = {"random_state": ("--seed", "--random-state"), "image": ("--image", "-i")}
+
+
+def with_options_of(function: Callable[..., Any], *, without: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Give a command the keyword options of a Python function: names, types, defaults and help."""
+    hints = inspect.get_annotations(function, eval_str=False)
+    texts = _parameter_texts(function)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = inspect.signature(command, eval_str=True)
+        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without:
+                name = OPTION_NAMES.get(parameter.name)
+                annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
+                shown = Parameter(name=name, help=texts.get(parameter.name))
+                kept.append(parameter.replace(annotation=Annotated[annotation, shown]))
+        command.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in kept}
+        return command
+
+    return decorate
+
+
+def _parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
+    from docstring_parser import parse
+
+    return {p.arg_name: (p.description or "").replace("\n", " ") for p in parse(function.__doc__ or "").params}
+
+
+@app.command(name="run")
+@with_options_of(run_steps)
+def run_command(
+    source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    bin_size: int | None = None,
+    **options: Any,
+) -> None:
+    """Find the spatial domains of a section and write data, table, settings and figures.
+
+    Parameters
+    ----------
+    source
+        A vendor's folder, .h5ad or .zarr.
+    output
+        Folder for result.h5ad, domains.csv, run.json and figures.
+    overwrite
+        Replace an output folder of an earlier run.
+    bin_size
+        Visium HD: side of the bins in µm.
+    """
+    from stmmr._output import run_to_folder
+
+    run_to_folder(source, output, overwrite=overwrite, bin_size=bin_size, options=options)
+
+
+@app.command
+def demo(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("stmmr_demo"),
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Run on a simulated tissue with a drawn H&E picture.
+
+    Parameters
+    ----------
+    output
+        Folder for the results.
+    overwrite
+        Replace the output folder of an earlier run.
+    """
+    from stmmr._output import run_to_folder
+
+    run_to_folder(None, output, overwrite=overwrite, options={"n_domains": 5, "label_key": "ground_truth"})
+
+
+@app.command
+def info(source: Annotated[Path, Parameter(name=["INPUT", "--input"])]) -> None:
+    """Say what an input was recognised as and what it holds.
+
+    Parameters
+    ----------
+    source
+        A vendor's folder, .h5ad or .zarr.
+    """
+    from stmmr._output import describe
+
+    print("\n".join(f"{name:<12}{value}" for name, value in describe(source).items()))
+
+
+def main() -> None:
+    """Run the command line; an error of the input is one sentence and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("matplotlib", "numba", "fontTools"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        app()
+    except (InputError, FileNotFoundError, FloatingPointError, OSError) as error:
+        print(f"stmmr: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
