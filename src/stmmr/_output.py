@@ -16,9 +16,11 @@ from stmmr import __version__, _keys
 from stmmr._run import has_picture, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from anndata import AnnData
+    from matplotlib.axes import Axes
 
 logger = logging.getLogger("stmmr")
 PACKAGES = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
@@ -93,14 +95,15 @@ def write_results(adata: AnnData, folder: Path) -> None:
     table = adata.obs[[_keys.DOMAIN, _keys.DOMAIN_REFINED]].rename_axis(index="place")
     table.columns = ["domain", "domain_refined"]
     table.to_csv(folder / "domains.csv")
-    figures = {
+    figures: dict[str, Callable[[], Axes]] = {
         "domains.png": lambda: pl.domains(adata),
         "domains_refined.png": lambda: pl.domains(adata, domain_key=_keys.DOMAIN_REFINED),
         "embedding.png": lambda: pl.embedding(adata),
         "training.png": lambda: pl.history(adata),
     }
     for name, draw in figures.items():
-        figure = draw().figure
+        figure = draw().get_figure(root=True)
+        assert figure is not None  # noqa: S101 - axes just drawn
         figure.savefig(folder / name, dpi=150, bbox_inches="tight")
         plt.close(figure)
     adata.write_h5ad(folder / "result.h5ad", compression="gzip")

@@ -101,7 +101,7 @@ def propagate(graph: sparse.csr_matrix[Any], features: NDArray[np.float32]) -> N
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Centre and scale each column; constant columns become zeros."""
     spread = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
+    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1), dtype=np.float32)
 
 
 def components(values: NDArray[np.float32], n: int, *, random_state: int) -> NDArray[np.float32]:

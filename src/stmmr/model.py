@@ -98,14 +98,14 @@ class StMMR:
         self.network.eval()
         with torch.no_grad():
             z, _ = self.network.encode(self.inputs.batch)
-        return z.numpy()
+        return np.asarray(z.numpy(), dtype=np.float32)
 
     def denoise(self) -> NDArray[np.float32]:
         """Decode the mean μ of the likelihood, shape (n_obs, n_targets), in the units of the target."""
         self.network.eval()
         with torch.no_grad():
             mean = self.network(self.inputs.batch).parameters["mean"]
-        return mean.numpy()
+        return np.asarray(mean.numpy(), dtype=np.float32)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.

@@ -137,7 +137,7 @@ PRESETS: dict[str, Settings] = {
         learning_rate=1e-3,
         weight_decay=0.0,
         steps=150,
-        batch_size=512,
+        batch_size=256,
     ),
 }
 

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 EPS = torch.finfo(torch.float64).tiny
 
@@ -66,16 +66,16 @@ def forward(
     s = network.settings
     encoders = [network.encode_expression, network.encode_histology]
     e = [convolve(graph, f, encoder) for f, encoder in zip(features, encoders, strict=True)]
-    q = [F.relu(F.linear(each, network.align.weight, network.align.bias)) for each in e]
-    fused = F.linear(torch.cat(q, 1), network.fuse.weight, network.fuse.bias)
+    q = [functional.relu(functional.linear(each, network.align.weight, network.align.bias)) for each in e]
+    fused = functional.linear(torch.cat(q, 1), network.fuse.weight, network.fuse.bias)
     z = 20 * attend(e[0]) + 1 * attend(e[1]) + 10 * fused
     decoder = network.decoder
-    h = F.linear(z, decoder.hidden.weight, decoder.hidden.bias)
+    h = functional.linear(z, decoder.hidden.weight, decoder.hidden.bias)
     h = (h - h.mean(0)) / torch.sqrt(h.var(0, unbiased=False) + decoder.norm.eps)
-    h = F.relu(h * decoder.norm.weight + decoder.norm.bias)
-    raw = {name: F.linear(h, head.weight, head.bias) for name, head in decoder.heads.items()}
+    h = functional.relu(h * decoder.norm.weight + decoder.norm.bias)
+    raw = {name: functional.linear(h, head.weight, head.bias) for name, head in decoder.heads.items()}
     mu = torch.clamp(torch.exp(raw["mean"]), 1e-5, 1e6)
-    theta = torch.clamp(F.softplus(raw["dispersion"]), 1e-4, 1e4)
+    theta = torch.clamp(functional.softplus(raw["dispersion"]), 1e-4, 1e4)
     pi = torch.sigmoid(raw["dropout"])
     contrast = similarity(*q) if s.contrast == "similarity" else mutual_information(*q)
     return z, {

@@ -31,23 +31,29 @@ def zinb(x: Tensor, *, mean: Tensor, dispersion: Tensor, dropout: Tensor, ridge:
     keep = torch.log1p(-dropout.clamp(max=1 - torch.finfo(x.dtype).eps / 2))
     zero = keep - dispersion * torch.log1p(mean / dispersion)  # log (1−π)·NB(0)
     at_zero = torch.logaddexp(dropout.clamp(min=tiny).log(), zero)
-    positive = x > 0
+    positive = x.nonzero(as_tuple=True)
     at, mu, theta = x[positive], mean[positive], dispersion[positive]
     beyond = torch.lgamma(at + theta) - torch.lgamma(theta) - torch.lgamma(at + 1)
     beyond = beyond + at * (mu.log() - (theta + mu).log())
-    total = at_zero.masked_fill(positive, 0).sum() + (zero[positive] + beyond).sum()
+    total = at_zero.sum() + (zero[positive] - at_zero[positive] + beyond).sum()
     return ridge * dropout.square().mean() - total / x.numel()
 
 
 def nb(x: Tensor, *, mean: Tensor, dispersion: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the negative binomial; counts, means (N, G), dispersions (N, G) or (G,)."""
-    theta = dispersion.expand_as(mean)
-    everywhere = theta * torch.log1p(mean / dispersion)
-    positive = x > 0
-    at, mu, size = x[positive], mean[positive], theta[positive]
-    beyond = torch.lgamma(at + size) - torch.lgamma(size) - torch.lgamma(at + 1)
-    beyond = beyond + at * (mu.log() - (size + mu).log())
-    return (everywhere.sum() - beyond.sum()) / x.numel()
+    """Mean negative log-likelihood of the negative binomial.
+
+    Shapes
+    ------
+    x, mean : (N, G), counts and their means
+    dispersion : (G,)
+    returns : ()
+    """
+    place, gene = x.nonzero(as_tuple=True)  # the sums of the gamma function are over these only
+    at, mu, theta = x[place, gene], mean[place, gene], dispersion[gene]
+    beyond = torch.lgamma(at + theta) - torch.lgamma(dispersion)[gene] - torch.lgamma(at + 1)
+    beyond = beyond + at * (mu.log() - (theta + mu).log())
+    zero = torch.log1p(mean / dispersion) @ dispersion  # (N,), −log NB(0) summed over genes
+    return (zero.sum() - beyond.sum()) / x.numel()
 
 
 def gaussian(x: Tensor, *, mean: Tensor) -> Tensor:

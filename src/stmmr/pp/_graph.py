@@ -98,8 +98,8 @@ def nearest_neighbour_distance(xy: NDArray[np.float64]) -> float:
     if len(xy) < 2:
         raise InputError(f"Expected at least two places, found {len(xy)}.")
     places = np.unique(xy, axis=0)
-    distance, _ = cKDTree(places).query(places, k=2)
-    return float(np.median(distance[:, 1]))
+    distance, _ = cKDTree(places).query(places, k=[2])
+    return float(np.median(distance))
 
 
 def gaussian_weights(xy: NDArray[np.float64], *, bandwidth: float, tolerance: float) -> sparse.csr_matrix[Any]:

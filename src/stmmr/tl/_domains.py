@@ -66,7 +66,7 @@ def domains(
     rank = np.empty_like(order)
     rank[order] = np.arange(n_domains)
     names = [str(i + 1) for i in range(n_domains)]
-    adata.obs[key_added] = pd.Categorical.from_codes(rank[labels], categories=names)
+    adata.obs[key_added] = pd.Categorical.from_codes(rank[labels], categories=pd.Index(names))
     adata.uns.setdefault(_keys.UNS, {})["domains"] = {
         "n_domains": n_domains,
         "use_rep": use_rep,

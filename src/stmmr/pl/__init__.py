@@ -1,0 +1,7 @@
+"""Figures of what ``stmmr.tl`` and the model stored: every function draws one thing and returns its Axes."""
+
+from stmmr.pl._domains import domains
+from stmmr.pl._embedding import embedding
+from stmmr.pl._history import history
+
+__all__ = ["domains", "embedding", "history"]

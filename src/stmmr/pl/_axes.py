@@ -1,0 +1,79 @@
+"""What the figures share: the canvas, the colours of the places, the legend."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr.pl._palette import MISSING, category_colors
+from stmmr.tl._metrics import categories
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+RASTERISE_FROM: Final = 20_000
+"""Places from which on a vector file holds them as a picture: it would take minutes to open otherwise."""
+_ROWS: Final = 20
+"""Entries in one column of a legend."""
+_TITLES: Final = {_keys.DOMAIN: "Domain", _keys.DOMAIN_REFINED: "Domain, refined"}
+
+
+class Colored:
+    """The colour of each place by a column of ``obs``, and the legend that explains it."""
+
+    def __init__(self, adata: AnnData, key: str) -> None:
+        """Look up the column and its colours."""
+        from matplotlib.colors import to_rgba
+
+        values = categories(adata, key)
+        colors = category_colors(adata, key, values.categories)
+        self.key = key
+        self.of_places: NDArray[np.float64] = np.vstack([colors, to_rgba(MISSING)])[values.codes]  # (N, 4)
+        # a category may have lost its last place; it keeps its colour and leaves the legend
+        present = np.unique(values.codes[values.codes >= 0])
+        self.entries: dict[str, Any] = {str(values.categories[code]): colors[code] for code in present}
+        if (values.codes < 0).any():
+            self.entries["missing"] = MISSING
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the legend."""
+        return math.ceil(len(self.entries) / _ROWS)
+
+    @property
+    def legend_width(self) -> float:
+        """Width to keep for the legend, in inches."""
+        return self.n_columns * (0.4 + 0.075 * max(map(len, [*self.entries, "Domain"])))
+
+    def add_legend(self, ax: Axes) -> None:
+        """Put the legend to the right of the axes."""
+        from matplotlib.lines import Line2D
+
+        handles = [
+            Line2D([], [], linestyle="", marker="o", markersize=6, color=color, label=name)
+            for name, color in self.entries.items()
+        ]
+        ax.legend(
+            handles=handles,
+            title=_TITLES.get(self.key, self.key),
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            ncols=self.n_columns,
+            frameon=False,
+            fontsize="small",
+            title_fontsize="small",
+            alignment="left",
+            handletextpad=0.2,
+        )
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Make a figure with one axes; sizes in inches."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]

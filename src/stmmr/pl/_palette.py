@@ -1,0 +1,58 @@
+"""The colours of categories: the same category has the same colour in every figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stmmr._validate import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+# fmt: off
+PALETTE: Final = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#660A1F", "#291F85", "#7A525C",
+    "#99C28F", "#8F7AEB", "#AD3300", "#473D5C", "#1F47AD", "#A3F599", "#99CCFF", "#8F0A0A", "#A3478F", "#CCCC5C",
+    "#663D85", "#5C7A5C", "#14A3C2", "#FFA3C2", "#EB7A3D", "#70AD70", "#663D3D", "#33F5FF", "#5C0066", "#8599FF",
+    "#7066D6", "#997099", "#C2473D", "#70CCD6", "#CC99A3", "#ADE0AD", "#5285C2", "#3D5CC2", "#472947", "#B8B85C",
+    "#70E085", "#B87A52", "#3D667A", "#993D3D", "#333399", "#5C52A3", "#E07ACC", "#EBB800", "#665C00", "#334700",
+    "#851466", "#AD3370", "#B88585", "#F5ADEB", "#85A33D", "#9952AD", "#E08FE0", "#F5CC29", "#6699A3", "#A3667A",
+)
+# fmt: on
+"""Seven colours of Okabe and Ito (2008), then each the one farthest from all before it, and from white, black and
+the grey of missing values, to normal sight and to simulated protanopia, deuteranopia and tritanopia (Machado 2009)."""
+
+MISSING: Final = "#D9D9D9"
+"""The colour of places without a category."""
+
+
+def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[np.float64]:
+    """Get one colour for each category, in the order of the categories.
+
+    ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise. Nothing
+    is written.
+
+    Returns
+    -------
+    Red, green, blue and opacity from 0 to 1, shape (n_categories, 4).
+
+    Raises
+    ------
+    InputError
+        If there are more categories than colours.
+    """
+    from matplotlib.colors import to_rgba_array
+
+    own = adata.uns.get(f"{key}_colors")
+    if own is not None and len(own) >= len(categories):
+        return np.asarray(to_rgba_array(list(own[: len(categories)])))
+    if len(categories) > len(PALETTE):
+        raise InputError(
+            f"Expected at most {len(PALETTE)} categories in obs[{key!r}] to tell apart by colour, found "
+            f"{len(categories)}. Give a categorical column, or set uns[{key + '_colors'!r}]."
+        )
+    return np.asarray(to_rgba_array(PALETTE[: len(categories)]))

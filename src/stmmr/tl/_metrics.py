@@ -1,0 +1,174 @@
+"""How well domains agree with an annotation, and how continuous they are in space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from stmmr import _keys
+from stmmr._validate import InputError, coordinates, require_key
+from stmmr.tl._neighbors import nearest
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
+
+_PAS_NEIGHBORS: Final = 10
+
+
+def evaluate(adata: AnnData, *, label_key: str, domain_key: str = _keys.DOMAIN) -> dict[str, float]:
+    """Compare domains with an annotation, and measure their continuity in space.
+
+    The annotation is read here and nowhere else. Run :func:`stmmr.tl.domains` first.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with coordinates.
+    label_key
+        Column of ``obs`` with the annotation; NaN, None, ``""`` and ``"nan"`` count as not annotated.
+    domain_key
+        Column of ``obs`` with the domains.
+
+    Returns
+    -------
+    The scores, also stored in ``uns["stmmr"]["evaluation"][domain_key]``:
+
+    ``ari``, ``nmi``, ``homogeneity``, ``completeness``
+        Agreement over the places with both an annotation and a domain: adjusted Rand index, normalised mutual
+        information (arithmetic mean), and its two halves. 1 is best.
+    ``chaos``, ``pas``
+        Continuity of the domains, whatever the annotation; see :func:`chaos` and :func:`pas`. 0 is best.
+    ``n_labelled``, ``n_domains``
+        Places that the agreement is over, and domains with at least one place.
+
+    Raises
+    ------
+    InputError
+        If a column is not there, no place has both an annotation and a domain, or fewer than 11 places have a
+        domain.
+    """
+    from sklearn import metrics
+
+    truth = categories(adata, label_key)
+    domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.")
+    placed = domains.codes >= 0
+    both = placed & (truth.codes >= 0)
+    if not both.any():
+        raise InputError(
+            f"Expected places with both a label in obs[{label_key!r}] and a domain in obs[{domain_key!r}], "
+            f"found none among {adata.n_obs}. Check that label_key names the annotation."
+        )
+    if placed.sum() <= _PAS_NEIGHBORS:
+        raise InputError(
+            f"Expected more than {_PAS_NEIGHBORS} places with a domain in obs[{domain_key!r}], "
+            f"found {placed.sum()}: too few to measure continuity."
+        )
+    expected, found = truth.codes[both], domains.codes[both]
+    xy, codes = coordinates(adata)[placed], domains.codes[placed]
+    scores = {
+        "ari": float(metrics.adjusted_rand_score(expected, found)),
+        "nmi": float(metrics.normalized_mutual_info_score(expected, found)),
+        "homogeneity": float(metrics.homogeneity_score(expected, found)),
+        "completeness": float(metrics.completeness_score(expected, found)),
+        "chaos": chaos(xy, codes),
+        "pas": pas(xy, codes),
+        "n_labelled": int(both.sum()),
+        "n_domains": len(np.unique(codes)),
+    }
+    record = adata.uns.get(_keys.UNS, {})
+    adata.uns[_keys.UNS] = {**record, "evaluation": {**record.get("evaluation", {}), domain_key: scores}}
+    return scores
+
+
+def chaos(xy: ArrayLike, domains: ArrayLike) -> float:
+    r"""Measure how scattered domains are: the distance to the nearest place of the same domain.
+
+    .. math:: \frac{1}{N} \sum_k \sum_{i \in k} \min_{j \in k,\, j \ne i} \lVert x_i - x_j \rVert
+
+    with each coordinate divided by its (sample) standard deviation. Lower is more continuous. A domain of one
+    place adds 0 to the sum, as in the reference implementation.
+
+    Parameters
+    ----------
+    xy
+        Coordinates, shape (N, 2).
+    domains
+        Domain of each place, shape (N,).
+
+    Returns
+    -------
+    The mean over all places, at least 0.
+
+    References
+    ----------
+    Shang and Zhou (2022), Spatially aware dimension reduction for spatial transcriptomics (SpatialPCA),
+    Nature Communications 13, 7203, doi:10.1038/s41467-022-34879-1.
+    """
+    xy, codes = _checked(xy, domains)
+    spread = xy.std(axis=0, ddof=1)
+    scaled = xy / np.where(spread > 0, spread, 1)  # places on a line have no spread across it
+    total = 0.0
+    for code in range(codes.max() + 1):
+        own = scaled[codes == code]
+        if len(own) > 1:
+            total += float(np.sum(cKDTree(own).query(own, k=[2])[0]))
+    return total / len(xy)
+
+
+def pas(xy: ArrayLike, domains: ArrayLike, *, n_neighbors: int = _PAS_NEIGHBORS) -> float:
+    """Measure the share of places that lie abnormally: more than half of their neighbours in other domains.
+
+    With 10 neighbours, six or more have to lie in other domains than the place. Lower is more continuous.
+
+    Parameters
+    ----------
+    xy
+        Coordinates, shape (N, 2).
+    domains
+        Domain of each place, shape (N,).
+    n_neighbors
+        Nearest places that are asked.
+
+    Returns
+    -------
+    The share, 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If there are not more than `n_neighbors` places.
+
+    References
+    ----------
+    Percentage of abnormal spots; Shang and Zhou (2022), doi:10.1038/s41467-022-34879-1.
+    """
+    xy, codes = _checked(xy, domains)
+    other = codes[nearest(xy, n_neighbors)] != codes[:, None]
+    return float(np.mean(other.sum(axis=1) > n_neighbors / 2))
+
+
+def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
+    """Get a column of ``obs`` as categories, with ``""`` and ``"nan"`` as missing too.
+
+    Raises
+    ------
+    InputError
+        If the column is not there.
+    """
+    require_key(adata.obs.columns, key, where="obs", hint=hint)
+    values = pd.Categorical(adata.obs[key])
+    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
+
+
+def _checked(xy: ArrayLike, domains: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Bring coordinates to float64 and domains to codes from 0, and check that they fit."""
+    xy, domains = np.asarray(xy, dtype=np.float64), np.asarray(domains)
+    if xy.ndim != 2 or domains.shape != xy.shape[:1] or len(xy) < 2:
+        raise InputError(
+            f"Expected coordinates of shape (N, 2) and N domains, N at least 2, found {xy.shape} and {domains.shape}."
+        )
+    return xy, np.unique(domains, return_inverse=True)[1]

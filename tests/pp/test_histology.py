@@ -1,0 +1,442 @@
+"""Features of the picture: invariances, what they measure, and every picture that cannot be used."""
+
+import logging
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stmmr import InputError
+from stmmr.datasets import simulated_tissue
+from stmmr.pp._encoders import Encoder, HEEncoder
+from stmmr.pp._histology import has_picture, histology
+from stmmr.pp._patches import read_patches
+
+GLASS = (240, 238, 239)
+NUCLEUS = (75, 50, 140)
+STROMA = (230, 160, 205)
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return simulated_tissue(n_rows=14, n_cols=14, n_genes=10)
+
+
+@pytest.fixture(scope="module")
+def picture(tissue):
+    return tissue.uns["spatial"]["simulated"]["images"]["hires"]
+
+
+@pytest.fixture(scope="module")
+def xy(tissue):
+    """Coordinates in pixels of the picture."""
+    return tissue.obsm["spatial"] * tissue.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
+
+
+@pytest.fixture
+def own(tissue):
+    """A copy whose library the test may damage."""
+    return tissue.copy()
+
+
+def places(xy):
+    return ad.AnnData(np.zeros((len(xy), 1), dtype=np.float32), obsm={"spatial": np.asarray(xy, dtype=float)})
+
+
+def features(picture, xy, *, um_per_pixel=4.0, **options):
+    adata = places(xy)
+    histology(adata, image=np.ascontiguousarray(picture), um_per_pixel=um_per_pixel, **options)
+    return adata.obsm["X_histology"]
+
+
+def named(adata, name):
+    names = list(adata.uns["stmmr"]["histology"]["feature_names"])
+    return adata.obsm["X_histology"][:, names.index(name)]
+
+
+def test_writes_the_documented_keys(tissue):
+    before = tissue.copy()
+    adata = histology(tissue, copy=True)
+    record = adata.uns["stmmr"]["histology"]
+    assert "X_histology" not in tissue.obsm
+    assert histology(adata) is None
+    histology(adata, key_added="X_he")
+    np.testing.assert_array_equal(adata.obsm["X_he"], adata.obsm["X_histology"])
+    assert adata.obsm["X_histology"].dtype == np.float32
+    assert adata.obsm["X_histology"].shape == (tissue.n_obs, len(record["feature_names"]))
+    assert np.isfinite(adata.obsm["X_histology"]).all()
+    assert (adata.X != before.X).nnz == 0
+    assert record["picture"] == "hires"
+    assert record["um_per_pixel"] == pytest.approx(4.0)
+    assert record["scale_from"] == "microns_per_pixel"
+
+
+def test_record_survives_the_file(own, tmp_path):
+    histology(own)
+    own.write_h5ad(tmp_path / "a.h5ad")
+    record, read = own.uns["stmmr"]["histology"], ad.read_h5ad(tmp_path / "a.h5ad").uns["stmmr"]["histology"]
+    assert set(read) == set(record)
+    assert list(read["feature_names"]) == list(record["feature_names"])
+
+
+@pytest.mark.parametrize("turn", ["rot90", "rot180", "rot270", "mirror"])
+def test_turned_picture_gives_the_same_features(picture, xy, turn):
+    """Up to rounding of pixels, and a nucleus that falls just inside or outside a window."""
+    height, width = picture.shape[:2]
+    x, y = xy.T
+    turned, turned_xy = {
+        "rot90": (np.rot90(picture), np.column_stack([y, width - x])),
+        "rot180": (picture[::-1, ::-1], np.column_stack([width - x, height - y])),
+        "rot270": (np.rot90(picture, 3), np.column_stack([height - y, x])),
+        "mirror": (picture[:, ::-1], np.column_stack([width - x, y])),
+    }[turn]
+    expected, found = features(picture, xy), features(turned, turned_xy)
+    difference = np.abs(found - expected) / expected.std(axis=0)
+    assert difference.max() < 0.25
+    assert np.median(difference) < 0.002
+
+
+def test_cropped_picture_gives_the_same_features(picture, xy):
+    reach = 120 / 4 + 10  # half the largest window
+    x, y = xy.T
+    left, top = 30, 17
+    height, width = picture.shape[:2]
+    cropped = picture[top : height - 9, left : width - 21]
+    safe = (x > left + reach) & (y > top + reach) & (x < width - 21 - reach) & (y < height - 9 - reach)
+    assert safe.sum() > 50
+    expected = features(picture, xy[safe])
+    np.testing.assert_array_equal(features(cropped, xy[safe] - [left, top]), expected)
+
+
+def test_order_of_places_does_not_matter(picture, xy):
+    order = np.random.default_rng(0).permutation(len(xy))
+    # rounding of sums that run over another batch
+    np.testing.assert_allclose(features(picture, xy[order]), features(picture, xy)[order], rtol=1e-4, atol=1e-6)
+
+
+def test_full_resolution_and_reduced_picture_agree(picture, xy):
+    """The same windows in µm, from a picture of twice the pixels."""
+    large = np.repeat(np.repeat(picture, 2, axis=0), 2, axis=1)
+    fine = features(large, xy, image_scale=2.0)
+    expected = features(picture, xy)
+    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(fine.T, expected.T, strict=True)]
+    assert min(correlation) > 0.95
+
+
+@pytest.mark.parametrize("white", [160, 200, 245])
+def test_glass_has_no_nuclei(white):
+    glass = np.random.default_rng(0).normal(white, 2, (200, 200, 3)).clip(0, 255).astype(np.uint8)
+    adata = places(np.random.default_rng(1).uniform(60, 140, (40, 2)))
+    histology(adata, image=glass, um_per_pixel=1.0, encoder=HEEncoder(diameters_um=(60.0, 110.0)))
+    for diameter in (60, 110):
+        assert named(adata, f"nuclei_{diameter}um").max() == 0
+        assert named(adata, f"nuclei_share_{diameter}um").max() == 0
+        assert named(adata, f"glass_{diameter}um").min() > 0.99
+
+
+@pytest.mark.parametrize("pitch", [10, 12, 20, 30])
+def test_nuclei_are_counted(pitch):
+    """A lattice of discs: as many nuclei per area as were drawn, and their share of the area."""
+    radius = 4
+    y, x = np.mgrid[:420, :420]
+    discs = np.hypot(x % pitch - pitch / 2, y % pitch - pitch / 2) <= radius
+    picture = np.full((420, 420, 3), STROMA, dtype=np.uint8)
+    picture[discs] = NUCLEUS
+    picture[:30] = GLASS
+    adata = places(np.random.default_rng(0).uniform(150, 270, (30, 2)))
+    histology(adata, image=picture, um_per_pixel=1.0, encoder=HEEncoder((60.0, 120.0), white=GLASS))
+    per_1000_um2 = 1000 / pitch**2  # a nucleus per cell of the lattice
+    np.testing.assert_allclose(named(adata, "nuclei_120um").mean(), per_1000_um2, rtol=0.1)
+    np.testing.assert_allclose(named(adata, "nuclei_share_120um").mean(), discs.mean(), rtol=0.2)
+
+
+def test_blobs_too_faint_for_nuclei_are_not_counted(picture, xy):
+    adata = places(xy)
+    histology(adata, image=picture, um_per_pixel=1.0, encoder=HEEncoder((60.0,), nucleus_od=3.0))
+    assert named(adata, "nuclei_60um").max() == 0
+
+
+def test_nuclei_are_counted_only_where_they_are_resolved(picture, xy):
+    for um_per_pixel, resolved in ((4.0, 0), (1.0, 2)):
+        adata = places(xy)
+        histology(adata, image=picture, um_per_pixel=um_per_pixel)
+        names = adata.uns["stmmr"]["histology"]["feature_names"]
+        assert sum(name.startswith("nuclei_") and "share" not in name for name in names) == resolved
+
+
+@pytest.mark.parametrize("direction", ["none", "down", "diagonal"])
+def test_fibres_are_aligned_and_grain_is_not(direction):
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:200, :200]
+    stripes = rng.integers(0, 60, 400)
+    texture = {"none": rng.integers(0, 60, (200, 200)), "down": stripes[column], "diagonal": stripes[row + column]}
+    adata = places(rng.uniform(60, 140, (20, 2)))
+    picture = (np.array(STROMA) - texture[direction][..., None]).astype(np.uint8)
+    histology(adata, image=picture, um_per_pixel=1.0, encoder=HEEncoder((100.0,), white=GLASS))
+    alignment = named(adata, "fibre_alignment_100um")
+    assert alignment.max() < 0.2 if direction == "none" else alignment.min() > 0.9
+
+
+def test_black_mask_counts_as_glass(picture, xy):
+    glass = np.percentile(picture.reshape(-1, 3), 99, axis=0).astype(np.uint8)
+    corner, white_corner = picture.copy(), picture.copy()
+    corner[:, :70], white_corner[:, :70] = 0, glass
+    difference = np.abs(features(corner, xy) - features(white_corner, xy))
+    assert (difference <= 0.05 * features(white_corner, xy).std(axis=0)).all()
+
+
+@given(
+    st.floats(20, 60),
+    st.floats(20, 60),
+    st.floats(5, 30),
+    st.sampled_from([8, 16, 32]),
+)
+def test_patches_sample_the_picture_at_their_pixels(x, y, side, patch_px):
+    """A ramp is reproduced by any symmetric filter: its value at the centre of every pixel of the patch."""
+    ramp = np.zeros((80, 80, 3), dtype=np.uint8)
+    ramp[..., 0], ramp[..., 1] = 2 * np.arange(80) + 1, (2 * np.arange(80) + 1)[:, None]
+    patch = read_patches(ramp, np.array([[x, y]]), sides=np.array([side]), patch_px=patch_px)[0, 0]
+    steps = ((np.arange(patch_px) + 0.5) / patch_px - 0.5) * side
+    assert np.abs(patch[..., 0] - 2 * (x + steps)).max() <= 1.5
+    assert np.abs(patch[..., 1] - 2 * (y + steps)[:, None]).max() <= 1.5
+
+
+@pytest.mark.parametrize("side", [9.0, 40.0, 163.0])
+def test_patches_are_what_the_whole_picture_resampled_would_be(picture, side):
+    x, y = 130.3, 140.8
+    box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+    whole = PIL.Image.fromarray(picture).resize((16, 16), PIL.Image.Resampling.BILINEAR, box=box)
+    patch = read_patches(picture, np.array([[x, y]]), sides=np.array([side]), patch_px=16)[0, 0]
+    assert np.abs(patch.astype(int) - np.asarray(whole)).max() <= 4
+
+
+def test_patches_beyond_the_border_are_mirrored(picture):
+    padded = np.pad(picture, ((200, 200), (200, 200), (0, 0)), mode="symmetric")
+    height, width = picture.shape[:2]
+    centres = np.array([[0, 0], [width, 5.5], [-40, height + 30], [width / 2, -1]], dtype=float)
+    options = {"sides": np.array([33.0, 120.0]), "patch_px": 16}
+    expected = read_patches(padded, centres + 200, **options)
+    np.testing.assert_array_equal(read_patches(picture, centres, **options), expected)
+
+
+def test_um_per_pixel_by_argument_scale_factor_or_neighbours(own):
+    library = own.uns["spatial"]["simulated"]
+    histology(own, um_per_pixel=1.0)
+    assert own.uns["stmmr"]["histology"]["um_per_pixel"] == pytest.approx(8.0)
+    del library["scalefactors"]["microns_per_pixel"]
+    histology(own)
+    record = own.uns["stmmr"]["histology"]
+    assert record["scale_from"] == "nearest neighbours"
+    assert record["um_per_pixel"] == pytest.approx(4.0)  # the simulated places are 100 µm apart
+
+
+@dataclass
+class MeanColour:
+    """The smallest encoder."""
+
+    name: str = "mean colour"
+    diameters_um: tuple[float, ...] = (100.0,)
+    patch_px: int = 8
+    feature_names: tuple[str, ...] = ("red", "green", "blue")
+
+    def fit(self, sample, *, um_per_px):
+        assert sample.shape[1:] == (1, 8, 8, 3)
+        return self
+
+    def __call__(self, patches):
+        return patches.mean(axis=(1, 2, 3)).astype(np.float32)
+
+
+def test_another_encoder_is_one_class(picture, xy):
+    encoder: Encoder = MeanColour()
+    found = features(picture, xy, encoder=encoder)
+    x, y = xy[0]
+    expected = picture[round(y - 12.5) : round(y + 12.5), round(x - 12.5) : round(x + 12.5)].mean(axis=(0, 1))
+    np.testing.assert_allclose(found[0], expected, rtol=0.03)
+
+
+def test_encoder_with_the_wrong_number_of_features_is_refused(picture, xy):
+    with pytest.raises(ValueError, match="shape"):
+        features(picture, xy, encoder=MeanColour(feature_names=("red",)))
+
+
+def test_encoder_must_be_fitted():
+    with pytest.raises(RuntimeError, match="call fit first"):
+        HEEncoder()(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8))
+
+
+def test_fitted_encoder_treats_a_second_picture_alike(picture, xy):
+    """White and threshold that are given are kept, whatever the picture shows."""
+    encoder = HEEncoder(white=(250.0, 250.0, 250.0), nucleus_od=0.3)
+    some = features(picture, xy[:20], encoder=encoder)
+    np.testing.assert_allclose(features(picture, xy, encoder=encoder)[:20], some, rtol=1e-4, atol=1e-6)
+
+
+def test_blank_hires_gives_way_to_lowres(own, caplog):
+    library = own.uns["spatial"]["simulated"]
+    library["images"]["lowres"] = library["images"]["hires"]
+    library["scalefactors"]["tissue_lowres_scalef"] = library["scalefactors"]["tissue_hires_scalef"]
+    library["images"]["hires"] = np.zeros((50, 50, 4), dtype=np.uint8)
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        histology(own)
+    assert "hires picture is blank" in caplog.text
+    assert own.uns["stmmr"]["histology"]["picture"] == "lowres"
+    assert has_picture(own)
+    library["images"]["lowres"] = np.ones((50, 50, 3))
+    assert not has_picture(own)
+    with pytest.raises(InputError, match="a blank hires and lowres picture"):
+        histology(own)
+
+
+def test_pictures_of_other_depths_give_the_same_features(own):
+    library = own.uns["spatial"]["simulated"]
+    picture = library["images"]["hires"]
+    expected = histology(own, copy=True).obsm["X_histology"]
+    opaque = np.full((*picture.shape[:2], 1), 255, dtype=np.uint8)
+    deep = picture.astype(np.uint16) * 257
+    for same in ((picture / 255).astype(np.float32), np.concatenate([picture, opaque], axis=2), deep):
+        library["images"]["hires"] = same
+        np.testing.assert_array_equal(histology(own, copy=True).obsm["X_histology"], expected)
+
+
+def test_no_picture_is_refused(own, xy):
+    del own.uns["spatial"]["simulated"]["images"]["hires"]
+    assert not has_picture(own)
+    with pytest.raises(InputError, match=r"found nothing.*image='he.jpg'"):
+        histology(own)
+    with pytest.raises(InputError, match="hires or lowres picture"):
+        histology(places(xy))
+
+
+def test_picture_without_scale_factor_is_refused(own):
+    del own.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
+    with pytest.raises(InputError, match=r"tissue_hires_scalef.*found spot_diameter_fullres"):
+        histology(own)
+
+
+def test_greyscale_picture_is_refused(own):
+    images = own.uns["spatial"]["simulated"]["images"]
+    images["hires"] = images["hires"][..., 0]
+    with pytest.raises(InputError, match=r"hires picture of uns.*found greyscale"):
+        histology(own)
+
+
+def test_library_is_chosen_or_named(own):
+    own.uns["spatial"]["other"] = {}
+    with pytest.raises(InputError, match=r"found simulated, other.*library_id"):
+        histology(own)
+    with pytest.raises(InputError, match="Did you mean 'simulated'"):
+        histology(own, library_id="simulatd")
+    histology(own, library_id="simulated")
+
+
+def test_picture_that_does_not_cover_the_places_is_refused(own, picture, xy):
+    outside = int((xy[:, 0] >= 150).sum())
+    with pytest.raises(InputError, match=rf"150 × {len(picture)} pixels.*{outside} of {len(xy)} outside"):
+        features(picture[:, :150], xy)
+    own.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"] *= 2
+    with pytest.raises(InputError, match=r"outside.*scale factors"):
+        histology(own)
+    assert "X_histology" not in own.obsm
+    assert "stmmr" not in own.uns
+
+
+def test_few_places_beyond_the_border_are_tolerated(picture, xy, caplog):
+    moved = xy.copy()
+    moved[0] = [-3, 20]
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        found = features(picture, moved)
+    assert f"1 of {len(xy)} places lie outside" in caplog.text
+    assert np.isfinite(found).all()
+
+
+def test_places_in_a_corner_are_pointed_out(picture, xy, caplog):
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        features(picture, xy / 40, um_per_pixel=20)
+    assert "in one corner" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_scale": 0.0}, "image_scale"),
+        ({"image_scale": np.nan}, "image_scale"),
+        ({"um_per_pixel": -1.0}, "um_per_pixel"),
+        ({"um_per_pixel": 0.001}, "240 µm are 240,000 pixels"),
+    ],
+)
+def test_impossible_scales_are_refused(picture, xy, options, message):
+    with pytest.raises(InputError, match=message):
+        features(picture, xy, **options)
+
+
+def test_places_without_pixel_coordinates_are_refused(own, picture):
+    del own.obsm["spatial"]
+    with pytest.raises(InputError, match="Expected the key 'spatial' in obsm"):
+        histology(own, image=picture)
+
+
+def test_single_place_needs_the_size_of_a_pixel(picture, xy):
+    adata = places(xy[:1])
+    with pytest.raises(InputError, match="Give um_per_pixel"):
+        histology(adata, image=picture)
+    histology(adata, image=picture, um_per_pixel=4.0)
+    assert np.isfinite(adata.obsm["X_histology"]).all()
+
+
+def test_features_of_the_user_are_not_replaced_silently(own, caplog):
+    own.obsm["X_histology"] = np.zeros((own.n_obs, 2))
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        histology(own)
+    assert "was replaced" in caplog.text
+    caplog.clear()
+    histology(own)  # our own result from before
+    assert not caplog.text
+
+
+def test_picture_from_a_file(picture, xy, tmp_path):
+    PIL.Image.fromarray(picture).save(tmp_path / "he.png")
+    adata = places(xy)
+    histology(adata, image=tmp_path / "he.png", um_per_pixel=4.0)
+    assert adata.uns["stmmr"]["histology"]["picture"] == "he.png"
+    np.testing.assert_array_equal(adata.obsm["X_histology"], features(picture, xy))
+
+
+@pytest.mark.realdata
+def test_hires_picture_with_a_black_mask_tells_cancer_apart(shared_data):
+    """A linear probe under cross-validation; the mean colour alone reaches 0.8."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    adata = ad.read_h5ad(shared_data / "st_her2_A1.h5ad")
+    histology(adata)
+    assert np.isfinite(adata.obsm["X_histology"]).all()
+    known = adata.obs["ground_truth"].notna().to_numpy()
+    cancer = adata.obs["ground_truth"].isin(["invasive cancer", "cancer in situ"]).to_numpy()[known]
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    scores = cross_val_score(probe, adata.obsm["X_histology"][known], cancer, cv=folds, scoring="balanced_accuracy")
+    assert scores.mean() > 0.85
+
+
+@pytest.mark.realdata
+def test_full_resolution_picture(shared_data):
+    adata = ad.read_h5ad(shared_data / "st_her2_C2.h5ad")
+    histology(adata, image=shared_data / "st_her2_C2_he.jpg")
+    assert np.isfinite(adata.obsm["X_histology"]).all()
+    assert 1 < np.median(named(adata, "nuclei_120um")) < 20  # per 1000 µm² of tumour
+
+
+@pytest.mark.realdata
+def test_lowres_picture_shows_the_white_matter(shared_data):
+    adata = ad.read_h5ad(shared_data / "visium_dlpfc_151673.h5ad")
+    adata = adata[adata.obs["ground_truth"].notna()].copy()
+    histology(adata)
+    eosin, white_matter = named(adata, "eosin_240um"), adata.obs["ground_truth"] == "WM"
+    assert np.median(eosin[white_matter]) > 1.3 * np.median(eosin[~white_matter])
