@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr import __version__, _keys
-from stmmr._run import has_picture, run
+from stmmr._run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def describe(source: Path) -> dict[str, str]:
     pictures = [
         f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
         for library, content in adata.uns.get(_keys.SPATIAL, {}).items()
-        if has_picture(adata) and content.get("images")
+        if content.get("images")
     ]
     return {
         "platform": f"{found.platform} ({found.because})",

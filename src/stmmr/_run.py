@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from stmmr import _keys
 from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
@@ -81,7 +81,7 @@ def run(
             pp.spatial_graph(adata, use="array", bandwidth=2.0)
         else:
             pp.spatial_graph(adata)
-    sees = histology and (image is not None or has_picture(adata))
+    sees = histology and (image is not None or pp.has_picture(adata))
     if sees:
         with timed("histology", seconds):
             pp.histology(adata, image=image)
@@ -95,12 +95,6 @@ def run(
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
     adata.uns[_keys.UNS]["seconds"] = seconds
-
-
-def has_picture(adata: AnnData) -> bool:
-    """Tell whether the data bring a picture."""
-    libraries: dict[str, Any] = adata.uns.get(_keys.SPATIAL, {})
-    return any(isinstance(library, dict) and library.get("images") for library in libraries.values())
 
 
 @contextmanager

@@ -28,9 +28,9 @@ class InputError(ValueError):
 
 def listed(names: Iterable[object], *, at_most: int = 12) -> str:
     """Join names for a message, cut after a dozen."""
-    names = [str(name) for name in names]
-    more = f", … ({len(names)} in all)" if len(names) > at_most else ""
-    return (", ".join(names[:at_most]) or "nothing") + more
+    texts = [str(name) for name in names]
+    more = f", … ({len(texts)} in all)" if len(texts) > at_most else ""
+    return (", ".join(texts[:at_most]) or "nothing") + more
 
 
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:

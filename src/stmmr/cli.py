@@ -119,7 +119,7 @@ def main() -> None:
     try:
         app()
     except (InputError, FileNotFoundError, FloatingPointError, OSError) as error:
-        print(f"stmmr: {error}", file=sys.stderr)
+        print("\n".join([f"stmmr: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(1)
 
 

@@ -60,8 +60,12 @@ def model_inputs(
         require_key(adata.layers, _keys.LOGNORM, where="layers", hint="Run stmmr.pp.expression(adata) first.")
         chosen = adata.var[_keys.HIGHLY_VARIABLE].to_numpy()
         names = adata.var_names[chosen].tolist()
-        features = adata.layers[_keys.LOGNORM][:, chosen].toarray()
-        target = features if settings.likelihood == "zinb" else adata.layers[_keys.COUNTS][:, chosen].toarray()
+        features = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
+        target = (
+            features
+            if settings.likelihood == "zinb"
+            else sparse.csr_matrix(adata.layers[_keys.COUNTS])[:, chosen].toarray()
+        )
         size = adata.obs[_keys.LIBRARY_SIZE].to_numpy()
         relative = np.maximum(size / np.median(size[size > 0]), 1e-4).astype(np.float32)[:, None]
     if settings.features == "pca":

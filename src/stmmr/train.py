@@ -39,7 +39,7 @@ def drawn(batch: Batch, size: int, *, generator: torch.Generator) -> Iterator[Ba
             yield batch
             continue
         order = torch.randperm(n, generator=generator)
-        for rows in order[: n - n % size].split(size):  # a short last batch would upset the batch norm
+        for rows in torch.split(order[: n - n % size], size):  # a short last batch would upset the batch norm
             yield batch.rows(rows)
 
 

@@ -29,9 +29,7 @@ def zinb(x: Tensor, mu: Tensor, theta: Tensor, pi: Tensor) -> Tensor:
         + x * torch.log(mu / (theta + mu))
     )
     nb = torch.exp(log_nb)
-    log_likelihood = torch.where(
-        x == 0, torch.log(pi + (1 - pi) * nb + EPS), torch.log(1 - pi + EPS) + log_nb
-    )
+    log_likelihood = torch.where(x == 0, torch.log(pi + (1 - pi) * nb + EPS), torch.log(1 - pi + EPS) + log_nb)
     return (pi**2 - log_likelihood).mean()
 
 
@@ -59,9 +57,7 @@ def reconstruction(z: Tensor, graph: Tensor) -> Tensor:
     return ((torch.sigmoid(cosine) - graph) ** 2).mean()
 
 
-def forward(
-    network: nn.Module, x: Tensor, features: list[Tensor], graph: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
+def forward(network: nn.Module, x: Tensor, features: list[Tensor], graph: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Z and the three weighted loss terms, dropout off, from the weights of a `Network`."""
     s = network.settings
     encoders = [network.encode_expression, network.encode_histology]

@@ -3,6 +3,6 @@
 from stmmr.pp._encoders import Encoder, HEEncoder
 from stmmr.pp._expression import expression
 from stmmr.pp._graph import spatial_graph
-from stmmr.pp._histology import histology
+from stmmr.pp._histology import has_picture, histology
 
-__all__ = ["Encoder", "HEEncoder", "expression", "histology", "spatial_graph"]
+__all__ = ["Encoder", "HEEncoder", "expression", "has_picture", "histology", "spatial_graph"]
