@@ -39,7 +39,7 @@ def run(
     n_domains
         How many domains to find.
     image
-        H&E picture whose pixels are the units of the coordinates; otherwise the picture in the data, where there is one.
+        H&E picture whose pixels are the units of the coordinates; otherwise the picture in the data, if any.
     histology
         Whether to read the picture at all.
     preset

@@ -88,7 +88,7 @@ def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
     """Get a representation of ``obsm`` as float32, checked."""
     require_key(adata.obsm, key, where="obsm")
     found: Any = adata.obsm[key]
-    values = np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float32)
+    values = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"Expected obsm[{key!r}] with one row per place, found shape {values.shape}.")
     if not np.isfinite(values).all():

@@ -86,8 +86,8 @@ class StMMR:
     def fit(self, *, progress: bool = True) -> StMMR:
         """Train, then write the embedding.
 
-        Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"`` (settings and the
-        weight of the histology) and ``"history"`` (the objective and its terms per step).
+        Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"`` (settings and
+        the weight of the histology) and ``"history"`` (the objective and its terms per step).
         """
         self.history = train(self.network, self.inputs.batch, random_state=self.random_state, progress=progress)
         self._write()
@@ -188,6 +188,7 @@ class StMMR:
             written["model"]["histology_weight_learnt"] = float(self.network.histology_weight.detach())
 
     def __repr__(self) -> str:
+        """Say what this model is."""
         state = f"{len(self.history['loss'])} steps" if self.history else "not trained"
         return f"StMMR(preset={self.preset!r}, places={self.adata.n_obs}, histology={self.use_histology}, {state})"
 

@@ -76,7 +76,7 @@ class Settings:
 
         if self.batch_size and (self.attention or self.graph_loss):
             raise InputError(
-                f"Expected batch_size 0 with attention or graph_loss (they compare all places), found {self.batch_size}."
+                f"Expected batch_size 0 with attention or graph_loss (over all places), found {self.batch_size}."
             )
 
     def but(self, **changes: Any) -> Settings:

@@ -16,7 +16,7 @@ SQUARE = "binned_outputs/square_008um"
 
 def test_importing_it_is_cheap():
     code = "import sys, stmmr.io; print([m for m in ('anndata', 'pandas', 'scanpy', 'torch') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 

@@ -57,7 +57,7 @@ def fail_at(monkeypatch, call: int) -> None:
 def run_until_killed(code: str, *args: Path) -> None:
     """Run a program that ends with SIGKILL, which nothing can catch."""
     prelude = "import os, signal, sys\nfrom pathlib import Path\nfrom stmmr.io import _write\n"
-    result = subprocess.run([sys.executable, "-c", prelude + code, *map(str, args)], check=False)  # noqa: S603
+    result = subprocess.run([sys.executable, "-c", prelude + code, *map(str, args)], check=False)
     assert result.returncode == -9
 
 

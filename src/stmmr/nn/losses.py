@@ -78,7 +78,9 @@ def similarity_contrast(first: Tensor, second: Tensor) -> Tensor:
 
 
 def mutual_information_contrast(first: Tensor, second: Tensor, *, balance: float = 9.0) -> Tensor:
-    """Cross-view mutual-information loss on the joint k × k matrix (Lin et al., CVPR 2021, doi:10.1109/CVPR46437.2021.01102).
+    """Cross-view mutual-information loss on the joint k × k matrix.
+
+    Lin et al., CVPR 2021, doi:10.1109/CVPR46437.2021.01102.
 
     Shapes
     ------

@@ -1,0 +1,277 @@
+"""The whole way on a simulated tissue: run, save and load, the command line, and what it says to bad input."""
+
+import json
+import subprocess
+import sys
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from sklearn.metrics import adjusted_rand_score
+
+import stmmr
+from stmmr import _keys
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return stmmr.datasets.simulated_tissue(n_rows=30, n_cols=30, n_domains=4, n_genes=200)
+
+
+@pytest.fixture
+def tissue(simulated):
+    return simulated.copy()
+
+
+@pytest.fixture(scope="module")
+def done(simulated):
+    adata = simulated.copy()
+    stmmr.run(adata, n_domains=4, progress=False)
+    return adata
+
+
+def prepared(adata):
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata)
+    return adata
+
+
+def small_paper(adata, **changes):
+    return stmmr.StMMR(adata, preset="paper", hidden=16, latent=12, decoder_hidden=16, steps=3, **changes)
+
+
+def test_run_finds_the_domains(done):
+    known = done.obs["ground_truth"].notna()
+    assert adjusted_rand_score(done.obs["ground_truth"][known], done.obs[_keys.DOMAIN][known]) > 0.5
+    assert done.obs[_keys.DOMAIN].value_counts().is_monotonic_decreasing
+    assert np.isfinite(done.obsm[_keys.EMBEDDING]).all()
+
+
+def test_x_stays_as_it_was(done, simulated):
+    assert (done.X != simulated.X).nnz == 0
+    assert done.shape == simulated.shape
+
+
+def test_labels_change_nothing(tissue, done):
+    rng = np.random.default_rng(0)
+    tissue.obs["other"] = rng.permutation(tissue.obs["ground_truth"].astype(object))
+    del tissue.obs["ground_truth"]
+    stmmr.run(tissue, n_domains=4, label_key="other", progress=False)
+    np.testing.assert_array_equal(tissue.obsm[_keys.EMBEDDING], done.obsm[_keys.EMBEDDING])
+    assert (tissue.obs[_keys.DOMAIN] == done.obs[_keys.DOMAIN]).all()
+
+
+def test_seed_is_local(tissue):
+    import torch
+
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    stmmr.run(tissue, n_domains=3, histology=False, progress=False)
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_graph_is_the_cut_kernel(tissue):
+    stmmr.pp.spatial_graph(tissue, use="array", bandwidth=2.0)
+    xy = tissue.obs[["array_col", "array_row"]].to_numpy(float)
+    dense = np.exp(-(cdist(xy, xy) ** 2) / 8) + np.eye(len(xy))
+    dense /= dense.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(tissue.obsp[_keys.GRAPH].toarray(), dense, atol=4e-5)
+    assert sparse.issparse(tissue.obsp[_keys.GRAPH])
+
+
+def test_lognorm_is_scanpys(tissue):
+    import scanpy as sc
+
+    stmmr.pp.expression(tissue, n_top_genes=50)
+    other = ad.AnnData(tissue.X.copy())
+    sc.pp.normalize_total(other)
+    sc.pp.log1p(other)
+    np.testing.assert_allclose(tissue.layers[_keys.LOGNORM].toarray(), other.X.toarray(), rtol=1e-5)
+    assert tissue.var[_keys.HIGHLY_VARIABLE].sum() == 50
+
+
+@pytest.mark.parametrize("make", [stmmr.StMMR, small_paper])
+def test_saved_model_gives_the_same_embedding(tissue, tmp_path, make):
+    model = make(prepared(tissue))
+    model.fit(progress=False)
+    before = tissue.obsm[_keys.EMBEDDING].copy()
+    model.save(tmp_path / "model")
+    del tissue.obsm[_keys.EMBEDDING]
+    loaded = stmmr.StMMR.load(tmp_path / "model", tissue)
+    np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], before, rtol=1e-4, atol=1e-3)  # float32 round-off
+    assert loaded.history == model.history
+    assert loaded.denoise().shape[0] == tissue.n_obs
+    with pytest.raises(stmmr.InputError, match="overwrite"):
+        model.save(tmp_path / "model")
+
+
+def test_training_goes_downhill(done):
+    loss = done.uns["stmmr"]["history"]["loss"]
+    assert np.mean(loss[-10:]) < np.mean(loss[:10])
+
+
+def test_paper_goes_downhill(tissue):
+    stmmr.pp.histology(tissue)
+    model = small_paper(prepared(tissue), dropout=0.0, learning_rate=1e-3).fit(progress=False)
+    assert set(model.history) == {"loss", "likelihood", "contrast", "graph"}
+    assert model.history["loss"][-1] < model.history["loss"][0]
+
+
+def test_representation_without_genes(simulated):
+    scores = np.random.default_rng(0).normal(size=(simulated.n_obs, 12)).astype("float32")
+    codes = simulated.obs["ground_truth"].cat.codes.to_numpy()
+    scores[:, 0] += 4 * codes
+    adata = ad.AnnData(shape=(simulated.n_obs, 0), obs=simulated.obs[[]])
+    adata.obsm["X_scvi"], adata.obsm["spatial"] = scores, simulated.obsm["spatial"]
+    stmmr.run(adata, n_domains=4, use_rep="X_scvi", progress=False)
+    assert adata.obs[_keys.DOMAIN].nunique() == 4
+    assert adata.uns["stmmr"]["model"]["likelihood"] == "gaussian"
+
+
+def test_empty_places_and_genes_are_kept(tissue):
+    counts = tissue.X.tolil()
+    counts[3] = 0
+    counts[:, 5] = 0
+    tissue.X = counts.tocsr()
+    stmmr.run(tissue, n_domains=3, histology=False, progress=False)
+    assert np.isfinite(tissue.obsm[_keys.EMBEDDING]).all()
+    assert not tissue.var[_keys.HIGHLY_VARIABLE].iloc[5]
+
+
+def scaled(adata):
+    adata.X = adata.X.toarray() - 1.0
+
+
+def normalised(adata):
+    adata.X = adata.X * 0.37
+
+
+def with_nan(adata):
+    adata.X.data[0] = np.nan
+
+
+def without_coordinates(adata):
+    del adata.obsm["spatial"]
+    adata.obs = adata.obs[["ground_truth"]]
+
+
+def nan_coordinates(adata):
+    adata.obsm["spatial"][0] = np.nan
+
+
+def one_point(adata):
+    adata.obsm["spatial"][:] = 1.0
+
+
+BAD_DATA = [
+    (scaled, "negative values.*use_rep"),
+    (normalised, "looks normalised.*layer=.*use_rep"),
+    (with_nan, "1 NaN or infinite"),
+    (without_coordinates, "Expected coordinates in obsm"),
+    (nan_coordinates, "1 of .* places without"),
+    (one_point, "all .* at one point"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_DATA)
+def test_bad_data(tissue, spoil, message):
+    spoil(tissue)
+    with pytest.raises(stmmr.InputError, match=message):
+        stmmr.run(tissue, n_domains=3, progress=False)
+    assert _keys.EMBEDDING not in tissue.obsm
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_domains": 10_000}, "at least as many places as domains"),
+        ({"n_domains": 0}, "n_domains"),
+        ({"n_domains": 3, "label_key": "ground_thruth"}, "Did you mean 'ground_truth'"),
+        ({"n_domains": 3, "layer": "raw"}, "'raw' in layers"),
+        ({"n_domains": 3, "size_key": "total"}, "'total' in obs"),
+        ({"n_domains": 3, "use_rep": "X_pca"}, "'X_pca' in obsm"),
+        ({"n_domains": 3, "preset": "best"}, "default, paper"),
+    ],
+)
+def test_bad_options(tissue, options, message):
+    with pytest.raises(stmmr.InputError, match=message):
+        stmmr.run(tissue, **options)
+
+
+def test_repeated_names_are_made_unique(tissue, caplog):
+    tissue.var_names = ["A", "A", *tissue.var_names[2:]]
+    tissue.obs_names = ["s", "s", *tissue.obs_names[2:]]
+    with caplog.at_level("WARNING", logger="stmmr"):
+        stmmr.pp.expression(tissue)
+    assert tissue.var_names.is_unique
+    assert tissue.obs_names.is_unique
+    assert "made unique" in caplog.text
+
+
+def test_foreign_or_damaged_models(tissue, tmp_path):
+    with pytest.raises(stmmr.InputError, match=r"model\.json"):
+        stmmr.StMMR.load(tmp_path, tissue)
+    model = stmmr.StMMR(prepared(tissue), steps=1)
+    model.fit(progress=False).save(tmp_path / "m")
+    (tmp_path / "m" / "weights.safetensors").write_bytes(b"\x00" * 40)
+    with pytest.raises(stmmr.InputError, match="Expected whole weights"):
+        stmmr.StMMR.load(tmp_path / "m", tissue)
+    (tmp_path / "m" / "model.json").write_text("{")
+    with pytest.raises(stmmr.InputError, match="Expected the description of a model"):
+        stmmr.StMMR.load(tmp_path / "m", tissue)
+
+
+def command(*arguments):
+    line = [sys.executable, "-m", "stmmr.cli", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_command_line_twice_the_same(tissue, tmp_path):
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    for name in ("a", "b"):
+        out = command(
+            "run", tmp_path / "in.h5ad", "-o", tmp_path / name, "--n-domains", 4, "--label-key", "ground_truth"
+        )
+        assert out.returncode == 0, out.stderr
+    assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
+    facts = json.loads((tmp_path / "a/run.json").read_text())
+    assert {"input", "options", "stmmr", "versions", "seconds_in_all", "peak_memory_mb"} <= set(facts)
+    table = pd.read_csv(tmp_path / "a/domains.csv", index_col=0)
+    assert table.index.tolist() == tissue.obs_names.tolist()
+    assert _keys.EMBEDDING in ad.read_h5ad(tmp_path / "a/result.h5ad").obsm
+    again = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "a", "--n-domains", 4)
+    assert again.returncode == 1
+    assert "overwrite" in again.stderr
+    bad = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "c", "--n-domains", 4, "--label-key", "nothing")
+    assert bad.returncode == 1
+    assert "Traceback" not in bad.stderr
+    assert not list(tmp_path.glob("*c*"))
+
+
+def test_info(tissue, tmp_path):
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    out = command("info", tmp_path / "in.h5ad")
+    assert "h5ad" in out.stdout
+    assert str(tissue.n_obs) in out.stdout
+
+
+def test_options_are_those_of_run():
+    import inspect
+
+    from stmmr.cli import run_command
+
+    of_run = {n for n, p in inspect.signature(stmmr.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert of_run <= set(inspect.signature(run_command).parameters)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["osmfish_cortex", "starmap_mpfc_BZ5", "st_pdac_A"])
+def test_real_tissue(name, shared_data):
+    adata = stmmr.read(shared_data / f"{name}.h5ad")
+    known = adata.obs["ground_truth"].notna()
+    stmmr.run(adata, n_domains=adata.obs["ground_truth"].nunique(), progress=False)
+    chance = 0.05
+    assert adjusted_rand_score(adata.obs["ground_truth"][known], adata.obs[_keys.DOMAIN][known]) > chance
