@@ -62,7 +62,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
             linewidth=2 if name == "loss" else 1.2,
             marker="o" if len(values) == 1 else None,
         )
-    ax.set(xlabel="Epoch", ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
+    ax.set(xlabel="Step", ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(

@@ -1,0 +1,1 @@
+"""Measurements behind the tables in docs/; never imported by the package."""
