@@ -16,6 +16,7 @@ import torch
 import stmmr
 from benchmarks._table import DATA, ROOT, write
 from stmmr import _keys
+from stmmr.data import components, standardised
 
 EPOCHS = 3
 NAME = "visium_dlpfc_151673"
@@ -42,7 +43,8 @@ def epochs() -> tuple[float, float]:
     model = stmmr.StMMR(adata, preset="paper")
     batch = model.inputs.batch
     graph = torch.from_numpy(adata.obsp[_keys.GRAPH].toarray())
-    features = [batch.target, torch.from_numpy(adata.obsm[_keys.HISTOLOGY])]
+    image = components(standardised(adata.obsm[_keys.HISTOLOGY]), model.settings.n_components, random_state=0)
+    features = [batch.target, torch.from_numpy(image)]
     dense = dense_module()
     network = model.network.train()
     optimizer = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=1e-4)

@@ -49,8 +49,9 @@ def nb(x: Tensor, *, mean: Tensor, dispersion: Tensor) -> Tensor:
     returns : ()
     """
     place, gene = x.nonzero(as_tuple=True)  # the sums of the gamma function are over these only
-    at, mu, theta = x[place, gene], mean[place, gene], dispersion[gene]
-    beyond = torch.lgamma(at + theta) - torch.lgamma(dispersion)[gene] - torch.lgamma(at + 1)
+    # each entry is met once, so that the gradient is added up in one order and a seed gives one result bit by bit
+    at, mu, theta = x[place, gene], mean[place, gene], dispersion.expand_as(mean)[place, gene]
+    beyond = torch.lgamma(at + theta) - torch.lgamma(theta) - torch.lgamma(at + 1)
     beyond = beyond + at * (mu.log() - (theta + mu).log())
     zero = torch.log1p(mean / dispersion) @ dispersion  # (N,), −log NB(0) summed over genes
     return (zero.sum() - beyond.sum()) / x.numel()
