@@ -22,7 +22,7 @@ app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from
 OPTION_NAMES = {"random_state": ("--seed", "--random-state"), "image": ("--image", "-i")}
 
 
-def with_options_of(function: Callable[..., Any], *, without: tuple[str, ...] = ()) -> Callable[..., Any]:
+def with_options_of(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the keyword options of a Python function: names, types, defaults and help."""
     hints = inspect.get_annotations(function, eval_str=False)
     texts = _parameter_texts(function)
@@ -31,7 +31,7 @@ def with_options_of(function: Callable[..., Any], *, without: tuple[str, ...] = 
         own = inspect.signature(command, eval_str=True)
         kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without:
+            if parameter.kind is parameter.KEYWORD_ONLY:
                 name = OPTION_NAMES.get(parameter.name)
                 annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
                 shown = Parameter(name=name, help=texts.get(parameter.name))
