@@ -50,6 +50,17 @@ def test_run_finds_the_domains(done):
     assert np.isfinite(done.obsm[_keys.EMBEDDING]).all()
 
 
+def test_progress_false_reaches_every_bar(tissue, capsys, monkeypatch):
+    import tqdm.auto
+
+    shown = tqdm.auto.tqdm
+    monkeypatch.setattr(tqdm.auto, "tqdm", lambda *args, **options: shown(*args, **options | {"delay": 0}))
+    stmmr.pp.histology(tissue)
+    assert "histology" in capsys.readouterr().err
+    stmmr.run(tissue, n_domains=3, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_x_stays_as_it_was(done, simulated):
     assert (done.X != simulated.X).nnz == 0
     assert done.shape == simulated.shape

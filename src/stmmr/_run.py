@@ -84,7 +84,7 @@ def run(
     sees = histology and (image is not None or pp.has_picture(adata))
     if sees:
         with timed("histology", seconds):
-            pp.histology(adata, image=image)
+            pp.histology(adata, image=image, progress=progress)
     with timed("training", seconds):
         model = StMMR(adata, preset=preset, use_rep=use_rep, use_histology=sees, random_state=random_state)
         model.fit(progress=progress)

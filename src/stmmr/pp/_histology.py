@@ -58,6 +58,7 @@ def histology(
     library_id: str | None = None,
     um_per_pixel: float | None = None,
     key_added: str = _keys.HISTOLOGY,
+    progress: bool = True,
     copy: bool = False,
 ) -> AnnData | None:
     """Describe the H&E picture around each place: colour, texture and nuclei at several physical scales.
@@ -86,6 +87,8 @@ def histology(
         neighbouring places counts as 100 µm.
     key_added
         Key of ``obsm`` for the features.
+    progress
+        Whether to show a progress bar where it takes longer than two seconds.
     copy
         Work on a copy and return it.
 
@@ -117,7 +120,7 @@ def histology(
     _check_cover(centres, picture)
     encoder = HEEncoder() if encoder is None else encoder
     _check_patches(encoder, um_per_px, picture)
-    encoder, features = _encode(_without_mask(picture.pixels), centres, encoder, um_per_px)
+    encoder, features = _encode(_without_mask(picture.pixels), centres, encoder, um_per_px, progress=progress)
 
     record = adata.uns.setdefault(_keys.UNS, {})
     if key_added in adata.obsm and record.get("histology", {}).get("key_added") != key_added:
@@ -145,7 +148,7 @@ def has_picture(adata: AnnData) -> bool:
 
 
 def _encode(
-    pixels: NDArray[np.uint8], centres: NDArray[np.float64], encoder: Encoder, um_per_px: float
+    pixels: NDArray[np.uint8], centres: NDArray[np.float64], encoder: Encoder, um_per_px: float, *, progress: bool
 ) -> tuple[Encoder, NDArray[np.float32]]:
     """Fit the encoder on some patches, then encode all, by batches."""
     from tqdm.auto import tqdm
@@ -160,7 +163,8 @@ def _encode(
     sample = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int)]
     encoder = encoder.fit(patches(sample), um_per_px=um_per_px)
     batches = np.array_split(np.arange(len(centres)), -(-len(centres) // BATCH))
-    rows = [encoder(patches(batch)) for batch in tqdm(batches, desc="histology", delay=2, leave=False)]
+    bar = tqdm(batches, desc="histology", delay=2, leave=False, disable=not progress)
+    rows = [encoder(patches(batch)) for batch in bar]
     features = np.concatenate(rows).astype(np.float32, copy=False)
     if features.shape != (len(centres), len(encoder.feature_names)) or not np.isfinite(features).all():
         raise ValueError(
