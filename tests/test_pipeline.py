@@ -75,6 +75,18 @@ def test_labels_change_nothing(tissue, done):
     assert (tissue.obs[_keys.DOMAIN] == done.obs[_keys.DOMAIN]).all()
 
 
+@pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
+def test_steps_on_a_view_leave_its_parent_alone(tissue):
+    tissue.uns["stmmr"] = {"note": "of the parent"}
+    half = tissue[: tissue.n_obs // 2]
+    stmmr.run(half, n_domains=3, label_key="ground_truth", progress=False)
+    assert tissue.uns["stmmr"] == {"note": "of the parent"}
+    assert set(half.uns["stmmr"]) > {"note", "histology", "model", "domains", "refine", "evaluation", "seconds"}
+    stmmr.pp.histology(view := tissue[::2])
+    assert list(tissue.uns["stmmr"]) == ["note"]
+    assert list(view.uns["stmmr"]) == ["note", "histology"]
+
+
 def test_seed_is_local(tissue):
     import torch
 

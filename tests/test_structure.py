@@ -13,6 +13,7 @@ import stmmr
 SOURCE = Path(stmmr.__file__).parent
 ORDER = [
     "_keys",
+    "_record",
     "_validate",
     "settings",
     "datasets",

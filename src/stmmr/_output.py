@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr import __version__, _keys
+from stmmr._record import recorded
 from stmmr._run import run
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run_to_folder(
             "options": {name: _plain(value) for name, value in options.items()},
             "places": adata.n_obs,
             "genes": adata.n_vars,
-            "stmmr": _plain(adata.uns[_keys.UNS]),
+            "stmmr": _plain(recorded(adata)),
             "versions": versions(),
             "seconds_in_all": round(time.perf_counter() - start, 3),
             "peak_memory_mb": peak_memory_mb(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stmmr import _keys
+from stmmr._record import record
 from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run(
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
-    adata.uns[_keys.UNS]["seconds"] = seconds
+    record(adata, seconds=seconds)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stmmr import __version__, _keys
+from stmmr._record import record
 from stmmr._validate import InputError, listed
 from stmmr.data import ModelInputs, model_inputs
 from stmmr.io._write import publish_folder
@@ -176,16 +177,16 @@ class StMMR:
     def _write(self) -> None:
         adata = self.adata
         adata.obsm[_keys.EMBEDDING] = self.embed()
-        written = adata.uns.setdefault(_keys.UNS, {})
-        written["history"] = {name: np.asarray(values) for name, values in self.history.items()}
-        written["model"] = asdict(self.settings) | {
+        history = {name: np.asarray(values) for name, values in self.history.items()}
+        parameters = asdict(self.settings) | {
             "preset": self.preset,
             "use_rep": self.use_rep or "",
             "use_histology": self.use_histology,
             "random_state": self.random_state,
         }
         if self.use_histology:
-            written["model"]["histology_weight_learnt"] = float(self.network.histology_weight.detach())
+            parameters["histology_weight_learnt"] = float(self.network.histology_weight.detach())
+        record(adata, history=history, model=parameters)
 
     def __repr__(self) -> str:
         """Say what this model is."""

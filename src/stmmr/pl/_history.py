@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr import _keys
+from stmmr._record import recorded
 from stmmr._validate import InputError
 from stmmr.pl._axes import new_axes
 from stmmr.pl._palette import PALETTE
@@ -41,8 +41,8 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.ticker import MaxNLocator
 
-    recorded = adata.uns.get(_keys.UNS, {}).get("history", {})
-    terms = {name: np.asarray(values, dtype=np.float64) for name, values in recorded.items() if len(values)}
+    steps = recorded(adata).get("history", {})
+    terms = {name: np.asarray(values, dtype=np.float64) for name, values in steps.items() if len(values)}
     if not terms:
         raise InputError(
             "Expected the training history in uns['stmmr']['history'], found none. "

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr import _keys
+from stmmr._record import record
 from stmmr._validate import InputError, check_counts, logger, require_key, require_positive, unique_names
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def expression(
         adata.layers[_keys.COUNTS] = counts
     adata.obs[_keys.LIBRARY_SIZE] = size
     adata.var[_keys.HIGHLY_VARIABLE] = highly_variable(counts, n_top_genes=n_top_genes, min_places=min_places)
-    adata.uns.setdefault(_keys.UNS, {})["expression"] = {
+    parameters = {
         "counts": where,
         "size_key": size_key or "",
         "n_top_genes": n_top_genes,
@@ -90,6 +91,7 @@ def expression(
         "n_genes_read": int(adata.var[_keys.HIGHLY_VARIABLE].sum()),
         "n_empty_places": int((size == 0).sum()),
     }
+    record(adata, expression=parameters)
 
 
 def library_size(adata: AnnData, counts: sparse.csr_matrix[Any], *, size_key: str | None) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmmr import _keys
+from stmmr._record import record
 from stmmr._validate import InputError, coordinates, require_choice, require_positive
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def spatial_graph(
     require_positive(bandwidth, name="bandwidth")
     adata.obsp[_keys.GRAPH] = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
     unit, um_per_unit = ("array steps", math.nan) if by_array else units(adata)
-    adata.uns.setdefault(_keys.UNS, {})["spatial_graph"] = {
+    parameters = {
         "coordinates": "array" if by_array else "spatial",
         "bandwidth": float(bandwidth),
         "nearest_neighbour_distance": distance,
@@ -82,6 +83,7 @@ def spatial_graph(
         "tolerance": tolerance,
         "mean_neighbours": adata.obsp[_keys.GRAPH].nnz / adata.n_obs - 1,
     }
+    record(adata, spatial_graph=parameters)
 
 
 def units(adata: AnnData) -> tuple[str, float]:

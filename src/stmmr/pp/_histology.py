@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr import _keys, _validate
+from stmmr._record import record, recorded
 from stmmr._validate import InputError, listed
 from stmmr.io._picture import check_picture, is_blank, read_picture
 from stmmr.pp._encoders import Encoder, HEEncoder
@@ -122,11 +123,11 @@ def histology(
     _check_patches(encoder, um_per_px, picture)
     encoder, features = _encode(_without_mask(picture.pixels), centres, encoder, um_per_px, progress=progress)
 
-    record = adata.uns.setdefault(_keys.UNS, {})
-    if key_added in adata.obsm and record.get("histology", {}).get("key_added") != key_added:
+    before = recorded(adata).get("histology", {})
+    if key_added in adata.obsm and before.get("key_added") != key_added:
         logger.warning("obsm[%r] held something else; it was replaced.", key_added)
     adata.obsm[key_added] = features
-    record["histology"] = {
+    parameters = {
         "key_added": key_added,
         "picture": picture.name,
         "picture_shape": list(picture.pixels.shape),
@@ -137,6 +138,7 @@ def histology(
         "diameters_um": list(encoder.diameters_um),
         "feature_names": list(encoder.feature_names),
     }
+    record(adata, histology=parameters)
     return adata if copy else None
 
 

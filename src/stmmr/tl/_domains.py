@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr import _keys
+from stmmr._record import record
 from stmmr._validate import InputError, logger, require_key, require_positive
 
 if TYPE_CHECKING:
@@ -68,13 +69,14 @@ def domains(
     rank[order] = np.arange(n_domains)
     names = [str(i + 1) for i in range(n_domains)]
     adata.obs[key_added] = pd.Categorical.from_codes(rank[labels], categories=pd.Index(names))
-    adata.uns.setdefault(_keys.UNS, {})["domains"] = {
+    parameters = {
         "n_domains": n_domains,
         "use_rep": use_rep,
         "n_components": n_components,
         "random_state": random_state,
         "key_added": key_added,
     }
+    record(adata, domains=parameters)
 
 
 def whitened(embedding: NDArray[np.float64], n_components: int, *, random_state: int) -> NDArray[np.float64]:

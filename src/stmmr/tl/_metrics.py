@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from stmmr import _keys
+from stmmr._record import record, recorded
 from stmmr._validate import InputError, coordinates, require_key
 from stmmr.tl._neighbors import nearest
 
@@ -79,8 +80,7 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = _keys.DOMAIN) 
         "n_labelled": int(both.sum()),
         "n_domains": len(np.unique(codes)),
     }
-    record = adata.uns.get(_keys.UNS, {})
-    adata.uns[_keys.UNS] = {**record, "evaluation": {**record.get("evaluation", {}), domain_key: scores}}
+    record(adata, evaluation={**recorded(adata).get("evaluation", {}), domain_key: scores})
     return scores
 
 

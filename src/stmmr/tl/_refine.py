@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr import _keys
+from stmmr._record import record, recorded
 from stmmr._validate import InputError, coordinates
 from stmmr.tl._metrics import categories
 from stmmr.tl._neighbors import nearest
@@ -74,9 +75,8 @@ def refine(
     adata.obs[key_added] = pd.Categorical.from_codes(refined, dtype=domains.dtype)
     changed = float(np.mean(refined != codes))
     logger.info("The vote of %d neighbours changed the domain of %.1f %% of the places.", n_neighbors, 100 * changed)
-    record = adata.uns.get(_keys.UNS, {})
     step = {"n_neighbors": n_neighbors, "domain_key": domain_key, "changed": changed}
-    adata.uns[_keys.UNS] = {**record, "refine": {**record.get("refine", {}), key_added: step}}
+    record(adata, refine={**recorded(adata).get("refine", {}), key_added: step})
 
 
 def _vote(codes: NDArray[np.intp], neighbors: NDArray[np.intp]) -> NDArray[np.intp]:
