@@ -112,11 +112,11 @@ def write_results(adata: AnnData, folder: Path) -> None:
 
 def describe(source: Path) -> dict[str, str]:
     """Say what an input was recognised as and what it holds."""
-    from stmmr.io import read, recognise
+    from stmmr.io._read import read_recognised, recognise
     from stmmr.pp._graph import units
 
     found = recognise(source)
-    adata = read(source)
+    adata = read_recognised(found)
     unit, um = units(adata)
     pictures = [
         f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"

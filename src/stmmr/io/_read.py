@@ -99,7 +99,11 @@ def read(path: str | Path, *, bin_size: int | None = None, library_id: str | Non
     InputError
         If it is no known kind of input, is damaged, or an option does not go with it.
     """
-    found = recognise(path, bin_size=bin_size)
+    return read_recognised(recognise(path, bin_size=bin_size), bin_size=bin_size, library_id=library_id)
+
+
+def read_recognised(found: Recognised, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
+    """Read what was recognised; see :func:`read`."""
     if bin_size is not None and found.platform != "visium_hd":
         raise InputError(f"Expected a Visium HD folder for bin_size, found {found.platform}. Leave bin_size out.")
     if library_id is not None and found.platform in ("h5ad", "zarr"):

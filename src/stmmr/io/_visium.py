@@ -14,6 +14,7 @@ import numpy as np
 from stmmr import _keys
 from stmmr._validate import InputError, listed, require_positive
 from stmmr.io._files import existing, find, parsing, visible
+from stmmr.io._library import PICTURES, scale_key
 from stmmr.io._positions import PIXELS, microns_per_pixel, read_positions
 from stmmr.io._tenx import read_counts, read_metadata
 
@@ -231,9 +232,9 @@ def _read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) 
     from stmmr.io._picture import read_picture
 
     images = {}
-    for size in ("hires", "lowres"):
+    for size in PICTURES:
         path = find(spatial, f"tissue_{size}_image.png", prefix=prefix)
-        if path is None or f"tissue_{size}_scalef" not in scalefactors:
+        if path is None or scale_key(size) not in scalefactors:
             logger.info("No %s picture in %s, or its scale factor is missing.", size, spatial)
         else:
             images[size] = read_picture(path)

@@ -8,11 +8,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from stmmr import _keys
-from stmmr._validate import InputError, coordinates, listed, require_key
+from stmmr._validate import coordinates
+from stmmr.io._library import PICTURES, find_library, scale_key
 from stmmr.io._picture import is_blank
 from stmmr.pl._axes import RASTERISE_FROM, Colored, new_axes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -71,7 +74,7 @@ def domains(
 
     colored = Colored(adata, domain_key)
     xy = coordinates(adata)
-    library = _library(adata, library_id)
+    library = find_library(adata, library_id)
     picture, scale = _picture(library) if image else (None, 1.0)
     spacing = _spacing(xy)
     diameter = spacing * (_ALONE if picture is None else _ON_PICTURE)
@@ -122,24 +125,11 @@ def _frame(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64]
     return low - room, high + room
 
 
-def _library(adata: AnnData, library_id: str | None) -> dict[str, Any]:
-    """Get the picture and scale factors of the section; empty where there are none."""
-    libraries = adata.uns.get(_keys.SPATIAL, {})
-    if library_id is not None:
-        require_key(libraries, library_id, where="uns['spatial']")
-        return dict(libraries[library_id])
-    if len(libraries) > 1:
-        raise InputError(
-            f"Expected library_id to name one of the pictures in uns['spatial'], found {listed(libraries)}."
-        )
-    return dict(next(iter(libraries.values()), {}))
-
-
-def _picture(library: dict[str, Any]) -> tuple[NDArray[Any] | None, float]:
+def _picture(library: Mapping[str, Any]) -> tuple[NDArray[Any] | None, float]:
     """Get the sharpest picture with its pixels per unit of the coordinates."""
-    for name in ("hires", "lowres"):
+    for name in PICTURES:
         picture = library.get("images", {}).get(name)
-        scale = library.get("scalefactors", {}).get(f"tissue_{name}_scalef")
+        scale = library.get("scalefactors", {}).get(scale_key(name))
         # some output folders hold placeholders of one colour
         if picture is not None and scale is not None and not is_blank(np.asarray(picture)):
             return np.asarray(picture), float(scale)

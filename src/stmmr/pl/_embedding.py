@@ -18,9 +18,7 @@ _SIDE: Final = 4.0
 """Side of a new figure's axes, in inches."""
 
 
-def embedding(
-    adata: AnnData, *, basis: str = "X_stmmr_umap", color: str = _keys.DOMAIN, ax: Axes | None = None
-) -> Axes:
+def embedding(adata: AnnData, *, basis: str = _keys.UMAP, color: str = _keys.DOMAIN, ax: Axes | None = None) -> Axes:
     """Draw the first two columns of an embedding, coloured by a categorical column.
 
     Run :func:`stmmr.tl.umap` first, or name another `basis`.

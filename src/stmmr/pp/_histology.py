@@ -12,8 +12,10 @@ import numpy as np
 from stmmr import _keys, _validate
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, listed
+from stmmr.io._library import PICTURES, find_library, scale_key
 from stmmr.io._picture import check_picture, is_blank, read_picture
 from stmmr.pp._encoders import Encoder, HEEncoder
+from stmmr.pp._graph import nearest_neighbour_distance
 from stmmr.pp._patches import read_patches
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmmr")
 
-NAMES: Final = ("hires", "lowres")
-"""The pictures that ``uns["spatial"]`` may hold, the best first."""
 SPACING_UM: Final = 100.0
 """Distance of neighbouring places where nothing tells the size of a pixel: the pitch of Visium."""
 OUTSIDE_AT_MOST: Final = 0.05
@@ -113,7 +113,7 @@ def histology(
     adata = adata.copy() if copy else adata
     _validate.require_key(adata.obsm, _keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
     xy = _validate.coordinates(adata)
-    library = _library(adata, library_id)
+    library = find_library(adata, library_id)
     picture = _own_picture(library) if image is None else _given_picture(image, image_scale)
     um_per_unit, scale_from = _physical_scale(adata, xy, um_per_pixel, library)
     um_per_px = um_per_unit / picture.scale
@@ -145,7 +145,7 @@ def histology(
 def has_picture(adata: AnnData) -> bool:
     """Tell whether ``uns["spatial"]`` holds a picture that is more than a blank placeholder."""
     libraries = adata.uns.get(_keys.SPATIAL, {})
-    images = [library.get("images", {}).get(name) for library in libraries.values() for name in NAMES]
+    images = [library.get("images", {}).get(name) for library in libraries.values() for name in PICTURES]
     return any(image is not None and not is_blank(np.asarray(image)) for image in images)
 
 
@@ -177,28 +177,12 @@ def _encode(
     return encoder, features
 
 
-def _library(adata: AnnData, library_id: str | None) -> Mapping[str, Any]:
-    """Get the entry of ``uns["spatial"]`` to use, empty if there is none."""
-    libraries = adata.uns.get(_keys.SPATIAL, {})
-    where = f"uns[{_keys.SPATIAL!r}]"
-    if library_id is None:
-        if len(libraries) > 1:
-            raise InputError(
-                f"Expected one library in {where}, found {listed(libraries)}. Choose one by library_id='…', "
-                "or process the sections one by one."
-            )
-        return next(iter(libraries.values()), {})
-    _validate.require_key(libraries, library_id, where=where)
-    library: Mapping[str, Any] = libraries[library_id]
-    return library
-
-
 def _own_picture(library: Mapping[str, Any]) -> _Picture:
     """Get the picture with the highest resolution that an AnnData holds."""
     images = library.get("images", {})
     factors = library.get("scalefactors", {})
     blank = []
-    for name in NAMES:
+    for name in PICTURES:
         if name not in images:
             continue
         pixels = check_picture(images[name], where=f"the {name} picture of uns['spatial']")
@@ -206,7 +190,7 @@ def _own_picture(library: Mapping[str, Any]) -> _Picture:
             logger.warning("The %s picture is blank and passed over.", name)
             blank.append(name)
             continue
-        key = f"tissue_{name}_scalef"
+        key = scale_key(name)
         hint = f"Add the pixels of the {name} picture per unit of obsm['spatial'] there."
         _validate.require_key(factors, key, where="the scale factors of uns['spatial']", hint=hint)
         scale = float(factors[key])
@@ -245,8 +229,6 @@ def _physical_scale(
     adata: AnnData, xy: NDArray[np.float64], um_per_pixel: float | None, library: Mapping[str, Any]
 ) -> tuple[float, str]:
     """Get µm per unit of the coordinates, and where that is from."""
-    from scipy.spatial import KDTree
-
     if um_per_pixel is not None:
         _validate.require_positive(um_per_pixel, name="um_per_pixel")
         return um_per_pixel, "um_per_pixel"
@@ -254,11 +236,9 @@ def _physical_scale(
     if "microns_per_pixel" in factors:
         _validate.require_positive(factors["microns_per_pixel"], name="microns_per_pixel of the scale factors")
         return float(factors["microns_per_pixel"]), "microns_per_pixel"
-    distinct = np.unique(xy, axis=0)
-    if len(distinct) < 2:
+    if len(xy) < 2:
         raise InputError("Expected the size of a pixel, found a single place. Give um_per_pixel.")
-    distances, _ = KDTree(distinct).query(distinct, k=[2])
-    spacing = float(np.median(distances))
+    spacing = nearest_neighbour_distance(xy)
     level = logging.INFO if _keys.ARRAY_ROW in adata.obs else logging.WARNING
     logger.log(
         level,

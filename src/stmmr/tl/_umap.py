@@ -19,7 +19,7 @@ _FEWEST: Final = 5
 """UMAP's spectral start needs more places than dimensions, with some to spare."""
 
 
-def umap(adata: AnnData, *, random_state: int = 0, key_added: str = "X_stmmr_umap") -> None:
+def umap(adata: AnnData, *, random_state: int = 0, key_added: str = _keys.UMAP) -> None:
     """Lay out the embedding in two dimensions by UMAP.
 
     Of 15 exact neighbours (fewer where there are not as many places). Nothing else of `adata` is touched; the
