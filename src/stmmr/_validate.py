@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,11 +130,13 @@ def unique_names(adata: AnnData) -> None:
 def coordinates(adata: AnnData) -> NDArray[np.float64]:
     """Get the coordinates of the places, checked.
 
-    ``obsm["spatial"]`` where there is one, otherwise ``array_col`` and ``array_row`` of ``obs``.
+    ``obsm["spatial"]`` where there is one, otherwise ``array_col`` and ``array_row`` of ``obs``. On a hexagonal
+    array, such as Visium's, rows lie √3 columns apart: there y is √3 ``array_row``, so that the six neighbours of
+    a place are equally far.
 
     Returns
     -------
-    Coordinates, shape (n_obs, 2), as x, y.
+    Coordinates, shape (n_obs, 2), as x, y; without ``obsm["spatial"]`` in steps of ``array_col``.
 
     Raises
     ------
@@ -155,6 +158,8 @@ def coordinates(adata: AnnData) -> NDArray[np.float64]:
     if xy.ndim != 2 or xy.shape[1] < 2:
         raise InputError(f"Expected {where} with two columns (x, y), found shape {xy.shape}.")
     xy = xy[:, :2]
+    if _keys.SPATIAL not in adata.obsm and is_hexagonal(xy):
+        xy = xy * [1, math.sqrt(3)]
     bad = ~np.isfinite(xy).all(axis=1)
     if bad.any():
         raise InputError(
@@ -166,3 +171,14 @@ def coordinates(adata: AnnData) -> NDArray[np.float64]:
             f"Expected places that lie apart in {where}, found all {len(xy)} at one point ({xy[0, 0]:g}, {xy[0, 1]:g})."
         )
     return xy
+
+
+def is_hexagonal(array: NDArray[np.float64]) -> bool:
+    """Tell whether array positions, shape (n_obs, 2), are those of a hexagonal array.
+
+    There, even rows have even columns only and odd rows odd ones, or the other way round.
+    """
+    parity = array % 2
+    whole = np.isin(parity, (0, 1)).all()
+    # rows of one parity only are as well every second row of a square array
+    return bool(whole and np.ptp(parity[:, 1]) == 1 and np.ptp(parity.sum(axis=1) % 2) == 0)

@@ -39,8 +39,9 @@ def spatial_graph(
     bandwidth
         l, in the units of the coordinates used. ``None``: one median nearest-neighbour distance.
     use
-        "spatial" (``obsm["spatial"]``) or "array" (``obs["array_col"]``, ``obs["array_row"]``: the units of the
-        published model; falls back to "spatial" where there are none, as published).
+        "spatial" (``obsm["spatial"]``; where there is none, the array, with its rows √3 columns apart if it is
+        hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
+        model; falls back to "spatial" where there are none, as published).
     tolerance
         Kernel value at which the graph is cut; 4e-5 is 4.5 bandwidths.
 
@@ -75,7 +76,7 @@ def spatial_graph(
     adata.obsp[_keys.GRAPH] = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
     unit, um_per_unit = ("array steps", math.nan) if by_array else units(adata)
     parameters = {
-        "coordinates": "array" if by_array else "spatial",
+        "coordinates": "array" if by_array or _keys.SPATIAL not in adata.obsm else "spatial",
         "bandwidth": float(bandwidth),
         "nearest_neighbour_distance": distance,
         "unit": unit,
@@ -87,7 +88,9 @@ def spatial_graph(
 
 
 def units(adata: AnnData) -> tuple[str, float]:
-    """Name the unit of ``obsm["spatial"]`` and its length in µm (NaN where nothing tells it)."""
+    """Name the unit of the coordinates and its length in µm (NaN where nothing tells it)."""
+    if _keys.SPATIAL not in adata.obsm and _keys.ARRAY_COL in adata.obs:
+        return "array columns", math.nan
     for library in adata.uns.get(_keys.SPATIAL, {}).values():
         scale = library.get("scalefactors", {}).get("microns_per_pixel") if isinstance(library, dict) else None
         if scale:
