@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from PIL import Image
 from scipy import sparse
 
 from stmmr import InputError
 from stmmr.io import read_visium, read_visium_hd
+from stmmr.pp import histology
 
 H5 = "filtered_feature_bc_matrix.h5"
 MTX = "filtered_feature_bc_matrix"
@@ -169,6 +171,46 @@ def test_without_pictures(section, write_run, caplog):
         entry = read_visium(write_run(section)).uns["spatial"]["sample"]
     assert entry["images"] == {}
     assert "No hires picture" in caplog.text
+
+
+def greyscale(path):
+    Image.linear_gradient("L").save(path)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def no_picture(path):
+    path.write_text("<html>404 not found</html>")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"), [(greyscale, "greyscale"), (cut_short, "truncated"), (no_picture, "another format")]
+)
+def test_a_picture_that_cannot_be_used_is_left_out(section, write_run, caplog, spoil, found):
+    run = write_run(section)
+    hires, lowres = (run / "spatial" / f"tissue_{size}_image.png" for size in ("hires", "lowres"))
+    spoil(hires)
+    adata = read_visium(run)
+    assert_holds(adata, section)
+    assert list(adata.uns["spatial"]["sample"]["images"]) == ["lowres"]
+    (warning,) = caplog.messages
+    assert found in warning
+    assert str(hires) in warning
+    assert "lowres picture is kept" in warning
+    assert "--image" in warning
+
+    spoil(lowres)
+    caplog.clear()
+    adata = read_visium(run)
+    assert adata.uns["spatial"]["sample"]["images"] == {}
+    (warning,) = caplog.messages
+    assert str(hires) in warning
+    assert str(lowres) in warning
+    assert "read without a picture" in warning
+    with pytest.raises(InputError, match=found):  # named by the user, it is no longer optional
+        histology(adata, image=hires)
 
 
 def test_a_scale_in_the_file_is_kept(section, write_run):

@@ -108,14 +108,15 @@ def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
     full-resolution picture, float64, shape (n_obs, 2); ``obs`` columns ``in_tissue``, ``array_row`` and
     ``array_col`` (int64); ``uns["spatial"][library_id]`` with ``images`` (``hires`` and ``lowres`` where they
     exist, uint8, shape (height, width, 3)), ``scalefactors`` and ``metadata``. ``scalefactors`` hold
-    ``microns_per_pixel``, from the distance of the spots.
+    ``microns_per_pixel``, from the distance of the spots. A picture that cannot be used (greyscale, damaged,
+    too large) is left out, with a warning.
 
     Raises
     ------
     FileNotFoundError
         If nothing is there.
     InputError
-        If it is no Visium output, a file is damaged, positions are missing, or no spot lies in tissue.
+        If it is no Visium output, a table is damaged, positions are missing, or no spot lies in tissue.
     """
     where = existing(path)
     matrix = find_matrix(where)
@@ -150,7 +151,7 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
     FileNotFoundError
         If nothing is there.
     InputError
-        If there are no bins of that size, a file is damaged, positions are missing, or no bin lies in tissue.
+        If there are no bins of that size, a table is damaged, positions are missing, or no bin lies in tissue.
     """
     where = existing(path)
     found = find_bins(where, bin_size)
@@ -228,14 +229,21 @@ def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
 
 
 def _read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) -> dict[str, Any]:
-    """Read the pictures whose scale is known."""
+    """Read the pictures whose scale is known; one that cannot be used is left out."""
     from stmmr.io._picture import read_picture
 
-    images = {}
+    images: dict[str, Any] = {}
+    refused = []
     for size in PICTURES:
         path = find(spatial, f"tissue_{size}_image.png", prefix=prefix)
         if path is None or scale_key(size) not in scalefactors:
             logger.info("No %s picture in %s, or its scale factor is missing.", size, spatial)
-        else:
+            continue
+        try:
             images[size] = read_picture(path)
+        except InputError as error:
+            refused.append(str(error))
+    if refused:
+        rest = f"The {listed(images)} picture is kept." if images else "The section is read without a picture."
+        logger.warning("%s %s A picture can be given as image='he.jpg' (--image).", " ".join(refused), rest)
     return images
