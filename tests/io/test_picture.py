@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stmmr import InputError
-from stmmr.io._picture import check_picture, is_blank, read_picture
+from stmmr.io._picture import check_picture, is_blank, read_picture, reduced
 
 
 @pytest.fixture
@@ -188,6 +188,18 @@ def test_arrays_that_are_no_picture_are_refused(array, found):
 def test_blank_picture_is_told_apart(rgb):
     assert is_blank(check_picture(np.zeros((4, 5, 4), dtype=np.uint8)))
     assert not is_blank(rgb)
+
+
+@given(st.integers(1, 256), st.integers(1, 300), st.integers(1, 50))
+def test_reduced_pictures_fit_and_keep_their_place(height, width, longest):
+    ramp = np.zeros((height, width, 3), dtype=np.uint8)
+    ramp[..., 0] = np.arange(height)[:, None]
+    small, step = reduced(ramp, longest=longest)
+    assert max(small.shape[:2]) <= longest
+    assert small.shape == (-(-height // step), -(-width // step), 3)
+    assert step == 1 or max(height, width) > longest * (step - 1)  # not smaller than need be
+    means = np.arange(height // step) * step + (step - 1) / 2  # of the whole squares
+    np.testing.assert_allclose(small[: height // step, 0, 0], means, atol=1)
 
 
 @pytest.mark.realdata

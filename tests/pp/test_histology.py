@@ -406,6 +406,45 @@ def test_picture_from_a_file(picture, xy, tmp_path):
     np.testing.assert_array_equal(adata.obsm["X_histology"], features(picture, xy))
 
 
+def test_given_picture_is_stored_small_for_figures(picture, xy, monkeypatch):
+    from stmmr.pl import domains
+
+    monkeypatch.setattr("stmmr.io._library.STORED_PX", 200)
+    adata = places(xy * 2)
+    adata.obs["stmmr_domain"] = "1"
+    histology(adata, image=picture, image_scale=0.5, um_per_pixel=2.0)
+    (library,) = adata.uns["spatial"].values()
+    stored, factors = library["images"]["hires"], library["scalefactors"]
+    step = round(0.5 / factors["tissue_hires_scalef"])
+    assert stored.dtype == np.uint8
+    assert step > 1
+    assert stored.shape == (*(-(-side // step) for side in picture.shape[:2]), 3)
+    np.testing.assert_allclose(stored[3, 5], picture[3 * step : 4 * step, 5 * step : 6 * step].mean((0, 1)), atol=1)
+    assert 0 < factors["spot_diameter_fullres"] < 2 * np.hypot(*(xy[1] - xy[0]))
+    (drawn,) = domains(adata).images
+    np.testing.assert_allclose(drawn.get_extent()[1:3], np.array(picture.shape[1::-1]) * 2, rtol=0.02)
+    assert adata.uns["stmmr"]["histology"]["picture_shape"] == list(picture.shape)  # what was read is the given one
+
+    histology(adata, image=picture[::-1], image_scale=0.5, um_per_pixel=2.0)
+    assert next(iter(adata.uns["spatial"].values()))["images"]["hires"] is stored
+    histology(adata, um_per_pixel=2.0)
+    assert adata.uns["stmmr"]["histology"]["picture"] == "hires"
+    assert adata.uns["stmmr"]["histology"]["picture_shape"] == list(stored.shape)
+
+
+def test_given_picture_goes_beside_what_the_library_holds(own, picture):
+    scale = own.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
+    histology(own, image=picture, image_scale=scale)
+    assert own.uns["spatial"]["simulated"]["images"]["hires"] is not picture  # there was one
+    without = own.uns["spatial"]["simulated"] | {"images": {"hires": np.zeros((5, 5, 3), dtype=np.uint8)}}
+    own.uns["spatial"] = {"simulated": without}
+    histology(own, image=picture, image_scale=scale)
+    library = own.uns["spatial"]["simulated"]
+    np.testing.assert_array_equal(library["images"]["hires"], picture)
+    assert library["scalefactors"] == without["scalefactors"]
+    assert not without["images"]["hires"].any()
+
+
 @pytest.mark.realdata
 def test_hires_picture_with_a_black_mask_tells_cancer_apart(shared_data):
     """A linear probe under cross-validation; the mean colour alone reaches 0.8."""

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from stmmr import _keys
 from stmmr._validate import InputError, listed, require_key
+from stmmr.io._picture import is_blank, reduced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 PICTURES: Final = ("hires", "lowres")
 """Names of the pictures in a library, the sharpest first."""
+STORED_PX: Final = 2000
+"""Longest side of a picture that is stored, that of Space Ranger's hires pictures."""
+SPOT: Final = 0.55
+"""Diameter of a spot over the distance between spots, on Visium."""
 
 
 def scale_key(picture: str) -> str:
@@ -51,3 +59,47 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Mapping[str, 
     require_key(libraries, library_id, where="uns['spatial']")
     library: Mapping[str, Any] = libraries[library_id]
     return library
+
+
+def sharpest_picture(library: Mapping[str, Any]) -> tuple[NDArray[Any], float] | None:
+    """Get the sharpest picture that can be laid under the places, with its pixels per unit of the coordinates."""
+    for name in PICTURES:
+        picture = library.get("images", {}).get(name)
+        scale = library.get("scalefactors", {}).get(scale_key(name))
+        # some output folders hold placeholders of one colour
+        if picture is not None and scale is not None and not is_blank(np.asarray(picture)):
+            return np.asarray(picture), float(scale)
+    return None
+
+
+def store_picture(
+    adata: AnnData, pixels: NDArray[np.uint8], *, scale: float, spacing: float, library_id: str | None = None
+) -> None:
+    """Store a reduced picture as hires in ``uns["spatial"]``, for figures here and in scanpy and squidpy.
+
+    Parameters
+    ----------
+    adata
+        Left as it is where its library has a picture already.
+    pixels
+        Shape (height, width, 3).
+    scale
+        Pixels of the picture per unit of the coordinates.
+    spacing
+        Distance of neighbouring places, for the diameter of a spot where the scale factors have none: scanpy
+        and squidpy draw no picture without one.
+    library_id
+        Which library, where there are several; one is made where there is none.
+    """
+    library = find_library(adata, library_id)
+    images, factors = library.get("images", {}), library.get("scalefactors", {})
+    own = images.get(PICTURES[0])
+    if sharpest_picture(library) is not None or (own is not None and not is_blank(np.asarray(own))):
+        return
+    small, step = reduced(pixels, longest=STORED_PX)
+    factors = {"spot_diameter_fullres": SPOT * spacing} | factors | {scale_key(PICTURES[0]): scale / step}
+    library = {**library, "images": {**images, PICTURES[0]: small}, "scalefactors": factors}
+    libraries = adata.uns.get(_keys.SPATIAL, {})
+    name = library_id or next(iter(libraries), "library")
+    # new dicts: those at hand may belong to the AnnData that `adata` is a view of
+    adata.uns[_keys.SPATIAL] = {**libraries, name: library}

@@ -101,6 +101,21 @@ def is_blank(picture: NDArray[np.uint8]) -> bool:
     return bool((picture == picture[0, 0]).all())
 
 
+def reduced(picture: NDArray[np.uint8], *, longest: int) -> tuple[NDArray[np.uint8], int]:
+    """Reduce a picture by a whole number, the mean of squares of pixels, until no side exceeds `longest`.
+
+    Returns
+    -------
+    The picture, and the side of the squares: 1 where it is not larger.
+    """
+    from PIL import Image
+
+    step = -(-max(picture.shape[:2]) // longest)
+    rows = 64 * step  # by strips: Pillow copies what it reduces
+    strips = [Image.fromarray(picture[top : top + rows]).reduce(step) for top in range(0, len(picture), rows)]
+    return np.concatenate([np.asarray(strip) for strip in strips]), step
+
+
 def _greyscale(where: str) -> InputError:
     """Make the error about a picture without colour."""
     return InputError(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from stmmr import _keys
 from stmmr._validate import coordinates
-from stmmr.io._library import PICTURES, find_library, scale_key
-from stmmr.io._picture import is_blank
+from stmmr.io._library import find_library, sharpest_picture
 from stmmr.pl._axes import RASTERISE_FROM, Colored, new_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -75,14 +72,15 @@ def domains(
     colored = Colored(adata, domain_key)
     xy = coordinates(adata)
     library = find_library(adata, library_id)
-    picture, scale = _picture(library) if image else (None, 1.0)
+    shown = sharpest_picture(library) if image else None
     spacing = _spacing(xy)
-    diameter = spacing * (_ALONE if picture is None else _ON_PICTURE)
+    diameter = spacing * (_ALONE if shown is None else _ON_PICTURE)
     low, high = _frame(xy, spacing)
     if ax is None:
         width, height = _LONG_SIDE * (high - low) / (high - low).max()
         ax = new_axes(width + colored.legend_width, height)
-    if picture is not None:
+    if shown is not None:
+        picture, scale = shown
         rows, columns = picture.shape[:2]
         ax.imshow(picture, extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=_FADED)
     circles = EllipseCollection(
@@ -94,7 +92,7 @@ def domains(
         offset_transform=ax.transData,
         facecolors=colored.of_places,
         linewidths=0,
-        alpha=alpha if alpha is not None else (1 if picture is None else 0.9),
+        alpha=alpha if alpha is not None else (1 if shown is None else 0.9),
         rasterized=len(xy) >= RASTERISE_FROM,
     )
     ax.add_collection(circles, autolim=False)
@@ -123,17 +121,6 @@ def _frame(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64]
     low, high = xy.min(axis=0), xy.max(axis=0)
     room = spacing / 2 + _MARGIN * (high - low).max()
     return low - room, high + room
-
-
-def _picture(library: Mapping[str, Any]) -> tuple[NDArray[Any] | None, float]:
-    """Get the sharpest picture with its pixels per unit of the coordinates."""
-    for name in PICTURES:
-        picture = library.get("images", {}).get(name)
-        scale = library.get("scalefactors", {}).get(scale_key(name))
-        # some output folders hold placeholders of one colour
-        if picture is not None and scale is not None and not is_blank(np.asarray(picture)):
-            return np.asarray(picture), float(scale)
-    return None, 1.0
 
 
 def _add_scale_bar(ax: Axes, microns_per_pixel: float, *, width: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from stmmr import _keys, _validate
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, listed
-from stmmr.io._library import PICTURES, find_library, scale_key
+from stmmr.io._library import PICTURES, find_library, scale_key, store_picture
 from stmmr.io._picture import check_picture, is_blank, read_picture
 from stmmr.pp._encoders import Encoder, HEEncoder
 from stmmr.pp._graph import nearest_neighbour_distance
@@ -74,7 +74,8 @@ def histology(
         With coordinates (x, y) in ``obsm["spatial"]``, in pixels of the full-resolution picture.
     image
         PNG, JPEG or TIFF file, or an array of shape (height, width, 3). Without, the picture in
-        ``uns["spatial"]`` of `adata` is used: hires, or else lowres, with its scale factor.
+        ``uns["spatial"]`` of `adata` is used: hires, or else lowres, with its scale factor. Give it again in
+        later calls: what is stored of it is smaller.
     image_scale
         Pixels of `image` per unit of the coordinates, 1 for the full-resolution picture itself; without
         `image` it has no effect.
@@ -102,6 +103,10 @@ def histology(
     ``uns["stmmr"]["histology"]``
         The picture used, its shape, its pixels per unit of the coordinates, µm per pixel of it and where that
         is from; encoder, diameters and names of the features.
+    ``uns["spatial"][library_id]``
+        With `image`, and no picture there so far: a copy of at most 2000 pixels a side as hires, its scale
+        factor, and ``spot_diameter_fullres`` where that is missing (0.55 of the distance between places), so
+        that figures show it.
 
     Raises
     ------
@@ -139,6 +144,9 @@ def histology(
         "feature_names": list(encoder.feature_names),
     }
     record(adata, histology=parameters)
+    if image is not None:
+        spacing = nearest_neighbour_distance(xy) if len(xy) > 1 else SPACING_UM / um_per_unit
+        store_picture(adata, picture.pixels, scale=picture.scale, spacing=spacing, library_id=library_id)
     return adata if copy else None
 
 
