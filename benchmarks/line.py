@@ -2,16 +2,31 @@
 
 import numpy as np
 from anndata import AnnData
-from sklearn.decomposition import PCA
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
 
 from stmmr import _keys
-from stmmr.tl._domains import gaussian_mixture
+from stmmr._validate import coordinates
+from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance, propagate
+
+N_COMPONENTS = 15
 
 
 def linear_line(adata: AnnData, n_domains: int, *, seed: int) -> np.ndarray:
-    """Cluster prepared data (expression, graph) without a network."""
-    genes = adata.var[_keys.HIGHLY_VARIABLE].to_numpy()
-    values = adata.layers[_keys.LOGNORM][:, genes].toarray()
-    scores = PCA(min(50, min(values.shape) - 1), random_state=seed).fit_transform(values)
-    weights = adata.obsp[_keys.GRAPH]
-    return gaussian_mixture(np.asarray(weights @ (weights @ scores)), n_domains, random_state=seed)
+    """Cluster data after `stmmr.pp.expression`, at a bandwidth of one distance between places, without a network."""
+    xy = coordinates(adata)
+    weights = gaussian_weights(xy, bandwidth=nearest_neighbour_distance(xy), tolerance=4e-5)
+    smooth = propagate(weights, adata.obsm[_keys.COMPONENTS]).astype(float)
+    scores, _, _ = np.linalg.svd(smooth - smooth.mean(axis=0), full_matrices=False)
+    white = scores[:, :N_COMPONENTS] * np.sqrt(len(scores))
+    start = KMeans(n_domains, n_init=20, random_state=seed).fit(white)
+    inside = white - start.cluster_centers_[start.labels_]
+    mixture = GaussianMixture(
+        n_domains,
+        covariance_type="tied",
+        means_init=start.cluster_centers_,
+        weights_init=np.bincount(start.labels_) / len(white),
+        precisions_init=np.linalg.inv(inside.T @ inside / len(white) + 1e-6 * np.eye(white.shape[1])),
+        max_iter=300,
+    )
+    return mixture.fit_predict(white)

@@ -20,6 +20,7 @@ ORDER = [
     "io",
     "pp",
     "nn",
+    "start",
     "data",
     "train",
     "model",

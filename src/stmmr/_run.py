@@ -76,12 +76,12 @@ def run(
     seconds: dict[str, float] = {}
     if use_rep is None:
         with timed("expression", seconds):
-            pp.expression(adata, layer=layer, size_key=size_key)
+            pp.expression(adata, layer=layer, size_key=size_key, random_state=random_state)
     with timed("spatial graph", seconds):
         if preset == "paper":
             pp.spatial_graph(adata, use="array", bandwidth=2.0)
         else:
-            pp.spatial_graph(adata)
+            pp.spatial_graph(adata, use_rep=use_rep, random_state=random_state)
     sees = histology and (image is not None or pp.has_picture(adata))
     if sees:
         with timed("histology", seconds):

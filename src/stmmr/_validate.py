@@ -182,3 +182,16 @@ def is_hexagonal(array: NDArray[np.float64]) -> bool:
     whole = np.isin(parity, (0, 1)).all()
     # rows of one parity only are as well every second row of a square array
     return bool(whole and np.ptp(parity[:, 1]) == 1 and np.ptp(parity.sum(axis=1) % 2) == 0)
+
+
+def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
+    """Get a representation of ``obsm`` as float32, checked."""
+    require_key(adata.obsm, key, where="obsm")
+    found: Any = adata.obsm[key]
+    values = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"Expected obsm[{key!r}] with one row per place, found shape {values.shape}.")
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        raise InputError(f"Expected finite values in obsm[{key!r}], found NaN or infinite ones at {bad} places.")
+    return values

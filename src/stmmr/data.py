@@ -10,8 +10,11 @@ import torch
 from scipy import sparse
 
 from stmmr import _keys
-from stmmr._validate import InputError, require_key
+from stmmr._validate import coordinates, representation, require_key
 from stmmr.nn import Batch, Graph
+from stmmr.pp._components import principal_components
+from stmmr.pp._weights import propagate
+from stmmr.start import LinearStart, linear_start
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +29,8 @@ class ModelInputs:
 
     batch: Batch
     """All places."""
+    start: LinearStart | None
+    """First weights; None where they are drawn at random."""
     gene_names: list[str]
     """Names of the targets' columns; empty for a representation."""
 
@@ -43,7 +48,7 @@ class ModelInputs:
 def model_inputs(
     adata: AnnData, settings: Settings, *, use_rep: str | None, use_histology: bool, random_state: int
 ) -> ModelInputs:
-    """Gather features, targets and graph.
+    """Gather features, targets, graph and the linear start.
 
     Raises
     ------
@@ -56,64 +61,43 @@ def model_inputs(
     relative = np.ones((adata.n_obs, 1), dtype=np.float32)
     if use_rep is not None:
         features = target = representation(adata, use_rep)
+        if settings.features == "pca":
+            features = principal_components(features, settings.n_components, random_state=random_state)
     else:
         require_key(adata.layers, _keys.LOGNORM, where="layers", hint="Run stmmr.pp.expression(adata) first.")
         chosen = adata.var[_keys.HIGHLY_VARIABLE].to_numpy()
         names = adata.var_names[chosen].tolist()
-        features = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
-        target = (
-            features
-            if settings.likelihood == "zinb"
-            else sparse.csr_matrix(adata.layers[_keys.COUNTS])[:, chosen].toarray()
-        )
+        if settings.features == "genes" or settings.likelihood == "zinb":
+            features = target = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
+        if settings.features == "pca":
+            features = representation(adata, _keys.COMPONENTS)[:, : settings.n_components]
+        if settings.likelihood != "zinb":
+            target = sparse.csr_matrix(adata.layers[_keys.COUNTS])[:, chosen].toarray()
         size = adata.obs[_keys.LIBRARY_SIZE].to_numpy()
         relative = np.maximum(size / np.median(size[size > 0]), 1e-4).astype(np.float32)[:, None]
-    if settings.features == "pca":
-        features = components(features, settings.n_components, random_state=random_state)
     image = None
     if use_histology:
         image = standardised(representation(adata, _keys.HISTOLOGY))
-        image = propagate(graph, components(image, settings.n_components, random_state=random_state))
+        image = principal_components(image, settings.n_components, random_state=random_state)
+    start = None
+    if settings.features == "pca" and not settings.hidden:
+        start = linear_start(
+            features, image, graph, coordinates(adata), latent=settings.latent, random_state=random_state
+        )
     batch = Batch(
         _tensor(propagate(graph, features)),
-        None if image is None else _tensor(image),
+        None if image is None else _tensor(propagate(graph, image)),
         _tensor(target),
         _tensor(relative),
         Graph.of(graph) if settings.graph_loss else None,
     )
-    return ModelInputs(batch=batch, gene_names=names)
-
-
-def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
-    """Get a representation of ``obsm`` as float32, checked."""
-    require_key(adata.obsm, key, where="obsm")
-    found: Any = adata.obsm[key]
-    values = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
-    if values.ndim != 2 or values.shape[1] == 0:
-        raise InputError(f"Expected obsm[{key!r}] with one row per place, found shape {values.shape}.")
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise InputError(f"Expected finite values in obsm[{key!r}], found NaN or infinite ones at {bad} places.")
-    return values
-
-
-def propagate(graph: sparse.csr_matrix[Any], features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute A(A·F), shape (N, F)."""
-    return np.asarray(graph @ (graph @ features), dtype=np.float32)
+    return ModelInputs(batch=batch, start=start, gene_names=names)
 
 
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Centre and scale each column; constant columns become zeros."""
     spread = values.std(axis=0)
     return np.asarray((values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1), dtype=np.float32)
-
-
-def components(values: NDArray[np.float32], n: int, *, random_state: int) -> NDArray[np.float32]:
-    """Project on the leading principal components, at most as many as the data have."""
-    from sklearn.decomposition import PCA
-
-    n = max(1, min(n, min(values.shape) - 1))
-    return np.asarray(PCA(n, random_state=random_state).fit_transform(values), dtype=np.float32)
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:

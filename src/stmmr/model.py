@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr.start import Affine
+
 FORMAT = 1
 """Version of the files of a saved model."""
 
@@ -78,11 +80,18 @@ class StMMR:
             use_histology=self.use_histology,
             random_state=random_state,
         )
+        start = self.inputs.start
+        if start is not None:
+            self.settings = self.settings.but(latent=len(start.expression.bias))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
             self.network = Network(*self.inputs.widths, settings=self.settings)
-        if self.settings.features == "pca":
-            self.network.start_from_components(self.inputs.batch)
+        if start is not None:
+            self.network.start_from(
+                _tensors(start.expression),
+                None if start.histology is None else _tensors(start.histology),
+                histology_weight=start.histology_weight,
+            )
 
     def fit(self, *, progress: bool = True) -> StMMR:
         """Train, then write the embedding.
@@ -183,15 +192,20 @@ class StMMR:
             "use_rep": self.use_rep or "",
             "use_histology": self.use_histology,
             "random_state": self.random_state,
+            "scaled": self.inputs.start is not None,
         }
         if self.use_histology:
-            parameters["histology_weight_learnt"] = float(self.network.histology_weight.detach())
+            parameters["histology_weight_used"] = float(self.network.histology_weight)
         record(adata, history=history, model=parameters)
 
     def __repr__(self) -> str:
         """Say what this model is."""
         state = f"{len(self.history['loss'])} steps" if self.history else "not trained"
         return f"StMMR(preset={self.preset!r}, places={self.adata.n_obs}, histology={self.use_histology}, {state})"
+
+
+def _tensors(affine: Affine) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(affine.weight), torch.from_numpy(affine.bias)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

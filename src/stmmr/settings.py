@@ -30,7 +30,7 @@ class Settings:
     hidden: int
     """Width between the two convolutions; 0 for one pair of weights."""
     latent: int
-    """Width of the embedding."""
+    """Width of the embedding; 0: as many components as stand out from the noise (with `features` "pca" only)."""
     decoder_hidden: int
     """Width of the decoder's hidden layer."""
     likelihood: Likelihood
@@ -43,10 +43,11 @@ class Settings:
     """Share of entries dropped after the attention and in the alignment."""
     expression_weight: float
     """Weight of the expression in the fusion."""
-    histology_weight: float
-    """Weight of the histology in the fusion; its start where it is learnt."""
-    learn_histology_weight: bool
-    """Whether the weight of the histology is learnt."""
+    histology_weight: float | None
+    """Weight of the histology in the fusion; None: the share of the expression that the histology predicts in parts of
+    the tissue left out."""
+    train_encoders: bool
+    """Whether the encoders and the weight of the histology are trained, or kept as they start."""
     aligned_weight: float
     """Weight of the aligned part in the fusion; 0 leaves the alignment out."""
     likelihood_loss: float
@@ -69,8 +70,12 @@ class Settings:
         choices = {"features": Features, "likelihood": Likelihood, "contrast": Contrast}
         for name, literal in choices.items():
             require_choice(getattr(self, name), get_args(literal), name=name)
-        for name in ("n_components", "latent", "decoder_hidden", "learning_rate", "steps"):
+        for name in ("n_components", "decoder_hidden", "learning_rate"):
             require_positive(getattr(self, name), name=name)
+        linear = self.features == "pca" and not self.hidden
+        for name, from_data in (("latent", 0), ("histology_weight", None)):
+            if getattr(self, name) == from_data and not linear:
+                raise InputError(f"Expected {name} with features 'genes' or hidden layers, found {from_data!r}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"Expected dropout in [0, 1), found {self.dropout!r}.")
 
@@ -107,7 +112,7 @@ PRESETS: dict[str, Settings] = {
         dropout=0.1,
         expression_weight=20.0,
         histology_weight=1.0,
-        learn_histology_weight=False,
+        train_encoders=True,
         aligned_weight=10.0,
         likelihood_loss=10.0,
         contrast_loss=1.0,
@@ -121,15 +126,15 @@ PRESETS: dict[str, Settings] = {
         features="pca",
         n_components=50,
         hidden=0,
-        latent=15,
+        latent=0,
         decoder_hidden=64,
         likelihood="nb",
         contrast="similarity",
         attention=False,
         dropout=0.0,
         expression_weight=1.0,
-        histology_weight=1.0,
-        learn_histology_weight=True,
+        histology_weight=None,
+        train_encoders=False,
         aligned_weight=0.0,
         likelihood_loss=1.0,
         contrast_loss=0.0,

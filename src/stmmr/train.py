@@ -78,5 +78,6 @@ def train(network: Network, batch: Batch, *, random_state: int, progress: bool) 
                 history.setdefault(name, []).append(value)
             bar.set_postfix(loss=f"{terms['loss']:.4f}")
     network.eval()
-    logger.info("Trained %d steps: loss %.4f to %.4f.", settings.steps, history["loss"][0], history["loss"][-1])
+    if history:
+        logger.info("Trained %d steps: loss %.4f to %.4f.", settings.steps, history["loss"][0], history["loss"][-1])
     return history

@@ -81,17 +81,19 @@ class Network(nn.Module):
         Shape and loss weights.
     """
 
+    histology_weight: Tensor
+
     def __init__(self, n_expression: int, n_histology: int, n_targets: int, *, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
         hidden, d = settings.hidden, settings.latent
         self.encode_expression = PropagatedEncoder(n_expression, hidden=hidden, latent=d)
+        self.encode_expression.requires_grad_(settings.train_encoders)
+        self.has_histology = n_histology > 0
         if n_histology:
             self.encode_histology = PropagatedEncoder(n_histology, hidden=hidden, latent=d)
-        self.has_histology = n_histology > 0
-        self.histology_weight = nn.Parameter(
-            torch.tensor(float(settings.histology_weight)), requires_grad=settings.learn_histology_weight
-        )
+            self.encode_histology.requires_grad_(settings.train_encoders)
+        self.register_buffer("histology_weight", torch.tensor(float(settings.histology_weight or 0)))
         if settings.aligned_weight:
             self.align = nn.Linear(d, d)  # one layer for both modalities
             self.fuse = nn.Linear(2 * d if n_histology else d, d)
@@ -100,21 +102,24 @@ class Network(nn.Module):
             self.log_dispersion = nn.Parameter(torch.zeros(n_targets))
 
     @torch.no_grad()
-    def start_from_components(self, batch: Batch) -> None:
-        """Start the expression encoder at the principal axes of its input, and the histology at nothing.
+    def start_from(
+        self, expression: tuple[Tensor, Tensor], histology: tuple[Tensor, Tensor] | None, *, histology_weight: float
+    ) -> None:
+        """Set the first weights of encoders without a hidden layer, and of the histology where settings leave it open.
 
-        Training so begins at the linear form of the model, Z = the leading components of A²F.
+        Shapes
+        ------
+        expression, histology : weight (F, d) and bias (d,); (P, d) and (d,)
         """
-        if self.settings.hidden:
-            return
-        (weight,), (bias,) = self.encode_expression.weights, self.encode_expression.biases
-        centre = batch.expression.mean(dim=0)  # (F,)
-        axes = torch.linalg.svd(batch.expression - centre, full_matrices=False)[2][: weight.shape[1]].T
-        weight[:, : axes.shape[1]] = axes  # (F, d)
-        bias.copy_(-centre @ weight)
-        if self.has_histology:
-            for parameter in self.encode_histology.parameters():
-                parameter.zero_()
+        starts = [(self.encode_expression, expression)]
+        if histology is not None:
+            starts.append((self.encode_histology, histology))
+        for encoder, (first_weight, first_bias) in starts:
+            (weight,), (bias,) = encoder.weights, encoder.biases
+            weight.copy_(first_weight)
+            bias.copy_(first_bias)
+        if self.settings.histology_weight is None:
+            self.histology_weight.fill_(histology_weight)
 
     def encode(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embed a batch: Z, shape (N, d), and the aligned pair where there are two modalities to align."""

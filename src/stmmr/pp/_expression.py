@@ -10,6 +10,7 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._record import record
 from stmmr._validate import InputError, check_counts, logger, require_key, require_positive, unique_names
+from stmmr.pp._components import principal_components
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,8 +24,10 @@ def expression(
     size_key: str | None = None,
     n_top_genes: int = 3000,
     min_places: int = 3,
+    n_components: int = 50,
+    random_state: int = 0,
 ) -> None:
-    """Normalise counts to the median library size, take log1p and mark highly variable genes.
+    """Normalise counts to the median library size, take log1p, mark highly variable genes and find their components.
 
     No place and no gene is dropped and ``X`` is left as it is. A place without counts gets zeros (its embedding comes
     from its neighbours); a gene seen in fewer than `min_places` places is kept but not read by the model.
@@ -41,6 +44,10 @@ def expression(
         How many highly variable genes (``seurat_v3`` on the counts); all eligible genes where there are fewer.
     min_places
         Places in which a gene must be seen.
+    n_components
+        Principal components of the highly variable genes, at most one for every four places.
+    random_state
+        Seed of the principal components.
 
     Returns
     -------
@@ -54,6 +61,8 @@ def expression(
         bool.
     ``obs["stmmr_library_size"]``
         float64.
+    ``obsm["X_stmmr_pca"]``
+        principal components, float32.
     ``uns["stmmr"]["expression"]``
         the parameters.
 
@@ -67,6 +76,7 @@ def expression(
             f"Expected places and genes, found {adata.n_obs} × {adata.n_vars}. For data without genes give use_rep='…'."
         )
     require_positive(n_top_genes, name="n_top_genes")
+    require_positive(n_components, name="n_components")
     unique_names(adata)
     if layer is None and _keys.COUNTS in adata.layers:
         layer = _keys.COUNTS
@@ -82,13 +92,17 @@ def expression(
     if _keys.COUNTS not in adata.layers:
         adata.layers[_keys.COUNTS] = counts
     adata.obs[_keys.LIBRARY_SIZE] = size
-    adata.var[_keys.HIGHLY_VARIABLE] = highly_variable(counts, n_top_genes=n_top_genes, min_places=min_places)
+    chosen = highly_variable(counts, n_top_genes=n_top_genes, min_places=min_places)
+    adata.var[_keys.HIGHLY_VARIABLE] = chosen
+    adata.obsm[_keys.COMPONENTS] = principal_components(
+        adata.layers[_keys.LOGNORM][:, chosen].toarray(), n_components, random_state=random_state
+    )
     parameters = {
         "counts": where,
         "size_key": size_key or "",
         "n_top_genes": n_top_genes,
         "min_places": min_places,
-        "n_genes_read": int(adata.var[_keys.HIGHLY_VARIABLE].sum()),
+        "n_genes_read": int(chosen.sum()),
         "n_empty_places": int((size == 0).sum()),
     }
     record(adata, expression=parameters)

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from scipy import sparse
-from scipy.spatial import cKDTree
 
 from stmmr import _keys
 from stmmr._record import record
-from stmmr._validate import InputError, coordinates, require_choice, require_positive
+from stmmr._validate import (
+    InputError,
+    coordinates,
+    logger,
+    representation,
+    require_choice,
+    require_key,
+    require_positive,
+)
+from stmmr.pp._components import bandwidth_curve, principal_components
+from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
 Coordinates = Literal["spatial", "array"]
+ENOUGH: Final = 0.98
+"""Share of the largest signal that is enough: among bandwidths that tell about as much, the one that blurs least."""
 
 
 def spatial_graph(
@@ -25,7 +35,9 @@ def spatial_graph(
     *,
     bandwidth: float | None = None,
     use: Coordinates = "spatial",
+    use_rep: str | None = None,
     tolerance: float = 4e-5,
+    random_state: int = 0,
 ) -> None:
     r"""Weight neighbours by a Gaussian kernel of their distance.
 
@@ -37,13 +49,18 @@ def spatial_graph(
     adata
         Places with coordinates.
     bandwidth
-        l, in the units of the coordinates used. ``None``: one median nearest-neighbour distance.
+        l, in the units of the coordinates used. ``None`` chooses it from the data: the smallest at which (nearly) most
+        of the spatial variation of the expression stands out from the noise, without labels or a number of domains.
     use
         "spatial" (``obsm["spatial"]``; where there is none, the array, with its rows √3 columns apart if it is
         hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
         model; falls back to "spatial" where there are none, as published).
+    use_rep
+        Key of ``obsm`` to choose the bandwidth by; ``None``: the components that `stmmr.pp.expression` wrote.
     tolerance
         Kernel value at which the graph is cut; 4e-5 is 4.5 bandwidths.
+    random_state
+        Seed of the noise that the expression has to stand out from.
 
     Returns
     -------
@@ -52,12 +69,14 @@ def spatial_graph(
     ``obsp["stmmr_weights"]``
         float32 CSR, rows sum to 1.
     ``uns["stmmr"]["spatial_graph"]``
-        parameters, the bandwidth and median nearest-neighbour distance, and their units.
+        parameters, the bandwidth and median nearest-neighbour distance, their units and, where the bandwidth was
+        chosen, ``"bandwidths_tried"`` and the ``"signal"`` at each (drawn by `stmmr.pl.bandwidth`).
 
     Raises
     ------
     InputError
-        If coordinates are missing, not finite or all the same, or an option is out of range.
+        If coordinates are missing, not finite or all the same, an option is out of range, or there is nothing to
+        choose the bandwidth by.
     """
     require_choice(use, ("spatial", "array"), name="use")
     if not 0 < tolerance < 1:
@@ -70,8 +89,17 @@ def spatial_graph(
             "Expected array_row and array_col at every place, found missing ones. Drop these places first."
         )
     distance = nearest_neighbour_distance(xy)
+    curve = {}
     if bandwidth is None:
-        bandwidth = distance
+        tried, signal = bandwidth_curve(
+            _to_choose_by(adata, use_rep, random_state=random_state),
+            xy,
+            tolerance=tolerance,
+            random_state=random_state,
+        )
+        bandwidth = float(tried[np.argmax(signal >= ENOUGH * signal.max())])
+        curve = {"bandwidths_tried": tried, "signal": signal}
+        logger.info("Bandwidth chosen: %.4g, %.2f times the distance between places.", bandwidth, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")
     adata.obsp[_keys.GRAPH] = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
     unit, um_per_unit = ("array steps", math.nan) if by_array else units(adata)
@@ -84,7 +112,20 @@ def spatial_graph(
         "tolerance": tolerance,
         "mean_neighbours": adata.obsp[_keys.GRAPH].nnz / adata.n_obs - 1,
     }
-    record(adata, spatial_graph=parameters)
+    record(adata, spatial_graph=parameters | curve)
+
+
+def _to_choose_by(adata: AnnData, use_rep: str | None, *, random_state: int) -> NDArray[np.float32]:
+    """Get the components of the expression that the bandwidth is chosen by."""
+    if use_rep is not None:
+        return principal_components(representation(adata, use_rep), 50, random_state=random_state)
+    require_key(
+        adata.obsm,
+        _keys.COMPONENTS,
+        where="obsm",
+        hint="Run stmmr.pp.expression(adata) first, name a representation (use_rep), or give a bandwidth.",
+    )
+    return representation(adata, _keys.COMPONENTS)
 
 
 def units(adata: AnnData) -> tuple[str, float]:
@@ -96,26 +137,3 @@ def units(adata: AnnData) -> tuple[str, float]:
         if scale:
             return "px", float(scale)
     return "coordinate units", math.nan
-
-
-def nearest_neighbour_distance(xy: NDArray[np.float64]) -> float:
-    """Take the median distance of a place to the nearest place elsewhere."""
-    if len(xy) < 2:
-        raise InputError(f"Expected at least two places, found {len(xy)}.")
-    places = np.unique(xy, axis=0)
-    distance, _ = cKDTree(places).query(places, k=[2])
-    return float(np.median(distance))
-
-
-def gaussian_weights(xy: NDArray[np.float64], *, bandwidth: float, tolerance: float) -> sparse.csr_matrix[Any]:
-    """Compute A as CSR, shape (n_obs, n_obs)."""
-    tree = cKDTree(xy)
-    radius = bandwidth * math.sqrt(-2 * math.log(tolerance))
-    pairs = tree.query_pairs(radius, output_type="ndarray")  # (n_pairs, 2), each once
-    squared = ((xy[pairs[:, 0]] - xy[pairs[:, 1]]) ** 2).sum(axis=1)
-    kernel = np.exp(-squared / (2 * bandwidth**2))
-    n = len(xy)
-    upper = sparse.coo_matrix((kernel, (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    weights = sparse.csr_matrix(upper + upper.T + 2 * sparse.identity(n))
-    rows = np.asarray(weights.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags(1 / rows) @ weights, dtype=np.float32)

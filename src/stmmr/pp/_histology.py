@@ -15,8 +15,8 @@ from stmmr._validate import InputError, listed
 from stmmr.io._library import PICTURES, find_library, scale_key, store_picture
 from stmmr.io._picture import check_picture, is_blank, read_picture
 from stmmr.pp._encoders import Encoder, HEEncoder
-from stmmr.pp._graph import nearest_neighbour_distance
 from stmmr.pp._patches import read_patches
+from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, logger, require_key, require_positive
+from stmmr._record import record, recorded
+from stmmr._validate import InputError, require_key
+from stmmr.tl._readouts import gaussian_mixture, whitened
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
 
 
 def domains(
@@ -22,13 +21,14 @@ def domains(
     n_domains: int,
     *,
     use_rep: str = _keys.EMBEDDING,
+    whiten: bool | None = None,
     n_components: int = 15,
     random_state: int = 0,
     key_added: str = _keys.DOMAIN,
 ) -> None:
     """Cut the tissue into spatial domains by a Gaussian mixture with one shared covariance.
 
-    The embedding's leading components are scaled to unit variance; k-means there (20 starts) starts the mixture.
+    The likeliest of 20 mixtures, each started from k-means.
 
     Parameters
     ----------
@@ -38,8 +38,11 @@ def domains(
         How many domains.
     use_rep
         Key of ``obsm``.
+    whiten
+        Whether to read the leading components of the embedding, each scaled to unit variance, instead of the embedding
+        itself. ``None``: unless its scales carry meaning, as those of the default preset do.
     n_components
-        Principal components of the embedding that are read.
+        How many components, where they are scaled.
     random_state
         Seed of the k-means starts.
     key_added
@@ -63,7 +66,10 @@ def domains(
     embedding = np.asarray(adata.obsm[use_rep], dtype=np.float64)
     if not np.isfinite(embedding).all():
         raise InputError(f"Expected finite values in obsm[{use_rep!r}], found NaN or infinite ones.")
-    labels = gaussian_mixture(embedding, n_domains, n_components=n_components, random_state=random_state)
+    if whiten is None:
+        whiten = not (use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False))
+    points = whitened(embedding, n_components, random_state=random_state) if whiten else embedding
+    labels = gaussian_mixture(points, n_domains, random_state=random_state)
     order = np.argsort(-np.bincount(labels, minlength=n_domains), kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(n_domains)
@@ -72,66 +78,9 @@ def domains(
     parameters = {
         "n_domains": n_domains,
         "use_rep": use_rep,
-        "n_components": n_components,
+        "whiten": whiten,
+        "n_components": n_components if whiten else embedding.shape[1],
         "random_state": random_state,
         "key_added": key_added,
     }
     record(adata, domains=parameters)
-
-
-def whitened(embedding: NDArray[np.float64], n_components: int, *, random_state: int) -> NDArray[np.float64]:
-    """Take the leading components that vary, each at unit variance; shape (n_obs, ≤ n_components)."""
-    from sklearn.decomposition import PCA
-
-    n = min(n_components, *embedding.shape)
-    scores = PCA(n, random_state=random_state).fit_transform(embedding)
-    spread = scores.std(axis=0)
-    varying = spread > 1e-6 * max(float(spread[0]), np.finfo(np.float64).tiny)
-    return np.asarray(scores[:, varying] / spread[varying])
-
-
-def gaussian_mixture(
-    embedding: NDArray[np.float64], n_domains: int, *, n_components: int = 15, random_state: int = 0
-) -> NDArray[np.intp]:
-    """Cluster by a tied-covariance Gaussian mixture on the whitened embedding, started from k-means.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (n_obs,).
-
-    Raises
-    ------
-    InputError
-        If there are fewer different places than domains.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.mixture import GaussianMixture
-
-    require_positive(n_domains, name="n_domains")
-    distinct = len(np.unique(embedding, axis=0))
-    if n_domains > distinct:
-        raise InputError(f"Expected at most as many domains as different places ({distinct}), found {n_domains}.")
-    if n_domains == 1:
-        return np.zeros(len(embedding), dtype=np.intp)
-    white = whitened(embedding, n_components, random_state=random_state)
-    start: Any = KMeans(n_domains, n_init=20, random_state=random_state).fit(white)
-    inside = white - start.cluster_centers_[start.labels_]
-    covariance = inside.T @ inside / len(white) + 1e-6 * np.eye(white.shape[1])
-    mixture: Any = GaussianMixture(
-        n_domains,
-        covariance_type="tied",
-        means_init=start.cluster_centers_,
-        weights_init=np.bincount(start.labels_, minlength=n_domains) / len(white),
-        precisions_init=np.linalg.inv(covariance),
-        max_iter=300,
-        tol=1e-3,
-        random_state=random_state,
-    )
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(white)
-    if not mixture.converged_:
-        logger.warning("The Gaussian mixture did not settle in 300 rounds; its last state is used.")
-    return np.asarray(mixture.predict(white), dtype=np.intp)

@@ -1,0 +1,43 @@
+"""Who is near whom: distances, the kernel, and what passes along it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from stmmr._validate import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def nearest_neighbour_distance(xy: NDArray[np.float64]) -> float:
+    """Take the median distance of a place to the nearest place elsewhere."""
+    if len(xy) < 2:
+        raise InputError(f"Expected at least two places, found {len(xy)}.")
+    places = np.unique(xy, axis=0)
+    distance, _ = cKDTree(places).query(places, k=[2])
+    return float(np.median(distance))
+
+
+def gaussian_weights(xy: NDArray[np.float64], *, bandwidth: float, tolerance: float) -> sparse.csr_matrix[Any]:
+    """Compute A as CSR, shape (n_obs, n_obs)."""
+    tree = cKDTree(xy)
+    radius = bandwidth * math.sqrt(-2 * math.log(tolerance))
+    pairs = tree.query_pairs(radius, output_type="ndarray")  # (n_pairs, 2), each once
+    squared = ((xy[pairs[:, 0]] - xy[pairs[:, 1]]) ** 2).sum(axis=1)
+    kernel = np.exp(-squared / (2 * bandwidth**2))
+    n = len(xy)
+    upper = sparse.coo_matrix((kernel, (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    weights = sparse.csr_matrix(upper + upper.T + 2 * sparse.identity(n))
+    rows = np.asarray(weights.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags(1 / rows) @ weights, dtype=np.float32)
+
+
+def propagate(weights: sparse.csr_matrix[Any], features: NDArray[Any]) -> NDArray[np.float32]:
+    """Compute A(A·F), shape (N, F)."""
+    return np.asarray(weights @ (weights @ features), dtype=np.float32)
