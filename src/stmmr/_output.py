@@ -91,6 +91,7 @@ def write_results(adata: AnnData, folder: Path) -> None:
     from matplotlib import pyplot as plt
 
     from stmmr import pl, tl
+    from stmmr.io._tables import write_h5ad
 
     tl.umap(adata)
     table = adata.obs[[_keys.DOMAIN, _keys.DOMAIN_REFINED]].rename_axis(index="place")
@@ -107,7 +108,7 @@ def write_results(adata: AnnData, folder: Path) -> None:
         assert figure is not None  # noqa: S101 - axes just drawn
         figure.savefig(folder / name, dpi=150, bbox_inches="tight")
         plt.close(figure)
-    adata.write_h5ad(folder / "result.h5ad", compression="gzip")
+    write_h5ad(adata, folder / "result.h5ad")
 
 
 def describe(source: Path) -> dict[str, str]:

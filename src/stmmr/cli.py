@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import sys
@@ -111,16 +112,25 @@ def info(source: Annotated[Path, Parameter(name=["INPUT", "--input"])]) -> None:
     print("\n".join(f"{name:<12}{value}" for name, value in describe(source).items()))
 
 
-def main() -> None:
-    """Run the command line; an error of the input is one sentence and exit status 1."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("matplotlib", "numba", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        app()
+        app(arguments)
     except (InputError, FileNotFoundError, FloatingPointError, OSError) as error:
-        print("\n".join([f"stmmr: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return (
+            "Expected room for the results, found the disk or your quota full. Free some space or choose another "
+            "--output; what an earlier run wrote is as it was."
+        )
+    return str(error)
 
 
 if __name__ == "__main__":

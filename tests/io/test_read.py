@@ -141,7 +141,7 @@ def test_real_visium_hd(shared_fixtures, caplog):
 
 @pytest.mark.realdata
 def test_real_folders_that_cannot_be_read(shared_fixtures):
-    with pytest.raises(InputError, match=r"Expected the positions.*found raw_probe_bc_matrix\.h5"):
+    with pytest.raises(InputError, match="found counts of probes"):
         io.read(shared_fixtures / "visium_v2_probe")
     for name in ("xenium", "cosmx", "merscope"):
         with pytest.raises(InputError, match="Give one of these"):

@@ -1,6 +1,9 @@
 """AnnData files and SpatialData stores."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import anndata as ad
 import h5py
@@ -11,6 +14,7 @@ from scipy import sparse
 
 from stmmr import InputError
 from stmmr.io import read_h5ad, read_zarr
+from stmmr.io._tables import write_h5ad
 
 
 @pytest.fixture
@@ -40,6 +44,43 @@ def test_raw_is_left_as_it_is(adata, tmp_path):
 def test_no_genes_at_all(adata, tmp_path):
     ad.AnnData(obs=adata.obs, obsm=dict(adata.obsm)).write_h5ad(tmp_path / "a.h5ad")
     assert read_h5ad(tmp_path / "a.h5ad").shape == (6, 0)
+
+
+def test_written_as_anndata_writes(adata, tmp_path):
+    from anndata.tests.helpers import assert_equal
+
+    adata.obs["text"] = ["a", "b"] * 3
+    adata.X = sparse.csr_matrix(adata.X)
+    adata.raw = adata.copy()
+    adata.uns["nested"] = {"list": ["a", "b"], "number": 1.5, "empty": {}}
+    write_h5ad(adata, tmp_path / "ours.h5ad")
+    adata.write_h5ad(tmp_path / "theirs.h5ad", compression="gzip")
+    ours, theirs = (ad.read_h5ad(tmp_path / name) for name in ("ours.h5ad", "theirs.h5ad"))
+    assert_equal(ours, theirs)
+    with h5py.File(tmp_path / "ours.h5ad") as file:
+        assert file.attrs["encoding-type"] == "anndata"
+        assert file["X/data"].compression == "gzip"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of a process")
+def test_file_that_does_not_fit_is_one_error(tmp_path):
+    """HDF5 on the file itself prints hundreds of tracebacks and crashes."""
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from anndata import AnnData\n"
+        "from stmmr.io._tables import write_h5ad\n"
+        "adata = AnnData(np.random.default_rng(0).normal(size=(200, 100)))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "try:\n"
+        "    write_h5ad(adata, Path(sys.argv[1]))\n"
+        "except OSError:\n"
+        "    print('one error')"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "a.h5ad")]
+    out = subprocess.run(line, check=False, capture_output=True, text=True)
+    assert (out.returncode, out.stdout, out.stderr) == (0, "one error\n", "")
 
 
 def test_names_are_made_unique(adata, tmp_path, caplog, write_zarr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,27 @@ def read_h5ad(path: str | Path) -> AnnData:
         with h5py.File(where) as file:
             _require_anndata(file, where)
         return _checked(ad.read_h5ad(where))
+
+
+def write_h5ad(adata: AnnData, path: Path) -> None:
+    """Write an AnnData file, compressed.
+
+    It is put together in memory: where the disk is full, HDF5 itself prints hundreds of tracebacks and then crashes
+    the process.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; a part of it may stay.
+    """
+    import anndata as ad
+    import h5py
+
+    adata.strings_to_categoricals()  # as AnnData.write_h5ad does
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        ad.io.write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
+    path.write_bytes(content.getbuffer())
 
 
 def read_zarr(path: str | Path) -> AnnData:

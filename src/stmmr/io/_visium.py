@@ -174,8 +174,10 @@ def _read_section(matrix: Path, *, step: tuple[float, float], library_id: str | 
     """Put counts, positions and pictures together."""
     prefix = next((matrix.name.removesuffix(name) for name in MATRICES if matrix.name.endswith(name)), "")
     spatial = find(matrix.parent, "spatial", prefix=prefix) or matrix.parent
+    # first: of a file that is no count matrix, missing positions would be beside the point
+    counts = read_counts(matrix)
     positions = read_positions(spatial, prefix=prefix)
-    adata = _keep_in_tissue(read_counts(matrix), positions)
+    adata = _keep_in_tissue(counts, positions)
 
     scalefactors = _read_scalefactors(spatial, prefix=prefix)
     images = _read_images(spatial, scalefactors, prefix=prefix)

@@ -1,0 +1,198 @@
+"""The whole command on what goes wrong: one sentence, exit status 1, and earlier results as they were."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+
+import stmmr
+from stmmr import _keys, cli
+
+
+def run_main(*arguments):
+    """Run the command in this process; return its exit status."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(list(map(str, arguments)))
+    return end.value.code
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_domains=3, n_genes=30)
+
+
+@pytest.fixture
+def tissue(simulated):
+    return simulated.copy()
+
+
+@pytest.fixture(scope="module")
+def earlier(simulated, tmp_path_factory):
+    """A folder with the data and what a run on them wrote, with a picture of 16 bit."""
+    folder = tmp_path_factory.mktemp("earlier")
+    without = simulated.copy()
+    library = without.uns["spatial"]["simulated"]
+    picture = library["images"].pop("hires")
+    without.obsm["spatial"] *= library["scalefactors"]["tissue_hires_scalef"]
+    library["scalefactors"] = {}
+    without.write_h5ad(folder / "in.h5ad")
+    tifffile.imwrite(folder / "deep.tif", picture.astype(np.uint16) * 257, photometric="rgb")
+    options = ("--n-domains", 3, "--image", folder / "deep.tif", "--no-progress")
+    assert run_main("run", folder / "in.h5ad", "-o", folder / "out", *options) == 0
+    return folder
+
+
+def test_picture_of_16_bit_is_kept_for_the_figures(earlier, simulated):
+    (library,) = ad.read_h5ad(earlier / "out/result.h5ad").uns["spatial"].values()
+    np.testing.assert_array_equal(library["images"]["hires"], simulated.uns["spatial"]["simulated"]["images"]["hires"])
+
+
+def test_full_disk(earlier, monkeypatch, capsys):
+    before = contents(earlier)
+
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
+    monkeypatch.setattr("stmmr.pl.embedding", stmmr.pl.domains)
+    status = run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3, "--overwrite")
+    assert status == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("stmmr: Expected room for the results, found the disk")
+    assert contents(earlier) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_kill_while_writing(earlier, capsys):
+    before = contents(earlier)
+    code = (
+        "import os, signal, sys\n"
+        "from stmmr import cli, pl, tl\n"
+        "tl.umap = lambda adata: None\n"
+        "pl.domains = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "cli.main()"
+    )
+    arguments = ["run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 2, "--overwrite", "--no-progress"]
+    died = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=False, capture_output=True)
+    assert died.returncode == -9
+    after = contents(earlier)
+    assert before.items() < after.items()
+    (partial,) = after.keys() - before.keys()
+    assert partial.startswith(".out.")
+    assert partial.endswith("domains.csv")
+    assert _keys.DOMAIN in ad.read_h5ad(earlier / "out/result.h5ad").obs
+    assert run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert contents(earlier) == before  # the next run has tidied
+
+
+def refused(folder, capsys, *arguments):
+    """Run the command and return its one line, after checking that it left nothing behind."""
+    before = contents(folder)
+    status = run_main("run", *arguments, "-o", folder / "out", "--no-progress")
+    assert status == 1
+    assert contents(folder) == before
+    assert not list(folder.glob("*out*"))
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("stmmr: Expected ")
+    return error
+
+
+def negative(adata):
+    adata.X.data[0] = -1
+
+
+def with_nan(adata):
+    adata.X.data[0] = np.nan
+
+
+def normalised(adata):
+    adata.X = adata.X * 0.37
+
+
+def without_coordinates(adata):
+    del adata.obsm["spatial"]
+    adata.obs = adata.obs[["ground_truth"]]
+
+
+def nan_coordinates(adata):
+    adata.obsm["spatial"][0] = np.nan
+
+
+def one_point(adata):
+    adata.obsm["spatial"][:] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (negative, "negative values"),
+        (with_nan, "NaN"),
+        (normalised, "looks normalised"),
+        (without_coordinates, "Expected coordinates"),
+        (nan_coordinates, "places without"),
+        (one_point, "at one point"),
+    ],
+)
+def test_bad_data(tissue, tmp_path, capsys, spoil, found):
+    spoil(tissue)
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    assert found in refused(tmp_path, capsys, tmp_path / "in.h5ad", "--n-domains", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (("--n-domains", 1000), "at least as many places"),
+        (("--n-domains", 3, "--use-rep", "X_scvi"), "'X_scvi' in obsm"),
+        (("--n-domains", 3, "--layer", "raw"), "'raw' in layers"),
+    ],
+)
+def test_bad_options(earlier, tmp_path, capsys, options, found):
+    assert found in refused(tmp_path, capsys, earlier / "in.h5ad", *options)
+
+
+def test_h5_that_is_no_10x_file(tissue, tmp_path, capsys):
+    tissue.write_h5ad(tmp_path / "in.h5")
+    assert "name an AnnData file .h5ad" in refused(tmp_path, capsys, tmp_path / "in.h5", "--n-domains", 3)
+
+
+def truncated(path, picture):
+    PIL.Image.fromarray(picture).save(path, format="PNG")
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def bomb(path, picture):
+    tifffile.imwrite(path, picture[:4, :4], photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for name in ("ImageWidth", "ImageLength"):
+            tiff.pages[0].tags[name].overwrite(40_000)
+
+
+def another_section(path, picture):
+    PIL.Image.fromarray(picture[:80, :80]).save(path, format="PNG")
+
+
+@pytest.mark.parametrize(
+    ("draw", "found"),
+    [(truncated, "truncated"), (bomb, "at most 1,000,000,000 pixels"), (another_section, "outside")],
+)
+def test_bad_picture(earlier, simulated, tmp_path, capsys, draw, found):
+    draw(tmp_path / "he", simulated.uns["spatial"]["simulated"]["images"]["hires"])
+    options = ("--n-domains", 3, "--image", tmp_path / "he")
+    assert found in refused(tmp_path, capsys, earlier / "in.h5ad", *options)
