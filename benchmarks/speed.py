@@ -16,7 +16,7 @@ import torch
 import stmmr
 from benchmarks._table import DATA, ROOT, write
 from stmmr import _keys
-from stmmr.data import components, standardised
+from stmmr.start import histology_features
 
 EPOCHS = 3
 NAME = "visium_dlpfc_151673"
@@ -43,7 +43,7 @@ def epochs() -> tuple[float, float]:
     model = stmmr.StMMR(adata, preset="paper")
     batch = model.inputs.batch
     graph = torch.from_numpy(adata.obsp[_keys.GRAPH].toarray())
-    image = components(standardised(adata.obsm[_keys.HISTOLOGY]), model.settings.n_components, random_state=0)
+    image = histology_features(adata, n_components=model.settings.n_components)
     features = [batch.target, torch.from_numpy(image)]
     dense = dense_module()
     network = model.network.train()

@@ -77,7 +77,7 @@ def run_to_folder(
 
 CONTENTS = {
     "result.h5ad": "the data with embedding, domains and everything that was set",
-    "domains.csv": "one row per place: its domain, and after the vote of its neighbours",
+    "domains.csv": "one row per place: its domain, how sure it is, and the domain after the vote of its neighbours",
     "run.json": "settings, versions, times, peak memory",
     "domains.png": "the domains over the picture",
     "domains_refined.png": "the same after the vote",
@@ -94,8 +94,8 @@ def write_results(adata: AnnData, folder: Path) -> None:
     from stmmr.io._tables import write_h5ad
 
     tl.umap(adata)
-    table = adata.obs[[_keys.DOMAIN, _keys.DOMAIN_REFINED]].rename_axis(index="place")
-    table.columns = ["domain", "domain_refined"]
+    table = adata.obs[[_keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED]].rename_axis(index="place")
+    table.columns = ["domain", "confidence", "domain_refined"]
     table.to_csv(folder / "domains.csv")
     figures: dict[str, Callable[[], Axes]] = {
         "domains.png": lambda: pl.domains(adata),

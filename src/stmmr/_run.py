@@ -61,7 +61,7 @@ def run(
     Returns
     -------
     None. Sets what `stmmr.pp.expression`, `stmmr.pp.spatial_graph`, `stmmr.pp.histology`, `stmmr.StMMR.fit`,
-    `stmmr.tl.domains` and `stmmr.tl.refine` set, and ``uns["stmmr"]["seconds"]``, the time of each.
+    `stmmr.tl.consensus` and `stmmr.tl.refine` set, and ``uns["stmmr"]["seconds"]``, the time of each.
 
     Raises
     ------
@@ -76,12 +76,12 @@ def run(
     seconds: dict[str, float] = {}
     if use_rep is None:
         with timed("expression", seconds):
-            pp.expression(adata, layer=layer, size_key=size_key, random_state=random_state)
+            pp.expression(adata, layer=layer, size_key=size_key)
     with timed("spatial graph", seconds):
         if preset == "paper":
             pp.spatial_graph(adata, use="array", bandwidth=2.0)
         else:
-            pp.spatial_graph(adata, use_rep=use_rep, random_state=random_state)
+            pp.spatial_graph(adata, use_rep=use_rep)
     sees = histology and (image is not None or pp.has_picture(adata))
     if sees:
         with timed("histology", seconds):
@@ -90,7 +90,7 @@ def run(
         model = StMMR(adata, preset=preset, use_rep=use_rep, use_histology=sees, random_state=random_state)
         model.fit(progress=progress)
     with timed("domains", seconds):
-        tl.domains(adata, n_domains, random_state=random_state)
+        tl.consensus(adata, n_domains, random_state=random_state)
         tl.refine(adata)
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):

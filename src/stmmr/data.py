@@ -12,9 +12,8 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._validate import coordinates, representation, require_key
 from stmmr.nn import Batch, Graph
-from stmmr.pp._components import principal_components
 from stmmr.pp._weights import propagate
-from stmmr.start import LinearStart, linear_start
+from stmmr.start import LinearStart, expression_features, histology_features, linear_start
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -45,9 +44,7 @@ class ModelInputs:
         )
 
 
-def model_inputs(
-    adata: AnnData, settings: Settings, *, use_rep: str | None, use_histology: bool, random_state: int
-) -> ModelInputs:
+def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use_histology: bool) -> ModelInputs:
     """Gather features, targets, graph and the linear start.
 
     Raises
@@ -60,30 +57,27 @@ def model_inputs(
     names: list[str] = []
     relative = np.ones((adata.n_obs, 1), dtype=np.float32)
     if use_rep is not None:
-        features = target = representation(adata, use_rep)
-        if settings.features == "pca":
-            features = principal_components(features, settings.n_components, random_state=random_state)
+        target = representation(adata, use_rep)
     else:
         require_key(adata.layers, _keys.LOGNORM, where="layers", hint="Run stmmr.pp.expression(adata) first.")
         chosen = adata.var[_keys.HIGHLY_VARIABLE].to_numpy()
         names = adata.var_names[chosen].tolist()
-        if settings.features == "genes" or settings.likelihood == "zinb":
-            features = target = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
-        if settings.features == "pca":
-            features = representation(adata, _keys.COMPONENTS)[:, : settings.n_components]
-        if settings.likelihood != "zinb":
-            target = sparse.csr_matrix(adata.layers[_keys.COUNTS])[:, chosen].toarray()
+        layer = _keys.LOGNORM if settings.likelihood == "zinb" else _keys.COUNTS
+        target = sparse.csr_matrix(adata.layers[layer])[:, chosen].toarray()
         size = adata.obs[_keys.LIBRARY_SIZE].to_numpy()
         relative = np.maximum(size / np.median(size[size > 0]), 1e-4).astype(np.float32)[:, None]
+    if settings.features == "pca":
+        features = expression_features(adata, use_rep=use_rep, n_components=settings.n_components)
+    elif use_rep is not None or settings.likelihood == "zinb":
+        features = target
+    else:
+        features = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
     image = None
     if use_histology:
-        image = standardised(representation(adata, _keys.HISTOLOGY))
-        image = principal_components(image, settings.n_components, random_state=random_state)
+        image = histology_features(adata, n_components=settings.n_components)
     start = None
     if settings.features == "pca" and not settings.hidden:
-        start = linear_start(
-            features, image, graph, coordinates(adata), latent=settings.latent, random_state=random_state
-        )
+        start = linear_start(features, image, graph, coordinates(adata), latent=settings.latent)
     batch = Batch(
         _tensor(propagate(graph, features)),
         None if image is None else _tensor(propagate(graph, image)),
@@ -92,12 +86,6 @@ def model_inputs(
         Graph.of(graph) if settings.graph_loss else None,
     )
     return ModelInputs(batch=batch, start=start, gene_names=names)
-
-
-def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre and scale each column; constant columns become zeros."""
-    spread = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1), dtype=np.float32)
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:

@@ -78,7 +78,6 @@ class StMMR:
             self.settings,
             use_rep=use_rep,
             use_histology=self.use_histology,
-            random_state=random_state,
         )
         start = self.inputs.start
         if start is not None:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stmmr.pp._components import local_noise, spatial_components
+from stmmr import _keys
+from stmmr._validate import representation, require_key
+from stmmr.pp._components import local_noise, principal_components, spatial_components
 from stmmr.pp._weights import propagate
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from anndata import AnnData
     from numpy.typing import NDArray
     from scipy import sparse
 
@@ -43,6 +46,29 @@ class LinearStart(NamedTuple):
     histology: Affine | None
     histology_weight: float
 
+    def embed(self, expression: NDArray[Any], histology: NDArray[Any] | None) -> NDArray[np.float64]:
+        """Embed propagated features, shape (N, F) and (N, P), without a network; shape (N, d)."""
+        z = self.expression(expression)
+        if histology is not None and self.histology is not None:
+            z = z + self.histology_weight * self.histology(histology)
+        return z
+
+
+def expression_features(adata: AnnData, *, use_rep: str | None, n_components: int) -> NDArray[np.float32]:
+    """Get the principal components that stand for the expression, shape (N, F)."""
+    if use_rep is not None:
+        return principal_components(representation(adata, use_rep), n_components)
+    require_key(adata.obsm, _keys.COMPONENTS, where="obsm", hint="Run stmmr.pp.expression(adata) first.")
+    return representation(adata, _keys.COMPONENTS)[:, :n_components]
+
+
+def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float32]:
+    """Get the principal components of the standardised histology, shape (N, P)."""
+    values = representation(adata, _keys.HISTOLOGY)
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
+    return principal_components(values, n_components)
+
 
 def linear_start(
     expression: NDArray[Any],
@@ -51,7 +77,6 @@ def linear_start(
     xy: NDArray[np.float64],
     *,
     latent: int,
-    random_state: int,
 ) -> LinearStart:
     """Embed what of the expression stands out from the noise, and regress it on what of the histology does.
 
@@ -65,22 +90,18 @@ def linear_start(
         Coordinates, shape (N, 2).
     latent
         Width of the embedding; 0: as many directions as stand out.
-    random_state
-        Seed of the white noise and of the folds.
 
     Returns
     -------
     The encoders' weights, and as weight of the histology the share of the expression's embedding that it predicts in
     blocks of tissue left out (R², at least 0).
     """
-    found = spatial_components(
-        expression, weights, local_noise(expression, xy), random_state=random_state, at_least=latent or LATENT_AT_LEAST
-    )
+    found = spatial_components(expression, weights, local_noise(expression, xy), at_least=latent or LATENT_AT_LEAST)
     axes = found.axes[:, :latent] if latent else found.axes
     encode = Affine(axes, -found.centre @ axes)
     if histology is None:
         return LinearStart(encode, None, 0.0)
-    seen = spatial_components(histology, weights, local_noise(histology, xy), random_state=random_state, at_least=1)
+    seen = spatial_components(histology, weights, local_noise(histology, xy), at_least=1)
     read = Affine(seen.axes, -seen.centre @ seen.axes)
     predict, share = regression(read(propagate(weights, histology)), encode(propagate(weights, expression)), xy)
     return LinearStart(encode, Affine(read.weight @ predict.weight, read.bias @ predict.weight + predict.bias), share)

@@ -42,7 +42,7 @@ class SpatialComponents:
     """1 − λ₀/λ of each direction that stands out, shape (d,): the share of its variance that is no noise."""
 
 
-def principal_components(values: NDArray[Any], n: int, *, random_state: int) -> NDArray[np.float32]:
+def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     """Project on the leading principal components that vary.
 
     Parameters
@@ -51,8 +51,6 @@ def principal_components(values: NDArray[Any], n: int, *, random_state: int) -> 
         Shape (N, F).
     n
         At most as many; fewer where there are fewer than four places for each.
-    random_state
-        Seed of the randomised solver.
 
     Returns
     -------
@@ -61,8 +59,9 @@ def principal_components(values: NDArray[Any], n: int, *, random_state: int) -> 
     from sklearn.decomposition import PCA
 
     n = max(1, min(n, values.shape[1], len(values) // PLACES_PER_COMPONENT, len(values) - 1))
-    fitted = PCA(n, random_state=random_state)
-    scores = fitted.fit_transform(values)
+    # solved to the end, from one start: the same for every seed, unlike the randomised solver
+    solver = "arpack" if n < min(values.shape) else "full"
+    scores = PCA(n, svd_solver=solver, random_state=0).fit_transform(values)
     spread = scores.std(axis=0)
     varying = spread > 1e-4 * float(spread[0])
     varying[0] = True
@@ -101,7 +100,6 @@ def spatial_components(
     weights: sparse.csr_matrix[Any],
     noise: NDArray[np.float64],
     *,
-    random_state: int,
     at_least: int = 0,
 ) -> SpatialComponents:
     """Find the directions in which the propagated features vary more than propagated noise would.
@@ -118,8 +116,6 @@ def spatial_components(
         A, rows sum to 1, shape (N, N).
     noise
         Covariance of the noise, shape (F, F).
-    random_state
-        Seed of the white noise.
     at_least
         Directions to return even if they do not stand out; they get a small scale.
     """
@@ -128,16 +124,16 @@ def spatial_components(
     propagated = propagate(weights, features)
     centre = propagated.mean(axis=0, dtype=np.float64)
     eigenvalues, directions = _principal_axes((propagated - centre) @ white)
-    signal = 1 - noise_level(weights, features.shape[1], random_state=random_state) / np.maximum(eigenvalues, 1e-12)
+    signal = 1 - noise_level(weights, features.shape[1]) / np.maximum(eigenvalues, 1e-12)
     d = min(max(int((signal > 0).sum()), at_least), len(signal))
     signal = np.maximum(signal[:d], 1e-2 if at_least else 0)
     axes = white @ directions[:, :d] * np.sqrt(signal / np.maximum(eigenvalues[:d], 1e-12))
     return SpatialComponents(axes=axes, centre=centre, signal=signal)
 
 
-def noise_level(weights: sparse.csr_matrix[Any], n_features: int, *, random_state: int) -> float:
+def noise_level(weights: sparse.csr_matrix[Any], n_features: int) -> float:
     """Measure the largest variance that white noise keeps in any direction when it is propagated."""
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(0)  # one estimate of an expectation, not a draw that a seed should change
     largest = []
     for _ in range(NULL_DRAWS):
         drawn = propagate(weights, rng.standard_normal((weights.shape[0], n_features), dtype=np.float32))
@@ -152,7 +148,7 @@ def _principal_axes(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
 
 
 def bandwidth_curve(
-    features: NDArray[Any], xy: NDArray[np.float64], *, tolerance: float, random_state: int
+    features: NDArray[Any], xy: NDArray[np.float64], *, tolerance: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Measure how much signal stands out from the noise at each of a range of bandwidths.
 
@@ -167,14 +163,12 @@ def bandwidth_curve(
         Coordinates, shape (N, 2).
     tolerance
         Kernel value at which graphs are cut.
-    random_state
-        Seed of white noise and windows.
 
     Returns
     -------
     Bandwidths in units of the coordinates, and the signal at each.
     """
-    chosen = windows(xy, random_state=random_state)
+    chosen = windows(xy)
     features, xy = features[chosen], xy[chosen]
     noise = local_noise(features, xy)
     unit = nearest_neighbour_distance(xy)
@@ -185,16 +179,26 @@ def bandwidth_curve(
         if ratio > LARGEST * 1.01 and int(np.argmax(signal)) < len(signal) - 1:
             break
         weights = gaussian_weights(xy, bandwidth=ratio * unit, tolerance=tolerance)
-        found = spatial_components(features, weights, noise, random_state=random_state)
+        found = spatial_components(features, weights, noise)
         tried.append(ratio * unit)
         signal.append(float(found.signal.sum()))
     return np.array(tried), np.array(signal)
 
 
-def windows(xy: NDArray[np.float64], *, random_state: int) -> NDArray[np.intp]:
+def peak(bandwidths: NDArray[np.float64], signal: NDArray[np.float64]) -> float:
+    """Find the top of the parabola through the largest signal and its neighbours, over the logarithm of bandwidths."""
+    top = int(signal.argmax())
+    if not 0 < top < len(signal) - 1:
+        return float(bandwidths[top])
+    before, at, after = signal[top - 1 : top + 2]
+    steps = (before - after) / (2 * (before - 2 * at + after)) if before + after < 2 * at else 0.0
+    return float(bandwidths[top] * STEP**steps)
+
+
+def windows(xy: NDArray[np.float64]) -> NDArray[np.intp]:
     """Draw compact pieces of a large tissue: the places nearest to some drawn at random; all places of a small one."""
     if len(xy) <= PLACES_AT_MOST:
         return np.arange(len(xy))
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(0)
     centres = xy[rng.choice(len(xy), WINDOWS, replace=False)]
     return np.unique(cKDTree(xy).query(centres, k=PLACES_AT_MOST // WINDOWS)[1])

@@ -25,7 +25,6 @@ def expression(
     n_top_genes: int = 3000,
     min_places: int = 3,
     n_components: int = 50,
-    random_state: int = 0,
 ) -> None:
     """Normalise counts to the median library size, take log1p, mark highly variable genes and find their components.
 
@@ -46,8 +45,6 @@ def expression(
         Places in which a gene must be seen.
     n_components
         Principal components of the highly variable genes, at most one for every four places.
-    random_state
-        Seed of the principal components.
 
     Returns
     -------
@@ -94,9 +91,7 @@ def expression(
     adata.obs[_keys.LIBRARY_SIZE] = size
     chosen = highly_variable(counts, n_top_genes=n_top_genes, min_places=min_places)
     adata.var[_keys.HIGHLY_VARIABLE] = chosen
-    adata.obsm[_keys.COMPONENTS] = principal_components(
-        adata.layers[_keys.LOGNORM][:, chosen].toarray(), n_components, random_state=random_state
-    )
+    adata.obsm[_keys.COMPONENTS] = principal_components(adata.layers[_keys.LOGNORM][:, chosen].toarray(), n_components)
     parameters = {
         "counts": where,
         "size_key": size_key or "",

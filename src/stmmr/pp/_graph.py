@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from stmmr._validate import (
     require_key,
     require_positive,
 )
-from stmmr.pp._components import bandwidth_curve, principal_components
+from stmmr.pp._components import bandwidth_curve, peak, principal_components
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Coordinates = Literal["spatial", "array"]
-ENOUGH: Final = 0.98
-"""Share of the largest signal that is enough: among bandwidths that tell about as much, the one that blurs least."""
 
 
 def spatial_graph(
@@ -37,7 +35,6 @@ def spatial_graph(
     use: Coordinates = "spatial",
     use_rep: str | None = None,
     tolerance: float = 4e-5,
-    random_state: int = 0,
 ) -> None:
     r"""Weight neighbours by a Gaussian kernel of their distance.
 
@@ -49,8 +46,8 @@ def spatial_graph(
     adata
         Places with coordinates.
     bandwidth
-        l, in the units of the coordinates used. ``None`` chooses it from the data: the smallest at which (nearly) most
-        of the spatial variation of the expression stands out from the noise, without labels or a number of domains.
+        l, in the units of the coordinates used. ``None`` chooses it from the data: the one at which most of the
+        spatial variation of the expression stands out from the noise, without labels or a number of domains.
     use
         "spatial" (``obsm["spatial"]``; where there is none, the array, with its rows √3 columns apart if it is
         hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
@@ -59,8 +56,6 @@ def spatial_graph(
         Key of ``obsm`` to choose the bandwidth by; ``None``: the components that `stmmr.pp.expression` wrote.
     tolerance
         Kernel value at which the graph is cut; 4e-5 is 4.5 bandwidths.
-    random_state
-        Seed of the noise that the expression has to stand out from.
 
     Returns
     -------
@@ -81,29 +76,24 @@ def spatial_graph(
     require_choice(use, ("spatial", "array"), name="use")
     if not 0 < tolerance < 1:
         raise InputError(f"Expected tolerance between 0 and 1, found {tolerance!r}.")
-    has_array = {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns)
-    by_array = use == "array" and has_array
-    xy = adata.obs[[_keys.ARRAY_COL, _keys.ARRAY_ROW]].to_numpy(np.float64) if by_array else coordinates(adata)
-    if not np.isfinite(xy).all():
-        raise InputError(
-            "Expected array_row and array_col at every place, found missing ones. Drop these places first."
-        )
+    by_array = use == "array" and {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns)
+    xy = array_positions(adata) if by_array else coordinates(adata)
     distance = nearest_neighbour_distance(xy)
     curve = {}
     if bandwidth is None:
         tried, signal = bandwidth_curve(
-            _to_choose_by(adata, use_rep, random_state=random_state),
+            _to_choose_by(adata, use_rep),
             xy,
             tolerance=tolerance,
-            random_state=random_state,
         )
-        bandwidth = float(tried[np.argmax(signal >= ENOUGH * signal.max())])
+        bandwidth = peak(tried, signal)
         curve = {"bandwidths_tried": tried, "signal": signal}
         logger.info("Bandwidth chosen: %.4g, %.2f times the distance between places.", bandwidth, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")
     adata.obsp[_keys.GRAPH] = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
     unit, um_per_unit = ("array steps", math.nan) if by_array else units(adata)
     parameters = {
+        "use": "array" if by_array else "spatial",
         "coordinates": "array" if by_array or _keys.SPATIAL not in adata.obsm else "spatial",
         "bandwidth": float(bandwidth),
         "nearest_neighbour_distance": distance,
@@ -115,10 +105,20 @@ def spatial_graph(
     record(adata, spatial_graph=parameters | curve)
 
 
-def _to_choose_by(adata: AnnData, use_rep: str | None, *, random_state: int) -> NDArray[np.float32]:
+def array_positions(adata: AnnData) -> NDArray[np.float64]:
+    """Get column and row on the array, as they are."""
+    xy: NDArray[np.float64] = adata.obs[[_keys.ARRAY_COL, _keys.ARRAY_ROW]].to_numpy(np.float64)
+    if not np.isfinite(xy).all():
+        raise InputError(
+            "Expected array_row and array_col at every place, found missing ones. Drop these places first."
+        )
+    return xy
+
+
+def _to_choose_by(adata: AnnData, use_rep: str | None) -> NDArray[np.float32]:
     """Get the components of the expression that the bandwidth is chosen by."""
     if use_rep is not None:
-        return principal_components(representation(adata, use_rep), 50, random_state=random_state)
+        return principal_components(representation(adata, use_rep), 50)
     require_key(
         adata.obsm,
         _keys.COMPONENTS,

@@ -1,8 +1,9 @@
 """From the embedding to domains, and what is asked of them."""
 
+from stmmr.tl._consensus import consensus
 from stmmr.tl._domains import domains
 from stmmr.tl._metrics import evaluate
 from stmmr.tl._refine import refine
 from stmmr.tl._umap import umap
 
-__all__ = ["domains", "evaluate", "refine", "umap"]
+__all__ = ["consensus", "domains", "evaluate", "refine", "umap"]

@@ -14,6 +14,7 @@ from stmmr.tl._readouts import gaussian_mixture, whitened
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 
 def domains(
@@ -70,11 +71,7 @@ def domains(
         whiten = not (use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False))
     points = whitened(embedding, n_components, random_state=random_state) if whiten else embedding
     labels = gaussian_mixture(points, n_domains, random_state=random_state)
-    order = np.argsort(-np.bincount(labels, minlength=n_domains), kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(n_domains)
-    names = [str(i + 1) for i in range(n_domains)]
-    adata.obs[key_added] = pd.Categorical.from_codes(rank[labels], categories=pd.Index(names))
+    adata.obs[key_added] = by_size(labels)
     parameters = {
         "n_domains": n_domains,
         "use_rep": use_rep,
@@ -84,3 +81,12 @@ def domains(
         "key_added": key_added,
     }
     record(adata, domains=parameters)
+
+
+def by_size(labels: NDArray[np.intp]) -> pd.Categorical[str]:
+    """Name groups "1" … "K", from the largest to the smallest."""
+    _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    rank = np.empty(len(sizes), dtype=np.intp)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    names = [str(i + 1) for i in range(len(sizes))]
+    return pd.Categorical.from_codes(rank[codes], categories=pd.Index(names))

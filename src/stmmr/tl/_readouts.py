@@ -35,6 +35,7 @@ def gaussian_mixture(
     covariance: Covariance = "tied",
     n_init: int = 20,
     regularisation: float = 0.1,
+    fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
 ) -> NDArray[np.intp]:
     """Cluster by the likeliest of several Gaussian mixtures, each started from k-means.
@@ -42,7 +43,7 @@ def gaussian_mixture(
     Parameters
     ----------
     points
-        Shape (N, d); the mixture is fitted to 10,000 of them where there are more.
+        Shape (N, d).
     n_domains
         How many groups.
     covariance
@@ -51,6 +52,8 @@ def gaussian_mixture(
         How many starts.
     regularisation
         Variance added to every direction; the signal of an embedding has variances up to 1.
+    fitted_at_most
+        Points that the mixture is fitted to, drawn at random; the others are assigned.
     random_state
         Seed of the sample and the starts.
 
@@ -78,17 +81,17 @@ def gaussian_mixture(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(sample(points, random_state=random_state))
+        mixture.fit(sample(points, fitted_at_most, random_state=random_state))
     if not mixture.converged_:
         logger.warning("The Gaussian mixture did not settle in 300 rounds; its last state is used.")
     return np.asarray(mixture.predict(points), dtype=np.intp)
 
 
-def sample(points: NDArray[np.float64], *, random_state: int) -> NDArray[np.float64]:
-    """Draw at most 10,000 points without replacement."""
-    if len(points) <= FITTED_AT_MOST:
+def sample(points: NDArray[np.float64], at_most: int, *, random_state: int) -> NDArray[np.float64]:
+    """Draw points without replacement; all of them where they are no more."""
+    if len(points) <= at_most:
         return points
-    return np.random.default_rng(random_state).choice(points, FITTED_AT_MOST, replace=False)
+    return np.random.default_rng(random_state).choice(points, at_most, replace=False)
 
 
 def check_number(points: NDArray[np.float64], n_domains: int) -> None:

@@ -1,0 +1,179 @@
+"""Many partitions into one, with how sure it is of each place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from stmmr import _keys
+from stmmr._record import record, recorded
+from stmmr._validate import InputError, coordinates, representation, require_positive
+from stmmr.pp._graph import array_positions
+from stmmr.pp._weights import gaussian_weights, propagate
+from stmmr.start import expression_features, histology_features, linear_start
+from stmmr.tl._domains import by_size
+from stmmr.tl._readouts import gaussian_mixture, whitened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+FITTED_AT_MOST: Final = 5_000
+"""Places that one partition is fitted to; the others are assigned."""
+COMPARED_AT_MOST: Final = 5_000
+"""Places by which partitions are compared with each other."""
+ROUNDS: Final = 20
+
+
+def consensus(
+    adata: AnnData,
+    n_domains: int,
+    *,
+    scales: Sequence[float] = (0.8, 1.0, 1.25),
+    n_partitions: int = 60,
+    use_rep: str = _keys.EMBEDDING,
+    random_state: int = 0,
+    key_added: str = _keys.DOMAIN,
+    confidence_key: str = _keys.CONFIDENCE,
+) -> None:
+    """Cut the tissue into the spatial domains that many partitions agree on.
+
+    Gaussian mixtures from different starts, on the embedding at somewhat smaller and larger bandwidths, are matched to
+    the one that agrees best with all others, and vote place by place. Memory grows with the number of places times
+    partitions (one byte each), not with pairs of places.
+
+    Parameters
+    ----------
+    adata
+        With an embedding by `stmmr.StMMR`, or any in ``obsm``.
+    n_domains
+        How many domains, at most 127.
+    scales
+        Bandwidths over that of the graph. Other than 1 only for the embedding of a model with linear encoders, as
+        those of the default preset; left out for others.
+    n_partitions
+        How many partitions, over all scales.
+    use_rep
+        Key of ``obsm``.
+    random_state
+        Seed of the starts.
+    key_added
+        Where the domains go.
+    confidence_key
+        Where the confidence goes.
+
+    Returns
+    -------
+    None. Sets:
+
+    ``obs[key_added]``
+        categorical "1" … "K", from the largest domain to the smallest.
+    ``obs[confidence_key]``
+        share of the partitions that agree at this place, in (0, 1].
+    ``uns["stmmr"]["consensus"]``
+        the parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
+
+    Raises
+    ------
+    InputError
+        If there is no such embedding, or fewer different places than domains.
+    """
+    require_positive(n_partitions, name="n_partitions")
+    if not 0 < n_domains < 128:
+        raise InputError(f"Expected 1 to 127 domains, found {n_domains}.")
+    if 1.0 not in scales:
+        raise InputError(f"Expected 1 among scales, found {list(scales)}.")
+    embedding = representation(adata, use_rep).astype(np.float64)
+    scaled = use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False)
+    if not scaled:
+        scales = (1.0,)
+        embedding = whitened(embedding, 15, random_state=random_state)
+    each = -(-n_partitions // len(scales))
+    partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
+    for at, scale in enumerate(scales):
+        points = embedding if scale == 1 else embedding_at(adata, scale)
+        for i in range(at * each, (at + 1) * each):
+            partitions[i] = gaussian_mixture(
+                points,
+                n_domains,
+                n_init=1,
+                fitted_at_most=FITTED_AT_MOST,
+                random_state=random_state * len(partitions) + i,
+            )
+    labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
+    adata.obs[key_added] = by_size(labels)
+    adata.obs[confidence_key] = confidence
+    parameters = {
+        "n_domains": n_domains,
+        "scales": list(scales),
+        "n_partitions": len(partitions),
+        "use_rep": use_rep,
+        "random_state": random_state,
+        "key_added": key_added,
+        "confidence_key": confidence_key,
+        "agreement": agreement,
+    }
+    record(adata, consensus=parameters)
+
+
+def embedding_at(adata: AnnData, scale: float) -> NDArray[np.float64]:
+    """Embed at another bandwidth, as the linear encoders of the fitted model would; shape (n_obs, d)."""
+    model, graph = recorded(adata)["model"], recorded(adata)["spatial_graph"]
+    xy = array_positions(adata) if graph["use"] == "array" else coordinates(adata)
+    weights = gaussian_weights(xy, bandwidth=scale * graph["bandwidth"], tolerance=graph["tolerance"])
+    n_components = int(model["n_components"])
+    expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
+    histology = None
+    if model["use_histology"]:
+        histology = histology_features(adata, n_components=n_components)
+    start = linear_start(expression, histology, weights, coordinates(adata), latent=0)
+    return start.embed(propagate(weights, expression), None if histology is None else propagate(weights, histology))
+
+
+def vote(
+    partitions: NDArray[np.int8], n_groups: int, *, random_state: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
+    """Match partitions to each other and take the majority at each place.
+
+    Parameters
+    ----------
+    partitions
+        Labels 0 … K − 1, shape (M, N).
+    n_groups
+        K.
+    random_state
+        Seed of the places that partitions are compared by.
+
+    Returns
+    -------
+    Labels, shape (N,); the share of the partitions behind each, shape (N,); the mean adjusted Rand index of the labels
+    with the partitions.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    n = partitions.shape[1]
+    compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
+    few = partitions[:, compared]
+    agreement = np.array([[adjusted_rand_score(a, b) for b in few] for a in few])
+    labels = partitions[agreement.sum(axis=1).argmax()].astype(np.intp)
+    votes: NDArray[Any] = np.zeros((n, n_groups))
+    for _ in range(ROUNDS):
+        votes = np.zeros((n, n_groups), dtype=np.int32)
+        for partition in partitions:
+            votes[np.arange(n), matched(partition, labels, n_groups)[partition]] += 1
+        before, labels = labels, votes.argmax(axis=1)
+        if np.array_equal(before, labels):
+            break
+    share = votes[np.arange(n), labels] / len(partitions)
+    return labels, share, float(np.mean([adjusted_rand_score(labels[compared], p) for p in few]))
+
+
+def matched(partition: NDArray[Any], labels: NDArray[np.intp], n_groups: int) -> NDArray[np.intp]:
+    """Find, for each group of a partition, the label that it shares most places with, one to one; shape (K,)."""
+    shared = np.bincount(partition.astype(np.intp) * n_groups + labels, minlength=n_groups**2)
+    groups, names = linear_sum_assignment(shared.reshape(n_groups, n_groups), maximize=True)
+    return np.asarray(names[np.argsort(groups)], dtype=np.intp)
