@@ -1,58 +1,258 @@
-"""Accuracy of the default against the linear line: `python -m benchmarks.accuracy` writes docs/accuracy.md."""
+"""Accuracy on the labelled data: `python -m benchmarks.accuracy` writes docs/accuracy.md and its figure.
 
+Every result is kept in .benchmarks/accuracy.jsonl as soon as it is there, so that a run goes on where it was stopped;
+remove that file after a change of the model. `--seeds`, `--data` and `--methods` narrow it down.
+"""
+
+import argparse
+import json
 import logging
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from itertools import combinations
 
 import numpy as np
+import torch
+from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 
 import stmmr
-from benchmarks._table import DATA, write
+from benchmarks._table import DATA, ROOT, write
 from benchmarks.line import linear_line
 from stmmr import _keys
 
-NAMES = ["visium_dlpfc_151673", "visium_dlpfc_151674", "osmfish_cortex", "starmap_mpfc_BZ5", "starmap_mpfc_BZ9"]
-TUMOURS = ["st_her2_A1", "st_pdac_A"]
-SEEDS = range(5)
-METHODS = ["line", "default", "default, refined", "default, no picture"]
-TEXT = """ARI against the expert labels, mean ± standard deviation over seeds 0–4, number of domains given; labels
-are read for this table only. The line is the linear baseline: PCA of log-normalised highly variable genes,
-smoothed twice
-over the spatial graph, whitened, k-means, tied Gaussian mixture. The first mean is over the first five data sets."""
+CACHE = ROOT / ".benchmarks" / "accuracy.jsonl"
+LABEL = "ground_truth"
+NAMES = [
+    "visium_dlpfc_151673",
+    "visium_dlpfc_151674",
+    "osmfish_cortex",
+    "starmap_mpfc_BZ5",
+    "starmap_mpfc_BZ9",
+    "st_her2_A1",
+    "st_pdac_A",
+    "st_human_heart_9sections",
+]
+WITH_PICTURE = {"visium_dlpfc_151673", "visium_dlpfc_151674", "st_her2_A1"}
+TEXT = """Adjusted Rand index with the expert labels: median over {seeds} seeds, ± standard deviation, and after the
+slash the agreement between seeds (median ARI of pairs of partitions). The number of domains is given; labels are read
+by this table and by nothing before it; one configuration for all data. The nine heart sections are one table, laid
+apart and not corrected for batches.
+
+- **PCA + mixture**: no coordinates at all. **line**: the linear baseline, PCs smoothed over one distance between
+  places, 15 components whitened, k-means, tied Gaussian mixture.
+- **default**: what `stmmr run` does. **refined**: after the vote of neighbours. **no picture**: without histology.
+  **no consensus**: one readout, the likeliest of 20 mixtures. **fixed bandwidth**: one distance between places, as
+  the line. **all components**: 15 whitened components instead of those that stand out from the noise.
+  **trained encoders**: encoders trained with the decoder, 150 steps.
+
+The decoder takes no part in the domains while the encoders are kept (a test holds this), so that it is trained for one
+step only here. `paper` is not in the table: 200 epochs take an hour on this machine.
+
+![Accuracy of each method on each data set](images/accuracy.png)"""
 
 
-def scores(name: str) -> dict[str, list[float]]:
-    """ARI of each method, one per seed."""
+def embed(adata: AnnData, seed: int, **settings: object) -> None:
+    """Fit a model whose encoders are kept, or as `settings` say."""
+    stmmr.StMMR(adata, random_state=seed, **({"steps": 1} | settings)).fit(progress=False)
+
+
+def default(adata: AnnData, k: int, seed: int) -> None:
+    embed(adata, seed)
+    stmmr.tl.consensus(adata, k, random_state=seed)
+
+
+def refined(adata: AnnData, k: int, seed: int) -> None:
+    default(adata, k, seed)
+    stmmr.tl.refine(adata, key_added=_keys.DOMAIN)
+
+
+def no_picture(adata: AnnData, k: int, seed: int) -> None:
+    embed(adata, seed, use_histology=False)
+    stmmr.tl.consensus(adata, k, random_state=seed)
+
+
+def no_consensus(adata: AnnData, k: int, seed: int) -> None:
+    embed(adata, seed)
+    stmmr.tl.domains(adata, k, random_state=seed)
+
+
+def fixed_bandwidth(adata: AnnData, k: int, seed: int) -> None:
+    distance = adata.uns[_keys.UNS]["spatial_graph"]["nearest_neighbour_distance"]
+    stmmr.pp.spatial_graph(adata, bandwidth=distance)
+    default(adata, k, seed)
+
+
+def all_components(adata: AnnData, k: int, seed: int) -> None:
+    graph = adata.obsp[_keys.GRAPH]
+    adata.obsm["X_smooth"] = graph @ (graph @ adata.obsm[_keys.COMPONENTS])
+    stmmr.tl.consensus(adata, k, use_rep="X_smooth", random_state=seed)
+
+
+def trained_encoders(adata: AnnData, k: int, seed: int) -> None:
+    embed(adata, seed, train_encoders=True, steps=150, learning_rate=1e-4)
+    stmmr.tl.consensus(adata, k, scales=(1.0,), random_state=seed)
+
+
+def line(adata: AnnData, k: int, seed: int) -> None:
+    adata.obs[_keys.DOMAIN] = linear_line(adata, k, seed=seed).astype(str)
+
+
+def pca(adata: AnnData, k: int, seed: int) -> None:
+    scores = adata.obsm[_keys.COMPONENTS][:, :15].astype(float)
+    mixture = GaussianMixture(k, covariance_type="tied", n_init=5, random_state=seed)
+    adata.obs[_keys.DOMAIN] = mixture.fit_predict(scores / scores.std(axis=0)).astype(str)
+
+
+METHODS: dict[str, Callable[[AnnData, int, int], None]] = {
+    "PCA + mixture": pca,
+    "line": line,
+    "default": default,
+    "refined": refined,
+    "no picture": no_picture,
+    "no consensus": no_consensus,
+    "fixed bandwidth": fixed_bandwidth,
+    "all components": all_components,
+    "trained encoders": trained_encoders,
+}
+
+
+@cache
+def prepared(name: str) -> AnnData:
+    """Read a data set and do what no method changes."""
     adata = stmmr.read(DATA / f"{name}.h5ad")
-    truth = adata.obs["ground_truth"]
+    if "image" in adata.obs:  # several sections: lay them apart
+        xy = np.array(adata.obsm[_keys.SPATIAL], dtype=float)
+        xy[:, 0] += adata.obs["image"].astype("category").cat.codes.to_numpy(float) * 100 * np.ptp(xy[:, 0])
+        adata.obsm[_keys.SPATIAL] = xy
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata)
+    if stmmr.pp.has_picture(adata):
+        stmmr.pp.histology(adata, progress=False)
+    return adata
+
+
+def measure(name: str, method: str, seed: int) -> dict[str, object]:
+    """Run one method once; its labels are kept for the agreement between seeds."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("stmmr").setLevel(logging.ERROR)
+    adata = prepared(name).copy()
+    truth = adata.obs[LABEL]
     known = truth.notna().to_numpy()
-    k = truth.nunique()
+    start = time.perf_counter()
+    METHODS[method](adata, truth.nunique(), seed)
+    seconds = time.perf_counter() - start
+    labels = adata.obs[_keys.DOMAIN].astype(str).to_numpy()
+    score = adjusted_rand_score(truth[known].astype(str), labels[known])
+    _, codes = np.unique(labels, return_inverse=True)
+    return {
+        "data": name,
+        "method": method,
+        "seed": seed,
+        "ari": score,
+        "seconds": seconds,
+        "weight": adata.uns[_keys.UNS].get("model", {}).get("histology_weight_used"),
+        "labels": codes.tolist(),
+    }
 
-    def ari(labels: np.ndarray) -> float:
-        return adjusted_rand_score(truth[known].astype(str), np.asarray(labels)[known])
 
-    found: dict[str, list[float]] = {method: [] for method in METHODS}
-    for seed in SEEDS:
-        stmmr.run(adata, n_domains=k, random_state=seed, progress=False)
-        found["default"].append(ari(adata.obs[_keys.DOMAIN]))
-        found["default, refined"].append(ari(adata.obs[_keys.DOMAIN_REFINED]))
-        found["line"].append(ari(linear_line(adata, k, seed=seed)))
-        stmmr.run(adata, n_domains=k, random_state=seed, histology=False, progress=False)
-        found["default, no picture"].append(ari(adata.obs[_keys.DOMAIN]))
-    return found
+def measured() -> dict[tuple[str, str, int], dict]:
+    """Read what earlier runs left."""
+    if not CACHE.exists():
+        return {}
+    rows = map(json.loads, CACHE.read_text().splitlines())
+    return {(row["data"], row["method"], row["seed"]): row for row in rows}
+
+
+def report(rows: dict[tuple[str, str, int], dict]) -> None:
+    """Write the table and the figure of everything that is there."""
+    found = defaultdict(list)
+    for row in rows.values():
+        found[row["data"], row["method"]].append(row)
+    for name in set(NAMES) - WITH_PICTURE:
+        found[name, "no picture"] = found[name, "default"]
+    methods = [m for m in METHODS if all(found[name, m] for name in NAMES)]
+
+    def cell(of: list[dict]) -> str:
+        scores = [row["ari"] for row in of]
+        pairs = [adjusted_rand_score(a["labels"], b["labels"]) for a, b in combinations(of, 2)]
+        same = f" / {np.median(pairs):.2f}" if pairs else ""
+        return f"{np.median(scores):.3f} ± {np.std(scores):.3f}{same}"
+
+    medians = {m: [float(np.median([r["ari"] for r in found[name, m]])) for name in NAMES] for m in methods}
+    table = [["data", *methods]]
+    table += [[name, *(cell(found[name, m]) for m in methods)] for name in NAMES]
+    table.append(["**mean of medians**", *(f"**{np.mean(medians[m]):.3f}**" for m in methods)])
+    table.append(
+        ["seconds", *(f"{np.median([r['seconds'] for n in NAMES for r in found[n, m]]):.1f}" for m in methods)]
+    )
+    seeds = len({row["seed"] for row in rows.values()})
+    write("accuracy.md", "Accuracy", TEXT.format(seeds=seeds), table)
+    draw(medians)
+
+
+def draw(medians: dict[str, list[float]]) -> None:
+    """Draw the medians, one row per data set."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    rows = np.arange(len(NAMES))
+    shown = {"PCA + mixture": ("#bbbbbb", "o"), "line": ("#555555", "D"), "default": ("#d55e00", "o")}
+    for method in ("no consensus", "no picture", "refined"):
+        if method in medians:
+            ax.scatter(medians[method], rows, s=14, color="#56b4e9", label="_nolegend_", zorder=2)
+    ax.scatter([], [], s=14, color="#56b4e9", label="default: refined, no picture, no consensus")
+    for method, (color, marker) in shown.items():
+        if method in medians:
+            ax.scatter(medians[method], rows, s=45, color=color, marker=marker, label=method, zorder=3)
+    ax.set(
+        yticks=rows, yticklabels=NAMES, xlim=(0, 1), xlabel="adjusted Rand index with the experts (median over seeds)"
+    )
+    ax.invert_yaxis()
+    ax.grid(axis="x", color="#eeeeee")
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    figure.savefig(ROOT / "docs" / "images" / "accuracy.png", dpi=150)
+    plt.close(figure)
 
 
 def main() -> None:
-    logging.getLogger("stmmr").setLevel(logging.ERROR)
-    table = [["data", *METHODS]]
-    means: list[list[float]] = []
-    for name in NAMES + TUMOURS:
-        found = scores(name)
-        if name in NAMES:
-            means.append([float(np.mean(found[m])) for m in METHODS])
-        table.append([name] + [f"{np.mean(found[m]):.3f} ± {np.std(found[m]):.3f}" for m in METHODS])
-        print(table[-1], flush=True)
-    table.insert(1 + len(NAMES), ["**mean of the five**", *(f"**{v:.3f}**" for v in np.mean(means, axis=0))])
-    write("accuracy.md", "Accuracy", TEXT, table)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--data", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    rows = measured()
+    todo = [
+        key
+        for name in asked.data
+        for method in asked.methods
+        if method != "no picture" or name in WITH_PICTURE
+        for seed in range(asked.seeds)
+        if (key := (name, method, seed)) not in rows
+    ]
+    CACHE.parent.mkdir(exist_ok=True)
+    with ProcessPoolExecutor(asked.workers) as pool, CACHE.open("a", encoding="utf-8") as kept:
+        for done in as_completed(pool.submit(measure, *key) for key in todo):
+            row = done.result()
+            rows[row["data"], row["method"], row["seed"]] = row
+            kept.write(json.dumps(row) + "\n")
+            kept.flush()
+            print(
+                f"{row['data']:26s} {row['method']:18s} {row['seed']} {row['ari']:.3f} {row['seconds']:.1f} s",
+                flush=True,
+            )
+    report(rows)
 
 
 if __name__ == "__main__":
