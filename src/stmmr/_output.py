@@ -15,6 +15,7 @@ import numpy as np
 from stmmr import __version__, _keys
 from stmmr._record import recorded
 from stmmr._run import run
+from stmmr._validate import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,11 +115,9 @@ def write_results(adata: AnnData, folder: Path) -> None:
 def describe(source: Path) -> dict[str, str]:
     """Say what an input was recognised as and what it holds."""
     from stmmr.io._read import read_recognised, recognise
-    from stmmr.pp._graph import units
 
     found = recognise(source)
     adata = read_recognised(found)
-    unit, um = units(adata)
     pictures = [
         f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
         for library, content in adata.uns.get(_keys.SPATIAL, {}).items()
@@ -129,12 +128,24 @@ def describe(source: Path) -> dict[str, str]:
         "read from": str(found.path),
         "places": f"{adata.n_obs}",
         "genes": f"{adata.n_vars}",
-        "coordinates": unit + (f", {um:.4g} µm each" if np.isfinite(um) else ", length in µm unknown"),
+        "coordinates": _length(adata),
         "pictures": "; ".join(pictures) or "none",
         "obs": ", ".join(adata.obs.columns) or "nothing",
         "obsm": ", ".join(adata.obsm) or "nothing",
         "layers": ", ".join(adata.layers) or "nothing",
     }
+
+
+def _length(adata: AnnData) -> str:
+    """Say what a unit of the coordinates is."""
+    from stmmr.pp._scale import units
+
+    try:
+        unit, um, told_by = units(adata)
+    except InputError as error:
+        return f"not usable: {error}"
+    by_array = f" (taken from the {told_by})" if told_by.endswith("array") else ""
+    return f"{unit}, {um:.4g} µm each{by_array}" if np.isfinite(um) else f"{unit}, length in µm unknown"
 
 
 def versions() -> dict[str, str]:
