@@ -334,7 +334,7 @@ def test_picture_without_scale_factor_is_refused(own):
 def test_greyscale_picture_is_refused(own):
     images = own.uns["spatial"]["simulated"]["images"]
     images["hires"] = images["hires"][..., 0]
-    with pytest.raises(InputError, match=r"hires picture of uns.*found greyscale"):
+    with pytest.raises(InputError, match=r"hires picture of uns.*found greyscale.*--no-histology"):
         histology(own)
 
 

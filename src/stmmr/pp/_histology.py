@@ -197,7 +197,12 @@ def _own_picture(library: Mapping[str, Any]) -> _Picture:
     for name in PICTURES:
         if name not in images:
             continue
-        pixels = check_picture(images[name], where=f"the {name} picture of uns['spatial']")
+        try:
+            pixels = check_picture(images[name], where=f"the {name} picture of uns['spatial']")
+        except InputError as error:
+            raise InputError(
+                f"{error} To go on without it: stmmr run --no-histology, in Python stmmr.run(histology=False)."
+            ) from error
         if is_blank(pixels):
             logger.warning("The %s picture is blank and passed over.", name)
             blank.append(name)
