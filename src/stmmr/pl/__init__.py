@@ -3,5 +3,6 @@
 from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
 from stmmr.pl._history import history
+from stmmr.pl._values import values
 
-__all__ = ["domains", "embedding", "history"]
+__all__ = ["domains", "embedding", "history", "values"]

@@ -14,7 +14,7 @@ from stmmr import _keys, _validate
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, listed
 from stmmr.io._library import PICTURES, find_library, scale_key, store_picture
-from stmmr.io._picture import check_picture, is_blank, read_picture
+from stmmr.io._picture import check_picture, is_blank, read_picture, without_mask
 from stmmr.pp._encoders import Encoder, HEEncoder
 from stmmr.pp._patches import read_patches
 from stmmr.pp._scale import um_per_unit
@@ -36,8 +36,6 @@ BATCH: Final = 128
 """Places whose patches are in memory at a time."""
 SAMPLE: Final = 512
 """Places from whose patches an encoder learns."""
-BLACK: Final = 16
-"""Level that every channel of a masked pixel stays below; no stain is that dark."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def histology(
     _check_cover(centres, picture)
     encoder = HEEncoder() if encoder is None else encoder
     _check_patches(encoder, um_per_px, picture)
-    encoder, features = _encode(_without_mask(picture.pixels), centres, encoder, um_per_px, progress=progress)
+    encoder, features = _encode(without_mask(picture.pixels), centres, encoder, um_per_px, progress=progress)
 
     before = recorded(adata).get("histology", {})
     if key_added in adata.obsm and before.get("key_added") != key_added:
@@ -226,20 +224,6 @@ def _given_picture(image: str | Path | NDArray[Any], scale: float) -> _Picture:
     if isinstance(image, (str, Path)):
         return _Picture(read_picture(image), Path(image).name, scale)
     return _Picture(check_picture(image, where="image"), "array", scale)
-
-
-def _without_mask(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Replace a background masked in black by the lightest colour, glass; specks of black are left alone."""
-    step = 1 + max(pixels.shape[:2]) // 2000
-    sample = pixels[::step, ::step]
-    masked = sample.max(axis=-1) < BLACK
-    if masked.mean() < 0.01 or masked.all():
-        return pixels
-    glass = np.percentile(sample[~masked], 99, axis=0).astype(np.uint8)
-    black = (pixels[..., 0] < BLACK) & (pixels[..., 1] < BLACK) & (pixels[..., 2] < BLACK)
-    pixels = pixels.copy()
-    pixels[black] = glass
-    return pixels
 
 
 def _physical_scale(
