@@ -84,6 +84,7 @@ CONTENTS = {
     "domains_refined.png": "the same after the vote",
     "embedding.png": "the embedding as a UMAP",
     "training.png": "the training curve",
+    "bandwidth.png": "the curve that the bandwidth of the graph was chosen on",
 }
 
 
@@ -104,10 +105,12 @@ def write_results(adata: AnnData, folder: Path) -> None:
         "embedding.png": lambda: pl.embedding(adata),
         "training.png": lambda: pl.history(adata),
     }
+    if "bandwidths_tried" in recorded(adata)["spatial_graph"]:
+        figures["bandwidth.png"] = lambda: pl.bandwidth(adata)
     for name, draw in figures.items():
         figure = draw().get_figure(root=True)
         assert figure is not None  # noqa: S101 - axes just drawn
-        figure.savefig(folder / name, dpi=150, bbox_inches="tight")
+        figure.savefig(folder / name, dpi=200, bbox_inches="tight")
         plt.close(figure)
     write_h5ad(adata, folder / "result.h5ad")
 
