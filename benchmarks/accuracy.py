@@ -7,6 +7,7 @@ remove that file after a change of the model. `--seeds`, `--data` and `--methods
 import argparse
 import json
 import logging
+import os
 import time
 import warnings
 from collections import defaultdict
@@ -14,6 +15,9 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from itertools import combinations
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each worker
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 import torch

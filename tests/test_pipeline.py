@@ -14,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr import _keys
+from stmmr._output import CONTENTS, write_results
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +261,7 @@ def test_command_line_twice_the_same(tissue, tmp_path):
         )
         assert out.returncode == 0, out.stderr
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
+    assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS)
     facts = json.loads((tmp_path / "a/run.json").read_text())
     assert {"input", "options", "stmmr", "versions", "seconds_in_all", "peak_memory_mb"} <= set(facts)
     table = pd.read_csv(tmp_path / "a/domains.csv", index_col=0)
@@ -274,11 +276,26 @@ def test_command_line_twice_the_same(tissue, tmp_path):
     assert not list(tmp_path.glob("*c*"))
 
 
+def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
+    stmmr.pp.spatial_graph(done := done.copy(), bandwidth=200.0)
+    write_results(done, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == set(CONTENTS) - {"bandwidth.png", "run.json"}
+
+
 def test_info(tissue, tmp_path):
     tissue.write_h5ad(tmp_path / "in.h5ad")
     out = command("info", tmp_path / "in.h5ad")
     assert "h5ad" in out.stdout
     assert str(tissue.n_obs) in out.stdout
+    assert "px, 0.5 µm each\n" in out.stdout
+    del tissue.uns["spatial"]
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    assert (
+        "coordinate units, 0.5 µm each (taken from the hexagonal array)" in command("info", tmp_path / "in.h5ad").stdout
+    )
+    without_coordinates(tissue)
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    assert "not usable: Expected coordinates in" in command("info", tmp_path / "in.h5ad").stdout
 
 
 def test_options_are_those_of_run():

@@ -15,6 +15,7 @@ import numpy as np
 from stmmr import __version__, _keys
 from stmmr._record import recorded
 from stmmr._run import run
+from stmmr._validate import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +81,11 @@ CONTENTS = {
     "domains.csv": "one row per place: its domain, how sure it is, and the domain after the vote of its neighbours",
     "run.json": "settings, versions, times, peak memory",
     "domains.png": "the domains over the picture",
+    "confidence.png": "how sure the domain of each place is",
     "domains_refined.png": "the same after the vote",
     "embedding.png": "the embedding as a UMAP",
     "training.png": "the training curve",
+    "bandwidth.png": "the curve that the bandwidth of the graph was chosen on",
 }
 
 
@@ -99,14 +102,17 @@ def write_results(adata: AnnData, folder: Path) -> None:
     table.to_csv(folder / "domains.csv")
     figures: dict[str, Callable[[], Axes]] = {
         "domains.png": lambda: pl.domains(adata),
+        "confidence.png": lambda: pl.values(adata, _keys.CONFIDENCE, vmin=0, vmax=1),
         "domains_refined.png": lambda: pl.domains(adata, domain_key=_keys.DOMAIN_REFINED),
         "embedding.png": lambda: pl.embedding(adata),
         "training.png": lambda: pl.history(adata),
     }
+    if "bandwidths_tried" in recorded(adata)["spatial_graph"]:
+        figures["bandwidth.png"] = lambda: pl.bandwidth(adata)
     for name, draw in figures.items():
         figure = draw().get_figure(root=True)
         assert figure is not None  # noqa: S101 - axes just drawn
-        figure.savefig(folder / name, dpi=150, bbox_inches="tight")
+        figure.savefig(folder / name, dpi=200, bbox_inches="tight")
         plt.close(figure)
     write_h5ad(adata, folder / "result.h5ad")
 
@@ -114,11 +120,9 @@ def write_results(adata: AnnData, folder: Path) -> None:
 def describe(source: Path) -> dict[str, str]:
     """Say what an input was recognised as and what it holds."""
     from stmmr.io._read import read_recognised, recognise
-    from stmmr.pp._graph import units
 
     found = recognise(source)
     adata = read_recognised(found)
-    unit, um = units(adata)
     pictures = [
         f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
         for library, content in adata.uns.get(_keys.SPATIAL, {}).items()
@@ -129,12 +133,24 @@ def describe(source: Path) -> dict[str, str]:
         "read from": str(found.path),
         "places": f"{adata.n_obs}",
         "genes": f"{adata.n_vars}",
-        "coordinates": unit + (f", {um:.4g} µm each" if np.isfinite(um) else ", length in µm unknown"),
+        "coordinates": _length(adata),
         "pictures": "; ".join(pictures) or "none",
         "obs": ", ".join(adata.obs.columns) or "nothing",
         "obsm": ", ".join(adata.obsm) or "nothing",
         "layers": ", ".join(adata.layers) or "nothing",
     }
+
+
+def _length(adata: AnnData) -> str:
+    """Say what a unit of the coordinates is."""
+    from stmmr.pp._scale import units
+
+    try:
+        unit, um, told_by = units(adata)
+    except InputError as error:
+        return f"not usable: {error}"
+    by_array = f" (taken from the {told_by})" if told_by.endswith("array") else ""
+    return f"{unit}, {um:.4g} µm each{by_array}" if np.isfinite(um) else f"{unit}, length in µm unknown"
 
 
 def versions() -> dict[str, str]:

@@ -1,24 +1,16 @@
 """The scale of the picture, from the distances on the array."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stmmr.io._positions import microns_per_pixel
-from stmmr.io._visium import SPOT_STEP
+from stmmr.io._positions import SPOT_STEP, microns_per_pixel
 
 
 def grid(n_rows: int, n_cols: int) -> np.ndarray:
     """Row and column of each spot: odd rows have odd columns."""
     return np.array([(row, col) for row in range(n_rows) for col in range(row % 2, n_cols, 2)])
-
-
-def table(array: np.ndarray, xy: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(
-        np.hstack([array, xy]), columns=["array_row", "array_col", "pxl_col_in_fullres", "pxl_row_in_fullres"]
-    )
 
 
 def neighbours(array: np.ndarray) -> np.ndarray:
@@ -49,15 +41,15 @@ def test_turned_mirrored_and_sparse_grids(pitch, angle, mirrored, seed, n_kept):
 
     kept = np.random.default_rng(seed).choice(len(array), n_kept, replace=False)
     rounded = np.rint(xy[kept] * 16) / 16
-    found = microns_per_pixel(table(array[kept], rounded), step=SPOT_STEP)
+    found = microns_per_pixel(array[kept][:, ::-1], rounded, step=SPOT_STEP)
     assert found == pytest.approx(100 / pitch, rel=2e-3)
 
 
 def test_square_grid_is_not_taken_for_a_hexagonal_one():
     array = np.array([(row, col) for row in range(10) for col in range(10)])
-    assert microns_per_pixel(table(array, array[:, ::-1] * 50.0), step=SPOT_STEP) is None
+    assert microns_per_pixel(array[:, ::-1], array[:, ::-1] * 50.0, step=SPOT_STEP) is None
 
 
 @pytest.mark.parametrize("array", [np.array([(0, 0)]), np.array([(2, col) for col in range(0, 20, 2)])])
 def test_a_point_and_a_line_have_no_scale(array):
-    assert microns_per_pixel(table(array, array[:, ::-1] * 50.0), step=SPOT_STEP) is None
+    assert microns_per_pixel(array[:, ::-1], array[:, ::-1] * 50.0, step=SPOT_STEP) is None

@@ -105,6 +105,37 @@ def test_scale_bar_where_the_scale_is_known(section, library, microns_per_pixel,
         assert bar.txt_label.get_text() == label
 
 
+def test_scale_bar_by_the_array_where_nothing_else_tells(section):
+    section.obs["array_col"], section.obs["array_row"] = (section.obsm["spatial"].T - 100) / 20
+    (bar,) = scale_bars(domains(section))
+    assert bar.txt_label.get_text() == "500 µm"
+    assert bar.size_bar.get_children()[0].get_width() == pytest.approx(50)  # 200 µm are 20 px
+
+
+def test_background_masked_in_black_is_shown_as_glass(section, library):
+    hires = library["images"]["hires"]
+    hires[:] = np.maximum(hires, 20)
+    hires[:40] = 0
+    section.uns["spatial"] = {"a": library}
+    (picture,) = domains(section).images
+    shown = picture.get_array()
+    assert shown[:40].min() > 200
+    np.testing.assert_array_equal(shown[40:], hires[40:])
+    assert not hires[:40].any()
+    library["images"]["hires"] = hires[..., 0]  # greyscale: to be seen, though not to be read
+    (picture,) = domains(section).images
+    np.testing.assert_array_equal(picture.get_array(), hires[..., 0])
+
+
+def test_a_figure_keeps_its_scale_whatever_its_legend_says(section):
+    section.obs["stmmr_domain_refined"] = section.obs["stmmr_domain"]
+    axes = [domains(section), domains(section, domain_key="stmmr_domain_refined")]
+    for ax in axes:
+        ax.figure.canvas.draw()
+    first, second = (ax.get_window_extent().width for ax in axes)
+    assert first == pytest.approx(second, rel=0.02)
+
+
 def test_any_column_can_be_drawn_and_missing_is_grey(section):
     section.obs["layer"] = ["grey matter", None, "", "nan"] * 20
     ax = domains(section, domain_key="layer")

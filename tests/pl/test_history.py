@@ -32,14 +32,19 @@ def test_each_term_over_its_own_range_and_its_values_in_the_legend(section):
 
 def test_an_only_term_is_the_loss_itself(section):
     section.uns["stmmr"] = {"history": {"likelihood": [2.0, 1.0], "loss": [2.0, 1.0]}}
-    assert list(lines(history(section))) == ["loss"]
+    ax = history(section)
+    assert list(lines(ax)) == ["loss"]
+    np.testing.assert_array_equal(lines(ax)["loss"].get_ydata(), [2.0, 1.0])
+    assert ax.get_legend() is None
 
 
 def test_one_epoch_is_a_point_and_other_values_than_finite_are_gaps(section):
     section.uns["stmmr"] = {"history": {"loss": [3.0]}}
     assert lines(history(section))["loss"].get_marker() == "o"
     section.uns["stmmr"] = {"history": {"loss": [3.0, np.nan, np.inf, 1.0]}}
-    np.testing.assert_allclose(lines(history(section))["loss"].get_ydata(), [1, np.nan, np.nan, 0])
+    np.testing.assert_allclose(lines(history(section))["loss"].get_ydata(), [3, np.nan, np.nan, 1])
+    section.uns["stmmr"]["history"] |= {"graph": [np.inf, 1.0, 3.0, 2.0], "contrast": [1, 2, 3, 4]}
+    np.testing.assert_allclose(lines(history(section))["graph"].get_ydata(), [np.nan, 0, 1, 0.5])
 
 
 def test_draws_on_the_given_axes(section):

@@ -223,15 +223,28 @@ def test_patches_beyond_the_border_are_mirrored(picture):
     np.testing.assert_array_equal(read_patches(picture, centres, **options), expected)
 
 
-def test_um_per_pixel_by_argument_scale_factor_or_neighbours(own):
-    library = own.uns["spatial"]["simulated"]
-    histology(own, um_per_pixel=1.0)
-    assert own.uns["stmmr"]["histology"]["um_per_pixel"] == pytest.approx(8.0)
-    del library["scalefactors"]["microns_per_pixel"]
-    histology(own)
-    record = own.uns["stmmr"]["histology"]
-    assert record["scale_from"] == "nearest neighbours"
-    assert record["um_per_pixel"] == pytest.approx(4.0)  # the simulated places are 100 µm apart
+def test_um_per_pixel_by_argument_array_or_neighbours(own, caplog):
+    def told(**options):
+        histology(own, **options)
+        record = own.uns["stmmr"]["histology"]
+        return record["scale_from"], pytest.approx(record["um_per_pixel"])
+
+    assert told(um_per_pixel=1.0) == ("um_per_pixel", 8.0)
+    del own.uns["spatial"]["simulated"]["scalefactors"]["microns_per_pixel"]
+    assert told() == ("hexagonal array", 4.0)  # the simulated places are 100 µm apart, as on Visium
+    assert not caplog.records
+    del own.obs["array_row"]
+    assert told() == ("nearest neighbours", 4.0)
+    assert "Give um_per_pixel" in caplog.text
+
+
+def test_places_on_a_square_array_are_200_um_apart(picture):
+    column, row = np.meshgrid(np.arange(8), np.arange(6))
+    adata = places(np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 50)
+    adata.obs["array_col"], adata.obs["array_row"] = column.ravel() + 3, row.ravel() + 5
+    histology(adata, image=picture)
+    record = adata.uns["stmmr"]["histology"]
+    assert (record["scale_from"], record["um_per_pixel"]) == ("square array", pytest.approx(10.0))
 
 
 @dataclass
@@ -321,7 +334,7 @@ def test_picture_without_scale_factor_is_refused(own):
 def test_greyscale_picture_is_refused(own):
     images = own.uns["spatial"]["simulated"]["images"]
     images["hires"] = images["hires"][..., 0]
-    with pytest.raises(InputError, match=r"hires picture of uns.*found greyscale"):
+    with pytest.raises(InputError, match=r"hires picture of uns.*found greyscale.*--no-histology"):
         histology(own)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS: Final = 1_000_000_000
 """Largest picture that is decoded: admits 30,000 × 30,000 pixels, 3 GB as RGB."""
+BLACK: Final = 16
+"""Level that every channel of a masked pixel stays below; no stain is that dark."""
 
 # what Pillow and tifffile raise on damaged files
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
@@ -99,6 +101,20 @@ def check_picture(array: Any, *, where: str = "the picture") -> NDArray[np.uint8
 def is_blank(picture: NDArray[np.uint8]) -> bool:
     """Tell whether a picture is of one colour throughout, as the placeholders in some output folders are."""
     return bool((picture == picture[0, 0]).all())
+
+
+def without_mask(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Replace a background masked in black by the lightest colour, glass; specks of black are left alone."""
+    step = 1 + max(pixels.shape[:2]) // 2000
+    sample = pixels[::step, ::step]
+    masked = sample.max(axis=-1) < BLACK
+    if masked.mean() < 0.01 or masked.all():
+        return pixels
+    glass = np.percentile(sample[~masked], 99, axis=0).astype(np.uint8)
+    black = (pixels[..., 0] < BLACK) & (pixels[..., 1] < BLACK) & (pixels[..., 2] < BLACK)
+    pixels = pixels.copy()
+    pixels[black] = glass
+    return pixels
 
 
 def reduced(picture: NDArray[np.uint8], *, longest: int) -> tuple[NDArray[np.uint8], int]:

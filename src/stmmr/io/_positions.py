@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from numpy.typing import NDArray
 
 POSITIONS = (
     "tissue_positions.parquet",
@@ -24,6 +25,9 @@ POSITIONS = (
     "tissue_positions_list.csv.gz",
 )
 PIXELS = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
+ARRAY = [_keys.ARRAY_COL, _keys.ARRAY_ROW]  # x, y
+SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
+"""µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
 COLUMNS = ["barcode", _keys.IN_TISSUE, _keys.ARRAY_ROW, _keys.ARRAY_COL, PIXELS[1], PIXELS[0]]
 
 
@@ -85,7 +89,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
 
 
-def microns_per_pixel(positions: pd.DataFrame, *, step: tuple[float, float]) -> float | None:
+def microns_per_pixel(
+    array: NDArray[np.float64], pixels: NDArray[np.float64], *, step: tuple[float, float]
+) -> float | None:
     """Estimate the scale of the picture from places whose distances on the array are known.
 
     The affine map from array to pixels is fitted by least squares over all places: it does not mind how the
@@ -93,8 +99,10 @@ def microns_per_pixel(positions: pd.DataFrame, *, step: tuple[float, float]) -> 
 
     Parameters
     ----------
-    positions
-        Table with ``array_col``, ``array_row`` and the pixel columns, one row per place.
+    array
+        ``array_col`` and ``array_row`` of each place, shape (N, 2).
+    pixels
+        x and y of each place, shape (N, 2).
     step
         What one step of ``array_col`` and one of ``array_row`` is, in µm.
 
@@ -102,8 +110,7 @@ def microns_per_pixel(positions: pd.DataFrame, *, step: tuple[float, float]) -> 
     -------
     µm per pixel, or None where the places do not lie on such a grid.
     """
-    array = positions[[_keys.ARRAY_COL, _keys.ARRAY_ROW]].to_numpy(np.float64) * step
-    pixels = positions[PIXELS].to_numpy(np.float64)
+    array = array * step
     fit = np.linalg.lstsq(array - array.mean(axis=0), pixels - pixels.mean(axis=0))[0]
     longest, shortest = np.linalg.svd(fit, compute_uv=False)
     # they disagree on another grid (ST v1 in a folder like Visium's is square) and on a line

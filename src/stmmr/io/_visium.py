@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from stmmr import _keys
 from stmmr._validate import InputError, listed, require_positive
 from stmmr.io._files import existing, find, parsing, visible
 from stmmr.io._library import PICTURES, scale_key
-from stmmr.io._positions import PIXELS, microns_per_pixel, read_positions
+from stmmr.io._positions import ARRAY, PIXELS, SPOT_STEP, microns_per_pixel, read_positions
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
@@ -37,9 +36,6 @@ BIN_FOLDER = re.compile(r"square_(\d+)um")
 DEFAULT_BIN = 8
 # names of folders that say nothing about the sample
 GENERIC = re.compile(r"\.\.|outs|binned_outputs|spatial|square_\d+um|")
-# what one step of array_col and array_row is in µm: spots lie 100 µm apart on a hexagonal grid, whose odd
-# rows have odd columns
-SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 
 
 def find_matrix(path: Path) -> Path | None:
@@ -182,7 +178,8 @@ def _read_section(matrix: Path, *, step: tuple[float, float], library_id: str | 
     scalefactors = _read_scalefactors(spatial, prefix=prefix)
     images = _read_images(spatial, scalefactors, prefix=prefix)
     if "microns_per_pixel" not in scalefactors:
-        scale = microns_per_pixel(positions, step=step)
+        array, pixels = (positions[columns].to_numpy(np.float64) for columns in (ARRAY, PIXELS))
+        scale = microns_per_pixel(array, pixels, step=step)
         if scale is None:
             logger.warning("The places in %s do not lie on the expected grid: scale in µm unknown.", spatial)
         else:

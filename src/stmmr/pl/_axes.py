@@ -12,6 +12,8 @@ from stmmr.pl._palette import MISSING, category_colors
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -41,6 +43,11 @@ class Colored:
             self.entries["missing"] = MISSING
 
     @property
+    def title(self) -> str:
+        """Title of the legend."""
+        return _TITLES.get(self.key, self.key)
+
+    @property
     def n_columns(self) -> int:
         """Columns of the legend."""
         return math.ceil(len(self.entries) / _ROWS)
@@ -48,28 +55,38 @@ class Colored:
     @property
     def legend_width(self) -> float:
         """Width to keep for the legend, in inches."""
-        return self.n_columns * (0.4 + 0.075 * max(map(len, [*self.entries, "Domain"])))
+        entries = self.n_columns * (0.4 + text_width(*self.entries))
+        return max(entries, 0.3 + text_width(self.title))
 
     def add_legend(self, ax: Axes) -> None:
         """Put the legend to the right of the axes."""
-        from matplotlib.lines import Line2D
+        add_legend(ax, self.entries, title=self.title, n_columns=self.n_columns)
 
-        handles = [
+
+def text_width(*texts: str) -> float:
+    """Estimate the width of the longest of some small texts, in inches."""
+    return 0.075 * max(map(len, texts))
+
+
+def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_columns: int = 1, top: float = 1) -> None:
+    """Explain colours to the right of the axes, from the height `top` (1 is that of the axes) downwards."""
+    from matplotlib.lines import Line2D
+
+    ax.legend(
+        handles=[
             Line2D([], [], linestyle="", marker="o", markersize=6, color=color, label=name)
-            for name, color in self.entries.items()
-        ]
-        ax.legend(
-            handles=handles,
-            title=_TITLES.get(self.key, self.key),
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-            ncols=self.n_columns,
-            frameon=False,
-            fontsize="small",
-            title_fontsize="small",
-            alignment="left",
-            handletextpad=0.2,
-        )
+            for name, color in entries.items()
+        ],
+        title=title,
+        loc="upper left",
+        bbox_to_anchor=(1, top),
+        ncols=n_columns,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+        handletextpad=0.2,
+    )
 
 
 def new_axes(width: float, height: float) -> Axes:

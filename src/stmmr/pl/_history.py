@@ -21,7 +21,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw each term of the loss over the epochs.
 
     The terms differ by orders of magnitude and some may be negative; so each is drawn over its own range, from its
-    lowest (0) to its highest value (1), and the legend says where it started and ended.
+    lowest (0) to its highest value (1), and the legend says where it started and ended. An only term is drawn as it is.
 
     Parameters
     ----------
@@ -52,28 +52,31 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     names = sorted(terms, key=lambda name: name != "loss")
     if names[0] == "loss" and len(names) == 2:
         names = names[:1]  # the only term is the loss itself
+    single = len(names) == 1
     for color, name in zip(["black", *PALETTE], names, strict=False):
         values = terms[name]
         ax.plot(
             np.arange(1, len(values) + 1),
-            _over_range(values),
+            np.where(np.isfinite(values), values, np.nan) if single else _over_range(values),
             label=f"{name}  {values[0]:.3g} → {values[-1]:.3g}",
             color=color,
-            linewidth=2 if name == "loss" else 1.2,
+            linewidth=2 if name == "loss" and not single else 1.2,
             marker="o" if len(values) == 1 else None,
         )
-    ax.set(xlabel="Step", ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
+    ax.set(xlabel="Step", ylabel="Loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(
-        title="First → last value",
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
-    )
+    if not single:
+        ax.set(ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
+        ax.legend(
+            title="First → last value",
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            frameon=False,
+            fontsize="small",
+            title_fontsize="small",
+            alignment="left",
+        )
     return ax
 
 

@@ -19,6 +19,7 @@ from stmmr._validate import (
     require_positive,
 )
 from stmmr.pp._components import bandwidth_curve, peak, principal_components
+from stmmr.pp._scale import units
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ def spatial_graph(
     ``obsp["stmmr_weights"]``
         float32 CSR, rows sum to 1.
     ``uns["stmmr"]["spatial_graph"]``
-        parameters, the bandwidth and median nearest-neighbour distance, their units and, where the bandwidth was
-        chosen, ``"bandwidths_tried"`` and the ``"signal"`` at each (drawn by `stmmr.pl.bandwidth`).
+        parameters, the bandwidth and median nearest-neighbour distance, their unit, what it is in µm and where that
+        is from (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown) and, where the
+        bandwidth was chosen, ``"bandwidths_tried"`` and the ``"signal"`` at each (drawn by `stmmr.pl.bandwidth`).
 
     Raises
     ------
@@ -79,19 +81,16 @@ def spatial_graph(
     by_array = use == "array" and {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns)
     xy = array_positions(adata) if by_array else coordinates(adata)
     distance = nearest_neighbour_distance(xy)
+    unit, um_per_unit, scale_from = ("array steps", math.nan, "unknown") if by_array else units(adata)
     curve = {}
     if bandwidth is None:
-        tried, signal = bandwidth_curve(
-            _to_choose_by(adata, use_rep),
-            xy,
-            tolerance=tolerance,
-        )
+        tried, signal = bandwidth_curve(_to_choose_by(adata, use_rep), xy, tolerance=tolerance)
         bandwidth = peak(tried, signal)
         curve = {"bandwidths_tried": tried, "signal": signal}
-        logger.info("Bandwidth chosen: %.4g, %.2f times the distance between places.", bandwidth, bandwidth / distance)
+        length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
+        logger.info("Bandwidth chosen: %s, %.2f times the distance between places.", length, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")
     adata.obsp[_keys.GRAPH] = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
-    unit, um_per_unit = ("array steps", math.nan) if by_array else units(adata)
     parameters = {
         "use": "array" if by_array else "spatial",
         "coordinates": "array" if by_array or _keys.SPATIAL not in adata.obsm else "spatial",
@@ -99,6 +98,7 @@ def spatial_graph(
         "nearest_neighbour_distance": distance,
         "unit": unit,
         "um_per_unit": um_per_unit,
+        "scale_from": scale_from,
         "tolerance": tolerance,
         "mean_neighbours": adata.obsp[_keys.GRAPH].nnz / adata.n_obs - 1,
     }
@@ -126,14 +126,3 @@ def _to_choose_by(adata: AnnData, use_rep: str | None) -> NDArray[np.float32]:
         hint="Run stmmr.pp.expression(adata) first, name a representation (use_rep), or give a bandwidth.",
     )
     return representation(adata, _keys.COMPONENTS)
-
-
-def units(adata: AnnData) -> tuple[str, float]:
-    """Name the unit of the coordinates and its length in µm (NaN where nothing tells it)."""
-    if _keys.SPATIAL not in adata.obsm and _keys.ARRAY_COL in adata.obs:
-        return "array columns", math.nan
-    for library in adata.uns.get(_keys.SPATIAL, {}).values():
-        scale = library.get("scalefactors", {}).get("microns_per_pixel") if isinstance(library, dict) else None
-        if scale:
-            return "px", float(scale)
-    return "coordinate units", math.nan

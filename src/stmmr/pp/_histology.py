@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +14,10 @@ from stmmr import _keys, _validate
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, listed
 from stmmr.io._library import PICTURES, find_library, scale_key, store_picture
-from stmmr.io._picture import check_picture, is_blank, read_picture
+from stmmr.io._picture import check_picture, is_blank, read_picture, without_mask
 from stmmr.pp._encoders import Encoder, HEEncoder
 from stmmr.pp._patches import read_patches
+from stmmr.pp._scale import um_per_unit
 from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -27,15 +29,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 SPACING_UM: Final = 100.0
-"""Distance of neighbouring places where nothing tells the size of a pixel: the pitch of Visium."""
+"""Distance of neighbouring places where neither scale factors nor an array tell the size of a pixel."""
 OUTSIDE_AT_MOST: Final = 0.05
 """Share of the places that may lie outside the picture."""
 BATCH: Final = 128
 """Places whose patches are in memory at a time."""
 SAMPLE: Final = 512
 """Places from whose patches an encoder learns."""
-BLACK: Final = 16
-"""Level that every channel of a masked pixel stays below; no stain is that dark."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def histology(
         Key of ``uns["spatial"]``, needed where there are several.
     um_per_pixel
         µm per unit of the coordinates, that is per pixel of the full-resolution picture. Without, it is
-        ``microns_per_pixel`` of the scale factors; where that is missing too, the median distance of
-        neighbouring places counts as 100 µm.
+        ``microns_per_pixel`` of the scale factors; where that is missing too, neighbours on an array
+        (``obs["array_row"]``, ``obs["array_col"]``) are 100 µm apart if it is hexagonal (Visium) and 200 µm if
+        it is square (ST v1); without an array, the median distance of neighbouring places counts as 100 µm.
     key_added
         Key of ``obsm`` for the features.
     progress
@@ -102,7 +103,8 @@ def histology(
         Features as they are, not standardised, shape (n_obs, n_features), float32.
     ``uns["stmmr"]["histology"]``
         The picture used, its shape, its pixels per unit of the coordinates, µm per pixel of it and where that
-        is from; encoder, diameters and names of the features.
+        is from (``"scale_from"``: um_per_pixel, microns_per_pixel, hexagonal array, square array, or nearest
+        neighbours); encoder, diameters and names of the features.
     ``uns["spatial"][library_id]``
         With `image`, and no picture there so far: a copy of at most 2000 pixels a side as hires, its scale
         factor, and ``spot_diameter_fullres`` where that is missing (0.55 of the distance between places), so
@@ -126,7 +128,7 @@ def histology(
     _check_cover(centres, picture)
     encoder = HEEncoder() if encoder is None else encoder
     _check_patches(encoder, um_per_px, picture)
-    encoder, features = _encode(_without_mask(picture.pixels), centres, encoder, um_per_px, progress=progress)
+    encoder, features = _encode(without_mask(picture.pixels), centres, encoder, um_per_px, progress=progress)
 
     before = recorded(adata).get("histology", {})
     if key_added in adata.obsm and before.get("key_added") != key_added:
@@ -193,7 +195,12 @@ def _own_picture(library: Mapping[str, Any]) -> _Picture:
     for name in PICTURES:
         if name not in images:
             continue
-        pixels = check_picture(images[name], where=f"the {name} picture of uns['spatial']")
+        try:
+            pixels = check_picture(images[name], where=f"the {name} picture of uns['spatial']")
+        except InputError as error:
+            raise InputError(
+                f"{error} To go on without it: stmmr run --no-histology, in Python stmmr.run(histology=False)."
+            ) from error
         if is_blank(pixels):
             logger.warning("The %s picture is blank and passed over.", name)
             blank.append(name)
@@ -219,20 +226,6 @@ def _given_picture(image: str | Path | NDArray[Any], scale: float) -> _Picture:
     return _Picture(check_picture(image, where="image"), "array", scale)
 
 
-def _without_mask(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Replace a background masked in black by the lightest colour, glass; specks of black are left alone."""
-    step = 1 + max(pixels.shape[:2]) // 2000
-    sample = pixels[::step, ::step]
-    masked = sample.max(axis=-1) < BLACK
-    if masked.mean() < 0.01 or masked.all():
-        return pixels
-    glass = np.percentile(sample[~masked], 99, axis=0).astype(np.uint8)
-    black = (pixels[..., 0] < BLACK) & (pixels[..., 1] < BLACK) & (pixels[..., 2] < BLACK)
-    pixels = pixels.copy()
-    pixels[black] = glass
-    return pixels
-
-
 def _physical_scale(
     adata: AnnData, xy: NDArray[np.float64], um_per_pixel: float | None, library: Mapping[str, Any]
 ) -> tuple[float, str]:
@@ -240,16 +233,15 @@ def _physical_scale(
     if um_per_pixel is not None:
         _validate.require_positive(um_per_pixel, name="um_per_pixel")
         return um_per_pixel, "um_per_pixel"
-    factors = library.get("scalefactors", {})
-    if "microns_per_pixel" in factors:
-        _validate.require_positive(factors["microns_per_pixel"], name="microns_per_pixel of the scale factors")
-        return float(factors["microns_per_pixel"]), "microns_per_pixel"
+    um, told_by = um_per_unit(adata, xy, library)
+    if math.isfinite(um):
+        if told_by != "microns_per_pixel":
+            logger.info("The size of a pixel is that which the %s tells: %.4g µm.", told_by, um)
+        return um, told_by
     if len(xy) < 2:
         raise InputError("Expected the size of a pixel, found a single place. Give um_per_pixel.")
     spacing = nearest_neighbour_distance(xy)
-    level = logging.INFO if _keys.ARRAY_ROW in adata.obs else logging.WARNING
-    logger.log(
-        level,
+    logger.warning(
         "The size of a pixel is unknown: the median distance of neighbouring places, %g, counts as %g µm. "
         "Give um_per_pixel if that is wrong.",
         spacing,

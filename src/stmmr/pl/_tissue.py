@@ -1,0 +1,146 @@
+"""Places in the tissue: what the figures of categories and of numbers share."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from stmmr._validate import InputError, coordinates
+from stmmr.io._library import find_library, sharpest_picture
+from stmmr.io._picture import check_picture, without_mask
+from stmmr.pl._axes import RASTERISE_FROM, new_axes
+from stmmr.pp._scale import um_per_unit
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_LONG_SIDE: Final = 4.5
+"""Longer side of the tissue in a new figure, in inches."""
+_MARGIN: Final = 0.02
+"""Room around the places, as a share of the longer side of the tissue."""
+_FADED: Final = 0.65
+"""Opacity of the picture: H&E is as strong in colour as the places on it."""
+_ON_PICTURE: Final = 0.7
+_ALONE: Final = 1.0
+"""Diameter of a place over the distance between places, with and without a picture below."""
+
+
+class Look(Protocol):
+    """What places look like, and what explains it."""
+
+    of_places: NDArray[np.float64]
+    """Red, green, blue and opacity of each place, shape (N, 4)."""
+
+    @property
+    def legend_width(self) -> float:
+        """Width to keep for the explanation, in inches."""
+
+    def add_legend(self, ax: Axes) -> None:
+        """Put the explanation to the right of the axes."""
+
+
+def draw_places(
+    adata: AnnData, look: Look, *, image: bool, library_id: str | None, alpha: float | None, ax: Axes | None
+) -> Axes:
+    """Draw places as circles, over the picture where there is one, with a scale bar where the scale is known.
+
+    Parameters
+    ----------
+    adata
+        With coordinates.
+    look
+        Colours and legend.
+    image, library_id, alpha, ax
+        As in `stmmr.pl.domains`.
+    """
+    from matplotlib.collections import EllipseCollection
+
+    xy = coordinates(adata)
+    library = find_library(adata, library_id)
+    shown = sharpest_picture(library) if image else None
+    spacing = _spacing(xy)
+    diameter = spacing * (_ALONE if shown is None else _ON_PICTURE)
+    low, high = _frame(xy, spacing)
+    if ax is None:
+        width, height = _LONG_SIDE * (high - low) / (high - low).max()
+        ax = new_axes(width + look.legend_width, height)
+    if shown is not None:
+        picture, scale = shown
+        rows, columns = picture.shape[:2]
+        ax.imshow(_drawable(picture), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=_FADED)
+    circles = EllipseCollection(
+        np.full(len(xy), diameter),
+        np.full(len(xy), diameter),
+        np.zeros(len(xy)),
+        units="xy",
+        offsets=xy,
+        offset_transform=ax.transData,
+        facecolors=look.of_places,
+        linewidths=0,
+        alpha=alpha if alpha is not None else (1 if shown is None else 0.9),
+        rasterized=len(xy) >= RASTERISE_FROM,
+    )
+    ax.add_collection(circles, autolim=False)
+    ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
+    ax.set_axis_off()
+    look.add_legend(ax)
+    um, _ = um_per_unit(adata, xy, library)
+    if math.isfinite(um):
+        _add_scale_bar(ax, um, width=float(high[0] - low[0]))
+    return ax
+
+
+def _spacing(xy: NDArray[np.float64]) -> float:
+    """Measure the distance between places: to the second nearest, which is the pitch of an array.
+
+    Among cells, which lie irregularly, the nearest may all but touch; the second is about a cell away.
+    """
+    n_others = min(2, len(xy) - 1)
+    if n_others < 1:
+        return 1.0
+    return float(np.median(cKDTree(xy).query(xy, k=[n_others + 1])[0])) or 1.0
+
+
+def _frame(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Get the corners of the tissue with a little room around it."""
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    room = spacing / 2 + _MARGIN * (high - low).max()
+    return low - room, high + room
+
+
+def _drawable(picture: NDArray[Any]) -> NDArray[Any]:
+    """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
+    try:
+        return without_mask(check_picture(picture))
+    except InputError:
+        return picture
+
+
+def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
+    """Draw a bar of 1, 2 or 5 times a power of ten µm, at most a quarter of the width."""
+    from matplotlib.font_manager import FontProperties
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    longest = width * um_per_unit / 4
+    power = 10.0 ** np.floor(np.log10(longest))
+    microns = power * max(step for step in (1, 2, 5) if step * power <= longest)
+    label = f"{microns / 1000:g} mm" if microns >= 1000 else f"{microns:g} µm"
+    # below the tissue, which it would cover otherwise
+    bar = AnchoredSizeBar(
+        ax.transData,
+        microns / um_per_unit,
+        label,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes,
+        size_vertical=width / 200,
+        fontproperties=FontProperties(size="small"),
+        frameon=False,
+        sep=3,
+    )
+    ax.add_artist(bar)

@@ -1,0 +1,114 @@
+"""Numbers in the tissue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from stmmr._validate import InputError, require_key
+from stmmr.pl._axes import add_legend, text_width
+from stmmr.pl._palette import MISSING
+from stmmr.pl._tissue import draw_places
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+
+
+def values(
+    adata: AnnData,
+    key: str,
+    *,
+    cmap: str | Colormap = "viridis",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    image: bool = True,
+    library_id: str | None = None,
+    alpha: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a number of every place, over the picture of the tissue where there is one.
+
+    As `stmmr.pl.domains` draws categories.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with coordinates.
+    key
+        Column of ``obs`` with numbers. Places without a finite one are light grey.
+    cmap
+        Colour map of matplotlib.
+    vmin
+        Value of its lowest colour; the smallest of the column if None.
+    vmax
+        Value of its highest colour; the largest of the column if None.
+    image
+        Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
+    library_id
+        Which picture, where ``uns["spatial"]`` has several.
+    alpha
+        Opacity of the circles: 0.9 over a picture and 1 otherwise, if None.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes; the colour bar is inside them (``ax.child_axes``). Save by
+    ``ax.figure.savefig("values.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If the column, the coordinates or the library are not there, or the column holds no finite numbers.
+    """
+    look = _Scaled(adata, key, cmap=cmap, vmin=vmin, vmax=vmax)
+    return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+
+
+class _Scaled:
+    """The colour of each place by a number, and the bar that explains it."""
+
+    def __init__(
+        self, adata: AnnData, key: str, *, cmap: str | Colormap, vmin: float | None, vmax: float | None
+    ) -> None:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize, to_rgba
+
+        require_key(adata.obs.columns, key, where="obs")
+        column = adata.obs[key]
+        if not pd.api.types.is_numeric_dtype(column):
+            raise InputError(
+                f"Expected numbers in obs[{key!r}], found {column.dtype}. Categories are drawn by "
+                f"stmmr.pl.domains(adata, domain_key={key!r})."
+            )
+        numbers = column.to_numpy(np.float64, na_value=np.nan)
+        known = np.isfinite(numbers)
+        if not known.any():
+            raise InputError(f"Expected finite numbers in obs[{key!r}], found none.")
+        low = numbers[known].min() if vmin is None else vmin
+        high = numbers[known].max() if vmax is None else vmax
+        self.key = key
+        self.scale = ScalarMappable(Normalize(low, high), cmap)
+        self.any_missing = not known.all()
+        self.of_places = np.where(known[:, None], self.scale.to_rgba(np.where(known, numbers, low)), to_rgba(MISSING))
+
+    @property
+    def legend_width(self) -> float:
+        """Width to keep for the bar, in inches."""
+        return 0.4 + text_width(self.key, "missing")
+
+    def add_legend(self, ax: Axes) -> None:
+        """Put the bar to the right of the axes."""
+        from matplotlib.ticker import MaxNLocator
+
+        beside = ax.inset_axes((1.04, 0.55, 0.035, 0.38))
+        bar = ax.figure.colorbar(self.scale, cax=beside, ticks=MaxNLocator(4))
+        bar.outline.set_visible(False)
+        beside.tick_params(labelsize="small", length=2)
+        beside.set_title(self.key, fontsize="small", loc="left")
+        if self.any_missing:
+            add_legend(ax, {"missing": MISSING}, top=0.5)

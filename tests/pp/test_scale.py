@@ -1,0 +1,74 @@
+"""How long a unit of the coordinates is: told by the scale factors, or by the shape of the array."""
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+from stmmr import InputError
+from stmmr.pp._scale import units
+
+SQUARE = np.argwhere(np.ones((12, 15)))[:, ::-1]
+HEXAGONAL = SQUARE * [2, 1] + np.column_stack([SQUARE[:, 1] % 2, 0 * SQUARE[:, 1]])
+
+
+def on_array(array, xy=None):
+    adata = AnnData(shape=(len(array), 0))
+    adata.obs["array_col"], adata.obs["array_row"] = array.T
+    if xy is not None:
+        adata.obsm["spatial"] = np.asarray(xy, dtype=float)
+    return adata
+
+
+@pytest.mark.parametrize(("array", "um", "kind"), [(HEXAGONAL, 50, "hexagonal array"), (SQUARE, 200, "square array")])
+def test_array_alone(array, um, kind):
+    assert units(on_array(array)) == ("array columns", pytest.approx(um), kind)
+
+
+@pytest.mark.parametrize(
+    ("array", "step", "kind"),
+    [(HEXAGONAL, (50, 50 * np.sqrt(3)), "hexagonal array"), (SQUARE, (200, 200), "square array")],
+)
+def test_pixels_of_an_array(array, step, kind):
+    adata = on_array(array, array * step / 0.4)
+    assert units(adata) == ("coordinate units", pytest.approx(0.4), kind)
+    few = adata[np.random.default_rng(0).random(len(array)) < 0.3]
+    assert units(few) == ("coordinate units", pytest.approx(0.4), kind)
+    adata.uns["spatial"] = {"a": {}, "b": {"scalefactors": {"microns_per_pixel": 0.5}}}
+    assert units(adata) == ("px", 0.5, "microns_per_pixel")
+    adata.uns["spatial"]["b"]["scalefactors"]["microns_per_pixel"] = -1.0
+    with pytest.raises(InputError, match="microns_per_pixel"):
+        units(adata)
+
+
+def test_scale_of_pixels_is_not_that_of_the_array():
+    adata = on_array(SQUARE)
+    adata.uns["spatial"] = {"a": {"scalefactors": {"microns_per_pixel": 0.5}}}
+    assert units(adata) == ("array columns", pytest.approx(200), "square array")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        SQUARE * 3,  # more positions than ST v1 has: bins, of any size
+        SQUARE + [[np.nan, 0]] * len(SQUARE),
+        np.full(SQUARE.shape, "A"),
+        np.random.default_rng(0).permutation(SQUARE),  # not where the places lie
+    ],
+)
+def test_unknown(array):
+    unit, um, told_by = units(on_array(array, SQUARE * 100.0))
+    assert (unit, told_by) == ("coordinate units", "unknown")
+    assert np.isnan(um)
+    assert np.isnan(units(on_array(SQUARE[:1], [[3.0, 4.0]]))[1])
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "um", "kind"),
+    [("visium_dlpfc_151673", 100 / 138, "hexagonal array"), ("st_her2_A1", 200 / 218, "square array")],
+)
+def test_real_arrays(name, um, kind, shared_data):
+    import anndata
+
+    found = units(anndata.read_h5ad(shared_data / f"{name}.h5ad"))
+    assert found[1:] == (pytest.approx(um, rel=0.01), kind)
