@@ -71,7 +71,8 @@ def consensus(
     None. Sets:
 
     ``obs[key_added]``
-        categorical "1" … "K", from the largest domain to the smallest.
+        categorical "1" … "K", from the largest domain to the smallest; K is less than `n_domains`, with a warning,
+        where no place chose one of them.
     ``obs[confidence_key]``
         share of the partitions that agree at this place, in (0, 1].
     ``uns["stmmr"]["consensus"]``
@@ -105,7 +106,7 @@ def consensus(
                 random_state=random_state * len(partitions) + i,
             )
     labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
-    adata.obs[key_added] = by_size(labels)
+    adata.obs[key_added] = by_size(labels, n_domains)
     adata.obs[confidence_key] = confidence
     parameters = {
         "n_domains": n_domains,

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from stmmr import _keys
 from stmmr._record import record, recorded
-from stmmr._validate import InputError, require_key
-from stmmr.tl._readouts import gaussian_mixture, whitened
+from stmmr._validate import InputError, logger, representation, require_choice, require_key, require_positive
+from stmmr.tl._leiden import leiden
+from stmmr.tl._readouts import FITTED_AT_MOST, Covariance, agglomerative, gaussian_mixture, kmeans, sample, whitened
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
+
 
 def domains(
     adata: AnnData,
-    n_domains: int,
+    n_domains: int | None = None,
     *,
+    method: Method = "gaussian_mixture",
+    covariance: Covariance = "tied",
+    resolution: float | None = None,
     use_rep: str = _keys.EMBEDDING,
     whiten: bool | None = None,
     n_components: int = 15,
     random_state: int = 0,
     key_added: str = _keys.DOMAIN,
 ) -> None:
-    """Cut the tissue into spatial domains by a Gaussian mixture with one shared covariance.
+    """Cut the tissue into spatial domains by its embedding.
 
-    The likeliest of 20 mixtures, each started from k-means.
+    By the likeliest of 20 Gaussian mixtures, each started from k-means, or by another method. Where there are more
+    than 10,000 places, it is fitted to as many of them and the others are assigned. The coordinates are not read:
+    lone places and separate pieces of tissue are cut like any other.
 
     Parameters
     ----------
     adata
         With an embedding.
     n_domains
-        How many domains.
+        How many domains. Left out only where `resolution` is given.
+    method
+        "gaussian_mixture"; "kmeans", the best of 20; "leiden", communities of the 15 nearest neighbours in the
+        embedding (needs the extra ``leiden``); or "agglomerative", Ward's, for at most 20,000 places.
+    covariance
+        Of the mixture: "tied" (one for all domains), "full" or "diag" (one for each).
+    resolution
+        Of "leiden": larger for more domains. Otherwise one is searched that gives `n_domains`.
     use_rep
         Key of ``obsm``.
     whiten
@@ -45,7 +60,7 @@ def domains(
     n_components
         How many components, where they are scaled.
     random_state
-        Seed of the k-means starts.
+        Seed of all that is drawn; the same seed gives the same domains.
     key_added
         Where the domains go.
 
@@ -54,26 +69,41 @@ def domains(
     None. Sets:
 
     ``obs[key_added]``
-        categorical "1" … "K", from the largest domain to the smallest.
+        categorical "1" … "K", from the largest domain to the smallest; every place has one and none is empty. K is
+        `n_domains`, or, with a warning, another number: the closest that "leiden" found, or fewer where every mixture
+        leaves a domain empty.
     ``uns["stmmr"]["domains"]``
-        the parameters.
+        the parameters; ``"n_domains"`` is K, and "leiden" notes the resolution it found.
 
     Raises
     ------
     InputError
-        If there is no such embedding, or fewer places than domains.
+        If there is no such embedding, it has an entry that is not finite, there are fewer different places than
+        domains, or too many places for "agglomerative".
+    ImportError
+        If the extra ``leiden`` is needed and not installed.
     """
+    require_choice(method, get_args(Method), name="method")
+    require_positive(n_components, name="n_components")
     require_key(adata.obsm, use_rep, where="obsm", hint="Fit a model first: stmmr.StMMR(adata).fit().")
-    embedding = np.asarray(adata.obsm[use_rep], dtype=np.float64)
-    if not np.isfinite(embedding).all():
-        raise InputError(f"Expected finite values in obsm[{use_rep!r}], found NaN or infinite ones.")
-    if whiten is None:
-        whiten = not (use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False))
-    points = whitened(embedding, n_components, random_state=random_state) if whiten else embedding
-    labels = gaussian_mixture(points, n_domains, random_state=random_state)
-    adata.obs[key_added] = by_size(labels)
+    embedding = representation(adata, use_rep).astype(np.float64)
+    # before whitening, where round-off may set equal places apart
+    fewest = 1 if n_domains is None else n_domains
+    sample(embedding, fewest, at_most=FITTED_AT_MOST, random_state=random_state)
+    scaled = use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False)
+    whiten = not scaled if whiten is None else whiten
+    if whiten:
+        points = whitened(embedding, n_components, random_state=random_state)
+    else:
+        points = embedding if scaled else _unit(embedding)
+    labels, chosen = _cut(
+        points, n_domains, method=method, covariance=covariance, resolution=resolution, random_state=random_state
+    )
+    adata.obs[key_added] = by_size(labels, n_domains)
     parameters = {
-        "n_domains": n_domains,
+        "n_domains": len(np.unique(labels)),
+        "method": method,
+        **chosen,
         "use_rep": use_rep,
         "whiten": whiten,
         "n_components": n_components if whiten else embedding.shape[1],
@@ -83,10 +113,41 @@ def domains(
     record(adata, domains=parameters)
 
 
-def by_size(labels: NDArray[np.intp]) -> pd.Categorical[str]:
-    """Name groups "1" … "K", from the largest to the smallest."""
+def by_size(labels: NDArray[np.intp], n_domains: int | None = None) -> pd.Categorical[str]:
+    """Name groups "1" … "K", from the largest to the smallest; warn where they are not `n_domains`."""
     _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if n_domains not in (None, len(sizes)):
+        logger.warning("The embedding falls into %d domains, not into the %s asked for.", len(sizes), n_domains)
     rank = np.empty(len(sizes), dtype=np.intp)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     names = [str(i + 1) for i in range(len(sizes))]
     return pd.Categorical.from_codes(rank[codes], categories=pd.Index(names))
+
+
+def _unit(embedding: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale as a whole, so that the column that varies most has variance 1."""
+    spread = float(embedding.std(axis=0).max())
+    return embedding / spread if spread > 0 else embedding
+
+
+def _cut(
+    points: NDArray[np.float64],
+    n_domains: int | None,
+    *,
+    method: Method,
+    covariance: Covariance,
+    resolution: float | None,
+    random_state: int,
+) -> tuple[NDArray[np.intp], dict[str, Any]]:
+    """Label the points, and tell what of the method's own was chosen."""
+    if method == "leiden":
+        labels, resolution = leiden(points, n_domains, resolution=resolution, random_state=random_state)
+        return labels, {"resolution": resolution}
+    if n_domains is None or resolution is not None:
+        raise InputError(f"Expected n_domains and no resolution with method={method!r}; 'leiden' alone takes one.")
+    if method == "gaussian_mixture":
+        labels = gaussian_mixture(points, n_domains, covariance=covariance, random_state=random_state)
+        return labels, {"covariance": covariance}
+    if method == "kmeans":
+        return kmeans(points, n_domains, random_state=random_state), {}
+    return agglomerative(points, n_domains), {}

@@ -8,6 +8,7 @@ import numpy as np
 
 from stmmr import _keys
 from stmmr._validate import InputError, require_key
+from stmmr.tl._neighbors import neighbor_graph
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,15 +56,11 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = _keys.UMAP) 
         raise InputError(f"Expected finite numbers in obsm[{_keys.EMBEDDING!r}], found NaN or infinite ones.")
     import scanpy as sc
     from anndata import AnnData
-    from sklearn.neighbors import KNeighborsTransformer
 
-    light = AnnData(embedding)
     if min(embedding.shape) > _N_COMPONENTS:
-        sc.pp.pca(light, n_comps=_N_COMPONENTS, random_state=random_state)
-        light = AnnData(light.obsm["X_pca"])
-    n_neighbors = min(_N_NEIGHBORS, len(embedding) - 1)
-    # exact, and without the minute that pynndescent takes to compile
-    by_tree = KNeighborsTransformer(n_neighbors=n_neighbors, algorithm="kd_tree")
-    sc.pp.neighbors(light, n_neighbors, use_rep="X", transformer=by_tree, random_state=random_state)
+        wide = AnnData(embedding)
+        sc.pp.pca(wide, n_comps=_N_COMPONENTS, random_state=random_state)
+        embedding = wide.obsm["X_pca"]
+    light = neighbor_graph(embedding, _N_NEIGHBORS, random_state=random_state)
     sc.tl.umap(light, random_state=random_state)
     adata.obsm[key_added] = light.obsm["X_umap"].astype(np.float32)
