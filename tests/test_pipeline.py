@@ -82,7 +82,7 @@ def test_steps_on_a_view_leave_its_parent_alone(tissue):
     half = tissue[: tissue.n_obs // 2]
     stmmr.run(half, n_domains=3, label_key="ground_truth", progress=False)
     assert tissue.uns["stmmr"] == {"note": "of the parent"}
-    assert set(half.uns["stmmr"]) > {"note", "histology", "model", "domains", "refine", "evaluation", "seconds"}
+    assert set(half.uns["stmmr"]) > {"note", "histology", "model", "consensus", "refine", "evaluation", "seconds"}
     stmmr.pp.histology(view := tissue[::2])
     assert list(tissue.uns["stmmr"]) == ["note"]
     assert list(view.uns["stmmr"]) == ["note", "histology"]

@@ -21,7 +21,7 @@ def test_hexagonal_array_has_the_shape_of_the_tissue(shift):
     pixels = tissue.obsm.pop("spatial")
     tissue.obs["array_col"] += shift
     np.testing.assert_allclose(pdist(coordinates(tissue)), pdist(pixels) / 100)  # 50 µm a column, 0.5 µm a pixel
-    stmmr.pp.spatial_graph(tissue)
+    stmmr.pp.spatial_graph(tissue, bandwidth=2.0)
     step = tissue.uns["stmmr"]["spatial_graph"]
     assert step["nearest_neighbour_distance"] == pytest.approx(2)
     assert (step["coordinates"], step["unit"]) == ("array", "array columns")

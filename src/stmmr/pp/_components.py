@@ -24,7 +24,8 @@ PLACES_PER_COMPONENT: Final = 4
 STEP: Final = 2 ** (1 / 3)
 """Ratio of neighbouring bandwidths that are tried."""
 SMALLEST, LARGEST, LIMIT = 0.5, 4.0, 16.0
-"""Bandwidths tried, in nearest-neighbour distances; beyond `LARGEST` only while the signal still grows."""
+"""Bandwidths tried, in nearest-neighbour distances; beyond `LARGEST` only while the signal grows by `GROWTH` a step."""
+GROWTH: Final = 1.02
 PLACES_AT_MOST: Final = 20_000
 """Places that are read to choose the bandwidth; of more, compact windows are drawn."""
 WINDOWS: Final = 4
@@ -58,6 +59,8 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     """
     from sklearn.decomposition import PCA
 
+    if (values == values[:1]).all():
+        return np.zeros((len(values), 1), dtype=np.float32)
     n = max(1, min(n, values.shape[1], len(values) // PLACES_PER_COMPONENT, len(values) - 1))
     # solved to the end, from one start: the same for every seed, unlike the randomised solver
     solver = "arpack" if n < min(values.shape) else "full"
@@ -120,7 +123,7 @@ def spatial_components(
         Directions to return even if they do not stand out; they get a small scale.
     """
     variance, rotation = np.linalg.eigh(noise)
-    white = rotation / np.sqrt(np.maximum(variance, 1e-6 * max(variance[-1], np.finfo(float).tiny)))  # (F, F)
+    white = rotation / np.sqrt(np.maximum(variance, 1e-6 * (variance[-1] or 1)))  # (F, F)
     propagated = propagate(weights, features)
     centre = propagated.mean(axis=0, dtype=np.float64)
     eigenvalues, directions = _principal_axes((propagated - centre) @ white)
@@ -176,7 +179,7 @@ def bandwidth_curve(
     signal: list[float] = []
     for step in range(1 + round(math.log(LIMIT / SMALLEST, STEP))):
         ratio = SMALLEST * STEP**step
-        if ratio > LARGEST * 1.01 and int(np.argmax(signal)) < len(signal) - 1:
+        if ratio > LARGEST * 1.01 and signal[-1] < GROWTH * signal[-2]:
             break
         weights = gaussian_weights(xy, bandwidth=ratio * unit, tolerance=tolerance)
         found = spatial_components(features, weights, noise)

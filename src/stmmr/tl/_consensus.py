@@ -53,8 +53,8 @@ def consensus(
     n_domains
         How many domains, at most 127.
     scales
-        Bandwidths over that of the graph. Other than 1 only for the embedding of a model with linear encoders, as
-        those of the default preset; left out for others.
+        Bandwidths over that of the graph. Others than 1 are left out unless the embedding is one of linear encoders
+        that were kept as they start, as by the default preset.
     n_partitions
         How many partitions, over all scales.
     use_rep
@@ -89,10 +89,11 @@ def consensus(
     if 1.0 not in scales:
         raise InputError(f"Expected 1 among scales, found {list(scales)}.")
     embedding = representation(adata, use_rep).astype(np.float64)
-    scaled = use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False)
-    if not scaled:
-        scales = (1.0,)
+    model = recorded(adata).get("model", {}) if use_rep == _keys.EMBEDDING else {}
+    if not model.get("scaled", False):
         embedding = whitened(embedding, 15, random_state=random_state)
+    if not model.get("scaled", False) or model["train_encoders"]:
+        scales = (1.0,)
     each = -(-n_partitions // len(scales))
     partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
     for at, scale in enumerate(scales):

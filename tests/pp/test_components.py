@@ -1,0 +1,146 @@
+"""What stands out from the noise: against pure noise, a known signal, and what must not matter."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import stmmr
+from stmmr import _keys
+from stmmr.pp._components import (
+    bandwidth_curve,
+    local_noise,
+    noise_level,
+    peak,
+    principal_components,
+    spatial_components,
+    windows,
+)
+from stmmr.pp._weights import gaussian_weights, propagate
+
+N, F = 900, 8
+XY = np.stack(np.meshgrid(np.arange(30.0), np.arange(30.0)), axis=-1).reshape(-1, 2)
+WEIGHTS = gaussian_weights(XY, bandwidth=1.5, tolerance=4e-5)
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).normal(size=(N, F))
+
+
+def waves(features):
+    """Add two slow waves, each in a direction of its own."""
+    slow = np.stack([np.sin(XY[:, 0] / 5), np.cos(XY[:, 1] / 7)], axis=1)  # (N, 2)
+    directions = np.linalg.qr(np.random.default_rng(1).normal(size=(F, 2)))[0].T
+    return features + 2 * slow @ directions, slow
+
+
+def found(features, **options):
+    return spatial_components(features, WEIGHTS, local_noise(features, XY), **options)
+
+
+def test_local_noise_is_the_covariance_of_noise_and_blind_to_slow_waves():
+    mixing = np.random.default_rng(2).normal(size=(F, F))
+    many = np.concatenate([noise(seed) for seed in range(3)], axis=0) @ mixing
+    apart = np.concatenate([XY, XY + 1000, XY + 2000])
+    scale = np.abs(mixing.T @ mixing).max()
+    np.testing.assert_allclose(local_noise(many, apart), mixing.T @ mixing, atol=0.15 * scale)
+    with_waves, _ = waves(noise())
+    np.testing.assert_allclose(local_noise(with_waves, XY), local_noise(noise(), XY), atol=0.3)
+
+
+def test_pure_noise_has_hardly_any_signal():
+    assert max(found(noise(seed)).signal.sum() for seed in range(5)) < 0.3
+
+
+def test_as_many_directions_as_waves():
+    features, slow = waves(noise())
+    components = found(features)
+    assert (components.signal > 0.5).sum() == 2
+    z = (propagate(WEIGHTS, features) - components.centre) @ components.axes
+    explained = np.linalg.lstsq(np.c_[z[:, :2], np.ones(N)], slow, rcond=None)[1]
+    assert (explained / ((slow - slow.mean(axis=0)) ** 2).sum(axis=0) < 0.1).all()
+
+
+def test_columns_have_the_variance_of_their_signal():
+    features, _ = waves(noise())
+    components = found(features)
+    z = (propagate(WEIGHTS, features) - components.centre) @ components.axes
+    np.testing.assert_allclose(np.cov(z.T, bias=True), np.diag(components.signal), atol=1e-6)
+
+
+def test_rotating_and_scaling_the_features_changes_nothing():
+    features, _ = waves(noise())
+    mixing = np.random.default_rng(3).normal(size=(F, F))
+    np.testing.assert_allclose(found(features @ mixing).signal, found(features).signal, rtol=1e-3)
+
+
+def test_at_least_so_many_directions():
+    components = found(noise(), at_least=3)
+    assert components.axes.shape == (F, 3)
+    assert (components.signal > 0).all()
+
+
+def test_noise_level_of_a_tissue_without_neighbours():
+    level = noise_level(sparse.identity(20_000, format="csr", dtype=np.float32), 5)
+    assert level == pytest.approx((1 + np.sqrt(5 / 20_000)) ** 2, rel=0.02)  # Marchenko-Pastur
+
+
+def test_bandwidth_grows_with_the_scale_of_the_signal():
+    chosen = []
+    for length in (1.0, 1.5, 2.0, 4.0):
+        slow = np.cos(XY / length) @ np.random.default_rng(4).normal(size=(2, F))
+        tried, signal = bandwidth_curve(noise() + 0.4 * slow, XY, tolerance=4e-5)
+        chosen.append(peak(tried, signal))
+    assert chosen == sorted(chosen)
+    assert chosen[-1] > 1.5 * chosen[0]
+
+
+def test_bandwidth_does_not_run_away_with_a_signal_over_the_whole_tissue():
+    features = noise() + 0.4 * np.cos(XY / 16) @ np.random.default_rng(4).normal(size=(2, F))
+    tried, _ = bandwidth_curve(features, XY, tolerance=4e-5)
+    assert tried.max() < 8
+
+
+def test_unit_of_the_coordinates_does_not_matter():
+    features, _ = waves(noise())
+    tried, signal = bandwidth_curve(features, XY, tolerance=4e-5)
+    other, same = bandwidth_curve(features, 37 * XY, tolerance=4e-5)
+    np.testing.assert_allclose(other, 37 * tried)
+    np.testing.assert_allclose(same, signal, rtol=1e-5)
+
+
+def test_peak_of_a_parabola_and_at_the_ends():
+    tried = np.array([1.0, 2 ** (1 / 3), 2 ** (2 / 3)])
+    assert peak(tried, np.array([1.0, 2.0, 1.0])) == pytest.approx(tried[1])
+    assert tried[1] < peak(tried, np.array([1.0, 2.0, 1.5])) < tried[2]
+    assert peak(tried, np.array([3.0, 2.0, 1.0])) == tried[0]
+    assert peak(tried, np.array([1.0, 1.0, 1.0])) == tried[0]
+
+
+def test_windows_are_compact_and_bounded(monkeypatch):
+    monkeypatch.setattr("stmmr.pp._components.PLACES_AT_MOST", 200)
+    chosen = windows(XY)
+    assert len(chosen) <= 200
+    near = np.sqrt(((XY[chosen, None] - XY[None, chosen]) ** 2).sum(axis=-1))
+    np.fill_diagonal(near, np.inf)
+    assert near.min(axis=1).max() == 1
+
+
+@pytest.mark.parametrize("shape", [(900, 1), (5, 30), (900, 20)])
+def test_principal_components_of_any_shape(shape):
+    values = np.random.default_rng(0).normal(size=shape)
+    scores = principal_components(values, 50)
+    assert scores.shape[0] == shape[0]
+    assert 1 <= scores.shape[1] <= max(1, min(50, shape[1], shape[0] // 4))
+    assert np.isfinite(scores).all()
+    assert principal_components(np.zeros((40, 3)), 2).shape == (40, 1)
+
+
+def test_bandwidth_needs_something_to_choose_by():
+    tissue = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
+    with pytest.raises(stmmr.InputError, match=r"X_stmmr_pca.*expression.*use_rep.*bandwidth"):
+        stmmr.pp.spatial_graph(tissue)
+    tissue.obsm["X_own"] = np.random.default_rng(0).normal(size=(tissue.n_obs, 3))
+    stmmr.pp.spatial_graph(tissue, use_rep="X_own")
+    step = tissue.uns["stmmr"]["spatial_graph"]
+    assert step["bandwidths_tried"].min() <= step["bandwidth"] <= step["bandwidths_tried"].max()
+    assert _keys.GRAPH in tissue.obsp
