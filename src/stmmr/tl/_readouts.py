@@ -91,7 +91,7 @@ def gaussian_mixture(
     whole = (m for m in starts if len(np.unique(m.predict(fitted))) == n_domains)
     best = next(whole, starts[0])
     if not best.converged_:
-        logger.warning("The Gaussian mixture did not settle in 300 rounds; its last state is used.")
+        logger.info("The Gaussian mixture did not settle in 300 rounds; its last state is used.")
     return assigned(best.predict, points)
 
 
