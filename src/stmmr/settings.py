@@ -139,9 +139,9 @@ PRESETS: dict[str, Settings] = {
         likelihood_loss=1.0,
         contrast_loss=0.0,
         graph_loss=0.0,
-        learning_rate=1e-4,
+        learning_rate=1e-2,
         weight_decay=0.0,
-        steps=150,
+        steps=300,
         batch_size=256,
     ),
 }

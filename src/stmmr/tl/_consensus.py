@@ -133,6 +133,7 @@ def embedding_at(adata: AnnData, scale: float) -> NDArray[np.float64]:
     if model["use_histology"]:
         histology = histology_features(adata, n_components=n_components)
     start = linear_start(expression, histology, weights, coordinates(adata), latent=0)
+    start = start._replace(histology_weight=float(model.get("histology_weight_used", 0.0)))
     return start.embed(propagate(weights, expression), None if histology is None else propagate(weights, histology))
 
 
