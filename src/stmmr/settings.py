@@ -141,7 +141,7 @@ PRESETS: dict[str, Settings] = {
         graph_loss=0.0,
         learning_rate=1e-2,
         weight_decay=0.0,
-        steps=300,
+        steps=150,
         batch_size=256,
     ),
 }
