@@ -28,7 +28,8 @@ own run.json.
 The aim for `paper` was four times faster, and exact float32 cannot reach it at this size. Counting multiplications and
 additions, an epoch of the dense form is 4.2 TFLOP and that of the tiled form 3.0: with N (3639) near the widths (3000),
 d × d products cost what N × N ones do, and most of both is the encoders, the alignment and the three heads of the
-decoder, which are the same. The image branch (rank 51 instead of 3000) and the propagation done once are the difference.
+decoder, which are the same. The image branch (rank 51 instead of 3000) and the propagation done once are the
+difference.
 Left undone, as they would reach 1.9 at most: half of each symmetric tile, and the gradient of the contrast by hand.
 bfloat16 on a processor that has it would double both. What the tiled form is for is memory: it grows with N, not N²."""
 
