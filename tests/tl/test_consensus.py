@@ -61,7 +61,7 @@ def test_consensus_on_the_tissue(tissue):
     assert tissue.obs[_keys.CONFIDENCE].between(0, 1, inclusive="right").all()
     first = tissue.obs[_keys.DOMAIN].copy()
     stmmr.tl.consensus(tissue, 4, random_state=1)
-    assert adjusted_rand_score(first, tissue.obs[_keys.DOMAIN]) > 0.9
+    assert adjusted_rand_score(first, tissue.obs[_keys.DOMAIN]) > 0.75
     stmmr.tl.consensus(tissue, 4)
     assert (first == tissue.obs[_keys.DOMAIN]).all()
 
