@@ -12,8 +12,9 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._validate import coordinates, representation, require_key
 from stmmr.nn import Batch, Graph
+from stmmr.pp._components import expression_features
 from stmmr.pp._weights import propagate
-from stmmr.start import LinearStart, expression_features, histology_features, linear_start
+from stmmr.start import LinearStart, Modality, histology_features, linear_start
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -77,10 +78,17 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
         image = histology_features(adata, n_components=settings.n_components)
     start = None
     if settings.features == "pca" and not settings.hidden:
-        start = linear_start(features, image, graph, coordinates(adata), latent=settings.latent)
+        xy = coordinates(adata)
+        expression = Modality.of(features, graph, xy)
+        histology = None if image is None else Modality.of(image, graph, xy)
+        weight = settings.histology_weight
+        start = linear_start(expression, histology, graph, xy, latent=settings.latent, histology_weight=weight)
+        smooth, smooth_image = expression.propagated, None if histology is None else histology.propagated
+    else:
+        smooth, smooth_image = propagate(graph, features), None if image is None else propagate(graph, image)
     batch = Batch(
-        _tensor(propagate(graph, features)),
-        None if image is None else _tensor(propagate(graph, image)),
+        _tensor(smooth),
+        None if smooth_image is None else _tensor(smooth_image),
         _tensor(target),
         _tensor(relative),
         Graph.of(graph) if settings.graph_loss else None,

@@ -47,7 +47,7 @@ class Settings:
     """Weight of the histology in the fusion; None: the share of the expression that the histology predicts in parts of
     the tissue left out."""
     train_encoders: bool
-    """Whether the encoders and the weight of the histology are trained, or kept as they start."""
+    """Whether the encoders are trained, or kept as they start."""
     aligned_weight: float
     """Weight of the aligned part in the fusion; 0 leaves the alignment out."""
     likelihood_loss: float

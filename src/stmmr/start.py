@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stmmr import _keys
-from stmmr._validate import representation, require_key
+from stmmr._validate import representation
 from stmmr.pp._components import local_noise, principal_components, spatial_components
 from stmmr.pp._weights import propagate
 
@@ -39,6 +39,26 @@ class Affine(NamedTuple):
         return np.asarray(features @ self.weight + self.bias)
 
 
+class Modality(NamedTuple):
+    """What the linear start reads of one modality."""
+
+    propagated: NDArray[np.float32]
+    """A²F, shape (N, F)."""
+    noise: NDArray[np.float64]
+    """Covariance of its noise before propagation, shape (F, F)."""
+
+    @classmethod
+    def of(cls, features: NDArray[Any], weights: sparse.csr_matrix[Any], xy: NDArray[np.float64]) -> Modality:
+        """Propagate features, shape (N, F), and measure their noise."""
+        return cls(propagate(weights, features), local_noise(features, xy))
+
+    def components(self, weights: sparse.csr_matrix[Any], *, at_least: int, at_most: int | None = None) -> Affine:
+        """Map propagated features on what of them stands out from the noise."""
+        found = spatial_components(self.propagated, weights, self.noise, at_least=at_least)
+        axes = found.axes[:, :at_most]
+        return Affine(axes, -found.centre @ axes)
+
+
 class LinearStart(NamedTuple):
     """First weights of the encoders, both of which read propagated features."""
 
@@ -54,14 +74,6 @@ class LinearStart(NamedTuple):
         return z
 
 
-def expression_features(adata: AnnData, *, use_rep: str | None, n_components: int) -> NDArray[np.float32]:
-    """Get the principal components that stand for the expression, shape (N, F)."""
-    if use_rep is not None:
-        return principal_components(representation(adata, use_rep), n_components)
-    require_key(adata.obsm, _keys.COMPONENTS, where="obsm", hint="Run stmmr.pp.expression(adata) first.")
-    return representation(adata, _keys.COMPONENTS)[:, :n_components]
-
-
 def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float32]:
     """Get the principal components of the standardised histology, shape (N, P)."""
     values = representation(adata, _keys.HISTOLOGY)
@@ -71,56 +83,59 @@ def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float
 
 
 def linear_start(
-    expression: NDArray[Any],
-    histology: NDArray[Any] | None,
+    expression: Modality,
+    histology: Modality | None,
     weights: sparse.csr_matrix[Any],
     xy: NDArray[np.float64],
     *,
     latent: int,
+    histology_weight: float | None,
 ) -> LinearStart:
     """Embed what of the expression stands out from the noise, and regress it on what of the histology does.
 
     Parameters
     ----------
     expression, histology
-        Features before propagation, shape (N, F) and (N, P).
+        The modalities.
     weights
         A, shape (N, N).
     xy
         Coordinates, shape (N, 2).
     latent
         Width of the embedding; 0: as many directions as stand out.
-
-    Returns
-    -------
-    The encoders' weights, and as weight of the histology the share of the expression's embedding that it predicts in
-    blocks of tissue left out (R², at least 0).
+    histology_weight
+        Weight of the histology; None: the share of the expression's embedding that it predicts in blocks of tissue left
+        out (R², at least 0).
     """
-    found = spatial_components(expression, weights, local_noise(expression, xy), at_least=latent or LATENT_AT_LEAST)
-    axes = found.axes[:, :latent] if latent else found.axes
-    encode = Affine(axes, -found.centre @ axes)
+    encode = expression.components(weights, at_least=latent or LATENT_AT_LEAST, at_most=latent or None)
     if histology is None:
-        return LinearStart(encode, None, 0.0)
-    seen = spatial_components(histology, weights, local_noise(histology, xy), at_least=1)
-    read = Affine(seen.axes, -seen.centre @ seen.axes)
-    predict, share = regression(read(propagate(weights, histology)), encode(propagate(weights, expression)), xy)
-    return LinearStart(encode, Affine(read.weight @ predict.weight, read.bias @ predict.weight + predict.bias), share)
+        return LinearStart(encode, None, histology_weight or 0.0)
+    read = histology.components(weights, at_least=1)
+    seen, target = read(histology.propagated), encode(expression.propagated)
+    predict = regression(seen, target)
+    if histology_weight is None:
+        histology_weight = predicted_share(seen, target, xy)
+    both = Affine(read.weight @ predict.weight, read.bias @ predict.weight + predict.bias)
+    return LinearStart(encode, both, histology_weight)
 
 
-def regression(
-    features: NDArray[np.float64], target: NDArray[np.float64], xy: NDArray[np.float64]
-) -> tuple[Affine, float]:
-    """Regress by ridge, and measure R² in blocks of tissue left out (neighbours would tell each other)."""
+def regression(features: NDArray[np.float64], target: NDArray[np.float64]) -> Affine:
+    """Regress by ridge."""
+    from sklearn.linear_model import RidgeCV
+
+    fitted = RidgeCV(RIDGE).fit(features, target)
+    return Affine(np.atleast_2d(fitted.coef_).T, np.atleast_1d(fitted.intercept_))
+
+
+def predicted_share(features: NDArray[np.float64], target: NDArray[np.float64], xy: NDArray[np.float64]) -> float:
+    """Measure R² of the regression in blocks of tissue left out (neighbours would tell each other), at least 0."""
     from sklearn.cluster import KMeans
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    model = RidgeCV(RIDGE)
     blocks = KMeans(min(BLOCKS, len(np.unique(xy, axis=0))), n_init=1, random_state=0).fit_predict(xy)
-    fitted = model.fit(features, target)
-    affine = Affine(np.atleast_2d(fitted.coef_).T, np.atleast_1d(fitted.intercept_))
     if len(np.unique(blocks)) < FOLDS:
-        return affine, 0.0
-    predicted = cross_val_predict(model, features, target, groups=blocks, cv=GroupKFold(FOLDS))
+        return 0.0
+    predicted = cross_val_predict(RidgeCV(RIDGE), features, target, groups=blocks, cv=GroupKFold(FOLDS))
     rest = ((target - predicted.reshape(target.shape)) ** 2).sum() / ((target - target.mean(axis=0)) ** 2).sum()
-    return affine, float(max(0.0, 1 - rest))
+    return float(max(0.0, 1 - rest))

@@ -34,7 +34,7 @@ def waves(features):
 
 
 def found(features, **options):
-    return spatial_components(features, WEIGHTS, local_noise(features, XY), **options)
+    return spatial_components(propagate(WEIGHTS, features), WEIGHTS, local_noise(features, XY), **options)
 
 
 def test_local_noise_is_the_covariance_of_noise_and_blind_to_slow_waves():

@@ -105,7 +105,7 @@ class Network(nn.Module):
     def start_from(
         self, expression: tuple[Tensor, Tensor], histology: tuple[Tensor, Tensor] | None, *, histology_weight: float
     ) -> None:
-        """Set the first weights of encoders without a hidden layer, and of the histology where settings leave it open.
+        """Set the first weights of encoders without a hidden layer, and that of the histology.
 
         Shapes
         ------
@@ -118,8 +118,7 @@ class Network(nn.Module):
             (weight,), (bias,) = encoder.weights, encoder.biases
             weight.copy_(first_weight)
             bias.copy_(first_bias)
-        if self.settings.histology_weight is None:
-            self.histology_weight.fill_(histology_weight)
+        self.histology_weight.fill_(histology_weight)
 
     def encode(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embed a batch: Z, shape (N, d), and the aligned pair where there are two modalities to align."""

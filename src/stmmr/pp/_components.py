@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy.spatial import cKDTree
 
+from stmmr import _keys
+from stmmr._validate import representation, require_key
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance, propagate
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import NDArray
     from scipy import sparse
 
@@ -71,6 +74,17 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     return np.asarray(scores[:, varying], dtype=np.float32)
 
 
+def expression_features(
+    adata: AnnData, *, use_rep: str | None, n_components: int = 50, otherwise: str = ""
+) -> NDArray[np.float32]:
+    """Get the principal components that stand for the expression, shape (N, F); `otherwise` ends the hint if none."""
+    if use_rep is not None:
+        return principal_components(representation(adata, use_rep), n_components)
+    hint = f"Run stmmr.pp.expression(adata) first{otherwise}."
+    require_key(adata.obsm, _keys.COMPONENTS, where="obsm", hint=hint)
+    return representation(adata, _keys.COMPONENTS)[:, :n_components]
+
+
 def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Estimate the covariance of the noise from the differences of neighbouring places.
 
@@ -99,7 +113,7 @@ def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.f
 
 
 def spatial_components(
-    features: NDArray[Any],
+    propagated: NDArray[Any],
     weights: sparse.csr_matrix[Any],
     noise: NDArray[np.float64],
     *,
@@ -113,8 +127,8 @@ def spatial_components(
 
     Parameters
     ----------
-    features
-        Before propagation, shape (N, F).
+    propagated
+        A²F, shape (N, F).
     weights
         A, rows sum to 1, shape (N, N).
     noise
@@ -124,10 +138,9 @@ def spatial_components(
     """
     variance, rotation = np.linalg.eigh(noise)
     white = rotation / np.sqrt(np.maximum(variance, 1e-6 * (variance[-1] or 1)))  # (F, F)
-    propagated = propagate(weights, features)
     centre = propagated.mean(axis=0, dtype=np.float64)
     eigenvalues, directions = _principal_axes((propagated - centre) @ white)
-    signal = 1 - noise_level(weights, features.shape[1]) / np.maximum(eigenvalues, 1e-12)
+    signal = 1 - noise_level(weights, propagated.shape[1]) / np.maximum(eigenvalues, 1e-12)
     d = min(max(int((signal > 0).sum()), at_least), len(signal))
     signal = np.maximum(signal[:d], 1e-2 if at_least else 0)
     axes = white @ directions[:, :d] * np.sqrt(signal / np.maximum(eigenvalues[:d], 1e-12))
@@ -182,7 +195,7 @@ def bandwidth_curve(
         if ratio > LARGEST * 1.01 and signal[-1] < GROWTH * signal[-2]:
             break
         weights = gaussian_weights(xy, bandwidth=ratio * unit, tolerance=tolerance)
-        found = spatial_components(features, weights, noise)
+        found = spatial_components(propagate(weights, features), weights, noise)
         tried.append(ratio * unit)
         signal.append(float(found.signal.sum()))
     return np.array(tried), np.array(signal)

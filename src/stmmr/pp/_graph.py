@@ -13,12 +13,10 @@ from stmmr._validate import (
     InputError,
     coordinates,
     logger,
-    representation,
     require_choice,
-    require_key,
     require_positive,
 )
-from stmmr.pp._components import bandwidth_curve, peak, principal_components
+from stmmr.pp._components import bandwidth_curve, expression_features, peak
 from stmmr.pp._scale import units
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
@@ -84,7 +82,9 @@ def spatial_graph(
     unit, um_per_unit, scale_from = ("array steps", math.nan, "unknown") if by_array else units(adata)
     curve = {}
     if bandwidth is None:
-        tried, signal = bandwidth_curve(_to_choose_by(adata, use_rep), xy, tolerance=tolerance)
+        otherwise = ", name a representation (use_rep), or give a bandwidth"
+        features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
+        tried, signal = bandwidth_curve(features, xy, tolerance=tolerance)
         bandwidth = peak(tried, signal)
         curve = {"bandwidths_tried": tried, "signal": signal}
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
@@ -113,16 +113,3 @@ def array_positions(adata: AnnData) -> NDArray[np.float64]:
             "Expected array_row and array_col at every place, found missing ones. Drop these places first."
         )
     return xy
-
-
-def _to_choose_by(adata: AnnData, use_rep: str | None) -> NDArray[np.float32]:
-    """Get the components of the expression that the bandwidth is chosen by."""
-    if use_rep is not None:
-        return principal_components(representation(adata, use_rep), 50)
-    require_key(
-        adata.obsm,
-        _keys.COMPONENTS,
-        where="obsm",
-        hint="Run stmmr.pp.expression(adata) first, name a representation (use_rep), or give a bandwidth.",
-    )
-    return representation(adata, _keys.COMPONENTS)

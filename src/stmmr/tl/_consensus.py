@@ -10,9 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from stmmr import _keys
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, coordinates, representation, require_positive
+from stmmr.pp._components import expression_features
 from stmmr.pp._graph import array_positions
-from stmmr.pp._weights import gaussian_weights, propagate
-from stmmr.start import expression_features, histology_features, linear_start
+from stmmr.pp._weights import gaussian_weights
+from stmmr.start import Modality, histology_features, linear_start
 from stmmr.tl._domains import by_size
 from stmmr.tl._readouts import gaussian_mixture, whitened
 
@@ -129,12 +130,14 @@ def embedding_at(adata: AnnData, scale: float) -> NDArray[np.float64]:
     weights = gaussian_weights(xy, bandwidth=scale * graph["bandwidth"], tolerance=graph["tolerance"])
     n_components = int(model["n_components"])
     expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
+    places = coordinates(adata)
+    seen = Modality.of(expression, weights, places)
     histology = None
     if model["use_histology"]:
-        histology = histology_features(adata, n_components=n_components)
-    start = linear_start(expression, histology, weights, coordinates(adata), latent=0)
-    start = start._replace(histology_weight=float(model.get("histology_weight_used", 0.0)))
-    return start.embed(propagate(weights, expression), None if histology is None else propagate(weights, histology))
+        histology = Modality.of(histology_features(adata, n_components=n_components), weights, places)
+    weight = float(model.get("histology_weight_used", 0.0))
+    start = linear_start(seen, histology, weights, places, latent=0, histology_weight=weight)
+    return start.embed(seen.propagated, None if histology is None else histology.propagated)
 
 
 def vote(
