@@ -85,6 +85,7 @@ CONTENTS = {
     "domains_refined.png": "the same after the vote",
     "embedding.png": "the embedding as a UMAP",
     "training.png": "the training curve",
+    "number_of_domains.png": "the curve that the number of domains was chosen on",
     "bandwidth.png": "the curve that the bandwidth of the graph was chosen on",
 }
 
@@ -109,6 +110,8 @@ def write_results(adata: AnnData, folder: Path) -> None:
     }
     if "bandwidths_tried" in recorded(adata)["spatial_graph"]:
         figures["bandwidth.png"] = lambda: pl.bandwidth(adata)
+    if "number_of_domains" in recorded(adata):
+        figures["number_of_domains.png"] = lambda: pl.number_of_domains(adata)
     for name, draw in figures.items():
         figure = draw().get_figure(root=True)
         assert figure is not None  # noqa: S101 - axes just drawn

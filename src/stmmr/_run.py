@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run(
     adata: AnnData,
     *,
-    n_domains: int,
+    n_domains: int | Literal["auto"] = "auto",
     image: Path | None = None,
     histology: bool = True,
     preset: Literal["default", "paper"] = "default",
@@ -38,7 +38,7 @@ def run(
     adata
         Places with counts (or a representation) and coordinates.
     n_domains
-        How many domains to find.
+        How many domains to find; "auto" takes the number that stands out (`stmmr.tl.number_of_domains`).
     image
         H&E picture whose pixels are the units of the coordinates; otherwise the picture in the data, if any.
     histology
@@ -107,11 +107,14 @@ def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
     logger.info("%s: %.1f s", name, seconds[name])
 
 
-def _check(adata: AnnData, *, n_domains: int, use_rep: str | None, label_key: str | None) -> None:
+def _check(adata: AnnData, *, n_domains: int | str, use_rep: str | None, label_key: str | None) -> None:
     """Find what is wrong before the first long step."""
-    require_positive(n_domains, name="n_domains")
-    if n_domains > adata.n_obs:
-        raise InputError(f"Expected at least as many places as domains ({n_domains}), found {adata.n_obs}.")
+    if isinstance(n_domains, str):
+        require_choice(n_domains, ("auto",), name="n_domains")
+    else:
+        require_positive(n_domains, name="n_domains")
+        if n_domains > adata.n_obs:
+            raise InputError(f"Expected at least as many places as domains ({n_domains}), found {adata.n_obs}.")
     coordinates(adata)
     if label_key is not None:
         require_key(adata.obs.columns, label_key, where="obs")

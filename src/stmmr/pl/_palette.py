@@ -33,8 +33,8 @@ MISSING: Final = "#D9D9D9"
 def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[np.float64]:
     """Get one colour for each category, in the order of the categories.
 
-    ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise. Nothing
-    is written.
+    ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise: domain "3"
+    has the third colour, whichever others there are. Nothing is written.
 
     Returns
     -------
@@ -55,4 +55,7 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[n
             f"Expected at most {len(PALETTE)} categories in obs[{key!r}] to tell apart by colour, found "
             f"{len(categories)}. Give a categorical column, or set uns[{key + '_colors'!r}]."
         )
-    return np.asarray(to_rgba_array(PALETTE[: len(categories)]))
+    names = [str(name) for name in categories]
+    numbered = all(name.isdecimal() and 1 <= int(name) <= len(PALETTE) for name in names)
+    places = [int(name) - 1 for name in names] if numbered else range(len(names))
+    return np.asarray(to_rgba_array([PALETTE[place] for place in places]))

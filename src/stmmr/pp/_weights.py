@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import sparse
@@ -13,6 +13,9 @@ from stmmr._validate import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+NOISE_DRAWS: Final = 64
+"""Columns of noise by which a property of the graph is estimated."""
 
 
 def nearest_neighbour_distance(xy: NDArray[np.float64]) -> float:
@@ -41,3 +44,13 @@ def gaussian_weights(xy: NDArray[np.float64], *, bandwidth: float, tolerance: fl
 def propagate(weights: sparse.csr_matrix[Any], features: NDArray[Any]) -> NDArray[np.float32]:
     """Compute A(A·F), shape (N, F)."""
     return np.asarray(weights @ (weights @ features), dtype=np.float32)
+
+
+def independent_places(weights: sparse.csr_matrix[Any]) -> float:
+    """Estimate ‖A²‖², the degrees of freedom of the propagation: as many independent places hold what all tell.
+
+    By the variance that white noise keeps (Hutchinson 1990), which needs no A².
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((weights.shape[0], NOISE_DRAWS), dtype=np.float32)
+    return float((propagate(weights, noise) ** 2).sum() / NOISE_DRAWS)

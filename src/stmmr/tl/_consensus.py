@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stmmr import _keys
 from stmmr._record import record, recorded
-from stmmr._validate import InputError, coordinates, representation, require_positive
+from stmmr._validate import InputError, coordinates, require_positive
 from stmmr.pp._components import expression_features
 from stmmr.pp._graph import array_positions
 from stmmr.pp._weights import gaussian_weights
 from stmmr.start import Modality, histology_features, linear_start
 from stmmr.tl._domains import by_size
-from stmmr.tl._readouts import gaussian_mixture, whitened
+from stmmr.tl._number import chosen_number
+from stmmr.tl._points import has_scales, points_of
+from stmmr.tl._readouts import gaussian_mixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +34,7 @@ ROUNDS: Final = 20
 
 def consensus(
     adata: AnnData,
-    n_domains: int,
+    n_domains: int | Literal["auto"],
     *,
     scales: Sequence[float] = (0.8, 1.0, 1.25),
     n_partitions: int = 60,
@@ -52,7 +54,7 @@ def consensus(
     adata
         With an embedding by `stmmr.StMMR`, or any in ``obsm``.
     n_domains
-        How many domains, at most 127.
+        How many domains, at most 127; "auto" takes the number that `stmmr.tl.number_of_domains` finds.
     scales
         Bandwidths over that of the graph. Others than 1 are left out unless the embedding is one of linear encoders
         that were kept as they start, as by the default preset.
@@ -85,15 +87,14 @@ def consensus(
         If there is no such embedding, or fewer different places than domains.
     """
     require_positive(n_partitions, name="n_partitions")
+    if n_domains == "auto":
+        n_domains = chosen_number(adata, use_rep=use_rep, random_state=random_state)
     if not 0 < n_domains < 128:
         raise InputError(f"Expected 1 to 127 domains, found {n_domains}.")
     if 1.0 not in scales:
         raise InputError(f"Expected 1 among scales, found {list(scales)}.")
-    embedding = representation(adata, use_rep).astype(np.float64)
-    model = recorded(adata).get("model", {}) if use_rep == _keys.EMBEDDING else {}
-    if not model.get("scaled", False):
-        embedding = whitened(embedding, 15, random_state=random_state)
-    if not model.get("scaled", False) or model["train_encoders"]:
+    embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
+    if not has_scales(adata, use_rep) or recorded(adata)["model"]["train_encoders"]:
         scales = (1.0,)
     each = -(-n_partitions // len(scales))
     partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)

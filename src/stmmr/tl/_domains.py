@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, logger, representation, require_choice, require_key, require_positive
+from stmmr._record import record
+from stmmr._validate import InputError, logger, require_choice, require_positive
 from stmmr.tl._leiden import leiden
-from stmmr.tl._readouts import FITTED_AT_MOST, Covariance, agglomerative, gaussian_mixture, kmeans, sample, whitened
+from stmmr.tl._number import chosen_number
+from stmmr.tl._points import N_COMPONENTS, points_of
+from stmmr.tl._readouts import Covariance, agglomerative, gaussian_mixture, kmeans
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,14 +24,14 @@ Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 
 def domains(
     adata: AnnData,
-    n_domains: int | None = None,
+    n_domains: int | Literal["auto"] | None = None,
     *,
     method: Method = "gaussian_mixture",
     covariance: Covariance = "tied",
     resolution: float | None = None,
     use_rep: str = _keys.EMBEDDING,
     whiten: bool | None = None,
-    n_components: int = 15,
+    n_components: int = N_COMPONENTS,
     random_state: int = 0,
     key_added: str = _keys.DOMAIN,
 ) -> None:
@@ -44,7 +46,8 @@ def domains(
     adata
         With an embedding.
     n_domains
-        How many domains. Left out only where `resolution` is given.
+        How many domains; "auto" takes the number that `stmmr.tl.number_of_domains` finds. Left out only where
+        `resolution` is given.
     method
         "gaussian_mixture"; "kmeans", the best of 20; "leiden", communities of the 15 nearest neighbours in the
         embedding (needs the extra ``leiden``); or "agglomerative", Ward's, for at most 20,000 places.
@@ -85,17 +88,16 @@ def domains(
     """
     require_choice(method, get_args(Method), name="method")
     require_positive(n_components, name="n_components")
-    require_key(adata.obsm, use_rep, where="obsm", hint="Fit a model first: stmmr.StMMR(adata).fit().")
-    embedding = representation(adata, use_rep).astype(np.float64)
-    # before whitening, where round-off may set equal places apart
-    fewest = 1 if n_domains is None else n_domains
-    sample(embedding, fewest, at_most=FITTED_AT_MOST, random_state=random_state)
-    scaled = use_rep == _keys.EMBEDDING and recorded(adata).get("model", {}).get("scaled", False)
-    whiten = not scaled if whiten is None else whiten
-    if whiten:
-        points = whitened(embedding, n_components, random_state=random_state)
-    else:
-        points = embedding if scaled else _unit(embedding)
+    if n_domains == "auto":
+        n_domains = chosen_number(adata, use_rep=use_rep, random_state=random_state)
+    points, whiten = points_of(
+        adata,
+        use_rep,
+        fewest=1 if n_domains is None else n_domains,
+        whiten=whiten,
+        n_components=n_components,
+        random_state=random_state,
+    )
     labels, chosen = _cut(
         points, n_domains, method=method, covariance=covariance, resolution=resolution, random_state=random_state
     )
@@ -106,7 +108,7 @@ def domains(
         **chosen,
         "use_rep": use_rep,
         "whiten": whiten,
-        "n_components": n_components if whiten else embedding.shape[1],
+        "n_components": points.shape[1],
         "random_state": random_state,
         "key_added": key_added,
     }
@@ -122,12 +124,6 @@ def by_size(labels: NDArray[np.intp], n_domains: int | None = None) -> pd.Catego
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     names = [str(i + 1) for i in range(len(sizes))]
     return pd.Categorical.from_codes(rank[codes], categories=pd.Index(names))
-
-
-def _unit(embedding: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale as a whole, so that the column that varies most has variance 1."""
-    spread = float(embedding.std(axis=0).max())
-    return embedding / spread if spread > 0 else embedding
 
 
 def _cut(

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
+    from sklearn.mixture import GaussianMixture
 
 Covariance = Literal["tied", "full", "diag"]
 FITTED_AT_MOST: Final = 10_000
 """Points that a readout is fitted to unless told otherwise; the others are assigned."""
+REGULARISATION: Final = 0.01
+"""Variance added to every direction of a mixture; the signal of an embedding has variances up to 1."""
 _CHUNK: Final = 65_536
 """Points assigned at once: bounds the memory of the table points × groups."""
 _WARD_AT_MOST: Final = 20_000
@@ -46,7 +49,7 @@ def gaussian_mixture(
     *,
     covariance: Covariance = "tied",
     n_init: int = 20,
-    regularisation: float = 0.01,
+    regularisation: float = REGULARISATION,
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
 ) -> NDArray[np.intp]:
@@ -82,22 +85,43 @@ def gaussian_mixture(
         is singular in spite of the regularisation.
     """
     require_choice(covariance, get_args(Covariance), name="covariance")
-    require_positive(regularisation, name="regularisation")
     fitted = sample(points, n_domains, at_most=fitted_at_most, random_state=random_state)
     if n_domains == 1:
         return np.zeros(len(points), dtype=np.intp)
+    best = likeliest_mixture(
+        fitted,
+        n_domains,
+        covariance=covariance,
+        n_init=n_init,
+        regularisation=regularisation,
+        random_state=random_state,
+    )
+    return assigned(best.predict, points)
+
+
+def likeliest_mixture(
+    points: NDArray[np.float64],
+    n_groups: int,
+    *,
+    covariance: Covariance = "tied",
+    n_init: int,
+    regularisation: float = REGULARISATION,
+    random_state: int,
+) -> GaussianMixture:
+    """Fit the mixture that `gaussian_mixture` assigns by, to all points."""
+    require_positive(regularisation, name="regularisation")
     options = {"covariance_type": covariance, "reg_covar": regularisation, "max_iter": 300}
-    starts = _mixtures(fitted, n_domains, n_init=n_init, random_state=random_state, **options)
-    whole = (m for m in starts if len(np.unique(m.predict(fitted))) == n_domains)
+    starts = _mixtures(points, n_groups, n_init=n_init, random_state=random_state, **options)
+    whole = (m for m in starts if len(np.unique(m.predict(points))) == n_groups)
     best = next(whole, starts[0])
     if not best.converged_:
         logger.info("The Gaussian mixture did not settle in 300 rounds; its last state is used.")
-    return assigned(best.predict, points)
+    return best
 
 
 def _mixtures(
     points: NDArray[np.float64], n_groups: int, *, n_init: int, random_state: int, **options: Any
-) -> list[Any]:
+) -> list[GaussianMixture]:
     """Fit mixtures from several starts, the likeliest first.
 
     The starts that scikit-learn makes with its own `n_init`, of which it shows the best only.

@@ -1,0 +1,63 @@
+"""How the number of domains was chosen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stmmr._record import recorded
+from stmmr._validate import require_key
+from stmmr.pl._axes import new_axes
+from stmmr.pl._palette import MISSING, PALETTE
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+
+def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Draw the criterion over the number of domains, the number chosen and those that would do as well.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after `stmmr.tl.number_of_domains`.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("number_of_domains.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If the number was not chosen.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    hint = "Run stmmr.tl.number_of_domains(adata) first."
+    require_key(recorded(adata), "number_of_domains", where="uns['stmmr']", hint=hint)
+    found = recorded(adata)["number_of_domains"]
+    tried, criterion = np.asarray(found["tried"]), np.asarray(found["criterion"])
+    chosen, low, high = (int(found[name]) for name in ("chosen", "lowest", "highest"))
+    ax = ax or new_axes(5, 3)
+    ax.axvspan(low - 0.5, high + 0.5, color=MISSING, alpha=0.5, linewidth=0)
+    ax.plot(tried, criterion, color="black", linewidth=1.2, marker="o", markersize=3)
+    ax.plot(chosen, criterion[tried == chosen][0], color=PALETTE[0], marker="o", markersize=7, linestyle="")
+    label = f"{chosen} domains" + (f"\n{low} to {high} would do as well" if low < high else "")
+    ax.annotate(
+        label,
+        (chosen, 0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 6),
+        textcoords="offset points",
+        color=PALETTE[0],
+        fontsize="small",
+        ha="center" if 3 < chosen < tried[-1] - 2 else "left",
+    )
+    ax.set(xlabel="Domains", ylabel="Bayesian information criterion")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax

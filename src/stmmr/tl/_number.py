@@ -1,0 +1,139 @@
+"""How many domains the data tell apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr._record import record, recorded
+from stmmr._validate import logger, require_positive
+from stmmr.pp._weights import independent_places
+from stmmr.tl._points import points_of
+from stmmr.tl._readouts import likeliest_mixture, sample
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+FITTED_AT_MOST: Final = 5_000
+"""Places that mixtures of each number of domains are fitted to."""
+
+
+def number_of_domains(
+    adata: AnnData,
+    *,
+    at_most: int = 20,
+    n_init: int = 10,
+    use_rep: str = _keys.EMBEDDING,
+    random_state: int = 0,
+) -> None:
+    """Find how many domains the data tell apart, and which numbers would do as well.
+
+    By the Bayesian information criterion of tied Gaussian mixtures, as many places counted as there are independent
+    ones: propagation makes neighbours alike, and N places hold what the trace of the squared smoother, ‖A²‖², says. A
+    number is plausible if its criterion lies within one standard error of the best (Vuong's test of two models on the
+    same data). No labels are read.
+
+    Parameters
+    ----------
+    adata
+        With an embedding.
+    at_most
+        Largest number tried.
+    n_init
+        Starts of the mixture for each number; the likeliest counts.
+    use_rep
+        Key of ``obsm``. For others than the embedding of `stmmr.StMMR`, every place counts.
+    random_state
+        Seed of the starts.
+
+    Returns
+    -------
+    None. Sets ``uns["stmmr"]["number_of_domains"]``:
+
+    ``"chosen"``, ``"lowest"``, ``"highest"``
+        the number with the best criterion, and the range of plausible ones.
+    ``"tried"``, ``"criterion"``, ``"standard_errors"``
+        each number; twice its log-likelihood, less the penalty, above that of one domain; how far below the best it
+        lies. Drawn by `stmmr.pl.number_of_domains`.
+    ``"independent_places"``
+        how many places count, and the parameters.
+
+    Raises
+    ------
+    InputError
+        If there is no such embedding, or it has an entry that is not finite.
+
+    References
+    ----------
+    Schwarz 1978, doi:10.1214/aos/1176344136. Vuong 1989, doi:10.2307/1912557. Degrees of freedom of a smoother: Buja,
+    Hastie & Tibshirani 1989, doi:10.1214/aos/1176347115.
+    """
+    require_positive(at_most, name="at_most")
+    require_positive(n_init, name="n_init")
+    everywhere, _ = points_of(adata, use_rep, random_state=random_state)
+    points = sample(everywhere, 1, at_most=FITTED_AT_MOST, random_state=random_state)
+    n = float(len(points))
+    if use_rep == _keys.EMBEDDING and _keys.GRAPH in adata.obsp:
+        n = min(n, independent_places(adata.obsp[_keys.GRAPH]))
+    tried = np.arange(1, min(at_most, len(np.unique(points, axis=0))) + 1)
+    likelihood = np.array(
+        [
+            likeliest_mixture(points, int(k), n_init=n_init, random_state=random_state).score_samples(points)
+            for k in tried
+        ]
+    )  # (K, N)
+    criterion, errors = compare(likelihood, tried * (1 + points.shape[1]), n)
+    best = int(criterion.argmax())
+    plausible = tried[errors < 1]
+    found = {
+        "chosen": int(tried[best]),
+        "lowest": int(plausible.min()),
+        "highest": int(plausible.max()),
+        "tried": tried,
+        "criterion": criterion,
+        "standard_errors": errors,
+        "independent_places": n,
+        "n_init": n_init,
+        "use_rep": use_rep,
+        "random_state": random_state,
+    }
+    record(adata, number_of_domains=found)
+    logger.info("%(chosen)d domains stand out; %(lowest)d to %(highest)d would do as well.", found)
+    if best == len(tried) - 1 and len(tried) == at_most:
+        logger.warning("As many domains stand out as were tried (%d); there may be more: raise at_most.", at_most)
+
+
+def chosen_number(adata: AnnData, *, use_rep: str, random_state: int) -> int:
+    """Find the number of domains and get it."""
+    number_of_domains(adata, use_rep=use_rep, random_state=random_state)
+    return int(recorded(adata)["number_of_domains"]["chosen"])
+
+
+def compare(
+    likelihood: NDArray[np.float64], n_parameters: NDArray[np.intp], n: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weigh models on the same data.
+
+    Parameters
+    ----------
+    likelihood
+        Logarithm of the density of each point under each model, shape (M, N).
+    n_parameters
+        Of each model, shape (M,).
+    n
+        How many of the points are independent.
+
+    Returns
+    -------
+    The criterion of each, above that of the first, and the standard errors by which each lies below the best.
+    """
+    criterion = 2 * n * likelihood.mean(axis=1) - n_parameters * np.log(n)
+    best = criterion.argmax()
+    spread = 2 * np.sqrt(n) * (likelihood[best] - likelihood).std(axis=1)
+    behind = criterion[best] - criterion
+    errors = np.divide(behind, spread, out=np.full(len(behind), np.inf), where=spread > 0)
+    errors[behind == 0] = 0
+    return criterion - criterion[0], errors

@@ -1,0 +1,76 @@
+"""The embedding as the readouts take it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr._record import recorded
+from stmmr._validate import representation, require_key
+from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+N_COMPONENTS: Final = 15
+"""Components of an embedding whose scales carry no meaning."""
+
+
+def points_of(
+    adata: AnnData,
+    use_rep: str,
+    *,
+    fewest: int = 1,
+    whiten: bool | None = None,
+    n_components: int = N_COMPONENTS,
+    random_state: int,
+) -> tuple[NDArray[np.float64], bool]:
+    """Get an embedding, scaled so that a readout can cut it.
+
+    Parameters
+    ----------
+    adata
+        With the embedding.
+    use_rep
+        Key of ``obsm``.
+    fewest
+        How many different places there must be.
+    whiten
+        Whether to take the leading components, each at unit variance. ``None``: unless the scales carry meaning.
+    n_components
+        How many components, where they are scaled.
+    random_state
+        Seed of the places that are counted.
+
+    Returns
+    -------
+    Points, shape (n_obs, d), and whether they were whitened.
+
+    Raises
+    ------
+    InputError
+        If there is no such embedding, it has an entry that is not finite, or there are too few different places.
+    """
+    require_key(adata.obsm, use_rep, where="obsm", hint="Fit a model first: stmmr.StMMR(adata).fit().")
+    embedding = representation(adata, use_rep).astype(np.float64)
+    # before whitening, where round-off may set equal places apart
+    sample(embedding, fewest, at_most=FITTED_AT_MOST, random_state=random_state)
+    scaled = has_scales(adata, use_rep)
+    whiten = not scaled if whiten is None else whiten
+    if whiten:
+        return whitened(embedding, n_components, random_state=random_state), True
+    return embedding if scaled else _unit(embedding), False
+
+
+def has_scales(adata: AnnData, use_rep: str) -> bool:
+    """Tell whether the scales of an embedding carry meaning, as those of the default preset do."""
+    return use_rep == _keys.EMBEDDING and bool(recorded(adata).get("model", {}).get("scaled", False))
+
+
+def _unit(embedding: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale as a whole, so that the column that varies most has variance 1."""
+    spread = float(embedding.std(axis=0).max())
+    return embedding / spread if spread > 0 else embedding

@@ -1,0 +1,151 @@
+"""Domains within domains: which of them are most alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from stmmr import _keys
+from stmmr._record import record, recorded
+from stmmr._validate import InputError, require_key
+from stmmr.tl._metrics import categories
+from stmmr.tl._points import points_of
+from stmmr.tl._readouts import REGULARISATION
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+def domain_tree(adata: AnnData, *, domain_key: str = _keys.DOMAIN, use_rep: str = _keys.EMBEDDING) -> None:
+    """Merge domains step by step, at each step the two whose union is least spread out (Ward).
+
+    Distances are measured in standard deviations within domains, as the mixture measures them. Start from more domains
+    than are wanted, and `stmmr.tl.cut_tree` gives any smaller number, each nested in the next.
+
+    Parameters
+    ----------
+    adata
+        With an embedding and domains.
+    domain_key
+        Column of ``obs`` with the domains that are merged; places without one are left out.
+    use_rep
+        Key of ``obsm`` that the domains were cut from.
+
+    Returns
+    -------
+    None. Sets ``uns["stmmr"]["domain_tree"]``:
+
+    ``"linkage"``
+        the merges as `scipy.cluster.hierarchy.linkage` writes them, shape (K − 1, 4).
+    ``"domains"``
+        the names of the leaves, and the parameters. Drawn by `stmmr.pl.domain_tree`.
+
+    Raises
+    ------
+    InputError
+        If there are no such domains or embedding, or one domain only.
+
+    References
+    ----------
+    Ward 1963, doi:10.1080/01621459.1963.10500845.
+    """
+    leaves = categories(adata, domain_key).remove_unused_categories()
+    if len(leaves.categories) < 2:
+        raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(leaves.categories)}.")
+    points, _ = points_of(adata, use_rep, random_state=0)
+    known = leaves.codes >= 0
+    centres, sizes = centres_within(points[known], leaves.codes[known].astype(np.intp))
+    tree = {
+        "linkage": ward(centres, sizes),
+        "domains": [str(name) for name in leaves.categories],
+        "domain_key": domain_key,
+        "use_rep": use_rep,
+    }
+    record(adata, domain_tree=tree)
+
+
+def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = _keys.DOMAIN) -> None:
+    """Cut the tree of domains into fewer of them; smaller numbers merge domains of larger ones and split none.
+
+    Parameters
+    ----------
+    adata
+        After `stmmr.tl.domain_tree`.
+    n_domains
+        How many domains.
+    key_added
+        Where the domains go.
+
+    Returns
+    -------
+    None. Sets ``obs[key_added]``, categorical: a domain is named after the largest of those that it was merged from.
+    The tree keeps to the column that it was made of: cut with another `key_added` to go back and forth.
+
+    Raises
+    ------
+    InputError
+        If there is no tree, it has fewer leaves, or its column has changed.
+    """
+    from scipy.cluster import hierarchy
+
+    require_key(recorded(adata), "domain_tree", where="uns['stmmr']", hint="Run stmmr.tl.domain_tree(adata) first.")
+    tree = recorded(adata)["domain_tree"]
+    names = [str(name) for name in tree["domains"]]
+    if not 1 <= n_domains <= len(names):
+        raise InputError(f"Expected n_domains between 1 and the leaves of the tree ({len(names)}), found {n_domains}.")
+    leaves = categories(adata, tree["domain_key"]).remove_unused_categories()
+    if [str(name) for name in leaves.categories] != names:
+        raise InputError(
+            f"Expected the domains of the tree in obs[{tree['domain_key']!r}], found others. Run "
+            "stmmr.tl.domain_tree(adata) again, or cut with another key_added."
+        )
+    group = hierarchy.cut_tree(np.asarray(tree["linkage"]), n_clusters=[n_domains])[:, 0]
+    sizes = np.bincount(leaves.codes[leaves.codes >= 0], minlength=len(names))
+    largest = [max(np.flatnonzero(group == g), key=lambda leaf: (sizes[leaf], -leaf)) for g in group]
+    kept = sorted(set(largest))
+    codes = np.array([kept.index(leaf) for leaf in largest] + [-1])[leaves.codes]
+    adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index([names[leaf] for leaf in kept]))
+
+
+def centres_within(
+    points: NDArray[np.float64], codes: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the centres of groups, scaled so that the spread within groups is 1 in every direction, and their sizes."""
+    sizes = np.bincount(codes).astype(np.float64)
+    centres = np.column_stack([np.bincount(codes, weights=column) for column in points.T]) / sizes[:, None]
+    within = points - centres[codes]
+    variance, rotation = np.linalg.eigh(within.T @ within / len(points))
+    return centres @ (rotation / np.sqrt(np.maximum(variance, 0) + REGULARISATION)), sizes
+
+
+def ward(centres: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Merge groups by Ward's criterion; SciPy's own starts from single points.
+
+    Parameters
+    ----------
+    centres
+        Shape (K, d).
+    sizes
+        Points in each group, shape (K,).
+
+    Returns
+    -------
+    Linkage, shape (K − 1, 4): the two groups merged, the height, the points in both.
+    """
+    k = len(centres)
+    groups = {i: (centres[i], sizes[i]) for i in range(k)}
+    merges = []
+    for new in range(k, 2 * k - 1):
+        height, i, j = min(
+            (np.sqrt(2 * n * m / (n + m)) * np.linalg.norm(a - b), i, j)
+            for i, (a, n) in groups.items()
+            for j, (b, m) in groups.items()
+            if i < j
+        )
+        (a, n), (b, m) = groups.pop(i), groups.pop(j)
+        groups[new] = (n * a + m * b) / (n + m), n + m
+        merges.append([i, j, height, n + m])
+    return np.array(merges, dtype=np.float64)
