@@ -5,14 +5,12 @@ remove that file after a change of the model. `--seeds`, `--data` and `--methods
 """
 
 import argparse
-import json
 import logging
 import os
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from itertools import combinations
 
@@ -26,6 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 import stmmr
+from benchmarks._cache import Key, Row, complete
 from benchmarks._table import DATA, ROOT, write
 from benchmarks.line import linear_line
 from stmmr import _keys
@@ -141,12 +140,21 @@ def prepared(name: str) -> AnnData:
     return adata
 
 
-def measure(name: str, method: str, seed: int) -> dict[str, object]:
-    """Run one method once; its labels are kept for the agreement between seeds."""
+def measure(name: str, method: str, seed: int) -> Row:
+    """Run one method once on one data set."""
+    quiet()
+    return {"data": name} | scored(prepared(name).copy(), method, seed)
+
+
+def quiet() -> None:
+    """Keep a worker to one core and to itself."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("stmmr").setLevel(logging.ERROR)
-    adata = prepared(name).copy()
+
+
+def scored(adata: AnnData, method: str, seed: int) -> Row:
+    """Run one method on prepared data; its labels are kept for the agreement between seeds."""
     truth = adata.obs[LABEL]
     known = truth.notna().to_numpy()
     start = time.perf_counter()
@@ -156,7 +164,6 @@ def measure(name: str, method: str, seed: int) -> dict[str, object]:
     score = adjusted_rand_score(truth[known].astype(str), labels[known])
     _, codes = np.unique(labels, return_inverse=True)
     return {
-        "data": name,
         "method": method,
         "seed": seed,
         "ari": score,
@@ -166,15 +173,7 @@ def measure(name: str, method: str, seed: int) -> dict[str, object]:
     }
 
 
-def measured() -> dict[tuple[str, str, int], dict]:
-    """Read what earlier runs left."""
-    if not CACHE.exists():
-        return {}
-    rows = map(json.loads, CACHE.read_text().splitlines())
-    return {(row["data"], row["method"], row["seed"]): row for row in rows}
-
-
-def report(rows: dict[tuple[str, str, int], dict]) -> None:
+def report(rows: dict[Key, Row]) -> None:
     """Write the table and the figure of everything that is there."""
     found = defaultdict(list)
     for row in rows.values():
@@ -183,7 +182,7 @@ def report(rows: dict[tuple[str, str, int], dict]) -> None:
         found[name, "no picture"] = found[name, "default"]
     methods = [m for m in METHODS if all(found[name, m] for name in NAMES)]
 
-    def cell(of: list[dict]) -> str:
+    def cell(of: list[Row]) -> str:
         scores = [row["ari"] for row in of]
         pairs = [adjusted_rand_score(a["labels"], b["labels"]) for a, b in combinations(of, 2)]
         same = f" / {np.median(pairs):.2f}" if pairs else ""
@@ -236,27 +235,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
-    rows = measured()
     todo = [
-        key
+        (name, method, seed)
         for name in asked.data
         for method in asked.methods
         if method != "no picture" or name in WITH_PICTURE
         for seed in range(asked.seeds)
-        if (key := (name, method, seed)) not in rows
     ]
-    CACHE.parent.mkdir(exist_ok=True)
-    with ProcessPoolExecutor(asked.workers) as pool, CACHE.open("a", encoding="utf-8") as kept:
-        for done in as_completed(pool.submit(measure, *key) for key in todo):
-            row = done.result()
-            rows[row["data"], row["method"], row["seed"]] = row
-            kept.write(json.dumps(row) + "\n")
-            kept.flush()
-            print(
-                f"{row['data']:26s} {row['method']:18s} {row['seed']} {row['ari']:.3f} {row['seconds']:.1f} s",
-                flush=True,
-            )
-    report(rows)
+    report(complete(CACHE, todo, measure, asked.workers))
 
 
 if __name__ == "__main__":
