@@ -17,7 +17,8 @@ def chosen(section):
     section.uns["stmmr"] = {
         "spatial_graph": {
             "bandwidths_tried": TRIED,
-            "signal": np.array([0.0, 2, 4, 5, 6, 6.1, 6, 5.5, 5, 4]),
+            "error": np.array([2.0, 1.8, 1.5, 1.2, 1.1, 1.05, 1.0, 1.1, 1.2, 1.3]),
+            "standard_error": np.full(10, 0.1),
             "bandwidth": TRIED[4],
             "nearest_neighbour_distance": 20.0,
             "unit": "px",
@@ -35,7 +36,8 @@ def ticks(ax):
 
 
 def curve_and_mark(ax):
-    curve, mark = ax.get_lines()
+    curve, threshold, mark = ax.get_lines()
+    np.testing.assert_allclose(threshold.get_ydata(), 1.1)
     assert to_rgba(mark.get_color()) == to_rgba(PALETTE[0])
     return curve.get_xydata(), mark.get_xydata()
 
@@ -44,12 +46,12 @@ def test_in_distances_between_places_where_the_scale_is_unknown(chosen):
     ax = bandwidth(chosen)
     curve, mark = curve_and_mark(ax)
     np.testing.assert_allclose(curve[:, 0], TRIED / 20)
-    np.testing.assert_array_equal(curve[:, 1], chosen.uns["stmmr"]["spatial_graph"]["signal"])
+    np.testing.assert_array_equal(curve[:, 1], chosen.uns["stmmr"]["spatial_graph"]["error"])
     np.testing.assert_allclose(mark, curve[[4]])
     assert [text.get_text() for text in ax.texts] == ["chosen: 1.26"]
     assert (ax.get_xscale(), ticks(ax)) == ("log", ["0.5", "1", "2", "4"])
     assert ax.get_xlabel() == "Bandwidth (distances between places)"
-    assert ax.get_ylabel() == "Spatial signal (components)"
+    assert ax.get_ylabel() == "Error of the prediction\n(variances of the noise)"
 
 
 def test_in_um_where_the_scale_is_known(chosen):
@@ -62,11 +64,6 @@ def test_in_um_where_the_scale_is_known(chosen):
     assert (ax.get_xlabel(), ticks(ax)) == ("Bandwidth (µm)", ["50", "100", "200"])
 
 
-def test_no_signal_at_all(chosen):
-    chosen.uns["stmmr"]["spatial_graph"]["signal"] = np.zeros(10)
-    bandwidth(chosen).figure.canvas.draw()
-
-
 def test_draws_on_the_given_axes(chosen):
     _, given = plt.subplots()
     assert bandwidth(chosen, ax=given) is given
@@ -74,7 +71,7 @@ def test_draws_on_the_given_axes(chosen):
 
 def test_refuses_a_bandwidth_that_was_given(chosen):
     graph = chosen.uns["stmmr"]["spatial_graph"]
-    del graph["bandwidths_tried"], graph["signal"]
+    del graph["bandwidths_tried"], graph["error"], graph["standard_error"]
     with pytest.raises(InputError, match=r"found one that was given \(25\.2 px\)\. Let the data choose it"):
         bandwidth(chosen)
     del chosen.uns["stmmr"]

@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-import stmmr
-from stmmr import _keys
 from stmmr.pp._components import (
-    bandwidth_curve,
     local_noise,
     noise_level,
-    peak,
     principal_components,
     spatial_components,
-    windows,
 )
 from stmmr.pp._weights import gaussian_weights, propagate
 
@@ -45,6 +40,15 @@ def test_local_noise_is_the_covariance_of_noise_and_blind_to_slow_waves():
     np.testing.assert_allclose(local_noise(many, apart), mixing.T @ mixing, atol=0.15 * scale)
     with_waves, _ = waves(noise())
     np.testing.assert_allclose(local_noise(with_waves, XY), local_noise(noise(), XY), atol=0.3)
+
+
+def test_noise_of_a_grid_does_not_depend_on_how_it_lies():
+    features, _ = waves(noise())
+    hexagonal = XY * [1, np.sqrt(0.75)] + [0.5, 0] * (XY[:, 1:] % 2)
+    for xy in (XY, hexagonal):
+        for angle in (0.3, 1.0, np.pi / 2):
+            turned = xy @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+            np.testing.assert_allclose(local_noise(features, turned), local_noise(features, xy), atol=1e-12)
 
 
 def test_pure_noise_has_hardly_any_signal():
@@ -84,47 +88,6 @@ def test_noise_level_of_a_tissue_without_neighbours():
     assert level == pytest.approx((1 + np.sqrt(5 / 20_000)) ** 2, rel=0.02)  # Marchenko-Pastur
 
 
-def test_bandwidth_grows_with_the_scale_of_the_signal():
-    chosen = []
-    for length in (1.0, 1.5, 2.0, 4.0):
-        slow = np.cos(XY / length) @ np.random.default_rng(4).normal(size=(2, F))
-        tried, signal = bandwidth_curve(noise() + 0.4 * slow, XY, tolerance=4e-5)
-        chosen.append(peak(tried, signal))
-    assert chosen == sorted(chosen)
-    assert chosen[-1] > 1.5 * chosen[0]
-
-
-def test_bandwidth_does_not_run_away_with_a_signal_over_the_whole_tissue():
-    features = noise() + 0.4 * np.cos(XY / 16) @ np.random.default_rng(4).normal(size=(2, F))
-    tried, _ = bandwidth_curve(features, XY, tolerance=4e-5)
-    assert tried.max() < 8
-
-
-def test_unit_of_the_coordinates_does_not_matter():
-    features, _ = waves(noise())
-    tried, signal = bandwidth_curve(features, XY, tolerance=4e-5)
-    other, same = bandwidth_curve(features, 37 * XY, tolerance=4e-5)
-    np.testing.assert_allclose(other, 37 * tried)
-    np.testing.assert_allclose(same, signal, rtol=1e-5)
-
-
-def test_peak_of_a_parabola_and_at_the_ends():
-    tried = np.array([1.0, 2 ** (1 / 3), 2 ** (2 / 3)])
-    assert peak(tried, np.array([1.0, 2.0, 1.0])) == pytest.approx(tried[1])
-    assert tried[1] < peak(tried, np.array([1.0, 2.0, 1.5])) < tried[2]
-    assert peak(tried, np.array([3.0, 2.0, 1.0])) == tried[0]
-    assert peak(tried, np.array([1.0, 1.0, 1.0])) == tried[0]
-
-
-def test_windows_are_compact_and_bounded(monkeypatch):
-    monkeypatch.setattr("stmmr.pp._components.PLACES_AT_MOST", 200)
-    chosen = windows(XY)
-    assert len(chosen) <= 200
-    near = np.sqrt(((XY[chosen, None] - XY[None, chosen]) ** 2).sum(axis=-1))
-    np.fill_diagonal(near, np.inf)
-    assert near.min(axis=1).max() == 1
-
-
 @pytest.mark.parametrize("shape", [(900, 1), (5, 30), (900, 20)])
 def test_principal_components_of_any_shape(shape):
     values = np.random.default_rng(0).normal(size=shape)
@@ -133,14 +96,3 @@ def test_principal_components_of_any_shape(shape):
     assert 1 <= scores.shape[1] <= max(1, min(50, shape[1], shape[0] // 4))
     assert np.isfinite(scores).all()
     assert principal_components(np.zeros((40, 3)), 2).shape == (40, 1)
-
-
-def test_bandwidth_needs_something_to_choose_by():
-    tissue = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
-    with pytest.raises(stmmr.InputError, match=r"X_stmmr_pca.*expression.*use_rep.*bandwidth"):
-        stmmr.pp.spatial_graph(tissue)
-    tissue.obsm["X_own"] = np.random.default_rng(0).normal(size=(tissue.n_obs, 3))
-    stmmr.pp.spatial_graph(tissue, use_rep="X_own")
-    step = tissue.uns["stmmr"]["spatial_graph"]
-    assert step["bandwidths_tried"].min() <= step["bandwidth"] <= step["bandwidths_tried"].max()
-    assert _keys.GRAPH in tissue.obsp

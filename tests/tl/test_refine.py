@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmmr import InputError
+from stmmr.pp._weights import nearest
 from stmmr.tl import _refine
-from stmmr.tl._neighbors import nearest
 from stmmr.tl._refine import refine
 
 

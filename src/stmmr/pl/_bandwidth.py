@@ -9,7 +9,7 @@ import numpy as np
 from stmmr._record import recorded
 from stmmr._validate import InputError
 from stmmr.pl._axes import new_axes
-from stmmr.pl._palette import PALETTE
+from stmmr.pl._palette import MISSING, PALETTE
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw how much spatial signal each bandwidth of the graph tells, and which one was chosen.
+    """Draw how well each bandwidth of the graph predicts places from their neighbours, and which one was chosen.
 
+    The dotted line is one standard error above the smallest error; the smallest bandwidth below it is chosen.
     Bandwidths are in µm where the length of a unit of the coordinates is known, otherwise in distances between places.
 
     Parameters
@@ -51,19 +52,19 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     in_um = bool(np.isfinite(graph["um_per_unit"]))
     unit = graph["um_per_unit"] if in_um else 1 / graph["nearest_neighbour_distance"]
     tried, chosen = np.asarray(graph["bandwidths_tried"]) * unit, float(graph["bandwidth"] * unit)
-    signal = np.asarray(graph["signal"])
-    height = float(np.interp(chosen, tried, signal))
+    error, spread = np.asarray(graph["error"]), np.asarray(graph["standard_error"])
+    height = float(np.interp(np.log(chosen), np.log(tried), error))
     ax = ax or new_axes(5, 3)
-    ax.plot(tried, signal, color="black", linewidth=1.2, marker="o", markersize=3)
-    ax.vlines(chosen, 0, height, color=PALETTE[0], linewidth=1)
+    ax.fill_between(tried, error - spread, error + spread, color=MISSING, alpha=0.5, linewidth=0)
+    ax.plot(tried, error, color="black", linewidth=1.2, marker="o", markersize=3)
+    ax.axhline((error + spread)[error.argmin()], color="black", linewidth=0.8, linestyle=":")
     ax.plot(chosen, height, color=PALETTE[0], marker="o", markersize=7, linestyle="")
     label = f"chosen: {chosen:.3g}" + (" µm" if in_um else "")
-    ax.annotate(label, (chosen, 0), xytext=(6, 6), textcoords="offset points", color=PALETTE[0], fontsize="small")
+    ax.annotate(label, (chosen, height), xytext=(4, 8), textcoords="offset points", color=PALETTE[0], fontsize="small")
     ax.set(
         xscale="log",
         xlabel="Bandwidth (µm)" if in_um else "Bandwidth (distances between places)",
-        ylabel="Spatial signal (components)",
-        ylim=(0, 1.1 * max(float(signal.max()), 1e-9)),
+        ylabel="Error of the prediction\n(variances of the noise)",
     )
     ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)) if in_um else LogLocator(2))
     ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))

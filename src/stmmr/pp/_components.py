@@ -1,17 +1,15 @@
-"""What of the features varies over the tissue, what is noise, and the bandwidth that tells them apart best."""
+"""What of the features varies over the tissue, and what is noise."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from stmmr import _keys
 from stmmr._validate import representation, require_key
-from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance, propagate
+from stmmr.pp._weights import nearest, propagate
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,19 +17,14 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 NOISE_NEIGHBOURS: Final = 3
-"""Nearest places whose differences from a place are taken for noise."""
+"""Nearest places whose differences from a place are taken for noise, and all that lie as near as the last of them."""
+NOISE_NEIGHBOURS_AT_MOST: Final = 8
+TIE: Final = 1.01
+"""Ratio of distances that count as the same."""
 NULL_DRAWS: Final = 3
 """Tissues of pure noise whose largest eigenvalues are averaged."""
 PLACES_PER_COMPONENT: Final = 4
 """Fewest places for each principal component that is read."""
-STEP: Final = 2 ** (1 / 3)
-"""Ratio of neighbouring bandwidths that are tried."""
-SMALLEST, LARGEST, LIMIT = 0.5, 4.0, 16.0
-"""Bandwidths tried, in nearest-neighbour distances; beyond `LARGEST` only while the signal grows by `GROWTH` a step."""
-GROWTH: Final = 1.02
-PLACES_AT_MOST: Final = 20_000
-"""Places that are read to choose the bandwidth; of more, compact windows are drawn."""
-WINDOWS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +81,9 @@ def expression_features(
 def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Estimate the covariance of the noise from the differences of neighbouring places.
 
-    Half the mean outer product of the differences between a place and its three nearest: what varies slowly over the
-    tissue cancels out (Switzer & Green 1984, minimum/maximum autocorrelation factors). Cell types that lie mixed count
-    as noise.
+    Half the mean outer product of the differences between a place and its three nearest, or more on a grid where more
+    are as near: what varies slowly over the tissue cancels out (Switzer & Green 1984, minimum/maximum autocorrelation
+    factors). Cell types that lie mixed count as noise.
 
     Parameters
     ----------
@@ -103,13 +96,20 @@ def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.f
     -------
     Covariance, shape (F, F).
     """
-    k = min(NOISE_NEIGHBOURS, len(xy) - 1)
-    near: NDArray[np.intp] = np.asarray(cKDTree(xy).query(xy, k=list(range(2, k + 2)))[1])  # (N, k)
+    near = nearest(xy, min(NOISE_NEIGHBOURS_AT_MOST, len(xy) - 1))
+    distance = np.linalg.norm(xy[near] - xy[:, None], axis=2)  # (N, k)
+    among = distance <= TIE * distance[:, [min(NOISE_NEIGHBOURS, near.shape[1]) - 1]]
     covariance = np.zeros((features.shape[1],) * 2)
-    for neighbour in near.T:
-        difference = np.asarray(features - features[neighbour], dtype=np.float64)
+    for neighbour, counts in zip(near.T, among.T, strict=True):
+        difference = np.asarray(features[counts] - features[neighbour[counts]], dtype=np.float64)
         covariance += difference.T @ difference
-    return covariance / (2 * near.size)
+    return covariance / (2 * float(among.sum()))
+
+
+def whitening(noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find directions in which noise of a covariance, shape (F, F), has unit variance; they are columns, (F, F)."""
+    variance, rotation = np.linalg.eigh(noise)
+    return np.asarray(rotation / np.sqrt(np.maximum(variance, 1e-6 * (variance[-1] or 1))))
 
 
 def spatial_components(
@@ -136,8 +136,7 @@ def spatial_components(
     at_least
         Directions to return even if they do not stand out; they get a small scale.
     """
-    variance, rotation = np.linalg.eigh(noise)
-    white = rotation / np.sqrt(np.maximum(variance, 1e-6 * (variance[-1] or 1)))  # (F, F)
+    white = whitening(noise)
     centre = propagated.mean(axis=0, dtype=np.float64)
     eigenvalues, directions = _principal_axes((propagated - centre) @ white)
     signal = 1 - noise_level(weights, propagated.shape[1]) / np.maximum(eigenvalues, 1e-12)
@@ -161,60 +160,3 @@ def _principal_axes(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     """Get variances, descending, and directions of centred data."""
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
     return variances[::-1], directions[:, ::-1]
-
-
-def bandwidth_curve(
-    features: NDArray[Any], xy: NDArray[np.float64], *, tolerance: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure how much signal stands out from the noise at each of a range of bandwidths.
-
-    Too small a bandwidth leaves the signal in the noise, too large a one blurs it; the sum of the shares 1 − λ₀/λ (see
-    `spatial_components`) has its maximum in between. No labels, no number of domains.
-
-    Parameters
-    ----------
-    features
-        Before propagation, shape (N, F).
-    xy
-        Coordinates, shape (N, 2).
-    tolerance
-        Kernel value at which graphs are cut.
-
-    Returns
-    -------
-    Bandwidths in units of the coordinates, and the signal at each.
-    """
-    chosen = windows(xy)
-    features, xy = features[chosen], xy[chosen]
-    noise = local_noise(features, xy)
-    unit = nearest_neighbour_distance(xy)
-    tried: list[float] = []
-    signal: list[float] = []
-    for step in range(1 + round(math.log(LIMIT / SMALLEST, STEP))):
-        ratio = SMALLEST * STEP**step
-        if ratio > LARGEST * 1.01 and signal[-1] < GROWTH * signal[-2]:
-            break
-        weights = gaussian_weights(xy, bandwidth=ratio * unit, tolerance=tolerance)
-        found = spatial_components(propagate(weights, features), weights, noise)
-        tried.append(ratio * unit)
-        signal.append(float(found.signal.sum()))
-    return np.array(tried), np.array(signal)
-
-
-def peak(bandwidths: NDArray[np.float64], signal: NDArray[np.float64]) -> float:
-    """Find the top of the parabola through the largest signal and its neighbours, over the logarithm of bandwidths."""
-    top = int(signal.argmax())
-    if not 0 < top < len(signal) - 1:
-        return float(bandwidths[top])
-    before, at, after = signal[top - 1 : top + 2]
-    steps = (before - after) / (2 * (before - 2 * at + after)) if before + after < 2 * at else 0.0
-    return float(bandwidths[top] * STEP**steps)
-
-
-def windows(xy: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Draw compact pieces of a large tissue: the places nearest to some drawn at random; all places of a small one."""
-    if len(xy) <= PLACES_AT_MOST:
-        return np.arange(len(xy))
-    rng = np.random.default_rng(0)
-    centres = xy[rng.choice(len(xy), WINDOWS, replace=False)]
-    return np.unique(cKDTree(xy).query(centres, k=PLACES_AT_MOST // WINDOWS)[1])

@@ -16,7 +16,8 @@ from stmmr._validate import (
     require_choice,
     require_positive,
 )
-from stmmr.pp._components import bandwidth_curve, expression_features, peak
+from stmmr.pp._bandwidth import bandwidth_curve
+from stmmr.pp._components import expression_features
 from stmmr.pp._scale import units
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
@@ -45,8 +46,9 @@ def spatial_graph(
     adata
         Places with coordinates.
     bandwidth
-        l, in the units of the coordinates used. ``None`` chooses it from the data: the one at which most of the
-        spatial variation of the expression stands out from the noise, without labels or a number of domains.
+        l, in the units of the coordinates used. ``None`` chooses it from the data, without labels or a number of
+        domains: the smallest that predicts the expression of a place from its neighbours as well as the best does,
+        within one standard error (leave-one-out cross-validation).
     use
         "spatial" (``obsm["spatial"]``; where there is none, the array, with its rows √3 columns apart if it is
         hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
@@ -65,7 +67,8 @@ def spatial_graph(
     ``uns["stmmr"]["spatial_graph"]``
         parameters, the bandwidth and median nearest-neighbour distance, their unit, what it is in µm and where that
         is from (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown) and, where the
-        bandwidth was chosen, ``"bandwidths_tried"`` and the ``"signal"`` at each (drawn by `stmmr.pl.bandwidth`).
+        bandwidth was chosen, ``"bandwidths_tried"``, the ``"error"`` of the prediction at each, in variances of the
+        noise, and its ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`).
 
     Raises
     ------
@@ -84,9 +87,13 @@ def spatial_graph(
     if bandwidth is None:
         otherwise = ", name a representation (use_rep), or give a bandwidth"
         features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
-        tried, signal = bandwidth_curve(features, xy, tolerance=tolerance)
-        bandwidth = peak(tried, signal)
-        curve = {"bandwidths_tried": tried, "signal": signal}
+        found = bandwidth_curve(features, xy, tolerance=tolerance)
+        bandwidth = found.choose()
+        curve = {
+            "bandwidths_tried": found.bandwidths,
+            "error": found.error,
+            "standard_error": found.standard_error,
+        }
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
         logger.info("Bandwidth chosen: %s, %.2f times the distance between places.", length, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")

@@ -27,6 +27,37 @@ def nearest_neighbour_distance(xy: NDArray[np.float64]) -> float:
     return float(np.median(distance))
 
 
+def nearest(xy: NDArray[np.float64], n_neighbors: int) -> NDArray[np.intp]:
+    """Find the nearest other places of every place.
+
+    Parameters
+    ----------
+    xy
+        Coordinates, shape (N, 2).
+    n_neighbors
+        How many.
+
+    Returns
+    -------
+    Positions of the neighbours, shape (N, n_neighbors), nearest first; never the place itself.
+
+    Raises
+    ------
+    InputError
+        If there are not as many other places.
+    """
+    n_places = len(xy)
+    if not 1 <= n_neighbors < n_places:
+        raise InputError(
+            f"Expected n_neighbors between 1 and the number of other places ({n_places - 1}), found {n_neighbors}."
+        )
+    found = np.asarray(cKDTree(xy).query(xy, k=n_neighbors + 1)[1])
+    others = found != np.arange(n_places)[:, None]
+    # of several places at one point the place itself need not be among those found: then the farthest goes
+    others[others.all(axis=1), -1] = False
+    return np.reshape(found[others], (n_places, n_neighbors))
+
+
 def gaussian_weights(xy: NDArray[np.float64], *, bandwidth: float, tolerance: float) -> sparse.csr_matrix[Any]:
     """Compute A as CSR, shape (n_obs, n_obs)."""
     tree = cKDTree(xy)

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from stmmr import _keys
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, coordinates, require_key
-from stmmr.tl._neighbors import nearest
+from stmmr.pp._weights import nearest
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,8 +11,8 @@ import pandas as pd
 from stmmr import _keys
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, coordinates
+from stmmr.pp._weights import nearest
 from stmmr.tl._metrics import categories
-from stmmr.tl._neighbors import nearest
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,0 +1,104 @@
+"""The bandwidth of the spatial graph, chosen by how well places are predicted from their neighbours."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from stmmr.pp._components import local_noise, whitening
+from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+STEP: Final = 2 ** (1 / 4)
+"""Ratio of neighbouring bandwidths that are tried."""
+SMALLEST, LARGEST, LIMIT = 0.5, 4.0, 16.0
+"""Bandwidths tried, in nearest-neighbour distances; beyond `LARGEST` only while a step gains a standard error."""
+PLACES_AT_MOST: Final = 20_000
+"""Places that are read to choose the bandwidth; of more, compact windows are drawn."""
+WINDOWS: Final = 4
+
+
+class Curve(NamedTuple):
+    """How well each bandwidth predicts places from their neighbours; all of shape (B,)."""
+
+    bandwidths: NDArray[np.float64]
+    """In units of the coordinates, ascending."""
+    error: NDArray[np.float64]
+    """Mean squared error of the prediction, in variances of the noise."""
+    standard_error: NDArray[np.float64]
+    """Of the mean, over places."""
+
+    @property
+    def threshold(self) -> float:
+        """Largest error that is not told apart from the smallest."""
+        best = self.error.argmin()
+        return float(self.error[best] + self.standard_error[best])
+
+    def choose(self) -> float:
+        """Find the smallest bandwidth whose error is within one standard error of the smallest error.
+
+        Between bandwidths tried, the error is taken as linear in the logarithm of the bandwidth.
+        """
+        first = int((self.error <= self.threshold).argmax())
+        if first == 0:
+            return float(self.bandwidths[0])
+        above, below = self.error[first - 1 : first + 1]
+        share = (above - self.threshold) / (above - below)
+        return float(self.bandwidths[first - 1] * (self.bandwidths[first] / self.bandwidths[first - 1]) ** share)
+
+
+def bandwidth_curve(features: NDArray[Any], xy: NDArray[np.float64], *, tolerance: float) -> Curve:
+    """Predict every place from the others by each of a range of bandwidths (leave-one-out cross-validation).
+
+    Too small a bandwidth leaves noise in the prediction, too large a one blurs the signal. Of bandwidths that predict
+    alike, the smallest blurs borders least: the rule of one standard error (Breiman et al. 1984, Classification and
+    Regression Trees, section 3.4.3). No labels, no number of domains.
+
+    Parameters
+    ----------
+    features
+        Before propagation, shape (N, F).
+    xy
+        Coordinates, shape (N, 2).
+    tolerance
+        Kernel value at which graphs are cut.
+    """
+    read = windows(xy)
+    features, xy = features[read], xy[read]
+    white = (features - features.mean(axis=0, dtype=np.float64)) @ whitening(local_noise(features, xy))
+    unit = nearest_neighbour_distance(xy)
+    tried: list[tuple[float, float, float]] = []
+    for step in range(1 + round(math.log(LIMIT / SMALLEST, STEP))):
+        ratio = SMALLEST * STEP**step
+        weights = gaussian_weights(xy, bandwidth=ratio * unit, tolerance=tolerance)
+        errors = ((white - predicted_by_others(white, weights)) ** 2).mean(axis=1)  # (N,)
+        tried.append((ratio * unit, errors.mean(), errors.std() / math.sqrt(len(errors))))
+        bandwidths, error, standard_error = np.array(tried).T
+        past = error.argmin() < step - 1
+        flat = ratio > LARGEST * 0.99 and error[-2] - error[-1] < standard_error[-1]
+        if past or flat:
+            break
+    return Curve(bandwidths, error, standard_error)
+
+
+def predicted_by_others(features: NDArray[np.float64], weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:
+    """Propagate features without the share of each place in its own value; the mean where it has no neighbours."""
+    own = np.asarray(weights.multiply(weights.T).sum(axis=1)).reshape(-1, 1).astype(np.float64)  # diagonal of A²
+    others = weights @ (weights @ features) - own * features
+    alone = own > 1 - 1e-3
+    return np.asarray(np.where(alone, features.mean(axis=0), others / np.where(alone, 1, 1 - own)))
+
+
+def windows(xy: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Draw compact pieces of a large tissue: the places nearest to some drawn at random; all places of a small one."""
+    if len(xy) <= PLACES_AT_MOST:
+        return np.arange(len(xy))
+    rng = np.random.default_rng(0)
+    centres = xy[rng.choice(len(xy), WINDOWS, replace=False)]
+    return np.unique(cKDTree(xy).query(centres, k=PLACES_AT_MOST // WINDOWS)[1])

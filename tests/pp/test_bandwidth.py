@@ -1,0 +1,89 @@
+"""The choice of the bandwidth: against prediction written out, and what must not matter."""
+
+import numpy as np
+import pytest
+
+import stmmr
+from stmmr import _keys
+from stmmr.pp._bandwidth import Curve, bandwidth_curve, predicted_by_others, windows
+from stmmr.pp._weights import gaussian_weights
+
+N, F = 900, 8
+XY = np.stack(np.meshgrid(np.arange(30.0), np.arange(30.0)), axis=-1).reshape(-1, 2)
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).normal(size=(N, F))
+
+
+def waves(length):
+    return np.cos(XY / length) @ np.random.default_rng(4).normal(size=(2, F))
+
+
+def test_prediction_is_the_mean_over_others_by_the_weights_of_two_steps():
+    xy = np.random.default_rng(0).uniform(0, 10, size=(60, 2))
+    xy[-1] += 1000  # alone
+    features = np.random.default_rng(1).normal(size=(60, 3))
+    weights = gaussian_weights(xy, bandwidth=1.0, tolerance=4e-5)
+    twice = weights.toarray().astype(float) @ weights.toarray()
+    np.fill_diagonal(twice, 0)
+    expected = twice[:-1] @ features / twice[:-1].sum(axis=1, keepdims=True)
+    predicted = predicted_by_others(features, weights)
+    np.testing.assert_allclose(predicted[:-1], expected, atol=1e-4)
+    np.testing.assert_allclose(predicted[-1], features.mean(axis=0))
+
+
+def test_bandwidth_grows_with_the_scale_of_the_signal():
+    chosen = [bandwidth_curve(noise() + 0.4 * waves(length), XY, tolerance=4e-5).choose() for length in (1, 1.5, 2, 4)]
+    assert chosen == sorted(chosen)
+    assert chosen[-1] > 1.5 * chosen[0]
+
+
+@pytest.mark.parametrize("signal", [0, 0.4])
+def test_bandwidth_does_not_run_away_without_a_signal_or_with_one_over_the_whole_tissue(signal):
+    curve = bandwidth_curve(noise() + signal * waves(16), XY, tolerance=4e-5)
+    assert curve.bandwidths.max() < 8
+    assert (curve.error > 0.9).all()
+
+
+def test_noise_is_the_unit_of_the_error():
+    curve = bandwidth_curve(5 * noise() + waves(4), XY, tolerance=4e-5)
+    assert curve.error.min() == pytest.approx(1, abs=0.1)
+
+
+def test_unit_and_order_of_the_places_do_not_matter():
+    features = noise() + 0.4 * waves(3)
+    one = bandwidth_curve(features, XY, tolerance=4e-5)
+    order = np.random.default_rng(0).permutation(N)
+    other = bandwidth_curve(features[order], 37 * XY[order], tolerance=4e-5)
+    np.testing.assert_allclose(other.bandwidths, 37 * one.bandwidths)
+    np.testing.assert_allclose(other.error, one.error, rtol=1e-5)
+    assert other.choose() == pytest.approx(37 * one.choose(), rel=1e-4)
+
+
+def test_smallest_bandwidth_within_one_standard_error():
+    tried, se = np.array([1.0, 2.0, 4.0, 8.0]), np.full(4, 0.1)
+    assert Curve(tried, np.array([2.0, 1.2, 1.0, 1.3]), se).choose() == pytest.approx(2 * np.sqrt(2))
+    assert Curve(tried, np.array([2.0, 1.1, 1.0, 1.3]), se).choose() == pytest.approx(2)
+    assert Curve(tried, np.array([1.05, 1.0, 1.1, 1.3]), se).choose() == 1
+    assert Curve(tried, np.array([4.0, 3.0, 2.0, 1.0]), se).choose() == pytest.approx(8 / 2**0.1)
+
+
+def test_windows_are_compact_and_bounded(monkeypatch):
+    monkeypatch.setattr("stmmr.pp._bandwidth.PLACES_AT_MOST", 200)
+    chosen = windows(XY)
+    assert len(chosen) <= 200
+    near = np.sqrt(((XY[chosen, None] - XY[None, chosen]) ** 2).sum(axis=-1))
+    np.fill_diagonal(near, np.inf)
+    assert near.min(axis=1).max() == 1
+
+
+def test_bandwidth_needs_something_to_choose_by():
+    tissue = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
+    with pytest.raises(stmmr.InputError, match=r"X_stmmr_pca.*expression.*use_rep.*bandwidth"):
+        stmmr.pp.spatial_graph(tissue)
+    tissue.obsm["X_own"] = np.random.default_rng(0).normal(size=(tissue.n_obs, 3))
+    stmmr.pp.spatial_graph(tissue, use_rep="X_own")
+    step = tissue.uns["stmmr"]["spatial_graph"]
+    assert step["bandwidths_tried"].min() <= step["bandwidth"] <= step["bandwidths_tried"].max()
+    assert _keys.GRAPH in tissue.obsp
