@@ -133,10 +133,11 @@ def ward(centres: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np
 
     Returns
     -------
-    Linkage, shape (K − 1, 4): the two groups merged, the height, the points in both.
+    Linkage, shape (K − 1, 4): the two groups merged, the height, the leaves in both.
     """
     k = len(centres)
     groups = {i: (centres[i], sizes[i]) for i in range(k)}
+    leaves = dict.fromkeys(range(k), 1)
     merges = []
     for new in range(k, 2 * k - 1):
         height, i, j = min(
@@ -147,5 +148,6 @@ def ward(centres: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np
         )
         (a, n), (b, m) = groups.pop(i), groups.pop(j)
         groups[new] = (n * a + m * b) / (n + m), n + m
-        merges.append([i, j, height, n + m])
+        leaves[new] = leaves.pop(i) + leaves.pop(j)
+        merges.append([i, j, height, leaves[new]])
     return np.array(merges, dtype=np.float64)
