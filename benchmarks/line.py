@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from stmmr import _keys
-from stmmr._validate import coordinates
+from stmmr.pp._sections import tissue_coordinates
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance, propagate
 
 N_COMPONENTS = 15
@@ -14,7 +14,7 @@ N_COMPONENTS = 15
 
 def linear_line(adata: AnnData, n_domains: int, *, seed: int) -> np.ndarray:
     """Cluster data after `stmmr.pp.expression`, at a bandwidth of one distance between places, without a network."""
-    xy = coordinates(adata)
+    xy = tissue_coordinates(adata)
     weights = gaussian_weights(xy, bandwidth=nearest_neighbour_distance(xy), tolerance=4e-5)
     smooth = propagate(weights, adata.obsm[_keys.COMPONENTS]).astype(float)
     scores, _, _ = np.linalg.svd(smooth - smooth.mean(axis=0), full_matrices=False)

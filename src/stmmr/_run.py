@@ -27,6 +27,7 @@ def run(
     layer: str | None = None,
     size_key: str | None = None,
     use_rep: str | None = None,
+    section_key: str | None = None,
     label_key: str | None = None,
     random_state: int = 0,
     progress: bool = True,
@@ -51,6 +52,8 @@ def run(
         Column of obs with the library size, where the genes at hand are only part of what was counted.
     use_rep
         Key of obsm to read instead of counts, such as X_pca.
+    section_key
+        Column of obs with the section of each place, where there are several.
     label_key
         Column of obs with expert labels to compare with, after everything is decided.
     random_state
@@ -72,16 +75,16 @@ def run(
     from stmmr.model import StMMR
 
     require_choice(preset, ("default", "paper"), name="preset")
-    _check(adata, n_domains=n_domains, use_rep=use_rep, label_key=label_key)
+    _check(adata, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
     seconds: dict[str, float] = {}
     if use_rep is None:
         with timed("expression", seconds):
-            pp.expression(adata, layer=layer, size_key=size_key)
+            pp.expression(adata, layer=layer, size_key=size_key, section_key=section_key)
     with timed("spatial graph", seconds):
         if preset == "paper":
-            pp.spatial_graph(adata, use="array", bandwidth=2.0)
+            pp.spatial_graph(adata, use="array", bandwidth=2.0, section_key=section_key)
         else:
-            pp.spatial_graph(adata, use_rep=use_rep)
+            pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
     sees = histology and (image is not None or pp.has_picture(adata))
     if sees:
         with timed("histology", seconds):
@@ -107,8 +110,17 @@ def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
     logger.info("%s: %.1f s", name, seconds[name])
 
 
-def _check(adata: AnnData, *, n_domains: int | str, use_rep: str | None, label_key: str | None) -> None:
+def _check(
+    adata: AnnData,
+    *,
+    n_domains: int | str,
+    use_rep: str | None,
+    section_key: str | None,
+    label_key: str | None,
+) -> None:
     """Find what is wrong before the first long step."""
+    from stmmr.pp._sections import sections_of
+
     if isinstance(n_domains, str):
         require_choice(n_domains, ("auto",), name="n_domains")
     else:
@@ -120,4 +132,5 @@ def _check(adata: AnnData, *, n_domains: int | str, use_rep: str | None, label_k
         require_key(adata.obs.columns, label_key, where="obs")
     if use_rep is not None:
         require_key(adata.obsm, use_rep, where="obsm")
+    sections_of(adata, section_key)
     unique_names(adata)

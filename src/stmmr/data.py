@@ -10,9 +10,10 @@ import torch
 from scipy import sparse
 
 from stmmr import _keys
-from stmmr._validate import coordinates, representation, require_key
+from stmmr._validate import representation, require_key
 from stmmr.nn import Batch, Graph
 from stmmr.pp._components import expression_features
+from stmmr.pp._sections import tissue_coordinates
 from stmmr.pp._weights import propagate
 from stmmr.start import LinearStart, Modality, histology_features, linear_start
 
@@ -78,7 +79,7 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
         image = histology_features(adata, n_components=settings.n_components)
     start = None
     if settings.features == "pca" and not settings.hidden:
-        xy = coordinates(adata)
+        xy = tissue_coordinates(adata)
         expression = Modality.of(features, graph, xy)
         histology = None if image is None else Modality.of(image, graph, xy)
         weight = settings.histology_weight

@@ -9,6 +9,7 @@ import numpy as np
 from stmmr import _keys
 from stmmr._validate import representation
 from stmmr.pp._components import local_noise, principal_components, spatial_components
+from stmmr.pp._sections import centred, graph_sections
 from stmmr.pp._weights import propagate
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class LinearStart(NamedTuple):
 
 
 def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float32]:
-    """Get the principal components of the standardised histology, shape (N, P)."""
-    values = representation(adata, _keys.HISTOLOGY)
+    """Get the principal components of the standardised histology, shape (N, P), the mean of each section taken off."""
+    values = centred(representation(adata, _keys.HISTOLOGY), graph_sections(adata))
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
     return principal_components(values, n_components)

@@ -27,7 +27,8 @@ def domains(
     Coordinates are those of the tissue, y downwards as in pictures. Places are circles as large as the distance
     between places, a little smaller over a picture. Works for any categorical column, e.g. an annotation; numbers
     are drawn by `stmmr.pl.values`. A scale bar is drawn where the scale factors have ``microns_per_pixel``, or the
-    array tells the scale (see `stmmr.pp.histology`). A background masked in black is shown as glass.
+    array tells the scale (see `stmmr.pp.histology`). A background masked in black is shown as glass. Several sections
+    (``section_key`` of `stmmr.pp.spatial_graph`) lie side by side, without a picture unless `library_id` names one.
 
     Parameters
     ----------

@@ -13,8 +13,10 @@ from stmmr.io._library import find_library, sharpest_picture
 from stmmr.io._picture import check_picture, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
 from stmmr.pp._scale import um_per_unit
+from stmmr.pp._sections import graph_sections
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -23,6 +25,8 @@ _LONG_SIDE: Final = 4.5
 """Longer side of the tissue in a new figure, in inches."""
 _MARGIN: Final = 0.02
 """Room around the places, as a share of the longer side of the tissue."""
+_BETWEEN: Final = 0.15
+"""Room between sections, over the largest of them."""
 _FADED: Final = 0.65
 """Opacity of the picture: H&E is as strong in colour as the places on it."""
 _ON_PICTURE: Final = 0.7
@@ -61,7 +65,10 @@ def draw_places(
     from matplotlib.collections import EllipseCollection
 
     xy = coordinates(adata)
-    library = find_library(adata, library_id)
+    sections = None if library_id else graph_sections(adata)
+    if sections is not None:
+        xy = in_rows(xy, sections)
+    library = find_library(adata, library_id) if sections is None else {}
     shown = sharpest_picture(library) if image else None
     spacing = _spacing(xy)
     diameter = spacing * (_ALONE if shown is None else _ON_PICTURE)
@@ -88,11 +95,34 @@ def draw_places(
     ax.add_collection(circles, autolim=False)
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
     ax.set_axis_off()
+    if sections is not None:
+        _name_sections(ax, xy, sections)
     look.add_legend(ax)
     um, _ = um_per_unit(adata, xy, library)
     if math.isfinite(um):
         _add_scale_bar(ax, um, width=float(high[0] - low[0]))
     return ax
+
+
+def in_rows(xy: NDArray[np.float64], sections: pd.Categorical) -> NDArray[np.float64]:
+    """Lay sections side by side in rows, about as many as columns; coordinates of shape (N, 2)."""
+    n = len(sections.categories)
+    columns = math.ceil(math.sqrt(n))
+    xy = xy.copy()
+    for code in range(n):
+        xy[sections.codes == code] -= xy[sections.codes == code].min(axis=0)
+    row, column = np.divmod(sections.codes, columns)
+    return np.asarray(xy + np.column_stack([column, row]) * xy.max(axis=0) * (1 + _BETWEEN))
+
+
+def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) -> None:
+    """Write the name of each section above it."""
+    for code, name in enumerate(sections.categories):
+        own = xy[sections.codes == code]
+        at = ((own[:, 0].min() + own[:, 0].max()) / 2, own[:, 1].min())
+        ax.annotate(
+            str(name), at, xytext=(0, 4), textcoords="offset points", ha="center", fontsize="small", clip_on=False
+        )
 
 
 def _spacing(xy: NDArray[np.float64]) -> float:

@@ -11,6 +11,7 @@ from stmmr import _keys
 from stmmr._record import record
 from stmmr._validate import InputError, check_counts, logger, require_key, require_positive, unique_names
 from stmmr.pp._components import principal_components
+from stmmr.pp._sections import centred, sections_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +26,7 @@ def expression(
     n_top_genes: int = 3000,
     min_places: int = 3,
     n_components: int = 50,
+    section_key: str | None = None,
 ) -> None:
     """Normalise counts to the median library size, take log1p, mark highly variable genes and find their components.
 
@@ -45,6 +47,10 @@ def expression(
         Places in which a gene must be seen.
     n_components
         Principal components of the highly variable genes, at most one for every four places.
+    section_key
+        Column of ``obs`` that names the section of each place, where there are several: the mean of its section is then
+        taken off each gene before the components, so that a shift between sections is no signal. Sections are taken to
+        hold much the same tissue.
 
     Returns
     -------
@@ -75,6 +81,7 @@ def expression(
     require_positive(n_top_genes, name="n_top_genes")
     require_positive(n_components, name="n_components")
     unique_names(adata)
+    sections = sections_of(adata, section_key)
     if layer is None and _keys.COUNTS in adata.layers:
         layer = _keys.COUNTS
     if layer is not None:
@@ -91,10 +98,12 @@ def expression(
     adata.obs[_keys.LIBRARY_SIZE] = size
     chosen = highly_variable(counts, n_top_genes=n_top_genes, min_places=min_places)
     adata.var[_keys.HIGHLY_VARIABLE] = chosen
-    adata.obsm[_keys.COMPONENTS] = principal_components(adata.layers[_keys.LOGNORM][:, chosen].toarray(), n_components)
+    values = centred(adata.layers[_keys.LOGNORM][:, chosen].toarray(), sections)
+    adata.obsm[_keys.COMPONENTS] = principal_components(values, n_components)
     parameters = {
         "counts": where,
         "size_key": size_key or "",
+        "section_key": section_key or "",
         "n_top_genes": n_top_genes,
         "min_places": min_places,
         "n_genes_read": int(chosen.sum()),

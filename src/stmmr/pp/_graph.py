@@ -19,6 +19,7 @@ from stmmr._validate import (
 from stmmr.pp._bandwidth import bandwidth_curve
 from stmmr.pp._components import expression_features
 from stmmr.pp._scale import units
+from stmmr.pp._sections import laid_apart, sections_of
 from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def spatial_graph(
     bandwidth: float | None = None,
     use: Coordinates = "spatial",
     use_rep: str | None = None,
+    section_key: str | None = None,
     tolerance: float = 4e-5,
 ) -> None:
     r"""Weight neighbours by a Gaussian kernel of their distance.
@@ -55,6 +57,9 @@ def spatial_graph(
         model; falls back to "spatial" where there are none, as published).
     use_rep
         Key of ``obsm`` to choose the bandwidth by; ``None``: the components that `stmmr.pp.expression` wrote.
+    section_key
+        Column of ``obs`` that names the section of each place, where there are several: no edge crosses from one to
+        another, wherever their coordinates lie.
     tolerance
         Kernel value at which the graph is cut; 4e-5 is 4.5 bandwidths.
 
@@ -80,7 +85,8 @@ def spatial_graph(
     if not 0 < tolerance < 1:
         raise InputError(f"Expected tolerance between 0 and 1, found {tolerance!r}.")
     by_array = use == "array" and {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns)
-    xy = array_positions(adata) if by_array else coordinates(adata)
+    sections = sections_of(adata, section_key)
+    xy = laid_apart(array_positions(adata) if by_array else coordinates(adata), sections)
     distance = nearest_neighbour_distance(xy)
     unit, um_per_unit, scale_from = ("array steps", math.nan, "unknown") if by_array else units(adata)
     curve = {}
@@ -104,6 +110,7 @@ def spatial_graph(
         "bandwidth": float(bandwidth),
         "nearest_neighbour_distance": distance,
         "unit": unit,
+        "section_key": section_key or "",
         "um_per_unit": um_per_unit,
         "scale_from": scale_from,
         "tolerance": tolerance,

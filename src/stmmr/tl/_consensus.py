@@ -9,9 +9,10 @@ from scipy.optimize import linear_sum_assignment
 
 from stmmr import _keys
 from stmmr._record import record, recorded
-from stmmr._validate import InputError, coordinates, require_positive
+from stmmr._validate import InputError, require_positive
 from stmmr.pp._components import expression_features
 from stmmr.pp._graph import array_positions
+from stmmr.pp._sections import graph_sections, laid_apart, tissue_coordinates
 from stmmr.pp._weights import gaussian_weights
 from stmmr.start import Modality, histology_features, linear_start
 from stmmr.tl._domains import by_size
@@ -127,11 +128,11 @@ def consensus(
 def embedding_at(adata: AnnData, scale: float) -> NDArray[np.float64]:
     """Embed at another bandwidth, as the linear encoders of the fitted model would; shape (n_obs, d)."""
     model, graph = recorded(adata)["model"], recorded(adata)["spatial_graph"]
-    xy = array_positions(adata) if graph["use"] == "array" else coordinates(adata)
+    places = tissue_coordinates(adata)
+    xy = laid_apart(array_positions(adata), graph_sections(adata)) if graph["use"] == "array" else places
     weights = gaussian_weights(xy, bandwidth=scale * graph["bandwidth"], tolerance=graph["tolerance"])
     n_components = int(model["n_components"])
     expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
-    places = coordinates(adata)
     seen = Modality.of(expression, weights, places)
     histology = None
     if model["use_histology"]:

@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 
 from stmmr import _keys
 from stmmr._record import record, recorded
-from stmmr._validate import InputError, coordinates, require_key
+from stmmr._validate import InputError, require_key
+from stmmr.pp._sections import tissue_coordinates
 from stmmr.pp._weights import nearest
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = _keys.DOMAIN) 
             f"found {placed.sum()}: too few to measure continuity."
         )
     expected, found = truth.codes[both], domains.codes[both]
-    xy, codes = coordinates(adata)[placed], domains.codes[placed]
+    xy, codes = tissue_coordinates(adata)[placed], domains.codes[placed]
     scores = {
         "ari": float(metrics.adjusted_rand_score(expected, found)),
         "nmi": float(metrics.normalized_mutual_info_score(expected, found)),

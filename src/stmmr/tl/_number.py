@@ -79,12 +79,10 @@ def number_of_domains(
     if use_rep == _keys.EMBEDDING and _keys.GRAPH in adata.obsp:
         n = min(n, independent_places(adata.obsp[_keys.GRAPH]))
     tried = np.arange(1, min(at_most, len(np.unique(points, axis=0))) + 1)
-    likelihood = np.array(
-        [
-            likeliest_mixture(points, int(k), n_init=n_init, random_state=random_state).score_samples(points)
-            for k in tried
-        ]
-    )  # (K, N)
+    likelihood = np.zeros((1, len(points)))  # (K, N)
+    if len(tried) > 1:
+        mixtures = (likeliest_mixture(points, int(k), n_init=n_init, random_state=random_state) for k in tried)
+        likelihood = np.array([mixture.score_samples(points) for mixture in mixtures])
     criterion, errors = compare(likelihood, tried * (1 + points.shape[1]), n)
     best = int(criterion.argmax())
     plausible = tried[errors < 1]

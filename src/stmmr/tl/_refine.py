@@ -10,7 +10,8 @@ import pandas as pd
 
 from stmmr import _keys
 from stmmr._record import record, recorded
-from stmmr._validate import InputError, coordinates
+from stmmr._validate import InputError
+from stmmr.pp._sections import tissue_coordinates
 from stmmr.pp._weights import nearest
 from stmmr.tl._metrics import categories
 
@@ -71,7 +72,7 @@ def refine(
     if not (domains.codes >= 0).any():
         raise InputError(f"Expected domains in obs[{domain_key!r}], found every place without one.")
     codes = domains.codes.astype(np.intp)
-    refined = _vote(codes, nearest(coordinates(adata), n_neighbors))
+    refined = _vote(codes, nearest(tissue_coordinates(adata), n_neighbors))
     adata.obs[key_added] = pd.Categorical.from_codes(refined, dtype=domains.dtype)
     changed = float(np.mean(refined != codes))
     logger.info("The vote of %d neighbours changed the domain of %.1f %% of the places.", n_neighbors, 100 * changed)
