@@ -99,9 +99,29 @@ def all_components(adata: AnnData, k: int, seed: int) -> None:
     stmmr.tl.consensus(adata, k, use_rep="X_smooth", random_state=seed)
 
 
-def trained_encoders(adata: AnnData, k: int, seed: int) -> None:
-    embed(adata, seed, train_encoders=True, steps=150, learning_rate=1e-4)
-    stmmr.tl.consensus(adata, k, scales=(1.0,), random_state=seed)
+def trained_encoders(adata: AnnData, k: int, seed: int, **settings: float) -> None:
+    embed(adata, seed, **({"train_encoders": True, "steps": 150, "learning_rate": 1e-4} | settings))
+    stmmr.tl.consensus(adata, k, random_state=seed)
+
+
+def attention(adata: AnnData, k: int, seed: int) -> None:
+    embed(adata, seed, attention=True, batch_size=0)
+    stmmr.tl.consensus(adata, k, random_state=seed)
+
+
+def alignment(adata: AnnData, k: int, seed: int) -> None:
+    trained_encoders(adata, k, seed, aligned_weight=1.0, contrast_loss=1.0)
+
+
+def graph_loss(adata: AnnData, k: int, seed: int) -> None:
+    trained_encoders(adata, k, seed, graph_loss=1.0, batch_size=0)
+
+
+def paper(adata: AnnData, k: int, seed: int) -> None:
+    graph = adata.uns[_keys.UNS]["spatial_graph"]
+    stmmr.pp.spatial_graph(adata, use="array", bandwidth=2.0, section_key=graph["section_key"] or None)
+    stmmr.StMMR(adata, preset="paper", random_state=seed).fit(progress=False)
+    stmmr.tl.domains(adata, k, random_state=seed)
 
 
 def line(adata: AnnData, k: int, seed: int) -> None:
@@ -124,6 +144,10 @@ METHODS: dict[str, Callable[[AnnData, int, int], None]] = {
     "fixed bandwidth": fixed_bandwidth,
     "all components": all_components,
     "trained encoders": trained_encoders,
+    "attention": attention,
+    "alignment": alignment,
+    "graph loss": graph_loss,
+    "paper": paper,
 }
 
 

@@ -110,9 +110,10 @@ def in_rows(xy: NDArray[np.float64], sections: pd.Categorical) -> NDArray[np.flo
     columns = math.ceil(math.sqrt(n))
     xy = xy.copy()
     for code in range(n):
-        xy[sections.codes == code] -= xy[sections.codes == code].min(axis=0)
+        own = xy[sections.codes == code]
+        xy[sections.codes == code] -= (own.min(axis=0) + own.max(axis=0)) / 2
     row, column = np.divmod(sections.codes, columns)
-    return np.asarray(xy + np.column_stack([column, row]) * xy.max(axis=0) * (1 + _BETWEEN))
+    return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * (1 + _BETWEEN))
 
 
 def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) -> None:

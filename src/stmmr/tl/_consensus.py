@@ -21,7 +21,7 @@ from stmmr.tl._points import has_scales, points_of
 from stmmr.tl._readouts import gaussian_mixture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def consensus(
     if 1.0 not in scales:
         raise InputError(f"Expected 1 among scales, found {list(scales)}.")
     embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
-    if not has_scales(adata, use_rep) or recorded(adata)["model"]["train_encoders"]:
+    if not (has_scales(adata, use_rep) and is_linear(recorded(adata)["model"])):
         scales = (1.0,)
     each = -(-n_partitions // len(scales))
     partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
@@ -123,6 +123,11 @@ def consensus(
         "agreement": agreement,
     }
     record(adata, consensus=parameters)
+
+
+def is_linear(model: Mapping[str, Any]) -> bool:
+    """Tell whether a model embeds as its linear start does."""
+    return not (model["train_encoders"] or model["attention"] or model["aligned_weight"])
 
 
 def embedding_at(adata: AnnData, scale: float) -> NDArray[np.float64]:
