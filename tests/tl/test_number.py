@@ -34,9 +34,9 @@ def test_finds_as_many_as_were_planted(k):
 
 def test_criterion_is_scikit_learns_up_to_a_constant():
     points = np.random.default_rng(0).normal(size=(300, 4)) * [1, 2, 3, 4]
-    mixtures = [GaussianMixture(k, covariance_type="tied", random_state=0).fit(points) for k in (1, 2, 4)]
+    mixtures = [GaussianMixture(k, covariance_type="tied", random_state=0).fit(points) for k in (1, 2, 3)]
     likelihood = np.array([m.score_samples(points) for m in mixtures])
-    criterion, errors = compare(likelihood, np.array([5, 10, 20]), 300)
+    criterion, errors = compare(likelihood, 300, width=4)
     expected = -np.array([m.bic(points) for m in mixtures])
     np.testing.assert_allclose(criterion, expected - expected[0])
     assert errors[criterion.argmax()] == 0
@@ -47,10 +47,10 @@ def test_standard_error_is_that_of_the_difference():
     rng = np.random.default_rng(0)
     likelihood = rng.normal(size=(2, 2000)) * 3
     n = 50
-    _, errors = compare(likelihood, np.array([1, 1]), n)
+    _, errors = compare(likelihood, n, width=0)
     means = [2 * n * likelihood[:, rng.choice(2000, n)].mean(axis=1) for _ in range(4000)]
     spread = np.std(np.subtract(*np.transpose(means)))
-    behind = abs(2 * n * np.subtract(*likelihood.mean(axis=1)))
+    behind = abs(2 * n * np.subtract(*likelihood.mean(axis=1)) + np.log(n))
     assert max(errors) == pytest.approx(behind / spread, rel=0.05)
 
 
@@ -102,6 +102,13 @@ def test_tissue_that_holds_little(points):
     assert found(adata)["highest"] <= len(np.unique(points, axis=0))
     assert np.isfinite(found(adata)["criterion"]).all()
     assert adata.obs["stmmr_domain"].notna().all()
+
+
+def test_gives_up_far_behind_the_best(blobs):
+    adata = with_points(blobs[0])
+    number_of_domains(adata, use_rep="X_own", at_most=50)
+    assert found(adata)["chosen"] == 4
+    assert len(found(adata)["tried"]) == len(found(adata)["criterion"]) < 30
 
 
 def test_says_when_there_may_be_more(blobs, caplog):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+GIVE_UP, FAR_BEHIND = 5, 2.0
+"""Numbers in a row, and the standard errors by which they lie behind the best, after which no more are tried."""
 FITTED_AT_MOST: Final = 5_000
 """Places that mixtures of each number of domains are fitted to."""
 
@@ -41,7 +43,7 @@ def number_of_domains(
     adata
         With an embedding.
     at_most
-        Largest number tried.
+        Largest number tried; fewer are where five in a row lie two standard errors behind the best.
     n_init
         Starts of the mixture for each number; the likeliest counts.
     use_rep
@@ -78,12 +80,10 @@ def number_of_domains(
     n = float(len(points))
     if use_rep == _keys.EMBEDDING and _keys.GRAPH in adata.obsp:
         n = min(n, independent_places(adata.obsp[_keys.GRAPH]))
-    tried = np.arange(1, min(at_most, len(np.unique(points, axis=0))) + 1)
-    likelihood = np.zeros((1, len(points)))  # (K, N)
-    if len(tried) > 1:
-        mixtures = (likeliest_mixture(points, int(k), n_init=n_init, random_state=random_state) for k in tried)
-        likelihood = np.array([mixture.score_samples(points) for mixture in mixtures])
-    criterion, errors = compare(likelihood, tried * (1 + points.shape[1]), n)
+    largest = min(at_most, len(np.unique(points, axis=0)))
+    likelihood = likelihoods(points, largest, n, n_init=n_init, random_state=random_state)
+    tried = np.arange(1, len(likelihood) + 1)
+    criterion, errors = compare(likelihood, n, width=points.shape[1])
     best = int(criterion.argmax())
     plausible = tried[errors < 1]
     found = {
@@ -110,24 +110,46 @@ def chosen_number(adata: AnnData, *, use_rep: str, random_state: int) -> int:
     return int(recorded(adata)["number_of_domains"]["chosen"])
 
 
+def likelihoods(
+    points: NDArray[np.float64], largest: int, n: float, *, n_init: int, random_state: int
+) -> NDArray[np.float64]:
+    """Fit a mixture of each number of domains, until `GIVE_UP` in a row lie far behind.
+
+    Returns
+    -------
+    Logarithm of the density of each point under each mixture, shape (K, N).
+    """
+    if largest == 1:
+        return np.zeros((1, len(points)))
+    found: list[NDArray[np.float64]] = []
+    for k in range(1, largest + 1):
+        mixture = likeliest_mixture(points, k, n_init=n_init, random_state=random_state)
+        found.append(mixture.score_samples(points))
+        _, errors = compare(np.array(found), n, width=points.shape[1])
+        if k > GIVE_UP and (errors[-GIVE_UP:] > FAR_BEHIND).all():
+            break
+    return np.array(found)
+
+
 def compare(
-    likelihood: NDArray[np.float64], n_parameters: NDArray[np.intp], n: float
+    likelihood: NDArray[np.float64], n: float, *, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weigh models on the same data.
+    """Weigh mixtures of 1, 2, … tied Gaussians on the same points.
 
     Parameters
     ----------
     likelihood
-        Logarithm of the density of each point under each model, shape (M, N).
-    n_parameters
-        Of each model, shape (M,).
+        Logarithm of the density of each point under each mixture, shape (K, N).
     n
         How many of the points are independent.
+    width
+        d, directions of the points.
 
     Returns
     -------
-    The criterion of each, above that of the first, and the standard errors by which each lies below the best.
+    The criterion of each, above that of one Gaussian, and the standard errors by which each lies below the best.
     """
+    n_parameters = np.arange(1, len(likelihood) + 1) * (1 + width)  # less what all have: one covariance
     criterion = 2 * n * likelihood.mean(axis=1) - n_parameters * np.log(n)
     best = criterion.argmax()
     spread = 2 * np.sqrt(n) * (likelihood[best] - likelihood).std(axis=1)
