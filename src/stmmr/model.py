@@ -12,7 +12,7 @@ import torch
 
 from stmmr import __version__, _keys
 from stmmr._record import record
-from stmmr._validate import InputError, listed
+from stmmr._validate import InputError, listed, logger
 from stmmr.data import ModelInputs, model_inputs
 from stmmr.io._write import publish_folder
 from stmmr.nn import Network
@@ -82,6 +82,9 @@ class StMMR:
         start = self.inputs.start
         if start is not None:
             self.settings = self.settings.but(latent=len(start.expression.bias))
+            logger.info("%d directions of the expression stand out from the noise.", self.settings.latent)
+            if self.use_histology:
+                logger.info("Weight of the histology: %.3f, that of the expression 1.", start.histology_weight)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
             self.network = Network(*self.inputs.widths, settings=self.settings)
