@@ -62,6 +62,6 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
         va="top",
     )
     ax.set(xlabel="Domains", ylabel="Bayesian information criterion")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
