@@ -8,7 +8,7 @@ help:
 	@echo "make demo   set up .venv and find the domains of a simulated tissue (results in demo_output/)"
 	@echo "make test   set up .venv, check style and types, run the tests"
 	@echo "make lint   style and types only"
-	@echo "make bench  the accuracy, robustness and speed tables of docs/ (needs the real data)"
+	@echo "make bench  the accuracy, robustness, number and speed tables of docs/ (needs the real data)"
 
 # torch goes first and by itself: asked for by another package, pip may fetch the newest CUDA build instead.
 .venv/.installed: requirements.txt pyproject.toml
@@ -32,6 +32,7 @@ lint: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.robustness
+	$(BIN)/python -m benchmarks.number
 	$(BIN)/python -m benchmarks.speed
 
 clean:

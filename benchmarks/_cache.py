@@ -30,8 +30,6 @@ def complete(cache: Path, asked: Iterable[Key], measure: Measure, workers: int) 
             rows[row["data"], row["method"], row["seed"]] = row
             kept.write(json.dumps(row) + "\n")
             kept.flush()
-            print(
-                f"{row['data']:26s} {row['method']:18s} {row['seed']} {row['ari']:.3f} {row['seconds']:.1f} s",
-                flush=True,
-            )
+            score = row.get("ari", float("nan"))
+            print(f"{row['data']:26s} {row['method']:18s} {row['seed']} {score:.3f} {row['seconds']:.1f} s", flush=True)
     return rows

@@ -45,3 +45,18 @@ def test_draws_on_the_given_axes(chosen):
 def test_refuses_a_number_that_was_given(section):
     with pytest.raises(InputError, match=r"Run stmmr\.tl\.number_of_domains"):
         number_of_domains(section)
+
+
+@pytest.mark.parametrize("peak", [1, 4, 7])
+def test_label_is_inside_the_axes_and_above_the_curve(chosen, peak):
+    tried = np.arange(1, 8)
+    choice = {"criterion": -20.0 * abs(tried - peak), "chosen": peak, "lowest": peak - 1, "highest": peak + 1}
+    chosen.uns["stmmr"]["number_of_domains"] |= choice
+    figure, given = plt.subplots(figsize=(2.7, 2.6), layout="constrained")
+    number_of_domains(chosen, ax=given)
+    figure.draw_without_rendering()
+    (label,) = given.texts
+    box, frame = label.get_window_extent(), given.get_window_extent()
+    assert frame.x0 < box.x0 < box.x1 < frame.x1
+    assert box.y1 < frame.y1
+    assert box.y0 > given.transData.transform((peak, 0))[1]

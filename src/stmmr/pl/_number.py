@@ -47,17 +47,21 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax.plot(tried, criterion, color="black", linewidth=1.2, marker="o", markersize=3)
     ax.plot(chosen, criterion[tried == chosen][0], color=PALETTE[0], marker="o", markersize=7, linestyle="")
     label = f"{chosen} domains" + (f"\n{low} to {high} would do as well" if low < high else "")
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.25 * (top - bottom))  # room for the label, above the curve wherever that peaks
+    at_left = 2 * chosen <= tried[0] + tried[-1]
     ax.annotate(
         label,
-        (chosen, 0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 6),
+        (0 if at_left else 1, 1),
+        xycoords="axes fraction",
+        xytext=(4 if at_left else -4, -2),
         textcoords="offset points",
         color=PALETTE[0],
         fontsize="small",
-        ha="center" if 3 < chosen < tried[-1] - 2 else "left",
+        ha="left" if at_left else "right",
+        va="top",
     )
     ax.set(xlabel="Domains", ylabel="Bayesian information criterion")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
