@@ -1,7 +1,8 @@
 """Accuracy on the labelled data: `python -m benchmarks.accuracy` writes docs/accuracy.md and its figure.
 
 Every result is kept in .benchmarks/accuracy.jsonl as soon as it is there, so that a run goes on where it was stopped;
-remove that file after a change of the model. `--seeds`, `--data` and `--methods` narrow it down.
+remove that file after a change of the model. `--seeds`, `--data` and `--methods` narrow it down. Other methods
+(`benchmarks.peers`) are left out where their package is not installed.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from sklearn.mixture import GaussianMixture
 import stmmr
 from benchmarks._table import DATA, ROOT, write
 from benchmarks.line import linear_line
+from benchmarks.peers import PEERS, missing
 from stmmr import _keys
 from stmmr.pp._weights import propagate
 
@@ -60,6 +62,11 @@ The decoder takes no part in the domains while the encoders are kept (a test hol
 step only here. `paper` is not in the table: 200 epochs take an hour on this machine.
 
 ![Accuracy of each method on each data set](images/accuracy.png)"""
+PEER_TEXT = """## Peers, by their own recipes
+
+Other methods as their documentation runs them, on the same counts and coordinates (no picture) and with the number of
+domains given: median ARI ± standard deviation / agreement between seeds, then seconds and the number of seeds.
+"""
 
 
 def embed(adata: AnnData, seed: int, **settings: object) -> None:
@@ -123,6 +130,7 @@ METHODS: dict[str, Callable[[AnnData, int, int], None]] = {
     "fixed bandwidth": fixed_bandwidth,
     "all components": all_components,
     "trained encoders": trained_encoders,
+    **PEERS,
 }
 
 
@@ -174,6 +182,14 @@ def measured() -> dict[tuple[str, str, int], dict]:
     return {(row["data"], row["method"], row["seed"]): row for row in rows}
 
 
+def cell(of: list[dict]) -> str:
+    """Write median, standard deviation and agreement; the latter two take several seeds."""
+    scores = [row["ari"] for row in of]
+    pairs = [adjusted_rand_score(a["labels"], b["labels"]) for a, b in combinations(of, 2)]
+    spread = f" ± {np.std(scores):.3f} / {np.median(pairs):.2f}" if pairs else ""
+    return f"{np.median(scores):.3f}{spread}"
+
+
 def report(rows: dict[tuple[str, str, int], dict]) -> None:
     """Write the table and the figure of everything that is there."""
     found = defaultdict(list)
@@ -181,14 +197,7 @@ def report(rows: dict[tuple[str, str, int], dict]) -> None:
         found[row["data"], row["method"]].append(row)
     for name in set(NAMES) - WITH_PICTURE:
         found[name, "no picture"] = found[name, "default"]
-    methods = [m for m in METHODS if all(found[name, m] for name in NAMES)]
-
-    def cell(of: list[dict]) -> str:
-        scores = [row["ari"] for row in of]
-        pairs = [adjusted_rand_score(a["labels"], b["labels"]) for a, b in combinations(of, 2)]
-        same = f" / {np.median(pairs):.2f}" if pairs else ""
-        return f"{np.median(scores):.3f} ± {np.std(scores):.3f}{same}"
-
+    methods = [m for m in METHODS if m not in PEERS and all(found[name, m] for name in NAMES)]
     medians = {m: [float(np.median([r["ari"] for r in found[name, m]])) for name in NAMES] for m in methods}
     table = [["data", *methods]]
     table += [[name, *(cell(found[name, m]) for m in methods)] for name in NAMES]
@@ -197,8 +206,21 @@ def report(rows: dict[tuple[str, str, int], dict]) -> None:
         ["seconds", *(f"{np.median([r['seconds'] for n in NAMES for r in found[n, m]]):.1f}" for m in methods)]
     )
     table.append(["seeds", *(str(min(len(found[n, m]) for n in NAMES)) for m in methods)])
-    write("accuracy.md", "Accuracy", TEXT, table)
+    write("accuracy.md", "Accuracy", TEXT, table, *beside_peers(found))
     draw(medians)
+
+
+def beside_peers(found: dict[tuple[str, str], list[dict]]) -> list[str | list[list[str]]]:
+    """Set what there is of the peers beside the default and the line."""
+    peers = [m for m in PEERS if any(found[name, m] for name in NAMES)]
+    if not peers:
+        return []
+
+    def timed(of: list[dict]) -> str:
+        return f"{cell(of)}, {np.median([row['seconds'] for row in of]):.0f} s × {len(of)}" if of else "–"
+
+    methods = ["default", "line", *peers]
+    return [PEER_TEXT, [["data", *methods], *([name, *(timed(found[name, m]) for m in methods)] for name in NAMES)]]
 
 
 def draw(medians: dict[str, list[float]]) -> None:
@@ -236,11 +258,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
+    if left_out := missing(asked.methods):
+        print(f"Left out, not installed: {', '.join(left_out)}")
     rows = measured()
     todo = [
         key
         for name in asked.data
         for method in asked.methods
+        if method not in left_out
         if method != "no picture" or name in WITH_PICTURE
         for seed in range(asked.seeds)
         if (key := (name, method, seed)) not in rows
