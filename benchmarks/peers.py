@@ -49,7 +49,7 @@ def banksy(adata: AnnData, k: int, seed: int) -> None:
     spots = _keys.ARRAY_ROW in adata.obs
     weight, neighbours = (0.2, 18) if spots else (0.8, 15)
     given = places(adata)
-    if spots and given.n_vars > 2000:
+    if spots:
         sc.pp.highly_variable_genes(given, n_top_genes=2000, flavor="seurat_v3", subset=True)
     sc.pp.normalize_total(given)
     given.obs[["x", "y"]] = given.obsm[_keys.SPATIAL]
@@ -81,22 +81,31 @@ def searched(partitioner: object, k: int, seed: int) -> np.ndarray:
 
 
 def cellcharter(adata: AnnData, k: int, seed: int) -> None:
-    """Run CellCharter as its tutorial for transcripts does: scVI, Delaunay neighbours, three layers, its mixture."""
+    """Run CellCharter: cells by its CosMx tutorial, spots with the settings of its authors' analysis of Visium.
+
+    Cells: all genes, 10 latent dimensions, three layers; spots: 5,000 variable genes, 5 dimensions, four layers
+    (CSOgroup/cellcharter_analyses, individual.py). For both scVI, Delaunay neighbours and its own mixture.
+    """
     import cellcharter as cc
+    import scanpy as sc
     import scvi
     import squidpy as sq
 
+    spots = _keys.ARRAY_ROW in adata.obs
+    n_latent, n_layers = (5, 4) if spots else (10, 3)
     given = places(adata)
+    if spots:
+        sc.pp.highly_variable_genes(given, n_top_genes=5000, flavor="seurat_v3", subset=True)
     given.layers[_keys.COUNTS] = given.X.copy()
     with silence():
         scvi.settings.seed = seed
         scvi.model.SCVI.setup_anndata(given, layer=_keys.COUNTS)
-        model = scvi.model.SCVI(given)
+        model = scvi.model.SCVI(given, n_latent=n_latent)
         model.train(early_stopping=True, enable_progress_bar=False, accelerator="cpu")
         given.obsm["X_scVI"] = model.get_latent_representation(given).astype(np.float32)
         sq.gr.spatial_neighbors(given, coord_type="generic", delaunay=True)
         cc.gr.remove_long_links(given)
-        cc.gr.aggregate_neighbors(given, n_layers=3, use_rep="X_scVI", out_key="X_cellcharter")
+        cc.gr.aggregate_neighbors(given, n_layers=n_layers, use_rep="X_scVI", out_key="X_cellcharter")
         quiet = {"accelerator": "cpu", "enable_progress_bar": False}
         mixture = cc.tl.Cluster(k, random_state=seed, trainer_params=quiet)
         mixture.fit(given, use_rep="X_cellcharter")
@@ -119,7 +128,7 @@ def graphst(adata: AnnData, k: int, seed: int) -> None:
 @contextmanager
 def silence() -> Iterator[None]:
     """Let nothing through of what the packages print and log, progress bars included."""
-    for name in ("lightning.pytorch", "pytorch_lightning"):
+    for name in ("lightning.fabric", "lightning.pytorch", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
