@@ -68,6 +68,8 @@ Other methods as their authors run them, with the number of domains given, on th
 without the picture, which the default reads where there is one: median ARI ± standard deviation / agreement between
 seeds, then seconds × seeds. The seconds of the peers are those of one core that other work shared. Settings, sources
 and installation are in `benchmarks/peers.py`; what authors advise for Visium holds for the spots of ST v1 here too.
+Where there is a dash the method was not run, for the time it takes. One seed says little: those of cellcharter on
+starmap_mpfc_BZ5 range from 0.41 to 0.75.
 
 - **banksy**: pybanksy 1.3.5. Cells: λ = 0.8, 15 neighbours; spots: λ = 0.2, 18 neighbours, 2,000 genes. 20 components
   and its Leiden partition, at the resolution that gives the number of domains.
