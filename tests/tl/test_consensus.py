@@ -7,12 +7,13 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr import _keys
-from stmmr.tl._consensus import adjusted_rand, embedding_at, matched, vote
+from stmmr.tl._consensus import adjusted_rand, matched, vote
+from stmmr.tl._points import embedding_at, weights_at
 
 
 @pytest.fixture(scope="module")
 def tissue():
-    adata = stmmr.datasets.simulated_tissue(n_rows=24, n_cols=24, n_domains=4, n_genes=120)
+    adata = stmmr.datasets.simulated_tissue(n_rows=30, n_cols=30, n_domains=4, n_genes=200)
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
     stmmr.pp.histology(adata, progress=False)
@@ -67,7 +68,7 @@ def test_consensus_on_the_tissue(tissue):
 
 
 def test_embedding_at_the_graphs_own_bandwidth_is_the_embedding(tissue):
-    np.testing.assert_allclose(embedding_at(tissue, 1.0), tissue.obsm[_keys.EMBEDDING], atol=1e-4)
+    np.testing.assert_allclose(embedding_at(tissue, weights_at(tissue, 1.0)), tissue.obsm[_keys.EMBEDDING], atol=1e-4)
 
 
 def test_training_of_the_decoder_leaves_the_domains(tissue):

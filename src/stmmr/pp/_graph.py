@@ -73,7 +73,8 @@ def spatial_graph(
         parameters, the bandwidth and median nearest-neighbour distance, their unit, what it is in µm and where that
         is from (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown) and, where the
         bandwidth was chosen, ``"bandwidths_tried"``, the ``"error"`` of the prediction at each, in variances of the
-        noise, and its ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`).
+        noise, its ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`), and ``"bandwidth_best"``, that of the smallest
+        error.
 
     Raises
     ------
@@ -96,6 +97,7 @@ def spatial_graph(
         found = bandwidth_curve(features, xy, tolerance=tolerance)
         bandwidth = found.choose()
         curve = {
+            "bandwidth_best": float(found.bandwidths[found.error.argmin()]),
             "bandwidths_tried": found.bandwidths,
             "error": found.error,
             "standard_error": found.standard_error,

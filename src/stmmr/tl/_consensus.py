@@ -8,20 +8,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stmmr import _keys
-from stmmr._record import record, recorded
+from stmmr._record import record
 from stmmr._validate import InputError, require_positive
-from stmmr.pp._components import expression_features
-from stmmr.pp._graph import array_positions
-from stmmr.pp._sections import graph_sections, laid_apart, tissue_coordinates
-from stmmr.pp._weights import gaussian_weights
-from stmmr.start import Modality, histology_features, linear_start
 from stmmr.tl._domains import by_size
 from stmmr.tl._number import chosen_number
-from stmmr.tl._points import has_scales, points_of
+from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, weights_at
 from stmmr.tl._readouts import gaussian_mixture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -95,12 +90,12 @@ def consensus(
     if 1.0 not in scales:
         raise InputError(f"Expected 1 among scales, found {list(scales)}.")
     embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
-    if not (has_scales(adata, use_rep) and is_linear(recorded(adata)["model"])):
+    if not moves_with_bandwidth(adata, use_rep):
         scales = (1.0,)
     each = -(-n_partitions // len(scales))
     partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
     for at, scale in enumerate(scales):
-        points = embedding if scale == 1 else embedding_at(adata, scale)
+        points = embedding if scale == 1 else embedding_at(adata, weights_at(adata, scale))
         for i in range(at * each, (at + 1) * each):
             partitions[i] = gaussian_mixture(
                 points,
@@ -123,28 +118,6 @@ def consensus(
         "agreement": agreement,
     }
     record(adata, consensus=parameters)
-
-
-def is_linear(model: Mapping[str, Any]) -> bool:
-    """Tell whether a model embeds as its linear start does."""
-    return not (model["train_encoders"] or model["attention"] or model["aligned_weight"])
-
-
-def embedding_at(adata: AnnData, scale: float) -> NDArray[np.float64]:
-    """Embed at another bandwidth, as the linear encoders of the fitted model would; shape (n_obs, d)."""
-    model, graph = recorded(adata)["model"], recorded(adata)["spatial_graph"]
-    places = tissue_coordinates(adata)
-    xy = laid_apart(array_positions(adata), graph_sections(adata)) if graph["use"] == "array" else places
-    weights = gaussian_weights(xy, bandwidth=scale * graph["bandwidth"], tolerance=graph["tolerance"])
-    n_components = int(model["n_components"])
-    expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
-    seen = Modality.of(expression, weights, places)
-    histology = None
-    if model["use_histology"]:
-        histology = Modality.of(histology_features(adata, n_components=n_components), weights, places)
-    weight = float(model.get("histology_weight_used", 0.0))
-    start = linear_start(seen, histology, weights, places, latent=0, histology_weight=weight)
-    return start.embed(seen.propagated, None if histology is None else histology.propagated)
 
 
 def vote(

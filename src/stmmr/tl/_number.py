@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from stmmr import _keys
 from stmmr._record import record, recorded
 from stmmr._validate import logger, require_positive
 from stmmr.pp._weights import independent_places
-from stmmr.tl._points import points_of
+from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, weights_at
 from stmmr.tl._readouts import likeliest_mixture, sample
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def number_of_domains(
     By the Bayesian information criterion of tied Gaussian mixtures, as many places counted as there are independent
     ones: propagation makes neighbours alike, and N places hold what the trace of the squared smoother, ‖A²‖², says. A
     number is plausible if its criterion lies within one standard error of the best (Vuong's test of two models on the
-    same data). No labels are read.
+    same data). Where the bandwidth of the graph was chosen, domains are counted at the middle between it and the one
+    that predicts best, as how many there are asks less for sharp borders than where they lie. No labels are read.
 
     Parameters
     ----------
@@ -75,11 +77,9 @@ def number_of_domains(
     """
     require_positive(at_most, name="at_most")
     require_positive(n_init, name="n_init")
-    everywhere, _ = points_of(adata, use_rep, random_state=random_state)
+    everywhere, n = independent_points(adata, use_rep, random_state=random_state)
     points = sample(everywhere, 1, at_most=FITTED_AT_MOST, random_state=random_state)
-    n = float(len(points))
-    if use_rep == _keys.EMBEDDING and _keys.GRAPH in adata.obsp:
-        n = min(n, independent_places(adata.obsp[_keys.GRAPH]))
+    n = min(n, float(len(points)))
     largest = min(at_most, len(np.unique(points, axis=0)))
     likelihood = likelihoods(points, largest, n, n_init=n_init, random_state=random_state)
     tried = np.arange(1, len(likelihood) + 1)
@@ -108,6 +108,19 @@ def chosen_number(adata: AnnData, *, use_rep: str, random_state: int) -> int:
     """Find the number of domains and get it."""
     number_of_domains(adata, use_rep=use_rep, random_state=random_state)
     return int(recorded(adata)["number_of_domains"]["chosen"])
+
+
+def independent_points(adata: AnnData, use_rep: str, *, random_state: int) -> tuple[NDArray[np.float64], float]:
+    """Get the embedding to count domains in, and how many of its places are independent."""
+    points, _ = points_of(adata, use_rep, random_state=random_state)
+    graph = recorded(adata).get("spatial_graph", {})
+    if use_rep != _keys.EMBEDDING or _keys.GRAPH not in adata.obsp:
+        return points, float(len(points))
+    weights = adata.obsp[_keys.GRAPH]
+    if "bandwidth_best" in graph and moves_with_bandwidth(adata, use_rep):
+        weights = weights_at(adata, math.sqrt(graph["bandwidth_best"] / graph["bandwidth"]))
+        points = embedding_at(adata, weights)
+    return points, independent_places(weights)
 
 
 def likelihoods(

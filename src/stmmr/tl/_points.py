@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import representation, require_key
+from stmmr.pp._components import expression_features
+from stmmr.pp._graph import array_positions
+from stmmr.pp._sections import graph_sections, laid_apart, tissue_coordinates
+from stmmr.pp._weights import gaussian_weights
+from stmmr.start import Modality, histology_features, linear_start
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+    from scipy import sparse
 
 N_COMPONENTS: Final = 15
 """Components of an embedding whose scales carry no meaning."""
@@ -68,6 +74,38 @@ def points_of(
 def has_scales(adata: AnnData, use_rep: str) -> bool:
     """Tell whether the scales of an embedding carry meaning, as those of the default preset do."""
     return use_rep == _keys.EMBEDDING and bool(recorded(adata).get("model", {}).get("scaled", False))
+
+
+def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:
+    """Tell whether an embedding can be had at another bandwidth: one of linear encoders kept as they start."""
+    if not has_scales(adata, use_rep):
+        return False
+    model = recorded(adata)["model"]
+    return not (model["train_encoders"] or model["attention"] or model["aligned_weight"])
+
+
+def weights_at(adata: AnnData, scale: float) -> sparse.csr_matrix[Any]:
+    """Make the spatial graph again, its bandwidth times `scale`."""
+    graph = recorded(adata)["spatial_graph"]
+    xy = tissue_coordinates(adata)
+    if graph["use"] == "array":
+        xy = laid_apart(array_positions(adata), graph_sections(adata))
+    return gaussian_weights(xy, bandwidth=scale * graph["bandwidth"], tolerance=graph["tolerance"])
+
+
+def embedding_at(adata: AnnData, weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:
+    """Embed over another graph, as the linear encoders of the fitted model would; shape (n_obs, d)."""
+    model = recorded(adata)["model"]
+    n_components = int(model["n_components"])
+    places = tissue_coordinates(adata)
+    expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
+    seen = Modality.of(expression, weights, places)
+    histology = None
+    if model["use_histology"]:
+        histology = Modality.of(histology_features(adata, n_components=n_components), weights, places)
+    weight = float(model.get("histology_weight_used", 0.0))
+    start = linear_start(seen, histology, weights, places, latent=0, histology_weight=weight)
+    return start.embed(seen.propagated, None if histology is None else histology.propagated)
 
 
 def _unit(embedding: NDArray[np.float64]) -> NDArray[np.float64]:
