@@ -23,13 +23,14 @@ import numpy as np
 from anndata import AnnData
 
 from stmmr import _keys
+from stmmr.pp._sections import tissue_coordinates
 
 
 def places(adata: AnnData) -> AnnData:
     """Keep the coordinates and the counts of genes seen in three places; rarer ones stop `seurat_v3` on st_pdac_A."""
     seen = adata.layers[_keys.COUNTS].getnnz(axis=0) >= 3
     given = AnnData(adata.layers[_keys.COUNTS][:, seen], obs=adata.obs[[]].copy(), var=adata.var.loc[seen, []].copy())
-    given.obsm[_keys.SPATIAL] = np.asarray(adata.obsm[_keys.SPATIAL], dtype=float)
+    given.obsm[_keys.SPATIAL] = tissue_coordinates(adata)
     return given
 
 
