@@ -6,12 +6,13 @@ import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 import stmmr
 from stmmr.pp._weights import gaussian_weights, independent_places
 from stmmr.tl import consensus, domains, number_of_domains
-from stmmr.tl._number import compare
+from stmmr.tl._number import compare, likelihoods, split
 
 
 def with_points(points, **options):
@@ -140,3 +141,17 @@ def test_refuses_other_words_for_a_number(blobs):
     adata = stmmr.datasets.simulated_tissue(n_rows=8, n_cols=8, n_genes=20)
     with pytest.raises(stmmr.InputError, match="n_domains to be one of auto, found 'many'"):
         stmmr.run(adata, n_domains="many", progress=False)
+
+
+def test_more_domains_are_no_less_likely():
+    points = np.random.default_rng(0).normal(size=(600, 8)) ** 3
+    mean = likelihoods(points, 12, 600, n_init=1, random_state=0).mean(axis=1)
+    assert (np.diff(mean) > -1e-3).all()
+
+
+def test_split_divides_the_group_that_is_two():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(900, 3)) + 8 * np.eye(3)[np.repeat(range(3), 300)]
+    two = GaussianMixture(2, covariance_type="tied", reg_covar=0.01, random_state=0).fit(points)
+    groups = split(two, points).predict(points)
+    assert adjusted_rand_score(np.repeat(range(3), 300), groups) > 0.99

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,11 +13,12 @@ from stmmr._record import record, recorded
 from stmmr._validate import logger, require_positive
 from stmmr.pp._weights import independent_places
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, weights_at
-from stmmr.tl._readouts import likeliest_mixture, sample
+from stmmr.tl._readouts import REGULARISATION, likeliest_mixture, sample
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+    from sklearn.mixture import GaussianMixture
 
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """Numbers in a row, and the standard errors by which they lie behind the best, after which no more are tried."""
@@ -128,6 +130,8 @@ def likelihoods(
 ) -> NDArray[np.float64]:
     """Fit a mixture of each number of domains, until `GIVE_UP` in a row lie far behind.
 
+    One more start is the mixture before with one of its domains split, so that more domains are no less likely.
+
     Returns
     -------
     Logarithm of the density of each point under each mixture, shape (K, N).
@@ -135,13 +139,49 @@ def likelihoods(
     if largest == 1:
         return np.zeros((1, len(points)))
     found: list[NDArray[np.float64]] = []
+    mixture: GaussianMixture | None = None
     for k in range(1, largest + 1):
-        mixture = likeliest_mixture(points, k, n_init=n_init, random_state=random_state)
+        drawn = likeliest_mixture(points, k, n_init=n_init, random_state=random_state)
+        starts = [drawn] if mixture is None else [drawn, split(mixture, points)]
+        mixture = max(starts, key=lambda fitted: fitted.lower_bound_)
         found.append(mixture.score_samples(points))
         _, errors = compare(np.array(found), n, width=points.shape[1])
         if k > GIVE_UP and (errors[-GIVE_UP:] > FAR_BEHIND).all():
             break
     return np.array(found)
+
+
+def split(mixture: GaussianMixture, points: NDArray[np.float64]) -> GaussianMixture:
+    """Fit a tied mixture of one more group, from where the group that is most drawn out falls in two."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    share = mixture.predict_proba(points)  # (N, K)
+    to_white = mixture.precisions_cholesky_  # (d, d)
+    gains, ways = [], []
+    for k, centre in enumerate(mixture.means_):
+        white = (points - centre) @ to_white
+        spread, directions = np.linalg.eigh((share[:, [k]] * white).T @ white)
+        gains.append(spread[-1] - share[:, k].sum())
+        ways.append(directions[:, -1])
+    k = int(np.argmax(gains))
+    step = np.linalg.solve(to_white.T, ways[k])
+    means = np.vstack([mixture.means_, mixture.means_[k] - step])
+    means[k] += step
+    weights = np.append(mixture.weights_, mixture.weights_[k] / 2)
+    weights[k] /= 2
+    start = GaussianMixture(
+        len(means),
+        covariance_type="tied",
+        reg_covar=REGULARISATION,
+        max_iter=300,
+        means_init=means,
+        weights_init=weights,
+        precisions_init=mixture.precisions_,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return start.fit(points)
 
 
 def compare(
