@@ -37,3 +37,13 @@ def test_a_picture_asked_for_by_name_is_shown(section, library):
     section.obs["donor"] = "a"
     section.uns["stmmr"] = {"spatial_graph": {"section_key": "donor"}}
     assert len(domains(section, library_id="one").get_images()) == 1
+
+
+def test_a_long_legend_beside_a_low_tissue_leaves_room_for_it(section):
+    section.obsm["spatial"] = section.obsm["spatial"] * [4, 1]
+    section.obs["many"] = pd.Categorical([str(i % 20 + 1) for i in range(80)])
+    ax = domains(section, domain_key="many")
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.height < 1.3 * ax.figure.bbox.height
+    assert ax.get_window_extent().width > 0.4 * ax.figure.bbox.width

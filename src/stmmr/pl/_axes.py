@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 RASTERISE_FROM: Final = 20_000
 """Places from which on a vector file holds them as a picture: it would take minutes to open otherwise."""
 _ROWS: Final = 20
-"""Entries in one column of a legend."""
+"""Entries in one column of a legend, at most."""
+_ROW_HEIGHT: Final = 0.21
+"""Height of an entry, in inches."""
 _TITLES: Final = {_keys.DOMAIN: "Domain", _keys.DOMAIN_REFINED: "Domain, refined"}
 
 
@@ -47,20 +49,22 @@ class Colored:
         """Title of the legend."""
         return _TITLES.get(self.key, self.key)
 
-    @property
-    def n_columns(self) -> int:
-        """Columns of the legend."""
-        return math.ceil(len(self.entries) / _ROWS)
+    def n_columns(self, height: float) -> int:
+        """Columns of the legend beside axes of a height in inches."""
+        rows = min(_ROWS, max(4, int((height - 0.3) / _ROW_HEIGHT)))
+        return math.ceil(len(self.entries) / rows)
 
-    @property
-    def legend_width(self) -> float:
-        """Width to keep for the legend, in inches."""
-        entries = self.n_columns * (0.4 + text_width(*self.entries))
+    def legend_width(self, height: float) -> float:
+        """Width to keep for the legend beside axes of a height; both in inches."""
+        entries = self.n_columns(height) * (0.4 + text_width(*self.entries))
         return max(entries, 0.3 + text_width(self.title))
 
     def add_legend(self, ax: Axes) -> None:
         """Put the legend to the right of the axes."""
-        add_legend(ax, self.entries, title=self.title, n_columns=self.n_columns)
+        place = ax.get_subplotspec()
+        rows = place.get_gridspec().nrows if place is not None else 1
+        height = ax.get_figure(root=True).get_figheight() / rows  # type: ignore[union-attr] # axes are in one
+        add_legend(ax, self.entries, title=self.title, n_columns=self.n_columns(height))
 
 
 def text_width(*texts: str) -> float:

@@ -49,7 +49,7 @@ def embedding(adata: AnnData, *, basis: str = _keys.UMAP, color: str = _keys.DOM
         raise InputError(f"Expected obsm[{basis!r}] with two columns, found shape {points.shape}.")
     colored = Colored(adata, color)
     if ax is None:
-        ax = new_axes(_SIDE + colored.legend_width, _SIDE)
+        ax = new_axes(_SIDE + colored.legend_width(_SIDE), _SIDE)
     # in the order of the file, neighbours in the tissue and so domains would cover each other
     order = np.random.default_rng(0).permutation(len(points))
     ax.scatter(

@@ -40,9 +40,8 @@ class Look(Protocol):
     of_places: NDArray[np.float64]
     """Red, green, blue and opacity of each place, shape (N, 4)."""
 
-    @property
-    def legend_width(self) -> float:
-        """Width to keep for the explanation, in inches."""
+    def legend_width(self, height: float, /) -> float:
+        """Width to keep for the explanation beside axes of a height; both in inches."""
 
     def add_legend(self, ax: Axes) -> None:
         """Put the explanation to the right of the axes."""
@@ -75,7 +74,7 @@ def draw_places(
     low, high = _frame(xy, spacing)
     if ax is None:
         width, height = _LONG_SIDE * (high - low) / (high - low).max()
-        ax = new_axes(width + look.legend_width, height)
+        ax = new_axes(width + look.legend_width(height), height)
     if shown is not None:
         picture, scale = shown
         rows, columns = picture.shape[:2]

@@ -96,8 +96,7 @@ class _Scaled:
         self.any_missing = not known.all()
         self.of_places = np.where(known[:, None], self.scale.to_rgba(np.where(known, numbers, low)), to_rgba(MISSING))
 
-    @property
-    def legend_width(self) -> float:
+    def legend_width(self, _height: float) -> float:
         """Width to keep for the bar, in inches."""
         return 0.4 + text_width(self.key, "missing")
 
