@@ -107,7 +107,7 @@ def stretched(adata: AnnData, times: float, rng: np.random.Generator) -> None:
 def batches(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
     """Cut the tissue in two, lay the halves apart, and shift each gene between them by a normal log fold."""
     xy = adata.obsm[_keys.SPATIAL].copy()
-    right = xy[:, 0] > np.median(xy[:, 0])
+    right = right_half(adata)
     xy[right, 0] += 10 * np.ptp(xy[:, 0])
     adata.obsm[_keys.SPATIAL] = xy
     shift = spread * rng.standard_normal(adata.n_vars)
@@ -116,8 +116,14 @@ def batches(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
 
 def named(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
     """Shift the halves likewise, and say which place is of which."""
-    adata.obs[SECTION] = adata.obsm[_keys.SPATIAL][:, 0] > np.median(adata.obsm[_keys.SPATIAL][:, 0])
+    adata.obs[SECTION] = right_half(adata)
     batches(adata, spread, rng)
+
+
+def right_half(adata: AnnData) -> np.ndarray:
+    """Tell the places right of the middle."""
+    x = adata.obsm[_keys.SPATIAL][:, 0]
+    return x > np.median(x)
 
 
 def foreign(adata: AnnData, share: float, rng: np.random.Generator) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from stmmr import _keys
 from stmmr._record import record
 from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
+from stmmr.settings import Preset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ def run(
     n_domains: int | Literal["auto"] = "auto",
     image: Path | None = None,
     histology: bool = True,
-    preset: Literal["default", "paper"] = "default",
+    preset: Preset = "default",
     layer: str | None = None,
     size_key: str | None = None,
     use_rep: str | None = None,
@@ -74,7 +75,7 @@ def run(
     from stmmr import pp, tl
     from stmmr.model import StMMR
 
-    require_choice(preset, ("default", "paper"), name="preset")
+    require_choice(preset, get_args(Preset), name="preset")
     _check(adata, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
     seconds: dict[str, float] = {}
     if use_rep is None:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr import _keys
+from stmmr._record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,6 +51,13 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
     raise InputError(
         f"Expected the key {key!r} in {where}, found {listed(names)}.{suggestion}{' ' + hint if hint else ''}"
     )
+
+
+def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
+    """Get what a step noted in ``uns["stmmr"]``, or name the function `by` that runs it."""
+    steps = recorded(adata)
+    require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
+    return dict(steps[name])
 
 
 def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:

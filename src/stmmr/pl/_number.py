@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr._record import recorded
-from stmmr._validate import require_key
+from stmmr._validate import require_step
 from stmmr.pl._axes import new_axes
 from stmmr.pl._palette import MISSING, PALETTE
 
@@ -37,9 +36,7 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.ticker import MaxNLocator
 
-    hint = "Run stmmr.tl.number_of_domains(adata) first."
-    require_key(recorded(adata), "number_of_domains", where="uns['stmmr']", hint=hint)
-    found = recorded(adata)["number_of_domains"]
+    found = require_step(adata, "number_of_domains", by="stmmr.tl.number_of_domains")
     tried, criterion = np.asarray(found["tried"]), np.asarray(found["criterion"])
     chosen, low, high = (int(found[name]) for name in ("chosen", "lowest", "highest"))
     ax = ax or new_axes(5, 3)

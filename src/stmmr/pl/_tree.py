@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stmmr._record import recorded
-from stmmr._validate import require_key
+from stmmr._validate import require_step
 from stmmr.pl._axes import new_axes
 from stmmr.pl._palette import category_colors
 
@@ -38,8 +37,7 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """
     from scipy.cluster import hierarchy
 
-    require_key(recorded(adata), "domain_tree", where="uns['stmmr']", hint="Run stmmr.tl.domain_tree(adata) first.")
-    tree = recorded(adata)["domain_tree"]
+    tree = require_step(adata, "domain_tree", by="stmmr.tl.domain_tree")
     names = [str(name) for name in tree["domains"]]
     ax = ax or new_axes(4, 0.6 + 0.22 * len(names))
     drawn = hierarchy.dendrogram(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,7 +12,7 @@ from stmmr._record import record, recorded
 from stmmr._validate import logger, require_positive
 from stmmr.pp._weights import independent_places
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, weights_at
-from stmmr.tl._readouts import REGULARISATION, likeliest_mixture, sample
+from stmmr.tl._readouts import fit_mixture, likeliest_mixture, sample
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -153,9 +152,6 @@ def likelihoods(
 
 def split(mixture: GaussianMixture, points: NDArray[np.float64]) -> GaussianMixture:
     """Fit a tied mixture of one more group, from where the group that is most drawn out falls in two."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
     share = mixture.predict_proba(points)  # (N, K)
     to_white = mixture.precisions_cholesky_  # (d, d)
     gains, ways = [], []
@@ -170,18 +166,7 @@ def split(mixture: GaussianMixture, points: NDArray[np.float64]) -> GaussianMixt
     means[k] += step
     weights = np.append(mixture.weights_, mixture.weights_[k] / 2)
     weights[k] /= 2
-    start = GaussianMixture(
-        len(means),
-        covariance_type="tied",
-        reg_covar=REGULARISATION,
-        max_iter=300,
-        means_init=means,
-        weights_init=weights,
-        precisions_init=mixture.precisions_,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return start.fit(points)
+    return fit_mixture(points, len(means), means_init=means, weights_init=weights, precisions_init=mixture.precisions_)
 
 
 def compare(

@@ -20,6 +20,8 @@ FITTED_AT_MOST: Final = 10_000
 """Points that a readout is fitted to unless told otherwise; the others are assigned."""
 REGULARISATION: Final = 0.01
 """Variance added to every direction of a mixture; the signal of an embedding has variances up to 1."""
+_ROUNDS_AT_MOST: Final = 300
+"""Rounds of expectation and maximisation."""
 _CHUNK: Final = 65_536
 """Points assigned at once: bounds the memory of the table points × groups."""
 _WARD_AT_MOST: Final = 20_000
@@ -110,36 +112,44 @@ def likeliest_mixture(
 ) -> GaussianMixture:
     """Fit the mixture that `gaussian_mixture` assigns by, to all points."""
     require_positive(regularisation, name="regularisation")
-    options = {"covariance_type": covariance, "reg_covar": regularisation, "max_iter": 300}
-    starts = _mixtures(points, n_groups, n_init=n_init, random_state=random_state, **options)
+    # the starts that scikit-learn makes with its own n_init, of which it shows the best only
+    draws = np.random.RandomState(random_state)
+    starts = [
+        fit_mixture(points, n_groups, covariance=covariance, regularisation=regularisation, random_state=draws)
+        for _ in range(n_init)
+    ]
+    starts.sort(key=lambda mixture: -mixture.lower_bound_)
     whole = (m for m in starts if len(np.unique(m.predict(points))) == n_groups)
     best = next(whole, starts[0])
     if not best.converged_:
-        logger.info("The Gaussian mixture did not settle in 300 rounds; its last state is used.")
+        logger.info("The Gaussian mixture did not settle in %d rounds; its last state is used.", _ROUNDS_AT_MOST)
     return best
 
 
-def _mixtures(
-    points: NDArray[np.float64], n_groups: int, *, n_init: int, random_state: int, **options: Any
-) -> list[GaussianMixture]:
-    """Fit mixtures from several starts, the likeliest first.
-
-    The starts that scikit-learn makes with its own `n_init`, of which it shows the best only.
-    """
+def fit_mixture(
+    points: NDArray[np.float64],
+    n_groups: int,
+    *,
+    covariance: Covariance = "tied",
+    regularisation: float = REGULARISATION,
+    **start: Any,
+) -> GaussianMixture:
+    """Fit one mixture from one start; `start` is scikit-learn's, the k-means of a ``random_state`` or first values."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    draws = np.random.RandomState(random_state)
+    mixture = GaussianMixture(
+        n_groups, covariance_type=covariance, reg_covar=regularisation, max_iter=_ROUNDS_AT_MOST, **start
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            starts = [GaussianMixture(n_groups, random_state=draws, **options).fit(points) for _ in range(n_init)]
+            return mixture.fit(points)
         except ValueError as error:
             raise InputError(
                 "Expected groups whose covariance can be inverted, found a singular one. "
                 "Scale the points to variances near 1 or take a larger regularisation."
             ) from error
-    return sorted(starts, key=lambda mixture: -mixture.lower_bound_)
 
 
 def kmeans(

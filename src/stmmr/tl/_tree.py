@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, require_key
+from stmmr._record import record
+from stmmr._validate import InputError, require_step
 from stmmr.tl._metrics import categories
 from stmmr.tl._points import points_of
 from stmmr.tl._readouts import REGULARISATION
@@ -91,8 +91,7 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = _keys.DOMAIN) -
     """
     from scipy.cluster import hierarchy
 
-    require_key(recorded(adata), "domain_tree", where="uns['stmmr']", hint="Run stmmr.tl.domain_tree(adata) first.")
-    tree = recorded(adata)["domain_tree"]
+    tree = require_step(adata, "domain_tree", by="stmmr.tl.domain_tree")
     names = [str(name) for name in tree["domains"]]
     if not 1 <= n_domains <= len(names):
         raise InputError(f"Expected n_domains between 1 and the leaves of the tree ({len(names)}), found {n_domains}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr import _keys
-from stmmr._validate import InputError, require_key
+from stmmr._validate import InputError, representation, require_key
 from stmmr.tl._neighbors import neighbor_graph
 
 if TYPE_CHECKING:
@@ -49,11 +49,9 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = _keys.UMAP) 
     McInnes, Healy and Melville (2018), UMAP, arXiv:1802.03426; by :func:`scanpy.tl.umap`.
     """
     require_key(adata.obsm, _keys.EMBEDDING, where="obsm", hint="Train first: stmmr.StMMR(adata).fit().")
-    embedding = np.asarray(adata.obsm[_keys.EMBEDDING])
+    embedding = representation(adata, _keys.EMBEDDING)
     if len(embedding) < _FEWEST:
         raise InputError(f"Expected at least {_FEWEST} places for a UMAP, found {len(embedding)}.")
-    if not np.isfinite(embedding).all():
-        raise InputError(f"Expected finite numbers in obsm[{_keys.EMBEDDING!r}], found NaN or infinite ones.")
     import scanpy as sc
     from anndata import AnnData
 
