@@ -17,6 +17,7 @@ from itertools import combinations
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each worker
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 import numpy as np
 import torch

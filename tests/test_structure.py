@@ -14,6 +14,8 @@ SOURCE = Path(stmmr.__file__).parent
 ORDER = [
     "_keys",
     "_record",
+    "_scratch",
+    "_parallel",
     "_validate",
     "settings",
     "datasets",
@@ -26,6 +28,7 @@ ORDER = [
     "model",
     "tl",
     "pl",
+    "_resume",
     "_run",
     "_output",
     "cli",

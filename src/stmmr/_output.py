@@ -6,25 +6,33 @@ import importlib.metadata
 import json
 import logging
 import platform
-import sys
+import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import numpy as np
+import psutil
 
 from stmmr import __version__, _keys
-from stmmr._record import recorded
-from stmmr._run import run
-from stmmr._validate import InputError
+from stmmr._record import record, recorded
+from stmmr._run import peak_memory_mb, run
+from stmmr._validate import InputError, require_choice
+from stmmr.settings import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
 
 logger = logging.getLogger("stmmr")
+IN_MEMORY_AT_MOST: Final = 2 * 2**30
+"""Bytes that a run in memory may take, where at least twice as many are free; larger data stay on disk."""
+ENTRY_BYTES, PLACE_BYTES = 28, 2_000
+"""What a run in memory holds for each entry of the counts (with a normalised copy, and what writing takes) and each
+place; measured, see docs/performance.md."""
 PACKAGES = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
 
 
@@ -35,8 +43,11 @@ def run_to_folder(
     overwrite: bool,
     options: dict[str, Any],
     bin_size: int | None = None,
+    mode: Mode = "auto",
 ) -> None:
     """Read, run and write; the output folder appears whole at the end, or not at all.
+
+    What is done of it is kept beside the output until then, and an interrupted run goes on there.
 
     Parameters
     ----------
@@ -50,16 +61,24 @@ def run_to_folder(
         Keyword arguments of `stmmr.run`.
     bin_size
         Side of Visium HD bins in µm.
+    mode
+        Where the counts are: "memory", "disk" (of an .h5ad or .zarr, read a chunk at a time) or "auto", by their size
+        and the free memory.
     """
     from stmmr import datasets
     from stmmr.io import read
     from stmmr.io._write import publish_folder
 
     start = time.perf_counter()
-    with publish_folder(output, overwrite=overwrite) as folder:
-        adata = datasets.simulated_tissue() if source is None else read(source, bin_size=bin_size)
-        run(adata, **options)
-        write_results(adata, folder)
+    with publish_folder(output, overwrite=overwrite) as folder, kept_beside(output) as checkpoint:
+        if source is None:
+            adata, backed = datasets.simulated_tissue(), False
+        else:
+            backed = stays_on_disk(source, mode)
+            adata = read(source, bin_size=bin_size, backed=backed)
+        run(adata, **(options | {"checkpoint": options.get("checkpoint") or checkpoint}))
+        record(adata, mode="disk" if backed else "memory")
+        write_results(adata, folder, source=source if backed else None)
         facts = {
             "input": "simulated tissue" if source is None else str(source),
             "options": {name: _plain(value) for name, value in options.items()},
@@ -78,6 +97,7 @@ def run_to_folder(
 
 CONTENTS = {
     "result.h5ad": "the data with embedding, domains and everything that was set",
+    "result.zarr": "the data with embedding, domains and everything that was set",
     "domains.csv": "one row per place: its domain, how sure it is, and the domain after the vote of its neighbours",
     "run.json": "settings, versions, times, peak memory",
     "domains.png": "the domains over the picture",
@@ -90,12 +110,48 @@ CONTENTS = {
 }
 
 
-def write_results(adata: AnnData, folder: Path) -> None:
-    """Write the table, the figures and the data."""
+@contextmanager
+def kept_beside(output: Path) -> Iterator[Path]:
+    """Name the folder where an unfinished run is kept; it stays only if the process is interrupted or killed."""
+    output = output.resolve()
+    folder = output.with_name(f".{output.name}.unfinished")
+    try:
+        yield folder
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def stays_on_disk(source: Path, mode: Mode) -> bool:
+    """Decide whether the counts stay in their file, and say so."""
+    from stmmr.io._read import recognise
+    from stmmr.io._tables import counts_in_file
+
+    require_choice(mode, get_args(Mode), name="mode")
+    found = recognise(source)
+    if mode == "memory" or (mode == "auto" and found.platform not in ("h5ad", "zarr")):
+        return False
+    if mode == "disk":
+        return True
+    n_places, n_entries = counts_in_file(found.path)
+    needed, free = n_entries * ENTRY_BYTES + n_places * PLACE_BYTES, psutil.virtual_memory().available
+    on_disk = needed > min(IN_MEMORY_AT_MOST, free / 2)
+    logger.info(
+        "%s: about %.1f GB in memory would be needed, %.1f GB are free.",
+        "The counts stay on disk and are read in chunks" if on_disk else "The counts are read into memory",
+        needed / 1e9,
+        free / 1e9,
+    )
+    return on_disk
+
+
+def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -> None:
+    """Write the table, the figures and the data, whose counts are in `source` where they stayed there."""
     from matplotlib import pyplot as plt
 
     from stmmr import pl, tl
-    from stmmr.io._tables import write_h5ad
+    from stmmr.io._tables import write_beside_counts, write_h5ad
 
     tl.umap(adata)
     table = adata.obs[[_keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED]].rename_axis(index="place")
@@ -117,7 +173,10 @@ def write_results(adata: AnnData, folder: Path) -> None:
         assert figure is not None  # noqa: S101 - axes just drawn
         figure.savefig(folder / name, dpi=200, bbox_inches="tight")
         plt.close(figure)
-    write_h5ad(adata, folder / "result.h5ad")
+    if source is None:
+        write_h5ad(adata, folder / "result.h5ad")
+    else:
+        write_beside_counts(adata, source, folder / f"result{source.suffix}")
 
 
 def describe(source: Path) -> dict[str, str]:
@@ -160,16 +219,6 @@ def versions() -> dict[str, str]:
     """Collect the versions that shape a result."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()} | packages
-
-
-def peak_memory_mb() -> float | None:
-    """Measure the largest memory this process held so far, in MB; None where the platform does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def _plain(value: Any) -> Any:

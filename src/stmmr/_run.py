@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stmmr import _keys
-from stmmr._record import record
+from stmmr._record import record, recorded
+from stmmr._resume import Progress
+from stmmr._scratch import scratch_folder
 from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
 from stmmr.settings import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from anndata import AnnData
 
@@ -31,6 +33,7 @@ def run(
     section_key: str | None = None,
     label_key: str | None = None,
     random_state: int = 0,
+    checkpoint: Path | None = None,
     progress: bool = True,
 ) -> None:
     """Find the spatial domains of a section: prepare, train, cut, refine, evaluate.
@@ -59,13 +62,17 @@ def run(
         Column of obs with expert labels to compare with, after everything is decided.
     random_state
         Seed of everything that is drawn.
+    checkpoint
+        Folder that keeps the steps that are done: killed at any point, the same call on the same data goes on from
+        there and ends with the same result. It is left to the caller to remove.
     progress
-        Whether to show progress bars.
+        Whether to show progress bars, with rate and time left.
 
     Returns
     -------
     None. Sets what `stmmr.pp.expression`, `stmmr.pp.spatial_graph`, `stmmr.pp.histology`, `stmmr.StMMR.fit`,
-    `stmmr.tl.consensus` and `stmmr.tl.refine` set, and ``uns["stmmr"]["seconds"]``, the time of each.
+    `stmmr.tl.consensus` and `stmmr.tl.refine` set; ``uns["stmmr"]["seconds"]``, the time of each, and
+    ``uns["stmmr"]["peak_memory_mb"]``, the largest memory of the process at its end.
 
     Raises
     ------
@@ -73,42 +80,87 @@ def run(
         If something cannot be used as given; checked before the first long step.
     """
     from stmmr import pp, tl
-    from stmmr.model import StMMR
 
     require_choice(preset, get_args(Preset), name="preset")
     _check(adata, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
-    seconds: dict[str, float] = {}
-    if use_rep is None:
-        with timed("expression", seconds):
-            pp.expression(adata, layer=layer, size_key=size_key, section_key=section_key)
-    with timed("spatial graph", seconds):
+    sees = histology and (image is not None or pp.has_picture(adata))
+
+    def graph() -> None:
         if preset == "paper":
             pp.spatial_graph(adata, use="array", bandwidth=2.0, section_key=section_key)
         else:
             pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
-    sees = histology and (image is not None or pp.has_picture(adata))
-    if sees:
-        with timed("histology", seconds):
-            pp.histology(adata, image=image, progress=progress)
-    with timed("training", seconds):
+
+    def training() -> None:
+        from stmmr.model import StMMR
+
         model = StMMR(adata, preset=preset, use_rep=use_rep, use_histology=sees, random_state=random_state)
         model.fit(progress=progress)
-    with timed("domains", seconds):
-        tl.consensus(adata, n_domains, random_state=random_state)
+
+    def number() -> None:
+        tl.number_of_domains(adata, random_state=random_state, progress=progress)
+
+    def domains() -> None:
+        k = recorded(adata)["number_of_domains"]["chosen"] if n_domains == "auto" else n_domains
+        tl.consensus(adata, int(k), random_state=random_state, progress=progress)
         tl.refine(adata)
+
+    def expression() -> None:
+        pp.expression(adata, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
+
+    steps: dict[str, Callable[[], None]] = {}
+    if use_rep is None:
+        steps["expression"] = expression
+    steps["spatial graph"] = graph
+    if sees:
+        steps["histology"] = lambda: pp.histology(adata, image=image, progress=progress) and None
+    steps["training"] = training
+    if n_domains == "auto":
+        steps["number of domains"] = number
+    steps["domains"] = domains
+    decide = {
+        "n_domains": n_domains,
+        "image": image,
+        "histology": histology,
+        "preset": preset,
+        "layer": layer,
+        "size_key": size_key,
+        "use_rep": use_rep,
+        "section_key": section_key,
+        "random_state": random_state,
+    }
+    done = None if checkpoint is None else Progress(checkpoint, adata, decide)
+    with scratch_folder(None if checkpoint is None else checkpoint):
+        for at, (name, step) in enumerate(steps.items(), start=1):
+            take(name, step, adata, done=done, at=f"{at}/{len(steps)}")
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
-    record(adata, seconds=seconds)
 
 
-@contextmanager
-def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Note how long a step took."""
-    start = time.perf_counter()
-    yield
-    seconds[name] = round(time.perf_counter() - start, 3)
-    logger.info("%s: %.1f s", name, seconds[name])
+def take(name: str, step: Callable[[], None], adata: AnnData, *, done: Progress | None, at: str) -> None:
+    """Take a step, or get what it wrote before; note how long it took and how much memory that was."""
+    if done is not None and done.restore(name, adata):
+        logger.info("%s %s: done before.", at, name)
+        return
+    start, before = time.perf_counter(), dict(adata.obsm)
+    step()
+    seconds = round(time.perf_counter() - start, 3)
+    facts: dict[str, Any] = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+    record(adata, **{fact: recorded(adata).get(fact, {}) | {name: value} for fact, value in facts.items() if value})
+    logger.info("%s %s: %.1f s", at, name, seconds)
+    if done is not None:
+        done.keep(name, adata, before)
+
+
+def peak_memory_mb() -> float | None:
+    """Measure the largest memory this process held so far, in MB; None where the platform does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def _check(

@@ -9,7 +9,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import recorded
@@ -79,47 +78,6 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"{module} is not installed; run: pip install 'stmmr[{extra}]'") from error
-
-
-def check_counts(counts: Any, *, where: str) -> sparse.csr_matrix[Any]:
-    """Check that a matrix holds raw counts.
-
-    Parameters
-    ----------
-    counts
-        Matrix, shape (n_obs, n_genes), dense or sparse.
-    where
-        How messages name it, e.g. ``"X"``.
-
-    Returns
-    -------
-    The counts as CSR, not copied where they are CSR already.
-
-    Raises
-    ------
-    InputError
-        If an entry is NaN, infinite, negative, or no whole number.
-    """
-    matrix = counts if isinstance(counts, sparse.csr_matrix) else sparse.csr_matrix(counts)
-    values = matrix.data
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise InputError(
-            f"Expected finite counts in {where}, found {bad} NaN or infinite entries. Remove or fill them first."
-        )
-    if values.size and values.min() < 0:
-        raise InputError(
-            f"Expected raw counts in {where}, found negative values (smallest {values.min():.4g}); this looks "
-            "scaled. Give the raw counts (layer='…' where a layer holds them), or the representation to use "
-            "instead (use_rep='…', a key of obsm)."
-        )
-    if values.size and not np.array_equal(values, np.rint(values)):
-        raise InputError(
-            f"Expected raw counts (whole numbers) in {where}, found fractions (largest value {values.max():.4g}); "
-            "this looks normalised. Give the raw counts (layer='…' where a layer holds them), or the "
-            "representation to use instead (use_rep='…', a key of obsm)."
-        )
-    return matrix
 
 
 def unique_names(adata: AnnData) -> None:

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from stmmr import __version__
 from stmmr._run import run as run_steps
 from stmmr._validate import InputError
+from stmmr.settings import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ def run_command(
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     bin_size: int | None = None,
+    mode: Mode = "auto",
     **options: Any,
 ) -> None:
     """Find the spatial domains of a section and write data, table, settings and figures.
@@ -72,10 +74,12 @@ def run_command(
         Replace an output folder of an earlier run.
     bin_size
         Visium HD: side of the bins in µm.
+    mode
+        Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
     """
     from stmmr._output import run_to_folder
 
-    run_to_folder(source, output, overwrite=overwrite, bin_size=bin_size, options=options)
+    run_to_folder(source, output, overwrite=overwrite, bin_size=bin_size, mode=mode, options=options)
 
 
 @app.command

@@ -10,17 +10,19 @@ import torch
 from scipy import sparse
 
 from stmmr import _keys
+from stmmr._scratch import empty
 from stmmr._validate import representation, require_key
 from stmmr.nn import Batch, Graph
 from stmmr.pp._components import expression_features
+from stmmr.pp._graph import kernel_of
 from stmmr.pp._sections import tissue_coordinates
-from stmmr.pp._weights import propagate
 from stmmr.start import LinearStart, Modality, histology_features, linear_start
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr.pp._weights import Kernel
     from stmmr.settings import Settings
 
 
@@ -54,8 +56,7 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
     InputError
         If a step before was not run, or a representation has missing values.
     """
-    require_key(adata.obsp, _keys.GRAPH, where="obsp", hint="Run stmmr.pp.spatial_graph(adata) first.")
-    graph = sparse.csr_matrix(adata.obsp[_keys.GRAPH])
+    kernel = kernel_of(adata)
     names: list[str] = []
     relative = np.ones((adata.n_obs, 1), dtype=np.float32)
     if use_rep is not None:
@@ -80,22 +81,30 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
     start = None
     if settings.features == "pca" and not settings.hidden:
         xy = tissue_coordinates(adata)
-        expression = Modality.of(features, graph, xy)
-        histology = None if image is None else Modality.of(image, graph, xy)
+        expression = Modality.of(features, kernel, xy)
+        histology = None if image is None else Modality.of(image, kernel, xy)
         weight = settings.histology_weight
-        start = linear_start(expression, histology, graph, xy, latent=settings.latent, histology_weight=weight)
+        start = linear_start(expression, histology, xy, latent=settings.latent, histology_weight=weight)
         smooth, smooth_image = expression.propagated, None if histology is None else histology.propagated
     else:
-        smooth, smooth_image = propagate(graph, features), None if image is None else propagate(graph, image)
+        smooth, smooth_image = propagated(features, kernel), None if image is None else propagated(image, kernel)
     batch = Batch(
         _tensor(smooth),
         None if smooth_image is None else _tensor(smooth_image),
         _tensor(target),
         _tensor(relative),
-        Graph.of(graph) if settings.graph_loss else None,
+        Graph.of(kernel.weights()) if settings.graph_loss else None,
     )
     return ModelInputs(batch=batch, start=start, gene_names=names)
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def propagated(features: NDArray[Any], kernel: Kernel) -> NDArray[np.float32]:
+    """Compute A²F, shape (N, F)."""
+    smooth = empty(features.shape)
+    for places, rows in kernel.propagate(lambda places: np.asarray(features[places], dtype=np.float32)):
+        smooth[places] = rows
+    return smooth

@@ -11,6 +11,8 @@ Likelihood = Literal["zinb", "nb", "gaussian"]
 Contrast = Literal["similarity", "mutual_information"]
 Features = Literal["genes", "pca"]
 Preset = Literal["default", "paper"]
+Mode = Literal["auto", "memory", "disk"]
+"""Where the counts are while a run goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stmmr import _keys
+from stmmr._scratch import empty
 from stmmr._validate import representation
-from stmmr.pp._components import local_noise, principal_components, spatial_components
+from stmmr.pp._components import local_noise, principal_components, propagated_with_level, spatial_components
+from stmmr.pp._rows import CHUNK, slices
 from stmmr.pp._sections import centred, graph_sections
-from stmmr.pp._weights import propagate
 
 if TYPE_CHECKING:
     from typing import Any
 
     from anndata import AnnData
     from numpy.typing import NDArray
-    from scipy import sparse
+
+    from stmmr.pp._weights import Kernel
 
 LATENT_AT_LEAST = 2
 """Width of the embedding even where nothing stands out from the noise."""
@@ -47,15 +49,18 @@ class Modality(NamedTuple):
     """A²F, shape (N, F)."""
     noise: NDArray[np.float64]
     """Covariance of its noise before propagation, shape (F, F)."""
+    level: float
+    """Largest variance that propagated white noise of the same width has."""
 
     @classmethod
-    def of(cls, features: NDArray[Any], weights: sparse.csr_matrix[Any], xy: NDArray[np.float64]) -> Modality:
-        """Propagate features, shape (N, F), and measure their noise."""
-        return cls(propagate(weights, features), local_noise(features, xy))
+    def of(cls, features: NDArray[Any], kernel: Kernel, xy: NDArray[np.float64], *, progress: bool = False) -> Modality:
+        """Propagate features, shape (N, F), and measure their noise among places at `xy`."""
+        smooth, level = propagated_with_level(features, kernel, progress=progress)
+        return cls(smooth, local_noise(features, xy), level)
 
-    def components(self, weights: sparse.csr_matrix[Any], *, at_least: int, at_most: int | None = None) -> Affine:
+    def components(self, *, at_least: int, at_most: int | None = None) -> Affine:
         """Map propagated features on what of them stands out from the noise."""
-        found = spatial_components(self.propagated, weights, self.noise, at_least=at_least)
+        found = spatial_components(self.propagated, self.noise, self.level, at_least=at_least)
         axes = found.axes[:, :at_most]
         return Affine(axes, -found.centre @ axes)
 
@@ -67,12 +72,15 @@ class LinearStart(NamedTuple):
     histology: Affine | None
     histology_weight: float
 
-    def embed(self, expression: NDArray[Any], histology: NDArray[Any] | None) -> NDArray[np.float64]:
+    def embed(self, expression: NDArray[Any], histology: NDArray[Any] | None) -> NDArray[np.float32]:
         """Embed propagated features, shape (N, F) and (N, P), without a network; shape (N, d)."""
-        z = self.expression(expression)
-        if histology is not None and self.histology is not None:
-            z = z + self.histology_weight * self.histology(histology)
-        return z
+        embedding = empty((len(expression), len(self.expression.bias)))
+        for rows in slices(len(expression), CHUNK):
+            z = self.expression(expression[rows])
+            if histology is not None and self.histology is not None:
+                z = z + self.histology_weight * self.histology(histology[rows])
+            embedding[rows] = z
+        return embedding
 
 
 def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float32]:
@@ -86,7 +94,6 @@ def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float
 def linear_start(
     expression: Modality,
     histology: Modality | None,
-    weights: sparse.csr_matrix[Any],
     xy: NDArray[np.float64],
     *,
     latent: int,
@@ -98,8 +105,6 @@ def linear_start(
     ----------
     expression, histology
         The modalities.
-    weights
-        A, shape (N, N).
     xy
         Coordinates, shape (N, 2).
     latent
@@ -108,10 +113,10 @@ def linear_start(
         Weight of the histology; None: the share of the expression's embedding that it predicts in blocks of tissue left
         out (R², at least 0).
     """
-    encode = expression.components(weights, at_least=latent or LATENT_AT_LEAST, at_most=latent or None)
+    encode = expression.components(at_least=latent or LATENT_AT_LEAST, at_most=latent or None)
     if histology is None:
         return LinearStart(encode, None, histology_weight or 0.0)
-    read = histology.components(weights, at_least=1)
+    read = histology.components(at_least=1)
     seen, target = read(histology.propagated), encode(expression.propagated)
     predict = regression(seen, target)
     if histology_weight is None:

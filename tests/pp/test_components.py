@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from stmmr.pp._components import (
     local_noise,
-    noise_level,
     principal_components,
+    propagated_with_level,
     spatial_components,
 )
-from stmmr.pp._weights import gaussian_weights, propagate
+from stmmr.pp._weights import Kernel, gaussian_weights, propagate
 
 N, F = 900, 8
 XY = np.stack(np.meshgrid(np.arange(30.0), np.arange(30.0)), axis=-1).reshape(-1, 2)
+KERNEL = Kernel(XY, 1.5, 4e-5)
 WEIGHTS = gaussian_weights(XY, bandwidth=1.5, tolerance=4e-5)
 
 
@@ -29,7 +29,8 @@ def waves(features):
 
 
 def found(features, **options):
-    return spatial_components(propagate(WEIGHTS, features), WEIGHTS, local_noise(features, XY), **options)
+    smooth, level = propagated_with_level(features, KERNEL)
+    return spatial_components(smooth, local_noise(features, XY), level, **options)
 
 
 def test_local_noise_is_the_covariance_of_noise_and_blind_to_slow_waves():
@@ -84,7 +85,8 @@ def test_at_least_so_many_directions():
 
 
 def test_noise_level_of_a_tissue_without_neighbours():
-    level = noise_level(sparse.identity(20_000, format="csr", dtype=np.float32), 5)
+    apart = Kernel(np.arange(40_000.0).reshape(-1, 2), 1e-3, 4e-5)
+    _, level = propagated_with_level(np.zeros((20_000, 5), dtype=np.float32), apart)
     assert level == pytest.approx((1 + np.sqrt(5 / 20_000)) ** 2, rel=0.02)  # Marchenko-Pastur
 
 

@@ -7,8 +7,9 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr import _keys
+from stmmr.pp._graph import kernel_of
 from stmmr.tl._consensus import adjusted_rand, matched, vote
-from stmmr.tl._points import embedding_at, weights_at
+from stmmr.tl._points import embedding_at
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_consensus_on_the_tissue(tissue):
 
 
 def test_embedding_at_the_graphs_own_bandwidth_is_the_embedding(tissue):
-    np.testing.assert_allclose(embedding_at(tissue, weights_at(tissue, 1.0)), tissue.obsm[_keys.EMBEDDING], atol=1e-4)
+    np.testing.assert_allclose(embedding_at(tissue, kernel_of(tissue)), tissue.obsm[_keys.EMBEDDING], atol=1e-4)
 
 
 def test_training_of_the_decoder_leaves_the_domains(tissue):

@@ -74,7 +74,9 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     raise InputError(f"Expected {UNDERSTOOD} at {path}, found {listed(visible(where))}. {_advice(where)}")
 
 
-def read(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
+def read(
+    path: str | Path, *, bin_size: int | None = None, library_id: str | None = None, backed: bool = False
+) -> AnnData:
     """Read a section, whatever wrote it.
 
     Parameters
@@ -86,6 +88,8 @@ def read(path: str | Path, *, bin_size: int | None = None, library_id: str | Non
     library_id
         Key of the section's pictures in ``uns["spatial"]``, for a vendor's folder. By default what the
         files say.
+    backed
+        Leave the counts of an .h5ad or .zarr in the file, where they are more than the memory holds.
 
     Returns
     -------
@@ -99,10 +103,13 @@ def read(path: str | Path, *, bin_size: int | None = None, library_id: str | Non
     InputError
         If it is no known kind of input, is damaged, or an option does not go with it.
     """
-    return read_recognised(recognise(path, bin_size=bin_size), bin_size=bin_size, library_id=library_id)
+    found = recognise(path, bin_size=bin_size)
+    return read_recognised(found, bin_size=bin_size, library_id=library_id, backed=backed)
 
 
-def read_recognised(found: Recognised, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
+def read_recognised(
+    found: Recognised, *, bin_size: int | None = None, library_id: str | None = None, backed: bool = False
+) -> AnnData:
     """Read what was recognised; see :func:`read`."""
     if bin_size is not None and found.platform != "visium_hd":
         raise InputError(f"Expected a Visium HD folder for bin_size, found {found.platform}. Leave bin_size out.")
@@ -111,12 +118,17 @@ def read_recognised(found: Recognised, *, bin_size: int | None = None, library_i
             f"Expected a vendor's folder for library_id, found {found.platform}, whose libraries have names. "
             "Leave library_id out."
         )
+    if backed and found.platform not in ("h5ad", "zarr"):
+        raise InputError(
+            f"Expected an .h5ad or .zarr, whose counts can stay in the file, found {found.platform}. Convert it, or "
+            "read it into memory."
+        )
     logger.info("Reading %s as %s: %s.", found.path, found.platform, found.because)
     match found.platform:
         case "h5ad":
-            return read_h5ad(found.path)
+            return read_h5ad(found.path, backed=backed)
         case "zarr":
-            return read_zarr(found.path)
+            return read_zarr(found.path, backed=backed)
         case "visium":
             return read_visium(found.path, library_id=library_id)
         case "visium_hd":

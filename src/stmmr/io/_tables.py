@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from stmmr._validate import InputError, listed, unique_names
 from stmmr.io._files import check_indices, existing, names_may_repeat, parsing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from anndata import AnnData
@@ -18,13 +20,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 
-def read_h5ad(path: str | Path) -> AnnData:
+def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
     """Read an AnnData file.
 
     Parameters
     ----------
     path
         The .h5ad file.
+    backed
+        Leave ``X`` and the layers in the file, to be read a chunk at a time; ``obsp``, ``varp`` and ``raw`` are left
+        out.
 
     Returns
     -------
@@ -44,6 +49,8 @@ def read_h5ad(path: str | Path) -> AnnData:
     with parsing(where, expected="an AnnData file (.h5ad)"), names_may_repeat():
         with h5py.File(where) as file:
             _require_anndata(file, where)
+        if backed:
+            return _left_on_disk(h5py.File(where))
         return _checked(ad.read_h5ad(where))
 
 
@@ -68,13 +75,98 @@ def write_h5ad(adata: AnnData, path: Path) -> None:
     path.write_bytes(content.getbuffer())
 
 
-def read_zarr(path: str | Path) -> AnnData:
+def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
+    """Write an AnnData file whose matrices of places × genes are those of another, copied without reading them.
+
+    Parameters
+    ----------
+    adata
+        Its ``obs``, ``var``, ``obsm``, ``varm`` and ``uns`` are written.
+    source
+        The .h5ad or .zarr that ``X`` and the layers are copied from.
+    target
+        The file or, for .zarr, the folder to write.
+
+    Raises
+    ------
+    OSError
+        If the disk has less room than this takes.
+    """
+    import anndata as ad
+    import h5py
+    import zarr
+
+    adata.strings_to_categoricals()
+    wide = sum(values.nbytes for values in adata.obsm.values() if hasattr(values, "nbytes"))
+    _require_room(target, total_size(source) + wide)
+    small = {name: getattr(adata, name) for name in ("obs", "var", "uns", "obsm", "varm")}
+    small |= {name: dict(small[name]) for name in ("uns", "obsm", "varm")}
+    if source.is_dir():
+        for name in ("X", "layers"):
+            if (source / name).is_dir():
+                shutil.copytree(source / name, target / name)
+        store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
+        _fill(store, small, ad.io.write_elem)
+        return
+    with h5py.File(source) as given, h5py.File(target, "w") as file:
+        for name in ("X", "layers"):
+            if name in given:
+                given.copy(name, file)
+        _fill(file, small, ad.io.write_elem)
+
+
+def counts_in_file(path: Path) -> tuple[int, int]:
+    """Get the number of places, and of the entries of X that are stored, without reading them."""
+    import h5py
+    import zarr
+
+    with parsing(path, expected="an AnnData file or store"):
+        if path.is_dir():
+            store = zarr.open_group(path, mode="r")
+            store = _only_table(store["tables"], path) if "tables" in store else store
+            return _size_of_counts(store)
+        with h5py.File(path) as file:
+            return _size_of_counts(file)
+
+
+def _size_of_counts(store: Any) -> tuple[int, int]:
+    n_places = len(store["obs"][store["obs"].attrs["_index"]])
+    x = store.get("X")
+    if x is None:
+        return n_places, 0
+    return n_places, int((x["data"] if hasattr(x, "keys") else x).size)
+
+
+def _fill(store: Any, small: dict[str, Any], write_elem: Callable[..., None]) -> None:
+    """Write the small parts of an AnnData into a store that holds its matrices."""
+    store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    for name, content in ({"layers": {}, "obsp": {}, "varp": {}} | small).items():
+        if name not in store:
+            write_elem(store, name, content)
+
+
+def _require_room(target: Path, size: int) -> None:
+    """Check that the disk has room; HDF5 crashes the process when it meets a full one."""
+    free = shutil.disk_usage(target.parent).free
+    if free < size * 1.05:
+        raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
+
+
+def total_size(path: Path) -> int:
+    """Sum the sizes of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def read_zarr(path: str | Path, *, backed: bool = False) -> AnnData:
     """Read an AnnData store, or the only table of a SpatialData store.
 
     Parameters
     ----------
     path
         The .zarr folder.
+    backed
+        Leave ``X`` and the layers in the store, to be read a chunk at a time; ``obsp``, ``varp`` and ``raw`` are left
+        out.
 
     Returns
     -------
@@ -97,7 +189,22 @@ def read_zarr(path: str | Path) -> AnnData:
         if "tables" in store:
             store = _only_table(store["tables"], where)
         _require_anndata(store, where)
-        return _checked(ad.read_zarr(store))
+        return _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
+
+
+def _left_on_disk(store: Any) -> AnnData:
+    """Read what is small; matrices of places × genes stay where they are."""
+    from anndata import AnnData
+    from anndata.io import read_elem, sparse_dataset
+
+    def matrix(node: Any) -> Any:
+        return sparse_dataset(node) if hasattr(node, "keys") else node
+
+    small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
+    layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
+    adata = AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small)
+    unique_names(adata)
+    return adata
 
 
 def _checked(adata: AnnData) -> AnnData:

@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr import _keys
+from stmmr._scratch import empty
 from stmmr._validate import representation, require_key
-from stmmr.pp._weights import nearest, propagate
+from stmmr.pp._rows import CHUNK, slices
+from stmmr.pp._weights import nearest, white_noise
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-    from scipy import sparse
+
+    from stmmr.pp._weights import Kernel
 
 NOISE_NEIGHBOURS: Final = 3
 """Nearest places whose differences from a place are taken for noise, and all that lie as near as the last of them."""
 NOISE_NEIGHBOURS_AT_MOST: Final = 8
 TIE: Final = 1.01
 """Ratio of distances that count as the same."""
-NULL_DRAWS: Final = 3
-"""Tissues of pure noise whose largest eigenvalues are averaged."""
+NULL_PLACES: Final = 20_000
+NULL_DRAWS_AT_MOST: Final = 20
+"""Places of tissues of pure noise, in all, whose largest eigenvalues are averaged: the fewer each has, the more they
+vary."""
 PLACES_PER_COMPONENT: Final = 4
 """Fewest places for each principal component that is read."""
 
@@ -67,6 +72,37 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     return np.asarray(scores[:, varying], dtype=np.float32)
 
 
+def leading_axes(covariance: NDArray[np.float64], *, n_places: int, n: int) -> NDArray[np.float64]:
+    """Find the directions of the leading principal components that vary, by the covariance of the features.
+
+    Parameters
+    ----------
+    covariance
+        Shape (F, F).
+    n_places
+        Places it was measured at; four are asked for each component.
+    n
+        At most as many.
+
+    Returns
+    -------
+    Shape (F, ≤ n), each column of length one, its largest entry positive.
+    """
+    from scipy.sparse.linalg import eigsh
+
+    width = len(covariance)
+    n = max(1, min(n, width, n_places // PLACES_PER_COMPONENT, n_places - 1))
+    if 2 * n < width and covariance.any():  # the same start for every seed
+        variances, directions = eigsh(covariance, n, v0=np.ones(width))
+    else:
+        variances, directions = np.linalg.eigh(covariance)
+    variances, directions = variances[::-1][:n], directions[:, ::-1][:, :n]
+    varying = variances > 1e-8 * variances[0]  # standard deviations above 1e-4 of the largest
+    varying[0] = True
+    directions = directions[:, varying]
+    return np.asarray(directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(len(directions.T))]))
+
+
 def expression_features(
     adata: AnnData, *, use_rep: str | None, n_components: int = 50, otherwise: str = ""
 ) -> NDArray[np.float32]:
@@ -97,13 +133,28 @@ def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.f
     Covariance, shape (F, F).
     """
     near = nearest(xy, min(NOISE_NEIGHBOURS_AT_MOST, len(xy) - 1))
-    distance = np.linalg.norm(xy[near] - xy[:, None], axis=2)  # (N, k)
-    among = distance <= TIE * distance[:, [min(NOISE_NEIGHBOURS, near.shape[1]) - 1]]
-    covariance = np.zeros((features.shape[1],) * 2)
-    for neighbour, counts in zip(near.T, among.T, strict=True):
-        difference = np.asarray(features[counts] - features[neighbour[counts]], dtype=np.float64)
-        covariance += difference.T @ difference
-    return covariance / (2 * float(among.sum()))
+    covariance, n = np.zeros((features.shape[1],) * 2), 0
+    for rows in slices(len(xy), CHUNK):
+        distance = np.linalg.norm(xy[near[rows]] - xy[rows, None], axis=2)  # (c, k)
+        among = distance <= TIE * distance[:, [min(NOISE_NEIGHBOURS, near.shape[1]) - 1]]
+        place, which = np.nonzero(among)
+        difference = features[rows][place] - features[near[rows][place, which]]
+        covariance += second_moments(difference)
+        n += len(place)
+    return covariance / (2 * n)
+
+
+def second_moments(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum the outer products of rows, shape (n, F), with themselves."""
+    rows = np.asarray(rows, dtype=np.float64)
+    return np.asarray(rows.T @ rows)
+
+
+def mean_and_covariance(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure the mean and the covariance of features, shape (N, F), a chunk of places at a time."""
+    centre = sum((values[rows].sum(axis=0, dtype=np.float64) for rows in slices(len(values), CHUNK)), 0.0) / len(values)
+    products = sum((second_moments(values[rows] - centre) for rows in slices(len(values), CHUNK)), 0.0)
+    return np.asarray(centre), np.asarray(products / len(values))
 
 
 def whitening(noise: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,11 +164,7 @@ def whitening(noise: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def spatial_components(
-    propagated: NDArray[Any],
-    weights: sparse.csr_matrix[Any],
-    noise: NDArray[np.float64],
-    *,
-    at_least: int = 0,
+    propagated: NDArray[Any], noise: NDArray[np.float64], level: float, *, at_least: int = 0
 ) -> SpatialComponents:
     """Find the directions in which the propagated features vary more than propagated noise would.
 
@@ -129,34 +176,50 @@ def spatial_components(
     ----------
     propagated
         A²F, shape (N, F).
-    weights
-        A, rows sum to 1, shape (N, N).
     noise
         Covariance of the noise, shape (F, F).
+    level
+        λ₀, see `propagated_with_level`.
     at_least
         Directions to return even if they do not stand out; they get a small scale.
     """
     white = whitening(noise)
-    centre = propagated.mean(axis=0, dtype=np.float64)
-    eigenvalues, directions = _principal_axes((propagated - centre) @ white)
-    signal = 1 - noise_level(weights, propagated.shape[1]) / np.maximum(eigenvalues, 1e-12)
+    centre, covariance = mean_and_covariance(propagated)
+    eigenvalues, directions = _principal_axes(white.T @ covariance @ white)
+    signal = 1 - level / np.maximum(eigenvalues, 1e-12)
     d = min(max(int((signal > 0).sum()), at_least), len(signal))
     signal = np.maximum(signal[:d], 1e-2 if at_least else 0)
     axes = white @ directions[:, :d] * np.sqrt(signal / np.maximum(eigenvalues[:d], 1e-12))
     return SpatialComponents(axes=axes, centre=centre, signal=signal)
 
 
-def noise_level(weights: sparse.csr_matrix[Any], n_features: int) -> float:
-    """Measure the largest variance that white noise keeps in any direction when it is propagated."""
-    rng = np.random.default_rng(0)  # one estimate of an expectation, not a draw that a seed should change
-    largest = []
-    for _ in range(NULL_DRAWS):
-        drawn = propagate(weights, rng.standard_normal((weights.shape[0], n_features), dtype=np.float32))
-        largest.append(_principal_axes(drawn - drawn.mean(axis=0, dtype=np.float64))[0][0])
-    return float(np.mean(largest))
+def propagated_with_level(
+    features: NDArray[Any], kernel: Kernel, *, progress: bool = False
+) -> tuple[NDArray[np.float32], float]:
+    """Propagate features, shape (N, F), and as many columns of white noise beside them.
+
+    Returns
+    -------
+    A²F, shape (N, F), and the largest variance that white noise keeps in any direction, averaged over draws.
+    """
+    n, width = features.shape
+    draws = min(-(-NULL_PLACES // n), NULL_DRAWS_AT_MOST)
+
+    def columns(places: NDArray[np.intp]) -> NDArray[np.float32]:
+        return np.hstack([features[places], white_noise(places, draws * width)])
+
+    smooth = empty((n, width))
+    total, products = np.zeros(draws * width), np.zeros((draws, width, width))
+    for places, both in kernel.propagate(columns, progress=progress):
+        smooth[places] = both[:, :width]
+        total += both[:, width:].sum(axis=0, dtype=np.float64)
+        products += [second_moments(draw) for draw in np.split(both[:, width:], draws, axis=1)]
+    means = total.reshape(draws, width) / n
+    largest = [_principal_axes(p / n - np.outer(m, m))[0][0] for p, m in zip(products, means, strict=True)]
+    return smooth, float(np.mean(largest))
 
 
-def _principal_axes(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Get variances, descending, and directions of centred data."""
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+def _principal_axes(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Get variances, descending, and directions."""
+    variances, directions = np.linalg.eigh(covariance)
     return variances[::-1], directions[:, ::-1]

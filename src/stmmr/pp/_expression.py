@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import record
-from stmmr._validate import InputError, check_counts, logger, require_key, require_positive, unique_names
-from stmmr.pp._components import principal_components
-from stmmr.pp._sections import centred, sections_of
+from stmmr._scratch import empty
+from stmmr._validate import InputError, logger, require_key, require_positive, unique_names
+from stmmr.pp._components import leading_axes
+from stmmr.pp._genes import Normalisation, count_statistics, highly_variable, lognorm
+from stmmr.pp._rows import by_rows, map_rows
+from stmmr.pp._sections import sections_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,11 +31,14 @@ def expression(
     min_places: int = 3,
     n_components: int = 50,
     section_key: str | None = None,
+    progress: bool = False,
 ) -> None:
     """Normalise counts to the median library size, take log1p, mark highly variable genes and find their components.
 
-    No place and no gene is dropped and ``X`` is left as it is. A place without counts gets zeros (its embedding comes
-    from its neighbours); a gene seen in fewer than `min_places` places is kept but not read by the model.
+    Counts in a file (an AnnData read with ``backed=True``) or in a dask array are read a chunk of places at a time, and
+    stay there. No place and no gene is dropped and ``X`` is left as it is. A place without counts gets zeros (its
+    embedding comes from its neighbours); a gene seen in fewer than `min_places` places is kept, but the model does not
+    read it.
 
     Parameters
     ----------
@@ -51,15 +58,17 @@ def expression(
         Column of ``obs`` that names the section of each place, where there are several: the mean of its section is then
         taken off each gene before the components, so that a shift between sections is no signal. Sections are taken to
         hold much the same tissue.
+    progress
+        Whether to show progress bars for what takes longer than two seconds.
 
     Returns
     -------
     None. Sets:
 
     ``layers["counts"]``
-        the raw counts (CSR), where they were taken from elsewhere.
+        the raw counts (CSR), where they were taken from elsewhere in memory.
     ``layers["stmmr_lognorm"]``
-        float32 CSR.
+        float32 CSR, where the counts are in memory.
     ``var["stmmr_highly_variable"]``
         bool.
     ``obs["stmmr_library_size"]``
@@ -82,24 +91,22 @@ def expression(
     require_positive(n_components, name="n_components")
     unique_names(adata)
     sections = sections_of(adata, section_key)
-    if layer is None and _keys.COUNTS in adata.layers:
-        layer = _keys.COUNTS
-    if layer is not None:
-        require_key(adata.layers, layer, where="layers")
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    given = adata.X if layer is None else adata.layers[layer]
-    if given is None:
-        raise InputError(f"Expected raw counts in {where}, found nothing there. Name the layer that holds them.")
-    counts = check_counts(given, where=where)
-    size = library_size(adata, counts, size_key=size_key)
-    adata.layers[_keys.LOGNORM] = lognorm(counts, size)
-    if _keys.COUNTS not in adata.layers:
-        adata.layers[_keys.COUNTS] = counts
+    where, given = raw_counts(adata, layer)
+    counts = by_rows(given)
+    statistics = count_statistics(counts, progress=progress)
+    statistics.check(where)
+    size = library_size(adata, statistics.size, size_key=size_key)
+    chosen = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_places=min_places, progress=progress)
+    codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    normalise = Normalisation(chosen, size, float(np.median(size[size > 0])), codes)
+    components = gene_components(counts, normalise, n_components=n_components, progress=progress)
+    if isinstance(counts, sparse.csr_matrix):
+        adata.layers[_keys.LOGNORM] = lognorm(counts, size, normalise.median)
+        if _keys.COUNTS not in adata.layers:
+            adata.layers[_keys.COUNTS] = counts
     adata.obs[_keys.LIBRARY_SIZE] = size
-    chosen = highly_variable(counts, n_top_genes=n_top_genes, min_places=min_places)
     adata.var[_keys.HIGHLY_VARIABLE] = chosen
-    values = centred(adata.layers[_keys.LOGNORM][:, chosen].toarray(), sections)
-    adata.obsm[_keys.COMPONENTS] = principal_components(values, n_components)
+    adata.obsm[_keys.COMPONENTS] = components
     parameters = {
         "counts": where,
         "size_key": size_key or "",
@@ -112,11 +119,66 @@ def expression(
     record(adata, expression=parameters)
 
 
-def library_size(adata: AnnData, counts: sparse.csr_matrix[Any], *, size_key: str | None) -> NDArray[np.float64]:
-    """Get the library sizes: the column, or the row sums."""
-    if size_key is None:
-        size = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    else:
+def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
+    """Find the matrix of raw counts: the layer, otherwise ``layers["counts"]`` where there is one, otherwise ``X``.
+
+    Returns
+    -------
+    What messages call it, and the matrix, as it is.
+    """
+    if layer is None and _keys.COUNTS in adata.layers:
+        layer = _keys.COUNTS
+    if layer is not None:
+        require_key(adata.layers, layer, where="layers")
+    where = "X" if layer is None else f"layers[{layer!r}]"
+    given = adata.X if layer is None else adata.layers[layer]
+    if given is None:
+        raise InputError(f"Expected raw counts in {where}, found nothing there. Name the layer that holds them.")
+    return where, given
+
+
+def gene_components(counts: Any, normalise: Normalisation, *, n_components: int, progress: bool) -> NDArray[np.float32]:
+    """Find the principal components of the genes that are read, the mean of each section taken off.
+
+    In two passes: one for the covariance of the genes, one for the scores; memory is bounded by genes² and the chunk.
+
+    Parameters
+    ----------
+    counts
+        As `by_rows` gives them.
+    normalise
+        How the values come from them.
+    n_components
+        At most as many; fewer where there are fewer than four places for each.
+    progress
+        Whether to show progress bars.
+
+    Returns
+    -------
+    Scores, shape (N, ≤ n_components).
+    """
+    n_genes = int(normalise.genes.sum())
+    totals = np.zeros((int(normalise.sections.max()) + 1, n_genes))
+    products = np.zeros((n_genes, n_genes))
+    for part in map_rows(normalise.moments, counts, what="covariance of genes", progress=progress):
+        totals += part.totals
+        products += part.products
+    n_of = np.bincount(normalise.sections)[:, None]  # (S, 1)
+    centres = totals / np.maximum(n_of, 1)  # (S, G)
+    covariance = (products - (centres * n_of).T @ centres) / len(normalise.size)
+    axes = leading_axes(covariance, n_places=len(normalise.size), n=n_components)
+    project = partial(normalise.projected, centres=centres, axes=axes)
+    scores = empty((len(normalise.size), axes.shape[1]))
+    done = 0
+    for some in map_rows(project, counts, what="components", progress=progress):
+        scores[done : done + len(some)] = some
+        done += len(some)
+    return scores
+
+
+def library_size(adata: AnnData, size: NDArray[np.float64], *, size_key: str | None) -> NDArray[np.float64]:
+    """Get the library sizes: the column, or the sums of the counts."""
+    if size_key is not None:
         require_key(adata.obs.columns, size_key, where="obs")
         try:
             size = adata.obs[size_key].to_numpy(dtype=np.float64)
@@ -130,29 +192,3 @@ def library_size(adata: AnnData, counts: sparse.csr_matrix[Any], *, size_key: st
     if empty:
         logger.warning("%d places have no counts; they are kept, and take their embedding from neighbours.", empty)
     return size
-
-
-def lognorm(counts: sparse.csr_matrix[Any], size: NDArray[np.float64]) -> sparse.csr_matrix[Any]:
-    """Scale each place to the median library size and take log1p; places of size 0 become zeros."""
-    factor = np.divide(np.median(size[size > 0]), size, out=np.zeros_like(size), where=size > 0)
-    normalised = sparse.csr_matrix(sparse.diags(factor) @ counts, dtype=np.float32)
-    np.log1p(normalised.data, out=normalised.data)
-    return normalised
-
-
-def highly_variable(counts: sparse.csr_matrix[Any], *, n_top_genes: int, min_places: int) -> NDArray[np.bool_]:
-    """Mark the most variable genes by the variance of the counts against its trend (Stuart et al. 2019)."""
-    import scanpy as sc
-    from anndata import AnnData
-
-    seen = np.asarray((counts > 0).sum(axis=0)).ravel() >= min_places
-    if not seen.any():
-        seen = np.asarray((counts > 0).sum(axis=0)).ravel() > 0
-    if seen.sum() <= n_top_genes:
-        return seen
-    chosen = sc.pp.highly_variable_genes(
-        AnnData(counts[:, seen]), flavor="seurat_v3", n_top_genes=n_top_genes, inplace=False, check_values=False
-    )
-    marked = np.zeros(counts.shape[1], dtype=bool)
-    marked[np.flatnonzero(seen)] = chosen["highly_variable"].to_numpy()
-    return marked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -15,18 +15,21 @@ from stmmr._validate import (
     logger,
     require_choice,
     require_positive,
+    require_step,
 )
 from stmmr.pp._bandwidth import bandwidth_curve
 from stmmr.pp._components import expression_features
 from stmmr.pp._scale import units
-from stmmr.pp._sections import laid_apart, sections_of
-from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
+from stmmr.pp._sections import graph_sections, laid_apart, sections_of, tissue_coordinates
+from stmmr.pp._weights import Kernel, nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
 Coordinates = Literal["spatial", "array"]
+WRITTEN_AT_MOST: Final = 100_000
+"""Places whose weights are written out; they take more memory than all else, and no step reads them."""
 
 
 def spatial_graph(
@@ -41,7 +44,8 @@ def spatial_graph(
     r"""Weight neighbours by a Gaussian kernel of their distance.
 
     :math:`A \propto \exp(-D^2/2l^2) + \mathrm{Id}`, rows scaled to sum 1, pairs left out where the kernel is below
-    `tolerance`. Memory grows with the number of neighbours, not with N².
+    `tolerance`. Memory grows with the number of neighbours, not with N². Later steps read what the graph is made of,
+    ``uns["stmmr"]["spatial_graph"]`` and the coordinates, and find the neighbours of a tile of places at a time.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def spatial_graph(
     None. Sets:
 
     ``obsp["stmmr_weights"]``
-        float32 CSR, rows sum to 1.
+        float32 CSR, rows sum to 1; for at most 100,000 places.
     ``uns["stmmr"]["spatial_graph"]``
         parameters, the bandwidth and median nearest-neighbour distance, their unit, what it is in µm and where that
         is from (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown) and, where the
@@ -105,7 +109,11 @@ def spatial_graph(
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
         logger.info("Bandwidth chosen: %s, %.2f times the distance between places.", length, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")
-    adata.obsp[_keys.GRAPH] = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
+    kernel = Kernel(xy, float(bandwidth), tolerance)
+    if adata.n_obs <= WRITTEN_AT_MOST:
+        adata.obsp[_keys.GRAPH] = kernel.weights()
+    elif _keys.GRAPH in adata.obsp:
+        del adata.obsp[_keys.GRAPH]  # of another bandwidth
     parameters = {
         "use": "array" if by_array else "spatial",
         "coordinates": "array" if by_array or _keys.SPATIAL not in adata.obsm else "spatial",
@@ -116,7 +124,7 @@ def spatial_graph(
         "um_per_unit": um_per_unit,
         "scale_from": scale_from,
         "tolerance": tolerance,
-        "mean_neighbours": adata.obsp[_keys.GRAPH].nnz / adata.n_obs - 1,
+        "mean_neighbours": kernel.mean_neighbours(),
     }
     record(adata, spatial_graph=parameters | curve)
 
@@ -129,3 +137,13 @@ def array_positions(adata: AnnData) -> NDArray[np.float64]:
             "Expected array_row and array_col at every place, found missing ones. Drop these places first."
         )
     return xy
+
+
+def kernel_of(adata: AnnData, *, scale: float = 1.0) -> Kernel:
+    """Get the spatial graph that `stmmr.pp.spatial_graph` made, its bandwidth times `scale`."""
+    graph = require_step(adata, "spatial_graph", by="stmmr.pp.spatial_graph")
+    if graph["use"] == "array":
+        xy = laid_apart(array_positions(adata), graph_sections(adata))
+    else:
+        xy = tissue_coordinates(adata)
+    return Kernel(xy, scale * graph["bandwidth"], graph["tolerance"])

@@ -10,9 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from stmmr import _keys
 from stmmr._record import record
 from stmmr._validate import InputError, require_positive
+from stmmr.pp._graph import kernel_of
 from stmmr.tl._domains import by_size
 from stmmr.tl._number import chosen_number
-from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, weights_at
+from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import gaussian_mixture
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def consensus(
     random_state: int = 0,
     key_added: str = _keys.DOMAIN,
     confidence_key: str = _keys.CONFIDENCE,
+    progress: bool = False,
 ) -> None:
     """Cut the tissue into the spatial domains that many partitions agree on.
 
@@ -64,6 +66,8 @@ def consensus(
         Where the domains go.
     confidence_key
         Where the confidence goes.
+    progress
+        Whether to show progress bars for what takes longer than two seconds.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def consensus(
     each = -(-n_partitions // len(scales))
     partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
     for at, scale in enumerate(scales):
-        points = embedding if scale == 1 else embedding_at(adata, weights_at(adata, scale))
+        points = embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
         for i in range(at * each, (at + 1) * each):
             partitions[i] = gaussian_mixture(
                 points,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr import _keys
 from stmmr._record import record, recorded
 from stmmr._validate import logger, require_positive
+from stmmr.pp._graph import kernel_of
 from stmmr.pp._weights import independent_places
-from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, weights_at
+from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import fit_mixture, likeliest_mixture, sample
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def number_of_domains(
     n_init: int = 10,
     use_rep: str = _keys.EMBEDDING,
     random_state: int = 0,
+    progress: bool = False,
 ) -> None:
     """Find how many domains the data tell apart, and which numbers would do as well.
 
@@ -53,6 +55,8 @@ def number_of_domains(
         Key of ``obsm``. For others than the embedding of `stmmr.StMMR`, every place counts.
     random_state
         Seed of the starts.
+    progress
+        Whether to show progress bars for what takes longer than two seconds.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def number_of_domains(
     """
     require_positive(at_most, name="at_most")
     require_positive(n_init, name="n_init")
-    everywhere, n = independent_points(adata, use_rep, random_state=random_state)
+    everywhere, n = independent_points(adata, use_rep, random_state=random_state, progress=progress)
     points = sample(everywhere, 1, at_most=FITTED_AT_MOST, random_state=random_state)
     n = min(n, float(len(points)))
     largest = min(at_most, len(np.unique(points, axis=0)))
@@ -111,17 +115,19 @@ def chosen_number(adata: AnnData, *, use_rep: str, random_state: int) -> int:
     return int(recorded(adata)["number_of_domains"]["chosen"])
 
 
-def independent_points(adata: AnnData, use_rep: str, *, random_state: int) -> tuple[NDArray[np.float64], float]:
+def independent_points(
+    adata: AnnData, use_rep: str, *, random_state: int, progress: bool = False
+) -> tuple[NDArray[np.floating[Any]], float]:
     """Get the embedding to count domains in, and how many of its places are independent."""
     points, _ = points_of(adata, use_rep, random_state=random_state)
     graph = recorded(adata).get("spatial_graph", {})
-    if use_rep != _keys.EMBEDDING or _keys.GRAPH not in adata.obsp:
+    if use_rep != _keys.EMBEDDING or not graph:
         return points, float(len(points))
-    weights = adata.obsp[_keys.GRAPH]
+    kernel = kernel_of(adata)
     if "bandwidth_best" in graph and moves_with_bandwidth(adata, use_rep):
-        weights = weights_at(adata, math.sqrt(graph["bandwidth_best"] / graph["bandwidth"]))
-        points = embedding_at(adata, weights)
-    return points, independent_places(weights)
+        kernel = kernel_of(adata, scale=math.sqrt(graph["bandwidth_best"] / graph["bandwidth"]))
+        points = embedding_at(adata, kernel, progress=progress)
+    return points, independent_places(kernel)
 
 
 def likelihoods(

@@ -10,16 +10,15 @@ from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import representation, require_key
 from stmmr.pp._components import expression_features
-from stmmr.pp._graph import array_positions
-from stmmr.pp._sections import graph_sections, laid_apart, tissue_coordinates
-from stmmr.pp._weights import gaussian_weights
+from stmmr.pp._sections import tissue_coordinates
 from stmmr.start import Modality, histology_features, linear_start
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-    from scipy import sparse
+
+    from stmmr.pp._weights import Kernel
 
 N_COMPONENTS: Final = 15
 """Components of an embedding whose scales carry no meaning."""
@@ -33,7 +32,7 @@ def points_of(
     whiten: bool | None = None,
     n_components: int = N_COMPONENTS,
     random_state: int,
-) -> tuple[NDArray[np.float64], bool]:
+) -> tuple[NDArray[np.floating[Any]], bool]:
     """Get an embedding, scaled so that a readout can cut it.
 
     Parameters
@@ -61,13 +60,13 @@ def points_of(
         If there is no such embedding, it has an entry that is not finite, or there are too few different places.
     """
     require_key(adata.obsm, use_rep, where="obsm", hint="Fit a model first: stmmr.StMMR(adata).fit().")
-    embedding = representation(adata, use_rep).astype(np.float64)
+    embedding = representation(adata, use_rep)
     # before whitening, where round-off may set equal places apart
     sample(embedding, fewest, at_most=FITTED_AT_MOST, random_state=random_state)
     scaled = has_scales(adata, use_rep)
     whiten = not scaled if whiten is None else whiten
     if whiten:
-        return whitened(embedding, n_components, random_state=random_state), True
+        return whitened(embedding.astype(np.float64), n_components, random_state=random_state), True
     return embedding if scaled else _unit(embedding), False
 
 
@@ -84,31 +83,22 @@ def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:
     return not (model["train_encoders"] or model["attention"] or model["aligned_weight"])
 
 
-def weights_at(adata: AnnData, scale: float) -> sparse.csr_matrix[Any]:
-    """Make the spatial graph again, its bandwidth times `scale`."""
-    graph = recorded(adata)["spatial_graph"]
-    xy = tissue_coordinates(adata)
-    if graph["use"] == "array":
-        xy = laid_apart(array_positions(adata), graph_sections(adata))
-    return gaussian_weights(xy, bandwidth=scale * graph["bandwidth"], tolerance=graph["tolerance"])
-
-
-def embedding_at(adata: AnnData, weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:
+def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> NDArray[np.float32]:
     """Embed over another graph, as the linear encoders of the fitted model would; shape (n_obs, d)."""
     model = recorded(adata)["model"]
     n_components = int(model["n_components"])
     places = tissue_coordinates(adata)
     expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
-    seen = Modality.of(expression, weights, places)
+    seen = Modality.of(expression, kernel, places, progress=progress)
     histology = None
     if model["use_histology"]:
-        histology = Modality.of(histology_features(adata, n_components=n_components), weights, places)
+        histology = Modality.of(histology_features(adata, n_components=n_components), kernel, places, progress=progress)
     weight = float(model.get("histology_weight_used", 0.0))
-    start = linear_start(seen, histology, weights, places, latent=0, histology_weight=weight)
+    start = linear_start(seen, histology, places, latent=0, histology_weight=weight)
     return start.embed(seen.propagated, None if histology is None else histology.propagated)
 
 
-def _unit(embedding: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale as a whole, so that the column that varies most has variance 1."""
-    spread = float(embedding.std(axis=0).max())
+    spread = float(embedding.std(axis=0, dtype=np.float64).max())
     return embedding / spread if spread > 0 else embedding

@@ -229,15 +229,15 @@ def sample(points: NDArray[np.float64], n_domains: int, *, at_most: int, random_
     """Draw points without replacement, all where they are no more, and check that they can make as many groups."""
     if len(points) <= at_most:
         check_number(points, n_domains)
-        return points
-    drawn = np.random.default_rng(random_state).choice(points, at_most, replace=False)
+        return points.astype(np.float64, copy=False)
+    drawn = points[np.random.default_rng(random_state).choice(len(points), at_most, replace=False)]
     check_number(drawn, n_domains, among=f" among {at_most} drawn")
-    return drawn
+    return drawn.astype(np.float64, copy=False)
 
 
 def assigned(predict: Callable[[NDArray[np.float64]], ArrayLike], points: NDArray[np.float64]) -> NDArray[np.intp]:
     """Label all points, a chunk at a time."""
-    chunks = (points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK))
+    chunks = (points[start : start + _CHUNK].astype(np.float64) for start in range(0, len(points), _CHUNK))
     return np.concatenate([np.asarray(predict(chunk), dtype=np.intp) for chunk in chunks])
 
 

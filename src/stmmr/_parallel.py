@@ -1,0 +1,30 @@
+"""Work that falls into independent pieces, done several at a time; and how far it has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Result = TypeVar("Result")
+
+
+def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """Call a function with the arguments of each task; results come in the order of the tasks.
+
+    In threads, or by what ``joblib.parallel_config`` names: with ``backend="dask"``, on the workers of a
+    ``dask.distributed`` client. No more tasks are drawn than are at work or wait for their turn.
+    """
+    from joblib import Parallel, delayed
+
+    work = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
+    results: Iterator[Result] = work(delayed(function)(*task) for task in tasks)
+    return results
+
+
+def progress_bar(total: int, what: str, unit: str, *, shown: bool) -> Any:
+    """Make a bar with rate and time left, for what takes longer than two seconds."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not shown)

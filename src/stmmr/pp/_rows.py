@@ -1,0 +1,174 @@
+"""The rows of a matrix of counts, some at a time: in memory, in an .h5ad or .zarr, or in a dask array."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+import numpy as np
+from scipy import sparse
+
+from stmmr._parallel import in_parallel, progress_bar
+from stmmr._validate import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+CHUNK: Final = 8_192
+"""Rows that are read at once: bounds the memory of every pass over the counts."""
+BLOCKS_AT_ONCE: Final = 8
+"""Blocks of a dask array that are at work at once."""
+
+Result = TypeVar("Result")
+Options = ParamSpec("Options")
+
+
+class OnDisk:
+    """A matrix in a file, by its name there: it can be sent to another process, which opens the file for itself.
+
+    Parameters
+    ----------
+    dataset
+        What AnnData holds of it: a sparse dataset of anndata, or a dense one of h5py or zarr.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        node = getattr(dataset, "group", dataset)
+        if getattr(dataset, "format", "csr") != "csr":
+            raise InputError(
+                f"Expected counts by rows (CSR) in the file, found {dataset.format.upper()}, which is read by columns. "
+                "Read it into memory, or write it again as CSR."
+            )
+        self.in_h5 = hasattr(node, "file")
+        self.path = str(node.file.filename if self.in_h5 else node.store_path.store.root)
+        self.name = str(node.name if self.in_h5 else node.path)
+        self.shape = tuple(dataset.shape)
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The open matrix."""
+        import h5py
+        import zarr
+        from anndata.io import sparse_dataset
+
+        node = (h5py.File(self.path) if self.in_h5 else zarr.open_group(self.path, mode="r"))[self.name]
+        return sparse_dataset(node) if hasattr(node, "keys") else node
+
+    def __getitem__(self, rows: slice) -> Any:
+        """Read some rows."""
+        return self.dataset[rows]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open file behind."""
+        return {name: value for name, value in self.__dict__.items() if name != "dataset"}
+
+
+def is_on_disk(matrix: Any) -> bool:
+    """Tell whether a matrix of an AnnData lies in a file."""
+    return hasattr(matrix, "group") or type(matrix).__module__.split(".")[0] in {"h5py", "zarr"}
+
+
+def is_dask(matrix: Any) -> bool:
+    """Tell whether a matrix is a dask array."""
+    return hasattr(matrix, "to_delayed")
+
+
+def by_rows(matrix: Any) -> Any:
+    """Prepare a matrix for reading rows.
+
+    CSR where it is in memory, `OnDisk` where it lies in a file; dask arrays with whole rows.
+    """
+    if is_dask(matrix):
+        return matrix.rechunk({1: -1})
+    if is_on_disk(matrix):
+        return OnDisk(matrix)
+    return as_csr(matrix)
+
+
+def as_csr(rows: Any) -> sparse.csr_matrix[Any]:
+    """Turn rows into CSR; no copy where they are."""
+    return rows if isinstance(rows, sparse.csr_matrix) else sparse.csr_matrix(rows)
+
+
+def map_rows(
+    function: Callable[Concatenate[sparse.csr_matrix[Any], slice, Options], Result],
+    matrix: Any,
+    *,
+    what: str,
+    progress: bool,
+) -> Iterator[Result]:
+    """Call a function with chunks of rows and where they are; results in their order.
+
+    Parameters
+    ----------
+    function
+        Takes rows as CSR, and the slice that they are.
+    matrix
+        As `by_rows` gives it. Blocks of a dask array are its own, and computed where its scheduler says: on the
+        workers of a ``dask.distributed`` client where there is one.
+    what
+        Name of the progress bar.
+    progress
+        Whether to show it.
+    """
+    work = _map_blocks if is_dask(matrix) else _map_chunks
+    with progress_bar(matrix.shape[0], what, "places", shown=progress) as bar:
+        for rows, result in work(function, matrix):
+            bar.update(rows.stop - rows.start)
+            yield result
+
+
+def _map_chunks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[slice, Result]]:
+    chunks = list(slices(matrix.shape[0], CHUNK))
+    sources = ((matrix, rows) if isinstance(matrix, OnDisk) else (matrix[rows], rows) for rows in chunks)
+    return zip(chunks, in_parallel(partial(_apply, function), sources), strict=True)
+
+
+def _map_blocks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[slice, Result]]:
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    ends = np.cumsum(matrix.chunks[0]).tolist()
+    chunks = [slice(end - size, end) for end, size in zip(ends, matrix.chunks[0], strict=True)]
+    call = delayed(partial(_apply, function))
+    todo = (call(block, rows) for block, rows in zip(matrix.to_delayed()[:, 0], chunks, strict=True))
+    some_at_once = iter(lambda: list(islice(todo, BLOCKS_AT_ONCE)), [])
+    results = chain.from_iterable(compute(*some) for some in some_at_once)
+    return zip(chunks, results, strict=True)
+
+
+def _apply(function: Callable[..., Result], source: Any, rows: slice) -> Result:
+    return function(as_csr(source[rows] if isinstance(source, OnDisk) else source), rows)
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Cut 0 … n − 1 into pieces of a size."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def take(matrix: Any, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
+    """Read rows of a matrix as `by_rows` gives it, in one pass from the first to the last.
+
+    Parameters
+    ----------
+    matrix
+        Shape (N, G).
+    index
+        Ascending, shape (n,).
+
+    Returns
+    -------
+    Shape (n, G).
+    """
+    if not isinstance(matrix, OnDisk) and not is_dask(matrix):
+        return as_csr(matrix[index])
+    parts: list[sparse.csr_matrix[Any]] = []
+    for rows in slices(matrix.shape[0], CHUNK):
+        inside = index[index.searchsorted(rows.start) : index.searchsorted(rows.stop)]
+        if len(inside):
+            read = matrix[int(inside[0]) : int(inside[-1]) + 1]
+            parts.append(as_csr(read.compute() if is_dask(read) else read)[inside - inside[0]])
+    return as_csr(sparse.vstack(parts, format="csr")) if parts else as_csr(np.zeros((0, matrix.shape[1])))
