@@ -65,7 +65,7 @@ class Progress:
         if not path.exists():
             return False
         with h5py.File(path) as file:
-            kept = read_elem(file)
+            kept = {name: read_elem(file[name]) for name in file}
         for where in ("obs", "var"):
             for name, column in kept[where].items():
                 getattr(adata, where)[name] = column.to_numpy() if where == "var" else column.array

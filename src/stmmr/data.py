@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from stmmr import _keys
 from stmmr._scratch import empty
-from stmmr._validate import representation, require_key
+from stmmr._validate import representation
 from stmmr.nn import Batch, Graph
 from stmmr.pp._components import expression_features
+from stmmr.pp._expression import gene_rows
 from stmmr.pp._graph import kernel_of
 from stmmr.pp._sections import tissue_coordinates
 from stmmr.start import LinearStart, Modality, histology_features, linear_start
@@ -58,15 +58,13 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
     """
     kernel = kernel_of(adata)
     names: list[str] = []
+    everywhere = np.arange(adata.n_obs)
     relative = np.ones((adata.n_obs, 1), dtype=np.float32)
     if use_rep is not None:
         target = representation(adata, use_rep)
     else:
-        require_key(adata.layers, _keys.LOGNORM, where="layers", hint="Run stmmr.pp.expression(adata) first.")
-        chosen = adata.var[_keys.HIGHLY_VARIABLE].to_numpy()
-        names = adata.var_names[chosen].tolist()
-        layer = _keys.LOGNORM if settings.likelihood == "zinb" else _keys.COUNTS
-        target = sparse.csr_matrix(adata.layers[layer])[:, chosen].toarray()
+        target = gene_rows(adata, normalised=settings.likelihood == "zinb").take(everywhere).toarray()
+        names = adata.var_names[adata.var[_keys.HIGHLY_VARIABLE].to_numpy()].tolist()
         size = adata.obs[_keys.LIBRARY_SIZE].to_numpy()
         relative = np.maximum(size / np.median(size[size > 0]), 1e-4).astype(np.float32)[:, None]
     if settings.features == "pca":
@@ -74,7 +72,7 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
     elif use_rep is not None or settings.likelihood == "zinb":
         features = target
     else:
-        features = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
+        features = gene_rows(adata, normalised=True).take(everywhere).toarray()
     image = None
     if use_histology:
         image = histology_features(adata, n_components=settings.n_components)

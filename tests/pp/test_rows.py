@@ -146,8 +146,8 @@ def test_workers_of_a_dask_client_do_the_preparation(tissue, tmp_path):
     reference = tissue.copy()
     stmmr.pp.expression(reference)
     adata = in_h5ad(tissue.copy(), tmp_path)
-    with distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None):
-        with parallel_config(backend="dask"):
-            stmmr.pp.expression(adata)
-            assert os.getpid() not in set(in_parallel(os.getpid, [()] * 4))
+    client = distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with client, parallel_config(backend="dask"):
+        stmmr.pp.expression(adata)
+        assert os.getpid() not in set(in_parallel(os.getpid, [()] * 4))
     np.testing.assert_allclose(adata.obsm[_keys.COMPONENTS], reference.obsm[_keys.COMPONENTS], atol=1e-4)

@@ -11,9 +11,9 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._record import record
 from stmmr._scratch import empty
-from stmmr._validate import InputError, logger, require_key, require_positive, unique_names
+from stmmr._validate import InputError, logger, require_key, require_positive, require_step, unique_names
 from stmmr.pp._components import leading_axes
-from stmmr.pp._genes import Normalisation, count_statistics, highly_variable, lognorm
+from stmmr.pp._genes import GeneRows, Normalisation, count_statistics, highly_variable, lognorm
 from stmmr.pp._rows import by_rows, map_rows
 from stmmr.pp._sections import sections_of
 
@@ -109,6 +109,7 @@ def expression(
     adata.obsm[_keys.COMPONENTS] = components
     parameters = {
         "counts": where,
+        "layer": layer or "",
         "size_key": size_key or "",
         "section_key": section_key or "",
         "n_top_genes": n_top_genes,
@@ -192,3 +193,11 @@ def library_size(adata: AnnData, size: NDArray[np.float64], *, size_key: str | N
     if empty:
         logger.warning("%d places have no counts; they are kept, and take their embedding from neighbours.", empty)
     return size
+
+
+def gene_rows(adata: AnnData, *, normalised: bool) -> GeneRows:
+    """Get the counts of the genes that `stmmr.pp.expression` chose, or their log-normalised values."""
+    step = require_step(adata, "expression", by="stmmr.pp.expression")
+    _, counts = raw_counts(adata, str(step["layer"]) or None)
+    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
+    return GeneRows(by_rows(counts), adata.var[_keys.HIGHLY_VARIABLE].to_numpy(), size=size if normalised else None)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._validate import InputError
-from stmmr.pp._rows import as_csr, map_rows
+from stmmr.pp._rows import as_csr, map_rows, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,3 +205,32 @@ class Normalisation(NamedTuple):
         """Project the values of some places, less the mean of their section, on axes of shape (G, n)."""
         scores = self(counts, rows) @ axes - (centres @ axes)[self.sections[rows]]
         return np.asarray(scores, dtype=np.float32)
+
+
+class GeneRows:
+    """Values of the genes that are read, at any places, read when they are asked for.
+
+    Parameters
+    ----------
+    counts
+        Raw counts of all genes, as `by_rows` gives them.
+    genes
+        Which genes are read, shape (all genes,).
+    size
+        Library size of each place, to normalise by, shape (N,); None: the counts as they are.
+    """
+
+    def __init__(self, counts: Any, genes: NDArray[np.bool_], *, size: NDArray[np.float64] | None = None) -> None:
+        # of counts in memory, the genes are picked once; library sizes are given
+        self._counts = counts[:, genes] if isinstance(counts, sparse.csr_matrix) else counts
+        self._genes = None if self._counts is not counts else genes
+        self._size = size
+        self.shape = (int(counts.shape[0]), int(genes.sum()))
+
+    def take(self, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
+        """Read some places, shape (len(index), G); the index ascends."""
+        counts = take(self._counts, index)
+        counts = counts if self._genes is None else counts[:, self._genes]
+        if self._size is None:
+            return counts
+        return lognorm(counts, self._size[index], float(np.median(self._size[self._size > 0])))

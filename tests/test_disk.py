@@ -1,0 +1,99 @@
+"""Counts that stay on disk: the same domains, a result that opens, and nothing large in memory."""
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import stmmr
+from stmmr import _keys, _output, _scratch, cli
+from stmmr.pp import _rows, _weights
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return stmmr.datasets.simulated_tissue(n_rows=24, n_cols=24, n_domains=4, n_genes=200)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(_rows, "CHUNK", 100)
+    monkeypatch.setattr(_weights, "TILE", 120)
+
+
+def run_main(*arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(list(map(str, arguments)))
+    return end.value.code
+
+
+def write_h5ad(adata, folder):
+    adata.write_h5ad(folder / "in.h5ad")
+    return folder / "in.h5ad"
+
+
+def write_zarr(adata, folder):
+    adata.write_zarr(folder / "in.zarr")
+    return folder / "in.zarr"
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")
+@pytest.mark.parametrize(("write", "result"), [(write_h5ad, "result.h5ad"), (write_zarr, "result.zarr")])
+def test_on_disk_as_in_memory(tissue, tmp_path, write, result):
+    source = write(tissue, tmp_path)
+    for mode in ("memory", "disk"):
+        assert run_main("run", source, "-o", tmp_path / mode, "--mode", mode, "--n-domains", 4, "--no-progress") == 0
+        assert json.loads((tmp_path / mode / "run.json").read_text())["stmmr"]["mode"] == mode
+    tables = [pd.read_csv(tmp_path / mode / "domains.csv", index_col=0) for mode in ("memory", "disk")]
+    assert (tables[0]["domain"] == tables[1]["domain"]).mean() > 0.99
+    written = (ad.read_h5ad if result.endswith("h5ad") else ad.read_zarr)(tmp_path / "disk" / result)
+    assert (written.X != tissue.X).nnz == 0
+    assert written.obs_names.tolist() == tissue.obs_names.tolist()
+    assert {_keys.EMBEDDING, _keys.COMPONENTS, "spatial"} <= set(written.obsm)
+    assert (written.obs[_keys.DOMAIN].astype(str) == tables[1]["domain"].astype(str)).all()
+    assert _keys.LOGNORM not in written.layers
+    assert list(written.uns["spatial"]) == ["simulated"]
+
+
+def test_auto_goes_by_size(tissue, tmp_path, monkeypatch, caplog):
+    source = write_h5ad(tissue, tmp_path)
+    with caplog.at_level("INFO", logger="stmmr"):
+        assert not _output.stays_on_disk(source, "auto")
+        monkeypatch.setattr(_output, "IN_MEMORY_AT_MOST", 1000)
+        assert _output.stays_on_disk(source, "auto")
+    assert "read into memory: about" in caplog.text
+    assert "stay on disk" in caplog.text
+    with pytest.raises(stmmr.InputError, match="auto, memory, disk"):
+        _output.stays_on_disk(source, "ram")
+
+
+def test_other_inputs_are_read_into_memory(shared_fixtures, tmp_path, capsys):
+    assert not _output.stays_on_disk(shared_fixtures / "visium_v1", "auto")
+    assert run_main("run", shared_fixtures / "visium_v1", "-o", tmp_path / "out", "--mode", "disk") == 1
+    assert "can stay in the file, found visium" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_wide_arrays_go_to_a_file_beyond_a_size(tissue, tmp_path, monkeypatch):
+    monkeypatch.setattr(_scratch, "IN_MEMORY_AT_MOST", 1000)
+    adata, other = tissue.copy(), tissue.copy()
+    with _scratch.scratch_folder(tmp_path):
+        stmmr.run(adata, n_domains=4, histology=False, progress=False)
+    assert isinstance(adata.obsm[_keys.COMPONENTS], np.memmap)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    stmmr.run(other, n_domains=4, histology=False, progress=False)
+    assert (adata.obs[_keys.DOMAIN] == other.obs[_keys.DOMAIN]).mean() > 0.99
+
+
+def test_room_is_asked_for_before_it_is_written_to(tissue, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    source = write_h5ad(tissue, tmp_path)
+    free = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    assert run_main("run", source, "-o", tmp_path / "out", "--mode", "disk", "--n-domains", 4, "--no-progress") == 1
+    assert "found the disk or your quota full" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]

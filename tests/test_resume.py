@@ -1,0 +1,125 @@
+"""Killed at any point, a run goes on and ends with the same result."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import stmmr
+from stmmr import _keys, _run
+from stmmr._resume import Progress, fingerprint
+from stmmr.pp import _graph
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals")
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_domains=4, n_genes=100)
+
+
+def command(source, out, *options):
+    line = [sys.executable, "-m", "stmmr.cli", "run", source, "-o", out, "--mode", "disk", "--no-progress", *options]
+    return subprocess.Popen(list(map(str, line)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tissue, tmp_path):
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    start = time.monotonic()
+    whole = command(tmp_path / "in.h5ad", tmp_path / "whole")
+    assert whole.wait() == 0, whole.stderr.read()
+    whole.stderr.close()
+    lasts = time.monotonic() - start
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    for moment in rng.uniform(0.3, 1.0, size=3) * lasts:
+        run = command(tmp_path / "in.h5ad", tmp_path / "out", "--overwrite")
+        time.sleep(moment)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    run = command(tmp_path / "in.h5ad", tmp_path / "out", "--overwrite")
+    _, said = run.communicate()
+    assert run.returncode == 0, said
+    assert (tmp_path / "out/domains.csv").read_bytes() == (tmp_path / "whole/domains.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "out", "whole"]
+
+
+STEPS = ["expression", "spatial graph", "histology", "training", "number of domains", "domains"]
+
+
+class Interrupted(BaseException):
+    """As by Ctrl-C."""
+
+
+@pytest.mark.parametrize("after", STEPS)
+def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, caplog, after):
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    monkeypatch.setattr(_graph, "WRITTEN_AT_MOST", 0)
+
+    def run(folder):
+        adata = stmmr.read(tmp_path / "in.h5ad", backed=True)
+        stmmr.run(adata, checkpoint=folder, progress=False)
+        return adata
+
+    def interrupted(name, *arguments, **options):
+        take(name, *arguments, **options)
+        if name == after:
+            raise Interrupted
+
+    reference = run(tmp_path / "a")
+    take = _run.take
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(_run, "take", interrupted)
+        run(tmp_path / "b")
+    with caplog.at_level("INFO", logger="stmmr"):
+        again = run(tmp_path / "b")
+    assert caplog.text.count("done before") == STEPS.index(after) + 1
+    for key in (_keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED, _keys.LIBRARY_SIZE):
+        assert (again.obs[key] == reference.obs[key]).all()
+    for key in (_keys.COMPONENTS, _keys.HISTOLOGY, _keys.EMBEDDING):
+        np.testing.assert_array_equal(again.obsm[key], reference.obsm[key])
+    assert set(again.uns["stmmr"]) == set(reference.uns["stmmr"])
+    assert again.obs[_keys.DOMAIN].dtype == reference.obs[_keys.DOMAIN].dtype
+
+
+def test_other_data_or_options_begin_anew(tissue, tmp_path, caplog):
+    adata = tissue.copy()
+    options = {"n_domains": 3, "random_state": 0}
+    Progress(tmp_path / "p", adata, options).keep("training", adata, {})
+    assert Progress(tmp_path / "p", adata, options).restore("training", adata.copy())
+    assert not Progress(tmp_path / "p", adata, options | {"random_state": 1}).restore("training", adata)
+    Progress(tmp_path / "p", adata, options).keep("training", adata, {})
+    adata.X.data[0] += 1
+    assert not Progress(tmp_path / "p", adata, options).restore("training", adata)
+
+
+@pytest.mark.parametrize("change", ["X", "obs", "obsm", "var"])
+def test_fingerprint_tells_data_apart(tissue, change):
+    other = tissue.copy()
+    if change == "X":
+        other.X.indices[:2] = other.X.indices[:2][::-1]
+    elif change == "obs":
+        other.obs["array_row"] += 1
+    elif change == "obsm":
+        other.obsm["spatial"] = other.obsm["spatial"] + 1
+    else:
+        other.var_names = [*other.var_names[1:], "new"]
+    assert fingerprint(other) != fingerprint(tissue)
+    assert fingerprint(tissue.copy()) == fingerprint(tissue)
+
+
+def test_steps_in_memory_leave_matrices_and_are_done_again(tissue, tmp_path, caplog):
+    adata = tissue.copy()
+    stmmr.run(adata, n_domains=4, checkpoint=tmp_path / "p", progress=False)
+    again = tissue.copy()
+    with caplog.at_level("INFO", logger="stmmr"):
+        stmmr.run(again, n_domains=4, checkpoint=tmp_path / "p", progress=False)
+    assert "expression: done before" not in caplog.text
+    assert "domains: done before" in caplog.text
+    assert _keys.LOGNORM in again.layers
+    assert _keys.GRAPH in again.obsp
+    np.testing.assert_array_equal(again.obsm[_keys.EMBEDDING], adata.obsm[_keys.EMBEDDING])
