@@ -128,7 +128,7 @@ def _map_chunks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[
 
 
 def _map_blocks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[slice, Result]]:
-    from dask.base import compute
+    from dask import base
     from dask.delayed import delayed
 
     ends = np.cumsum(matrix.chunks[0]).tolist()
@@ -136,7 +136,7 @@ def _map_blocks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[
     call = delayed(partial(_apply, function))
     todo = (call(block, rows) for block, rows in zip(matrix.to_delayed()[:, 0], chunks, strict=True))
     some_at_once = iter(lambda: list(islice(todo, BLOCKS_AT_ONCE)), [])
-    results = chain.from_iterable(compute(*some) for some in some_at_once)
+    results = chain.from_iterable(base.compute(*some) for some in some_at_once)  # type: ignore[no-untyped-call]
     return zip(chunks, results, strict=True)
 
 

@@ -127,7 +127,7 @@ def by_size(labels: NDArray[np.intp], n_domains: int | None = None) -> pd.Catego
 
 
 def _cut(
-    points: NDArray[np.float64],
+    points: NDArray[np.floating[Any]],
     n_domains: int | None,
     *,
     method: Method,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _ROUNDS: Final = 25
 
 
 def leiden(
-    points: NDArray[np.float64],
+    points: NDArray[np.floating[Any]],
     n_domains: int | None = None,
     *,
     resolution: float | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,13 +13,13 @@ from stmmr._record import record, recorded
 from stmmr._validate import logger, require_positive
 from stmmr.pp._graph import kernel_of
 from stmmr.pp._weights import independent_places
+from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
-from stmmr.tl._readouts import fit_mixture, likeliest_mixture, sample
+from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sample
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-    from sklearn.mixture import GaussianMixture
 
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """Numbers in a row, and the standard errors by which they lie behind the best, after which no more are tried."""
@@ -144,11 +145,14 @@ def likelihoods(
     if largest == 1:
         return np.zeros((1, len(points)))
     found: list[NDArray[np.float64]] = []
-    mixture: GaussianMixture | None = None
+    mixture: TiedMixture | None = None
     for k in range(1, largest + 1):
-        drawn = likeliest_mixture(points, k, n_init=n_init, random_state=random_state)
-        starts = [drawn] if mixture is None else [drawn, split(mixture, points)]
-        mixture = max(starts, key=lambda fitted: fitted.lower_bound_)
+        draws = np.random.RandomState(random_state)
+        starts = [fit_from_kmeans(points, k, random_state=draws) for _ in range(n_init)]
+        drawn = likeliest(starts, points, k)
+        mixture = (
+            drawn if mixture is None else max(drawn, split(mixture, points), key=lambda fitted: fitted.lower_bound_)
+        )
         found.append(mixture.score_samples(points))
         _, errors = compare(np.array(found), n, width=points.shape[1])
         if k > GIVE_UP and (errors[-GIVE_UP:] > FAR_BEHIND).all():
@@ -156,23 +160,23 @@ def likelihoods(
     return np.array(found)
 
 
-def split(mixture: GaussianMixture, points: NDArray[np.float64]) -> GaussianMixture:
+def split(mixture: TiedMixture, points: NDArray[np.float64]) -> TiedMixture:
     """Fit a tied mixture of one more group, from where the group that is most drawn out falls in two."""
     share = mixture.predict_proba(points)  # (N, K)
-    to_white = mixture.precisions_cholesky_  # (d, d)
-    gains, ways = [], []
+    white = np.linalg.cholesky(mixture.covariances_)  # (d, d)
+    gains, steps = [], []
     for k, centre in enumerate(mixture.means_):
-        white = (points - centre) @ to_white
-        spread, directions = np.linalg.eigh((share[:, [k]] * white).T @ white)
+        apart = np.linalg.solve(white, (points - centre).T)  # (d, N)
+        spread, directions = np.linalg.eigh((share[:, k] * apart) @ apart.T)
         gains.append(spread[-1] - share[:, k].sum())
-        ways.append(directions[:, -1])
+        steps.append(white @ directions[:, -1])
     k = int(np.argmax(gains))
-    step = np.linalg.solve(to_white.T, ways[k])
-    means = np.vstack([mixture.means_, mixture.means_[k] - step])
-    means[k] += step
+    means = np.vstack([mixture.means_, mixture.means_[k] - steps[k]])
+    means[k] += steps[k]
     weights = np.append(mixture.weights_, mixture.weights_[k] / 2)
     weights[k] /= 2
-    return fit_mixture(points, len(means), means_init=means, weights_init=weights, precisions_init=mixture.precisions_)
+    start = replace(mixture, weights_=weights, means_=means)
+    return fit_tied(points, start, regularisation=REGULARISATION)
 
 
 def compare(

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
 from stmmr._validate import InputError, logger, require_choice, require_positive
+from stmmr.tl._mixture import ROUNDS_AT_MOST, SINGULAR, TiedMixture, fit_tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
-    from sklearn.mixture import GaussianMixture
+
+    Points = NDArray[np.floating[Any]]
+    """Shape (N, d), in memory or mapped from a file."""
 
 Covariance = Literal["tied", "full", "diag"]
 FITTED_AT_MOST: Final = 10_000
 """Points that a readout is fitted to unless told otherwise; the others are assigned."""
 REGULARISATION: Final = 0.01
 """Variance added to every direction of a mixture; the signal of an embedding has variances up to 1."""
-_ROUNDS_AT_MOST: Final = 300
-"""Rounds of expectation and maximisation."""
+
+
 _CHUNK: Final = 65_536
 """Points assigned at once: bounds the memory of the table points × groups."""
 _WARD_AT_MOST: Final = 20_000
+
+
+class Mixture(Protocol):
+    """A fitted mixture, scikit-learn's or ours."""
+
+    @property
+    def lower_bound_(self) -> float:
+        """Mean log-likelihood."""
+
+    @property
+    def converged_(self) -> bool:
+        """Whether it settled."""
+
+    def predict(self, points: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Find the likeliest group."""
+
+
+M = TypeVar("M", bound=Mixture)
 
 
 def whitened(embedding: NDArray[np.float64], n_components: int, *, random_state: int) -> NDArray[np.float64]:
@@ -46,7 +68,7 @@ def whitened(embedding: NDArray[np.float64], n_components: int, *, random_state:
 
 
 def gaussian_mixture(
-    points: NDArray[np.float64],
+    points: Points,
     n_domains: int,
     *,
     covariance: Covariance = "tied",
@@ -90,70 +112,77 @@ def gaussian_mixture(
     fitted = sample(points, n_domains, at_most=fitted_at_most, random_state=random_state)
     if n_domains == 1:
         return np.zeros(len(points), dtype=np.intp)
-    best = likeliest_mixture(
-        fitted,
-        n_domains,
-        covariance=covariance,
-        n_init=n_init,
-        regularisation=regularisation,
-        random_state=random_state,
-    )
-    return assigned(best.predict, points)
-
-
-def likeliest_mixture(
-    points: NDArray[np.float64],
-    n_groups: int,
-    *,
-    covariance: Covariance = "tied",
-    n_init: int,
-    regularisation: float = REGULARISATION,
-    random_state: int,
-) -> GaussianMixture:
-    """Fit the mixture that `gaussian_mixture` assigns by, to all points."""
     require_positive(regularisation, name="regularisation")
     # the starts that scikit-learn makes with its own n_init, of which it shows the best only
     draws = np.random.RandomState(random_state)
-    starts = [
-        fit_mixture(points, n_groups, covariance=covariance, regularisation=regularisation, random_state=draws)
-        for _ in range(n_init)
-    ]
-    starts.sort(key=lambda mixture: -mixture.lower_bound_)
+    fit = fit_from_kmeans if covariance == "tied" else partial(_fit_unequal, covariance=covariance)
+    starts = [fit(fitted, n_domains, regularisation=regularisation, random_state=draws) for _ in range(n_init)]
+    return assigned(likeliest(starts, fitted, n_domains).predict, points)
+
+
+def likeliest(starts: list[M], points: NDArray[np.float64], n_groups: int) -> M:
+    """Choose the likeliest mixture of those that leave no group of points empty, or of all where each does."""
+    starts = sorted(starts, key=lambda mixture: -mixture.lower_bound_)
     whole = (m for m in starts if len(np.unique(m.predict(points))) == n_groups)
     best = next(whole, starts[0])
     if not best.converged_:
-        logger.info("The Gaussian mixture did not settle in %d rounds; its last state is used.", _ROUNDS_AT_MOST)
+        logger.info("The Gaussian mixture did not settle in %d rounds; its last state is used.", ROUNDS_AT_MOST)
     return best
 
 
-def fit_mixture(
+def fit_from_kmeans(
     points: NDArray[np.float64],
     n_groups: int,
     *,
-    covariance: Covariance = "tied",
     regularisation: float = REGULARISATION,
-    **start: Any,
-) -> GaussianMixture:
-    """Fit one mixture from one start; `start` is scikit-learn's, the k-means of a ``random_state`` or first values."""
+    random_state: np.random.RandomState,
+) -> TiedMixture:
+    """Fit one mixture of one covariance from one start."""
+    start = memberships(points, n_groups, random_state=random_state)
+    return fit_tied(points, start, regularisation=regularisation)
+
+
+def _fit_unequal(
+    points: NDArray[np.float64],
+    n_groups: int,
+    *,
+    covariance: Covariance,
+    regularisation: float,
+    random_state: np.random.RandomState,
+) -> Any:
+    """Fit one mixture of a covariance for each group from one start."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(
-        n_groups, covariance_type=covariance, reg_covar=regularisation, max_iter=_ROUNDS_AT_MOST, **start
+        n_groups,
+        covariance_type=covariance,
+        reg_covar=regularisation,
+        max_iter=ROUNDS_AT_MOST,
+        random_state=random_state,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
             return mixture.fit(points)
         except ValueError as error:
-            raise InputError(
-                "Expected groups whose covariance can be inverted, found a singular one. "
-                "Scale the points to variances near 1 or take a larger regularisation."
-            ) from error
+            raise InputError(SINGULAR) from error
+
+
+def memberships(
+    points: NDArray[np.float64], n_groups: int, *, random_state: np.random.RandomState
+) -> NDArray[np.float64]:
+    """Start a mixture from one k-means: 1 where a point is of a group, else 0; shape (N, K)."""
+    from sklearn.cluster import KMeans
+
+    if n_groups == 1:
+        return np.ones((len(points), 1))
+    labels = KMeans(n_groups, n_init=1, random_state=random_state).fit(points).labels_
+    return np.asarray(np.eye(n_groups)[labels])
 
 
 def kmeans(
-    points: NDArray[np.float64],
+    points: Points,
     n_domains: int,
     *,
     n_init: int = 20,
@@ -191,7 +220,7 @@ def kmeans(
     return assigned(centres.predict, points)
 
 
-def agglomerative(points: NDArray[np.float64], n_domains: int) -> NDArray[np.intp]:
+def agglomerative(points: Points, n_domains: int) -> NDArray[np.intp]:
     """Cluster by merging groups from the bottom up, at the least growth of the variance within (Ward).
 
     Time and memory grow with N²: half a minute and 3 GB at 20,000 points, where it ends.
@@ -225,7 +254,7 @@ def agglomerative(points: NDArray[np.float64], n_domains: int) -> NDArray[np.int
     return np.asarray(AgglomerativeClustering(n_domains).fit_predict(points), dtype=np.intp)
 
 
-def sample(points: NDArray[np.float64], n_domains: int, *, at_most: int, random_state: int) -> NDArray[np.float64]:
+def sample(points: Points, n_domains: int, *, at_most: int, random_state: int) -> NDArray[np.float64]:
     """Draw points without replacement, all where they are no more, and check that they can make as many groups."""
     if len(points) <= at_most:
         check_number(points, n_domains)
@@ -235,13 +264,13 @@ def sample(points: NDArray[np.float64], n_domains: int, *, at_most: int, random_
     return drawn.astype(np.float64, copy=False)
 
 
-def assigned(predict: Callable[[NDArray[np.float64]], ArrayLike], points: NDArray[np.float64]) -> NDArray[np.intp]:
+def assigned(predict: Callable[[NDArray[np.float64]], ArrayLike], points: Points) -> NDArray[np.intp]:
     """Label all points, a chunk at a time."""
     chunks = (points[start : start + _CHUNK].astype(np.float64) for start in range(0, len(points), _CHUNK))
     return np.concatenate([np.asarray(predict(chunk), dtype=np.intp) for chunk in chunks])
 
 
-def check_number(points: NDArray[np.float64], n_domains: int, *, among: str = "") -> None:
+def check_number(points: Points, n_domains: int, *, among: str = "") -> None:
     """Check that there are as many different points as groups are wanted."""
     if not isinstance(n_domains, (int, np.integer)) or n_domains < 1:
         raise InputError(f"Expected n_domains to be a positive whole number, found {n_domains!r}.")

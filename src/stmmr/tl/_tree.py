@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +110,7 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = _keys.DOMAIN) -
 
 
 def centres_within(
-    points: NDArray[np.float64], codes: NDArray[np.intp]
+    points: NDArray[np.floating[Any]], codes: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Find the centres of groups, scaled so that the spread within groups is 1 in every direction, and their sizes."""
     sizes = np.bincount(codes).astype(np.float64)
