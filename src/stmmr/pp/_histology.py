@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr import _keys, _validate
+from stmmr._parallel import in_parallel, progress_bar
 from stmmr._record import record, recorded
 from stmmr._validate import InputError, listed
 from stmmr.io._library import PICTURES, find_library, scale_key, store_picture
@@ -163,8 +164,6 @@ def _encode(
     pixels: NDArray[np.uint8], centres: NDArray[np.float64], encoder: Encoder, um_per_px: float, *, progress: bool
 ) -> tuple[Encoder, NDArray[np.float32]]:
     """Fit the encoder on some patches, then encode all, by batches."""
-    from tqdm.auto import tqdm
-
     sides = np.asarray(encoder.diameters_um) / um_per_px
 
     def patches(chosen: NDArray[np.intp]) -> NDArray[np.uint8]:
@@ -175,8 +174,11 @@ def _encode(
     sample = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int)]
     encoder = encoder.fit(patches(sample), um_per_px=um_per_px)
     batches = np.array_split(np.arange(len(centres)), -(-len(centres) // BATCH))
-    bar = tqdm(batches, desc="histology", delay=2, leave=False, disable=not progress)
-    rows = [encoder(patches(batch)) for batch in bar]
+    rows = []
+    with progress_bar(len(centres), "histology", "places", shown=progress) as bar:
+        for some in in_parallel(lambda batch: encoder(patches(batch)), ((batch,) for batch in batches)):
+            rows.append(some)
+            bar.update(len(some))
     features = np.concatenate(rows).astype(np.float32, copy=False)
     if features.shape != (len(centres), len(encoder.feature_names)) or not np.isfinite(features).all():
         raise ValueError(

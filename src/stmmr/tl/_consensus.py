@@ -11,16 +11,19 @@ from stmmr import _keys
 from stmmr._record import record
 from stmmr._validate import InputError, require_positive
 from stmmr.pp._graph import kernel_of
+from stmmr.pp._rows import CHUNK, slices
 from stmmr.tl._domains import by_size
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
-from stmmr.tl._readouts import gaussian_mixture
+from stmmr.tl._readouts import fit_from_kmeans, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from stmmr.tl._mixture import TiedMixture
 
 FITTED_AT_MOST: Final = 5_000
 """Places that one partition is fitted to; the others are assigned."""
@@ -100,14 +103,11 @@ def consensus(
     partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
     for at, scale in enumerate(scales):
         points = embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
-        for i in range(at * each, (at + 1) * each):
-            partitions[i] = gaussian_mixture(
-                points,
-                n_domains,
-                n_init=1,
-                fitted_at_most=FITTED_AT_MOST,
-                random_state=random_state * len(partitions) + i,
-            )
+        mine = slice(at * each, (at + 1) * each)
+        seeds = (random_state * len(partitions) + i for i in range(mine.start, mine.stop))
+        mixtures = [one_mixture(points, n_domains, seed=seed) for seed in seeds]
+        for rows, groups in assigned_by_all(mixtures, points):
+            partitions[mine, rows] = groups
     labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
     adata.obs[key_added] = by_size(labels, n_domains)
     adata.obs[confidence_key] = confidence
@@ -122,6 +122,29 @@ def consensus(
         "agreement": agreement,
     }
     record(adata, consensus=parameters)
+
+
+def one_mixture(points: NDArray[np.floating[Any]], n_domains: int, *, seed: int) -> TiedMixture:
+    """Fit a mixture from one start, to some of the points where there are many."""
+    fitted = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed)
+    return fit_from_kmeans(fitted, n_domains, random_state=np.random.RandomState(seed))
+
+
+def assigned_by_all(
+    mixtures: Sequence[TiedMixture], points: NDArray[np.floating[Any]]
+) -> Iterator[tuple[slice, NDArray[np.intp]]]:
+    """Find the likeliest group of every point under each of M mixtures, by one product for each chunk of points.
+
+    Yields
+    ------
+    Some rows of the points and the groups there, shape (M, n).
+    """
+    linear = [mixture.linear() for mixture in mixtures]
+    slopes = np.hstack([slope for slope, _, _ in linear])  # (d, M K)
+    offsets = np.concatenate([offset for _, offset, _ in linear])
+    for rows in slices(len(points), CHUNK):
+        scores = points[rows].astype(np.float64) @ slopes + offsets
+        yield rows, scores.reshape(len(scores), len(mixtures), -1).argmax(axis=2).T
 
 
 def vote(
@@ -147,16 +170,22 @@ def vote(
     compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
     few = partitions[:, compared]
     labels = partitions[adjusted_rand(few, n_groups).sum(axis=1).argmax()].astype(np.intp)
-    votes: NDArray[Any] = np.zeros((n, n_groups))
+    most = np.zeros(n, dtype=np.int64)
     for _ in range(ROUNDS):
-        votes = np.zeros((n, n_groups), dtype=np.int32)
-        for partition in partitions:
-            votes[np.arange(n), matched(partition, labels, n_groups)[partition]] += 1
-        before, labels = labels, votes.argmax(axis=1)
+        before = labels.copy()
+        names = [matched(partition, before, n_groups) for partition in partitions]
+        for rows in slices(n, CHUNK):
+            votes = np.zeros((len(labels[rows]), n_groups), dtype=np.int64)
+            for name, partition in zip(names, partitions, strict=True):
+                votes[np.arange(len(votes)), name[partition[rows]]] += 1
+            labels[rows], most[rows] = votes.argmax(axis=1), votes.max(axis=1)
         if np.array_equal(before, labels):
             break
-    share = votes[np.arange(n), labels] / len(partitions)
-    return labels, share, float(adjusted_rand(np.vstack([labels[compared], few]), n_groups)[0, 1:].mean())
+    return (
+        labels,
+        most / len(partitions),
+        float(adjusted_rand(np.vstack([labels[compared], few]), n_groups)[0, 1:].mean()),
+    )
 
 
 def adjusted_rand(partitions: NDArray[Any], n_groups: int) -> NDArray[np.float64]:
