@@ -20,7 +20,8 @@ NAMES = ["visium_dlpfc_151673", "xenium_mouse_brain"]
 KILLS = 10
 TEXT = """`stmmr run`, with its counts on disk, killed (SIGKILL) at ten moments drawn at random over the time that
 an undisturbed run takes, and given again each time; then once more to the end. Runs that end before their moment begin
-anew. "Done before" lists how many steps were found finished at each start. The last column compares `domains.csv` with that of an undisturbed run, byte by byte."""
+anew. "Done before" lists how many steps were found finished at each start. The last column compares `domains.csv` with
+that of an undisturbed run, byte by byte."""
 
 
 def start(name: str, out: Path) -> subprocess.Popen[str]:
