@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._validate import representation, require_key
-from stmmr.nn import Batch, Graph
+from stmmr.nn import Batch, Features, Graph, Keys, Partners, SparseRows
 from stmmr.pp._components import expression_features
 from stmmr.pp._sections import tissue_coordinates
 from stmmr.pp._weights import propagate
@@ -24,26 +26,156 @@ if TYPE_CHECKING:
     from stmmr.settings import Settings
 
 
+class RowSource(Protocol):
+    """Rows of a sparse matrix, in memory or elsewhere."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and G."""
+
+    def take(self, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
+        """Read some rows, shape (len(index), G); the index ascends."""
+
+
+class RowsInMemory:
+    """Rows of a CSR matrix that is in memory."""
+
+    def __init__(self, matrix: sparse.csr_matrix[Any]) -> None:
+        self.matrix = matrix
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and G."""
+        n, n_genes = self.matrix.shape
+        return n, n_genes
+
+    def take(self, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
+        """Read some rows."""
+        return self.matrix[index]
+
+
+class ChosenRows:
+    """Some rows of a source, in ascending order."""
+
+    def __init__(self, source: RowSource, index: NDArray[np.intp]) -> None:
+        self.source, self.index = source, index
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many were chosen, and G."""
+        return len(self.index), self.source.shape[1]
+
+    def take(self, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
+        """Read some of the chosen rows."""
+        return self.source.take(self.index[index])
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
     """Everything the network reads of one AnnData, rows in its order."""
 
-    batch: Batch
-    """All places."""
+    expression: torch.Tensor
+    """A²F of the expression, (N, F)."""
+    histology: torch.Tensor | None
+    """A²F of the histology, (N, P)."""
+    target: RowSource | torch.Tensor
+    """What the likelihood is of, (N, G): rows of counts, or a representation."""
+    library_size: torch.Tensor
+    """Library size relative to its median, (N, 1)."""
+    graph: sparse.csr_matrix[Any] | None
+    """A, (N, N), where it is reconstructed."""
     start: LinearStart | None
     """First weights; None where they are drawn at random."""
     gene_names: list[str]
     """Names of the targets' columns; empty for a representation."""
+    keys: tuple[Keys, Keys | None] | None = None
+    """What expression and histology attend to, where they do."""
+
+    @property
+    def n_places(self) -> int:
+        """N."""
+        return len(self.expression)
 
     @property
     def widths(self) -> tuple[int, int, int]:
         """Widths of expression features, histology features (0: none) and targets."""
-        batch = self.batch
-        return (
-            batch.expression.shape[1],
-            0 if batch.histology is None else batch.histology.shape[1],
-            batch.target.shape[1],
+        image = 0 if self.histology is None else self.histology.shape[1]
+        return self.expression.shape[1], image, self.target.shape[1]
+
+    def rows(self, index: NDArray[np.intp]) -> ModelInputs:
+        """Keep some places only; `index` ascends."""
+        target = self.target
+        return replace(
+            self,
+            expression=self.expression[index],
+            histology=None if self.histology is None else self.histology[index],
+            target=target[index] if isinstance(target, torch.Tensor) else ChosenRows(target, index),
+            library_size=self.library_size[index],
+            graph=None if self.graph is None else self.graph[index][:, index],
         )
+
+    def targets(self, index: NDArray[np.intp]) -> torch.Tensor | sparse.csr_matrix[Any]:
+        """Read the targets of some places; `index` ascends."""
+        return self.target[index] if isinstance(self.target, torch.Tensor) else self.target.take(index)
+
+    def batch(
+        self,
+        index: NDArray[np.intp],
+        target: torch.Tensor | sparse.csr_matrix[Any],
+        *,
+        partners: NDArray[np.intp] | None = None,
+    ) -> Batch:
+        """Put together what is read of some places, and of a partner of each.
+
+        Parameters
+        ----------
+        index
+            The places, shape (n,), in any order.
+        target
+            Their targets, shape (n, G).
+        partners
+            The partners, shape (n,), where the graph is reconstructed from those.
+        """
+        read = index if partners is None else np.concatenate([index, partners])
+        return Batch(
+            self.features(read),
+            target if isinstance(target, torch.Tensor) else SparseRows.of(target),
+            self.library_size[index],
+            self.n_places,
+            None if partners is None else Partners(torch.from_numpy(partners == index), self._squares, self.n_places),
+        )
+
+    def features(self, index: NDArray[np.intp]) -> Features:
+        """Take what an embedding of some places reads."""
+        return Features(self.expression[index], None if self.histology is None else self.histology[index], self.keys)
+
+    def all_features(self) -> Features:
+        """Take what an embedding of all places reads; where they attend to all places, that is to each other."""
+        each_other = self.keys is None or self.keys[0].log_size is None
+        return Features(self.expression, self.histology, None if each_other else self.keys)
+
+    def whole(self) -> Batch:
+        """Put all places together, with the graph among them."""
+        target = self.targets(np.arange(self.n_places))
+        return Batch(
+            self.all_features(),
+            target if isinstance(target, torch.Tensor) else SparseRows.of(target),
+            self.library_size,
+            self.n_places,
+            None if self.graph is None else Graph.of(self.graph),
+        )
+
+    @cached_property
+    def _squares(self) -> torch.Tensor:
+        """ΣA²/N."""
+        assert self.graph is not None  # noqa: S101 - partners are drawn from it
+        return torch.tensor(float(np.square(self.graph.data, dtype=np.float64).sum()) / self.n_places)
+
+    def fingerprint(self) -> str:
+        """Summarise shapes, genes and library sizes, so that other data are told from these."""
+        digest = hashlib.sha256(repr((self.n_places, self.widths, self.gene_names)).encode())
+        digest.update(np.ascontiguousarray(self.library_size.numpy()).data)
+        return digest.hexdigest()
 
 
 def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use_histology: bool) -> ModelInputs:
@@ -58,20 +190,25 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
     graph = sparse.csr_matrix(adata.obsp[_keys.GRAPH])
     names: list[str] = []
     relative = np.ones((adata.n_obs, 1), dtype=np.float32)
+    target: RowSource | torch.Tensor
     if use_rep is not None:
-        target = representation(adata, use_rep)
+        values = representation(adata, use_rep)
+        target = _target(values, settings)
     else:
         require_key(adata.layers, _keys.LOGNORM, where="layers", hint="Run stmmr.pp.expression(adata) first.")
         chosen = adata.var[_keys.HIGHLY_VARIABLE].to_numpy()
         names = adata.var_names[chosen].tolist()
         layer = _keys.LOGNORM if settings.likelihood == "zinb" else _keys.COUNTS
-        target = sparse.csr_matrix(adata.layers[layer])[:, chosen].toarray()
+        counts = sparse.csr_matrix(adata.layers[layer])[:, chosen]
         size = adata.obs[_keys.LIBRARY_SIZE].to_numpy()
+        target = _target(counts, settings)
         relative = np.maximum(size / np.median(size[size > 0]), 1e-4).astype(np.float32)[:, None]
     if settings.features == "pca":
         features = expression_features(adata, use_rep=use_rep, n_components=settings.n_components)
-    elif use_rep is not None or settings.likelihood == "zinb":
-        features = target
+    elif use_rep is not None:
+        features = values
+    elif settings.likelihood == "zinb":
+        features = counts.toarray()
     else:
         features = sparse.csr_matrix(adata.layers[_keys.LOGNORM])[:, chosen].toarray()
     image = None
@@ -87,15 +224,22 @@ def model_inputs(adata: AnnData, settings: Settings, *, use_rep: str | None, use
         smooth, smooth_image = expression.propagated, None if histology is None else histology.propagated
     else:
         smooth, smooth_image = propagate(graph, features), None if image is None else propagate(graph, image)
-    batch = Batch(
-        _tensor(smooth),
-        None if smooth_image is None else _tensor(smooth_image),
-        _tensor(target),
-        _tensor(relative),
-        Graph.of(graph) if settings.graph_loss else None,
+    return ModelInputs(
+        expression=_tensor(smooth),
+        histology=None if smooth_image is None else _tensor(smooth_image),
+        target=target,
+        library_size=_tensor(relative),
+        graph=graph if settings.graph_loss else None,
+        start=start,
+        gene_names=names,
     )
-    return ModelInputs(batch=batch, start=start, gene_names=names)
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def _target(values: NDArray[Any] | sparse.csr_matrix[Any], settings: Settings) -> RowSource | torch.Tensor:
+    if settings.likelihood != "gaussian":
+        return RowsInMemory(sparse.csr_matrix(values))
+    return _tensor(values.toarray() if sparse.issparse(values) else values)

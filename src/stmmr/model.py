@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from stmmr.data import ModelInputs, model_inputs
 from stmmr.io._write import publish_folder
 from stmmr.nn import Network
 from stmmr.settings import Settings, settings_of
-from stmmr.train import train
+from stmmr.train import embedded, keys_of, means, train
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -94,6 +94,7 @@ class StMMR:
                 None if start.histology is None else _tensors(start.histology),
                 histology_weight=start.histology_weight,
             )
+        self.inputs = replace(self.inputs, keys=keys_of(self.inputs, self.settings))
 
     def fit(self, *, progress: bool = True) -> StMMR:
         """Train, then write the embedding.
@@ -101,23 +102,19 @@ class StMMR:
         Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"`` (settings and
         the weight of the histology) and ``"history"`` (the objective and its terms per step).
         """
-        self.history = train(self.network, self.inputs.batch, random_state=self.random_state, progress=progress)
+        self.history = train(self.network, self.inputs, random_state=self.random_state, progress=progress)
         self._write()
         return self
 
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
         self.network.eval()
-        with torch.no_grad():
-            z, _ = self.network.encode(self.inputs.batch)
-        return np.asarray(z.numpy(), dtype=np.float32)
+        return embedded(self.network, self.inputs)
 
     def denoise(self) -> NDArray[np.float32]:
         """Decode the mean μ of the likelihood, shape (n_obs, n_targets), in the units of the target."""
         self.network.eval()
-        with torch.no_grad():
-            mean = self.network(self.inputs.batch).parameters["mean"]
-        return np.asarray(mean.numpy(), dtype=np.float32)
+        return means(self.network, self.inputs)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.

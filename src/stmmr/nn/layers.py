@@ -38,12 +38,17 @@ class Encoded(NamedTuple):
             return out
         return self.rows @ functional.linear(self.weight, layer.weight) + layer.bias
 
-    def self_attention(self) -> Tensor:
-        """softmax(E·Eᵀ/√d)·E, shape (N, d)."""
+    def attend(self, keys: Encoded, *, log_size: Tensor | None = None) -> Tensor:
+        """softmax(E·E_Kᵀ/√d + log n)·E_K over keys of the same encoder, shape (N, d); see `pairs.attention`."""
         scale = 1 / math.sqrt(self.width)
         if self.weight is None:
-            return attention(self.rows * scale, self.rows)
-        return attention(self.rows @ (self.weight @ self.weight.T * scale), self.rows) @ self.weight
+            return attention(self.rows * scale, keys.rows, log_size=log_size)
+        query = self.rows @ (self.weight @ self.weight.T * scale)
+        return attention(query, keys.rows, log_size=log_size) @ self.weight
+
+    def split(self, n: int) -> tuple[Encoded, Encoded]:
+        """Part the first n rows from the others."""
+        return Encoded(self.rows[:n], self.weight), Encoded(self.rows[n:], self.weight)
 
 
 class PropagatedEncoder(nn.Module):
@@ -84,7 +89,11 @@ class Decoder(nn.Module):
         self.norm = nn.BatchNorm1d(hidden)
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, n_targets) for name in heads})
 
-    def forward(self, z: Tensor) -> dict[str, Tensor]:
-        """Decode Z, shape (N, d), to one (N, G) of raw values per head."""
-        h = functional.relu(self.norm(self.hidden(z)))  # (N, hidden)
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode Z, shape (N, d), up to the heads, shape (N, hidden)."""
+        h: Tensor = functional.relu(self.norm(self.hidden(z)))
+        return h
+
+    def raw(self, h: Tensor) -> dict[str, Tensor]:
+        """Apply the heads to h, shape (N, hidden): raw values, (N, G) each."""
         return {name: head(h) for name, head in self.heads.items()}

@@ -1,0 +1,17 @@
+"""Training in one process or several, and what a trained network says of each place."""
+
+from stmmr.train._batches import dealt, drawn
+from stmmr.train._embed import embedded, means
+from stmmr.train._landmarks import keys_of
+from stmmr.train._loop import OneProcess, train, training_step
+
+__all__ = [
+    "OneProcess",
+    "dealt",
+    "drawn",
+    "embedded",
+    "keys_of",
+    "means",
+    "train",
+    "training_step",
+]
