@@ -151,7 +151,7 @@ class ModelInputs:
 
     def all_features(self) -> Features:
         """Take what an embedding of all places reads; where they attend to all places, that is to each other."""
-        each_other = self.keys is None or self.keys[0].log_size is None
+        each_other = self.keys is None or self.keys[0].landmarks is None
         return Features(self.expression, self.histology, None if each_other else self.keys)
 
     def whole(self) -> Batch:

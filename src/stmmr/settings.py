@@ -64,8 +64,8 @@ class Settings:
     """Steps of Adam; with all places in one batch, a step is an epoch."""
     batch_size: int
     """Places drawn for a step, by which losses over all pairs are estimated; 0 reads all of them."""
-    landmarks: int = 2000
-    """Means of clusters of places that attention reads in place of all, where there are more than 20,000; 0 reads all
+    landmarks: int = 4000
+    """Means of clusters of places that attention reads in place of all, where there are more than 50,000; 0 reads all
     of them always."""
 
     def __post_init__(self) -> None:

@@ -41,8 +41,19 @@ class Keys(NamedTuple):
 
     features: Tensor
     """A²F of all places, or means of it over clusters of places, (M, F)."""
-    log_size: Tensor | None
-    """Logarithm of how many places each stands for, (M,); None for one each."""
+    landmarks: Landmarks | None = None
+    """What the means stand for; None where each stands for itself."""
+
+
+class Landmarks(NamedTuple):
+    """Clusters of places, as normal distributions around their means."""
+
+    log_size: Tensor
+    """Logarithm of how many places each stands for, (M,)."""
+    axes: Tensor
+    """Axes along which the places of a cluster scatter, of the features, (p, F)."""
+    variance: Tensor
+    """Variance of each cluster along each axis, (M, p)."""
 
 
 class Features(NamedTuple):
@@ -151,8 +162,15 @@ class Network(nn.Module):
         if keys is None:
             encoded = encoder(features)
             return encoded, self._dropped(encoded.attend(encoded))
-        encoded, others = encoder(torch.cat([features, keys.features])).split(len(features))
-        return encoded, self._dropped(encoded.attend(others, log_size=keys.log_size))
+        n, of = len(features), keys.landmarks
+        if of is None:
+            encoded, others = encoder(torch.cat([features, keys.features])).split(n, len(keys.features))
+            return encoded, self._dropped(encoded.attend(others))
+        nothing = features.new_zeros(1, features.shape[1])  # what an axis is encoded from
+        parts = [features, keys.features, of.axes, nothing]
+        encoded, others, axes, origin = encoder(torch.cat(parts)).split(*map(len, parts))
+        seen = encoded.attend_normal(others, of.log_size, axes=axes.rows - origin.rows, variance=of.variance)
+        return encoded, self._dropped(seen)
 
     def _dropped(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.settings.dropout, training=self.training)
