@@ -33,8 +33,8 @@ its directions. *Xenium*: xenium_mouse_brain, 36,602 cells, 48 directions, some 
 attend to little but themselves.
 
 The aim was an error of 0.01. Smooth features reach it from M = 500 on; the cells of the mouse brain do not with 4,000.
-Hence the default: all places are read up to 50,000 of them, and 4,000 landmarks beyond. One covariance for all clusters,
-whose share of the weights cancels, was tried first: 0.132 → 0.122 on Xenium at M = 2,000, not worth its lines."""
+Hence the default: all places are read up to 50,000 of them, and 4,000 landmarks beyond. One covariance for all
+clusters, which cancels from the weights, was tried first: 0.132 → 0.122 on Xenium at M = 2,000, not worth its lines."""
 
 
 def simulated() -> tuple[Tensor, Affine]:

@@ -74,8 +74,10 @@ class Checkpoint:
         """Write the state after a step; the first process does, all take part."""
         from safetensors.torch import save_file
 
-        device = self.processes.device
-        generators = self.processes.all_gather(_generator(device).to(device))  # (processes, bytes)
+        state = _generator(self.processes.device).to(self.processes.device)
+        generators = state.new_zeros(self.processes.world_size, len(state))
+        generators[self.processes.global_rank] = state
+        generators = self.processes.all_reduce(generators, reduce_op="sum")  # (processes, bytes)
         if self.processes.global_rank > 0:
             return
         tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -106,7 +108,7 @@ class Checkpoint:
         n_parameters = len(state["param_groups"][0]["params"])
         state["state"] = {i: {name: tensors[f"adam.{i}.{name}"] for name in ADAM} for i in range(n_parameters)}
         optimizer.load_state_dict(state)
-        _set_generator(self.processes.device, tensors["generators"][self.processes.global_rank])
+        _set_generator(self.processes.device, tensors["generators"][self.processes.global_rank].clone())
         return dict(zip(about["terms"], tensors["history"].tolist(), strict=True))
 
     def _read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -45,11 +45,8 @@ class Processes(Protocol):
     def backward(self, tensor: torch.Tensor) -> None:
         """Compute the gradients."""
 
-    def all_reduce(self, data: Any) -> Any:
-        """Average over the processes."""
-
-    def all_gather(self, data: Any) -> Any:
-        """Stack what the processes have."""
+    def all_reduce(self, data: Any, *, reduce_op: str) -> Any:
+        """Sum up, or average ("mean"), over the processes."""
 
     def broadcast(self, obj: Any) -> Any:
         """Take what the first process has."""
@@ -72,13 +69,9 @@ class OneProcess:
         """Compute the gradients."""
         tensor.backward()  # type: ignore[no-untyped-call]
 
-    def all_reduce(self, data: Any) -> Any:
-        """Average over the one."""
+    def all_reduce(self, data: Any, *, reduce_op: str) -> Any:
+        """Take what there is."""
         return data
-
-    def all_gather(self, data: torch.Tensor) -> torch.Tensor:
-        """Stack the one."""
-        return data[None]
 
     def broadcast(self, obj: Any) -> Any:
         """Take what there is."""
@@ -106,7 +99,7 @@ class History:
         FloatingPointError
             If a term is not finite.
         """
-        rows = processes.all_reduce(torch.stack(self._new)).tolist() if self._new else []
+        rows = processes.all_reduce(torch.stack(self._new), reduce_op="mean").tolist() if self._new else []
         self._new.clear()
         for row in rows:
             terms = dict(zip(self._names, row, strict=True))
