@@ -27,15 +27,14 @@ def held_out(name: str) -> dict[tuple[float, int], float]:
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
     order = np.random.default_rng(0).permutation(adata.n_obs)
-    left_out, rest = (torch.from_numpy(rows) for rows in np.split(order, [adata.n_obs // 10]))
+    left_out, rest = map(np.sort, np.split(order, [adata.n_obs // 10]))
     found = {}
     for rate in RATES:
         for steps in STEPS:
             model = stmmr.StMMR(adata, use_histology=False, learning_rate=rate, steps=steps)
-            train(model.network, model.inputs.batch.rows(rest), random_state=0, progress=False)
-            batch = model.inputs.batch.rows(left_out)
+            train(model.network, model.inputs.rows(rest), random_state=0, progress=False)
             with torch.no_grad():
-                found[rate, steps] = float(model.network.loss_terms(batch, model.network(batch))["likelihood"])
+                found[rate, steps] = float(model.network(model.inputs.rows(left_out).whole())["likelihood"])
     return found
 
 

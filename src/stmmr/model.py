@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,14 @@ from stmmr.data import ModelInputs, model_inputs
 from stmmr.io._write import publish_folder
 from stmmr.nn import Network
 from stmmr.settings import Settings, settings_of
-from stmmr.train import train
+from stmmr.train import Devices, embedded, keys_of, means, train_and_embed
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from stmmr.start import Affine
+    from stmmr.train._processes import Accelerator, Precision, Strategy
 
 FORMAT = 1
 """Version of the files of a saved model."""
@@ -94,30 +95,77 @@ class StMMR:
                 None if start.histology is None else _tensors(start.histology),
                 histology_weight=start.histology_weight,
             )
+        self.inputs = replace(self.inputs, keys=keys_of(self.inputs, self.settings))
 
-    def fit(self, *, progress: bool = True) -> StMMR:
+    def fit(
+        self,
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        accelerator: Accelerator = "auto",
+        devices: int = 1,
+        num_nodes: int = 1,
+        strategy: Strategy = "auto",
+        precision: Precision | None = None,
+    ) -> StMMR:
         """Train, then write the embedding.
 
-        Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"`` (settings and
-        the weight of the histology) and ``"history"`` (the objective and its terms per step).
+        Several processes deal the batches out and average their gradients, so that they take that many times fewer
+        steps. A script that starts them (`devices` > 1) needs ``if __name__ == "__main__":`` around what it does.
+
+        Parameters
+        ----------
+        progress
+            Whether to show a progress bar.
+        checkpoint
+            File that keeps the state of the training, written every minute and at the end. Where it is there, the
+            training goes on from it, and ends with the same weights bit by bit.
+        accelerator
+            "cuda", "cpu", or "auto" for a GPU where there is one.
+        devices
+            Processes on each machine, with a GPU each if on GPUs; more than one need the extra ``distributed``.
+        num_nodes
+            Machines; more than one as started by torchrun or SLURM.
+        strategy
+            "ddp_spawn" starts processes, "ddp" runs the script once in each, and "auto" takes those that torchrun or
+            SLURM started, otherwise "ddp_spawn".
+        precision
+            "bf16-mixed" for products of matrices in bfloat16; None: all in float32.
+
+        Returns
+        -------
+        The model. Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"``
+        (settings and the weight of the histology) and ``"history"`` (the objective and its terms per step).
+
+        Raises
+        ------
+        InputError
+            If there are no such devices, or the checkpoint is of another training.
+        FloatingPointError
+            If the objective is not finite.
+        ChildProcessError
+            If one of several processes ended before the work was done.
         """
-        self.history = train(self.network, self.inputs.batch, random_state=self.random_state, progress=progress)
-        self._write()
+        self.history, embedding = train_and_embed(
+            self.network,
+            self.inputs,
+            Devices(accelerator, devices, num_nodes, strategy, precision),
+            random_state=self.random_state,
+            progress=progress,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+        )
+        self._write(embedding)
         return self
 
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
         self.network.eval()
-        with torch.no_grad():
-            z, _ = self.network.encode(self.inputs.batch)
-        return np.asarray(z.numpy(), dtype=np.float32)
+        return embedded(self.network, self.inputs)
 
     def denoise(self) -> NDArray[np.float32]:
         """Decode the mean μ of the likelihood, shape (n_obs, n_targets), in the units of the target."""
         self.network.eval()
-        with torch.no_grad():
-            mean = self.network(self.inputs.batch).parameters["mean"]
-        return np.asarray(mean.numpy(), dtype=np.float32)
+        return means(self.network, self.inputs)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.
@@ -169,7 +217,7 @@ class StMMR:
                 f"Expected whole weights that fit in {folder / 'weights.safetensors'}, found: {detail}"
             ) from error
         model.history = saved["history"]
-        model._write()
+        model._write(model.embed())
         return model
 
     def _description(self) -> dict[str, Any]:
@@ -185,9 +233,9 @@ class StMMR:
             "history": self.history,
         }
 
-    def _write(self) -> None:
+    def _write(self, embedding: NDArray[np.float32]) -> None:
         adata = self.adata
-        adata.obsm[_keys.EMBEDDING] = self.embed()
+        adata.obsm[_keys.EMBEDDING] = embedding
         history = {name: np.asarray(values) for name, values in self.history.items()}
         parameters = asdict(self.settings) | {
             "preset": self.preset,

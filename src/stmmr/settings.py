@@ -65,7 +65,10 @@ class Settings:
     steps: int
     """Steps of Adam; with all places in one batch, a step is an epoch."""
     batch_size: int
-    """Places drawn for a step; 0 reads all of them, as losses over all pairs must."""
+    """Places drawn for a step, by which losses over all pairs are estimated; 0 reads all of them."""
+    landmarks: int = 4000
+    """Means of clusters of places that attention reads in place of all, where there are more than 50,000; 0 reads all
+    of them always."""
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
@@ -80,11 +83,6 @@ class Settings:
                 raise InputError(f"Expected {name} with features 'genes' or hidden layers, found {from_data!r}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"Expected dropout in [0, 1), found {self.dropout!r}.")
-
-        if self.batch_size and (self.attention or self.graph_loss):
-            raise InputError(
-                f"Expected batch_size 0 with attention or graph_loss (over all places), found {self.batch_size}."
-            )
 
     def but(self, **changes: Any) -> Settings:
         """Copy with some settings changed.

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from stmmr.nn import Batch, Graph, Network, pairs
+from stmmr.nn import Batch, Features, Graph, Network, SparseRows, pairs
+from stmmr.nn import network as network_module
 from stmmr.settings import settings_of
 
 _spec = importlib.util.spec_from_file_location("dense", Path(__file__).with_name("dense.py"))
@@ -30,7 +31,9 @@ def random_case(seed, *, n, n_genes, n_image, dtype):
 def batch_of(x, image, full):
     twice = full @ full
     ones = torch.ones(len(x), 1, dtype=x.dtype)
-    return Batch(twice @ x, twice @ image, x, ones, Graph.of(sparse.csr_matrix(full.numpy()), dtype=x.dtype))
+    target = SparseRows.of(sparse.csr_matrix(x.numpy()), dtype=x.dtype)
+    graph = Graph.of(sparse.csr_matrix(full.numpy()), dtype=x.dtype)
+    return Batch(Features(twice @ x, twice @ image), target, ones, len(x), graph)
 
 
 def compared(network, z, terms):
@@ -42,8 +45,7 @@ def compared(network, z, terms):
 
 def both_ways(network, x, image, full):
     batch = batch_of(x, image, full)
-    outputs = network(batch)
-    return compared(network, outputs.z, network.loss_terms(batch, outputs))
+    return compared(network, network.encode(batch.features)[0], network(batch))
 
 
 def dense_way(network, x, image, full):
@@ -53,8 +55,10 @@ def dense_way(network, x, image, full):
 @pytest.mark.parametrize("contrast", ["similarity", "mutual_information"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("latent", [7, 24])  # narrower and wider than the histology features
-def test_paper_equals_the_dense_form(contrast, seed, latent, monkeypatch):
+@pytest.mark.parametrize("blocks", [61, 10])  # rows of the likelihood at once: all, or blocks of 10 and a last of 1
+def test_paper_equals_the_dense_form(contrast, seed, latent, blocks, monkeypatch):
     monkeypatch.setattr(pairs, "TILE_BYTES", 2000)  # many tiles, and a last one that is shorter
+    monkeypatch.setattr(network_module, "BLOCK_ENTRIES", 19 * blocks)
     torch.manual_seed(seed)
     case64 = random_case(seed, n=61, n_genes=19, n_image=9, dtype=torch.float64)
     case = [t.float() for t in case64]
@@ -94,5 +98,5 @@ def test_no_matrix_over_all_pairs_is_formed(monkeypatch):
     batch = batch_of(x, image, full)
     network = Network(19, 9, 19, settings=settings_of("paper", hidden=13, latent=12, decoder_hidden=11))
     with Watch():
-        sum(network.loss_terms(batch, network(batch)).values()).backward()
+        sum(network(batch).values()).backward()
     assert largest < 500 * 500 / 4

@@ -1,6 +1,7 @@
 """The network in plain torch: layers, losses, and the network read top to bottom. Knows no AnnData."""
 
-from stmmr.nn.network import Batch, Network, Outputs
-from stmmr.nn.pairs import Graph
+from stmmr.nn.network import Batch, Features, Keys, Landmarks, Network
+from stmmr.nn.pairs import Graph, Partners
+from stmmr.nn.sparse import SparseRows
 
-__all__ = ["Batch", "Graph", "Network", "Outputs"]
+__all__ = ["Batch", "Features", "Graph", "Keys", "Landmarks", "Network", "Partners", "SparseRows"]

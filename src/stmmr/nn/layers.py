@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
 
     def dense(self) -> Tensor:
         """E, shape (N, d)."""
-        return self.rows if self.weight is None else self.rows @ self.weight
+        return self._combined(self.rows)
 
     def linear(self, layer: nn.Linear) -> Tensor:
         """Apply a linear layer to E, shape (N, out)."""
@@ -38,12 +38,42 @@ class Encoded(NamedTuple):
             return out
         return self.rows @ functional.linear(self.weight, layer.weight) + layer.bias
 
-    def self_attention(self) -> Tensor:
-        """softmax(E·Eᵀ/√d)·E, shape (N, d)."""
+    def attend(self, keys: Encoded) -> Tensor:
+        """softmax(E·E_Kᵀ/√d)·E_K over keys of the same encoder, shape (n, d)."""
+        return self._combined(attention(self._query(), keys.rows))
+
+    def attend_normal(self, keys: Encoded, log_size: Tensor, *, axes: Tensor, variance: Tensor) -> Tensor:
+        """Attend to clusters of places in place of the places, shape (n, d).
+
+        If the places of a cluster are normal with mean k and covariance S, the mean of exp(q·x) over them is
+        exp(q·k + ½qᵀSq), and that of exp(q·x)·x is (k + Sq) times as much. With S = GᵀVG for axes G that all clusters
+        share, and u = Gq, this is an attention from (q, u²) to keys (k, ½V), which are its values too.
+
+        Shapes
+        ------
+        keys : (M, r) rows
+        log_size : (M,), logarithm of the places in a cluster
+        axes : (p, r), G
+        variance : (M, p), the diagonals V
+        """
+        query, r = self._query(), keys.rows.shape[1]
+        along = query @ axes.T  # (n, p), u
+        key = torch.cat([keys.rows, variance / 2], dim=1)  # (M, r + p)
+        seen = attention(torch.cat([query, along.square()], dim=1), key, log_size=log_size)  # (n, r + p)
+        return self._combined(seen[:, :r] + (2 * seen[:, r:] * along) @ axes)
+
+    def _query(self) -> Tensor:
+        """Compute what, times the rows of keys, is E·E_Kᵀ/√d; shape (n, r)."""
         scale = 1 / math.sqrt(self.width)
-        if self.weight is None:
-            return attention(self.rows * scale, self.rows)
-        return attention(self.rows @ (self.weight @ self.weight.T * scale), self.rows) @ self.weight
+        return self.rows * scale if self.weight is None else self.rows @ (self.weight @ self.weight.T * scale)
+
+    def _combined(self, rows: Tensor) -> Tensor:
+        """Apply the weight to other rows than those here, (n, r) to (n, d)."""
+        return rows if self.weight is None else rows @ self.weight
+
+    def split(self, *sizes: int) -> list[Encoded]:
+        """Part the rows into groups of some sizes."""
+        return [Encoded(rows, self.weight) for rows in torch.split(self.rows, list(sizes))]
 
 
 class PropagatedEncoder(nn.Module):
@@ -84,7 +114,11 @@ class Decoder(nn.Module):
         self.norm = nn.BatchNorm1d(hidden)
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, n_targets) for name in heads})
 
-    def forward(self, z: Tensor) -> dict[str, Tensor]:
-        """Decode Z, shape (N, d), to one (N, G) of raw values per head."""
-        h = functional.relu(self.norm(self.hidden(z)))  # (N, hidden)
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode Z, shape (N, d), up to the heads, shape (N, hidden)."""
+        h: Tensor = functional.relu(self.norm(self.hidden(z)))
+        return h
+
+    def raw(self, h: Tensor) -> dict[str, Tensor]:
+        """Apply the heads to h, shape (N, hidden): raw values, (N, G) each."""
         return {name: head(h) for name, head in self.heads.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,52 +19,82 @@ TILE_BYTES = 32 * 2**20
 """Largest block of pairs (rows × N) that is held at once."""
 
 
-def row_tiles(n: int, *, itemsize: int) -> Iterator[slice]:
-    """Cut N rows into tiles whose rows × N pairs stay within `TILE_BYTES`."""
-    step = max(1, TILE_BYTES // (itemsize * max(n, 1)))
+SDPA_WIDTH = 256
+"""Widest rows for which CUDA has an attention that never holds the scores."""
+
+
+def row_tiles(n: int, *, others: int, itemsize: int) -> Iterator[slice]:
+    """Cut n rows into tiles whose pairs with the others, rows × others, stay within `TILE_BYTES`."""
+    step = max(1, TILE_BYTES // (itemsize * max(others, 1)))
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(Q·Kᵀ)·K, with the weights recomputed on the way back from their log-sum-exp."""
+    """softmax(Q·Kᵀ + b)·K, with the weights recomputed on the way back from their log-sum-exp."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor) -> Tensor:
-        out = torch.empty_like(query)  # (N, r)
-        log_sum = query.new_empty(len(query))  # (N,)
-        for rows in row_tiles(len(key), itemsize=key.element_size()):
-            scores = query[rows] @ key.T  # (t, N)
+    def forward(ctx: Any, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+        out = torch.empty_like(query)  # (n, r)
+        log_sum = query.new_empty(len(query))  # (n,)
+        for rows in row_tiles(len(query), others=len(key), itemsize=key.element_size()):
+            scores = _scores(query[rows], key, bias)  # (t, M)
             log_sum[rows] = scores.logsumexp(dim=1)
             out[rows] = scores.sub_(log_sum[rows, None]).exp_() @ key
-        ctx.save_for_backward(query, key, out, log_sum)
+        ctx.save_for_backward(query, key, bias, out, log_sum)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad,) = grads
-        query, key, out, log_sum = ctx.saved_tensors
+        query, key, bias, out, log_sum = ctx.saved_tensors
         grad_query, grad_key = torch.empty_like(query), torch.zeros_like(key)
-        along = (grad * out).sum(dim=1, keepdim=True)  # (N, 1)
-        for rows in row_tiles(len(key), itemsize=key.element_size()):
-            weights = (query[rows] @ key.T).sub_(log_sum[rows, None]).exp_()  # (t, N)
+        along = (grad * out).sum(dim=1, keepdim=True)  # (n, 1)
+        for rows in row_tiles(len(query), others=len(key), itemsize=key.element_size()):
+            weights = _scores(query[rows], key, bias).sub_(log_sum[rows, None]).exp_()  # (t, M)
             grad_key.addmm_(weights.T, grad[rows])
             weights *= (grad[rows] @ key.T).sub_(along[rows])  # now the gradient of the scores
             grad_query[rows] = weights @ key
             grad_key.addmm_(weights.T, query[rows])
-        return grad_query, grad_key
+        return grad_query, grad_key, None
 
 
-def attention(query: Tensor, key: Tensor) -> Tensor:
-    """Attend from every place to all places, softmax(Q·Kᵀ)·K.
+def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    scores = query @ key.T
+    return scores if bias is None else scores.add_(bias)
+
+
+def attention(query: Tensor, key: Tensor, *, log_size: Tensor | None = None) -> Tensor:
+    """Attend from every query to all keys, softmax(Q·Kᵀ + log n)·K.
 
     Shapes
     ------
-    query, key : (N, r)
-    returns : (N, r)
+    query : (n, r)
+    key : (M, r)
+    log_size : (M,), logarithm of how many places each key stands for; one each if None
+    returns : (n, r)
     """
-    result: Tensor = _Attention.apply(query, key)  # type: ignore[no-untyped-call]
+    if query.is_cuda and log_size is None and query.shape[1] <= SDPA_WIDTH:
+        return attention_by_torch(query, key)
+    with exactly(query):
+        result: Tensor = _Attention.apply(full(query), full(key), log_size)  # type: ignore[no-untyped-call]
     return result
+
+
+def attention_by_torch(query: Tensor, key: Tensor) -> Tensor:
+    """Compute softmax(Q·Kᵀ)·K by the fused kernels of torch; (n, r) and (M, r) to (n, r)."""
+    q, k = query[None, None], key[None, None]  # (1, 1, n, r), (1, 1, M, r)
+    return functional.scaled_dot_product_attention(q, k, k, scale=1.0)[0, 0]
+
+
+def exactly(values: Tensor) -> torch.autocast:
+    """Leave mixed precision out of a block; sums over many pairs or genes need all digits."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def full(values: Tensor) -> Tensor:
+    """Give back the digits of a dtype that mixed precision chose; others stay as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Graph(NamedTuple):
@@ -89,10 +120,6 @@ class Graph(NamedTuple):
             torch.tensor(float(rest), dtype=dtype),
         )
 
-    def to(self, device: torch.device) -> Graph:
-        """Move to a device."""
-        return Graph(*(part.to(device) for part in self))
-
     def dense_rows(self, rows: slice) -> Tensor:
         """Write out some rows of S, shape (t, N)."""
         starts = self.indptr[rows.start : rows.stop + 1]
@@ -103,17 +130,28 @@ class Graph(NamedTuple):
         return dense
 
 
+class Partners(NamedTuple):
+    """What the estimate of the reconstruction needs of A: a partner of each place was drawn from its row."""
+
+    own: Tensor
+    """Whether the partner is the place itself, (n,)."""
+    squares: Tensor
+    """ΣA²/N over all N places, ()."""
+    n_places: int
+    """N."""
+
+
 class _GraphMismatch(torch.autograd.Function):
     """Σ (σ(C) − A)², C = Ẑ·Ẑᵀ with zero diagonal; the gradient is gathered on the way there."""
 
     @staticmethod
-    def forward(ctx: Any, unit: Tensor, graph: Graph) -> Tensor:
-        total = graph.antisymmetric.clone()
+    def forward(ctx: Any, unit: Tensor, graph: Graph | None) -> Tensor:
+        total = unit.new_zeros(()) if graph is None else graph.antisymmetric.clone()
         gradient = torch.empty_like(unit)  # (N, d)
-        for rows in row_tiles(len(unit), itemsize=unit.element_size()):
+        for rows in row_tiles(len(unit), others=len(unit), itemsize=unit.element_size()):
             share = (unit[rows] @ unit.T).sigmoid_()  # (t, N)
             share[:, rows].fill_diagonal_(0.5)
-            off = share - graph.dense_rows(rows)
+            off = share.clone() if graph is None else share - graph.dense_rows(rows)
             total += off.square().sum()
             off.mul_(share).mul_(share.neg_().add_(1))  # (σ − S)·σ(1 − σ)
             off[:, rows].fill_diagonal_(0)
@@ -127,8 +165,8 @@ class _GraphMismatch(torch.autograd.Function):
         return gradient * (4 * grads[0]), None  # each pair is met from both of its places
 
 
-def graph_mismatch(unit: Tensor, graph: Graph) -> Tensor:
-    """Sum over all pairs (σ(C) − A)², where C holds the cosines off the diagonal and zeros on it.
+def graph_mismatch(unit: Tensor, graph: Graph | None) -> Tensor:
+    """Sum over all pairs (σ(C) − A)², where C holds the cosines off the diagonal and zeros on it; A is 0 if None.
 
     Shapes
     ------

@@ -1,0 +1,144 @@
+"""The state of a training in a file: all that the steps to come depend on."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from stmmr._validate import InputError, listed
+from stmmr.io._write import atomic_write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stmmr.data import ModelInputs
+    from stmmr.nn import Network
+    from stmmr.settings import Settings
+    from stmmr.train._loop import Processes
+
+FORMAT: Final = 1
+"""Version of the file."""
+SECONDS: Final = 60.0
+"""Between two writings."""
+ADAM: Final = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Checkpoint:
+    """A file with the weights, Adam's averages, the state of the dropout's generators, and the history.
+
+    What places a step draws follows from the seed and its number, so that it needs no state.
+
+    Parameters
+    ----------
+    path
+        The file.
+    settings, inputs, random_state, processes
+        The training; a file of another one is refused.
+
+    Raises
+    ------
+    InputError
+        If the folder of the file is not there.
+    """
+
+    def __init__(
+        self, path: Path, settings: Settings, inputs: ModelInputs, random_state: int, processes: Processes
+    ) -> None:
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise InputError(f"Expected a folder for the checkpoint, found none at {folder}. Make it first.")
+        self.path, self.processes = path, processes
+        self.facts = {
+            "format": FORMAT,
+            "settings": asdict(settings),
+            "data": inputs.fingerprint(),
+            "random_state": random_state,
+            "number of processes": processes.world_size,
+        }
+        self._written = time.monotonic()
+
+    def write_when_due(
+        self, network: Network, optimizer: torch.optim.Optimizer, history: dict[str, list[float]], *, last: bool
+    ) -> None:
+        """Write the state if it is long ago that it was, or if it is the last; the first process decides for all."""
+        if not self.processes.broadcast(last or time.monotonic() - self._written > SECONDS):
+            return
+        self.write(network, optimizer, history)
+        self._written = time.monotonic()
+
+    def write(self, network: Network, optimizer: torch.optim.Optimizer, history: dict[str, list[float]]) -> None:
+        """Write the state after a step; the first process does, all take part."""
+        from safetensors.torch import save_file
+
+        state = _generator(self.processes.device).to(self.processes.device)
+        generators = state.new_zeros(self.processes.world_size, len(state))
+        generators[self.processes.global_rank] = state
+        generators = self.processes.all_reduce(generators, reduce_op="sum")  # (processes, bytes)
+        if self.processes.global_rank > 0:
+            return
+        tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+        for i, averages in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": averages[name] for name in ADAM}
+        tensors |= {"generators": generators, "history": torch.tensor(list(history.values()), dtype=torch.float64)}
+        about = json.dumps(self.facts | {"terms": list(history)})
+        with atomic_write(self.path) as new:
+            save_file({n: v.detach().cpu().contiguous() for n, v in tensors.items()}, new, metadata={"stmmr": about})
+
+    def resume(self, network: Network, optimizer: torch.optim.Optimizer) -> dict[str, list[float]]:
+        """Go back to the state in the file, where there is one.
+
+        Returns
+        -------
+        The history until then.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged, something else, or of another training.
+        """
+        if not self.path.exists():
+            return {}
+        about, tensors = self._read()
+        network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
+        state = optimizer.state_dict()
+        n_parameters = len(state["param_groups"][0]["params"])
+        state["state"] = {i: {name: tensors[f"adam.{i}.{name}"] for name in ADAM} for i in range(n_parameters)}
+        optimizer.load_state_dict(state)
+        _set_generator(self.processes.device, tensors["generators"][self.processes.global_rank].clone())
+        return dict(zip(about["terms"], tensors["history"].tolist(), strict=True))
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, "pt") as file:
+                about: dict[str, Any] = json.loads((file.metadata() or {})["stmmr"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"Expected a checkpoint that stmmr wrote, found something else in {self.path}. Name another file."
+            ) from error
+        expected = json.loads(json.dumps(self.facts))
+        others = [name for name, value in expected.items() if about.get(name) != value]
+        if others:
+            raise InputError(
+                f"Expected the checkpoint of this training in {self.path}, found one with other {listed(others)}. "
+                "Name another file, or delete this one to start anew."
+            )
+        return about, tensors
+
+
+def _generator(device: torch.device) -> torch.Tensor:
+    """State of the generator that dropout draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_generator(device: torch.device, state: torch.Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state.cpu(), device)
+    else:
+        torch.set_rng_state(state)

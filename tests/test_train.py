@@ -1,0 +1,303 @@
+"""Training: which rows a step reads, going on after an interruption, several processes, what attention reads."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+import stmmr
+from stmmr.data import ModelInputs, RowsInMemory
+from stmmr.nn import Keys, Network, SparseRows
+from stmmr.nn.layers import PropagatedEncoder
+from stmmr.settings import settings_of
+from stmmr.start import Affine
+from stmmr.train import _batches, _checkpoint, _landmarks, dealt, drawn, embedded, keys_of, train
+from stmmr.train._landmarks import landmarks
+
+SMALL = {"n_components": 6, "latent": 4, "decoder_hidden": 8, "batch_size": 16, "steps": 12}
+EVERYTHING = SMALL | {
+    "attention": True,
+    "aligned_weight": 1.0,
+    "contrast_loss": 1.0,
+    "graph_loss": 1.0,
+    "dropout": 0.2,
+    "train_encoders": True,
+    "histology_weight": 1.0,
+}
+
+
+class Watched(RowsInMemory):
+    """Notes what is asked for."""
+
+    def __init__(self, matrix):
+        super().__init__(matrix)
+        self.asked = []
+
+    def take(self, index):
+        assert (np.diff(index) > 0).all()
+        self.asked.append(len(index))
+        return super().take(index)
+
+
+def inputs_of(n=70, n_genes=11, *, image=True, seed=0):
+    rng = np.random.default_rng(seed)
+    graph = sparse.random(n, n, density=0.1, random_state=rng, format="csr") + sparse.eye(n)
+    return ModelInputs(
+        expression=torch.from_numpy(rng.normal(size=(n, 6)).astype("float32")),
+        histology=torch.from_numpy(rng.normal(size=(n, 3)).astype("float32")) if image else None,
+        target=Watched(sparse.csr_matrix(rng.poisson(0.4, (n, n_genes)))),
+        library_size=torch.from_numpy(rng.gamma(5, 0.2, (n, 1)).astype("float32")),
+        graph=sparse.csr_matrix(sparse.diags(1 / np.asarray(graph.sum(1)).ravel()) @ graph),
+        start=None,
+        gene_names=[f"g{i}" for i in range(n_genes)],
+    )
+
+
+def network_of(inputs, **settings):
+    torch.manual_seed(0)
+    return Network(*inputs.widths, settings=settings_of("default", **settings))
+
+
+def prepared(inputs, **settings):
+    settings = settings_of("default", **settings)
+    inputs = replace(inputs, keys=keys_of(inputs, settings), graph=inputs.graph if settings.graph_loss else None)
+    torch.manual_seed(0)
+    return Network(*inputs.widths, settings=settings), inputs
+
+
+@pytest.mark.parametrize("ahead", [1, 40, 10_000])
+def test_rows_read_ahead_give_the_batches_drawn(ahead, monkeypatch):
+    monkeypatch.setattr(_batches, "ROWS_AHEAD", ahead)
+    inputs = inputs_of()
+    draws = drawn(70, 16, generator=torch.Generator().manual_seed(3))
+    for batch, index in zip(dealt(inputs, 16, random_state=3, numbers=range(20)), draws, strict=False):
+        expected = SparseRows.of(inputs.target.matrix[index])
+        for mine, other in zip(batch.target, expected, strict=True):
+            assert np.array_equal(mine, other)
+        assert torch.equal(batch.features.expression[:16], inputs.expression[index])
+        assert torch.equal(batch.library_size, inputs.library_size[index])
+    assert max(inputs.target.asked) <= max(ahead, 16)
+    if ahead == 10_000:
+        assert len(inputs.target.asked) == 1
+
+
+def test_each_place_once_before_any_comes_again():
+    draws = drawn(70, 16, generator=torch.Generator().manual_seed(0))
+    epoch = np.concatenate([next(draws) for _ in range(4)])
+    assert len(np.unique(epoch)) == 64
+
+
+def test_dealt_batches_are_those_of_one_process():
+    inputs = inputs_of()
+    alone = list(dealt(inputs, 16, random_state=0, numbers=range(9)))
+    for rank in range(2):
+        for mine, other in zip(
+            dealt(inputs, 16, random_state=0, numbers=range(rank, 9, 2)), alone[rank::2], strict=True
+        ):
+            assert torch.equal(mine.features.expression, other.features.expression)  # the partners, too
+            assert torch.equal(mine.graph.own, other.graph.own)
+
+
+def test_a_full_batch_reads_the_rows_once():
+    network, inputs = prepared(inputs_of(), **EVERYTHING | {"batch_size": 0})
+    train(network, inputs, random_state=0, progress=False)
+    assert inputs.target.asked == [70]
+
+
+class Stop(Exception):  # noqa: N818 - no error
+    """Ends a training."""
+
+
+def stop_at(last):
+    def hook(step):
+        if step == last:
+            raise Stop
+
+    return hook
+
+
+@pytest.mark.parametrize("settings", [SMALL, EVERYTHING, EVERYTHING | {"batch_size": 0}])
+def test_resumed_training_ends_with_the_same_bits(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(_checkpoint, "SECONDS", -1)
+    undisturbed, inputs = prepared(inputs_of(), **settings)
+    history = train(undisturbed, inputs, random_state=1, progress=False)
+    first, _ = prepared(inputs_of(), **settings)
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(Stop):
+        train(first, inputs, random_state=1, progress=False, checkpoint=file, on_step=stop_at(7))
+    second, _ = prepared(inputs_of(), **settings)
+    steps = []
+    found = train(second, inputs, random_state=1, progress=False, checkpoint=file, on_step=steps.append)
+    assert steps == [8, 9, 10, 11, 12]
+    assert found == history
+    for name, value in undisturbed.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    third, _ = prepared(inputs_of(), **settings)
+    assert train(third, inputs, random_state=1, progress=False, checkpoint=file, on_step=stop_at(1)) == history
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_checkpoint_of_another_training_is_refused(tmp_path):
+    file = tmp_path / "state.safetensors"
+
+    def go(seed=0, data=0, **settings):
+        network, inputs = prepared(inputs_of(seed=data), **SMALL | settings)
+        train(network, inputs, random_state=seed, progress=False, checkpoint=file)
+
+    go()
+    for other, name in (({"seed": 1}, "random_state"), ({"data": 1}, "data"), ({"steps": 5}, "settings")):
+        with pytest.raises(stmmr.InputError, match=rf"with other {name}\. .*delete"):
+            go(**other)
+    file.write_bytes(b"something")
+    with pytest.raises(stmmr.InputError, match="Expected a checkpoint that stmmr wrote"):
+        go()
+    file = tmp_path / "nowhere" / "state.safetensors"
+    with pytest.raises(stmmr.InputError, match="Make it first"):
+        go()
+
+
+def test_interrupted_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    monkeypatch.setattr(_checkpoint, "SECONDS", -1)
+    file = tmp_path / "state.safetensors"
+    network, inputs = prepared(inputs_of(), **SMALL)
+    with pytest.raises(Stop):
+        train(network, inputs, random_state=0, progress=False, checkpoint=file, on_step=stop_at(3))
+    before = file.read_bytes()
+
+    def half(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise Stop
+
+    monkeypatch.setattr(safetensors.torch, "save_file", half)
+    with pytest.raises(Stop):
+        train(network, inputs, random_state=0, progress=False, checkpoint=file)
+    assert file.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_objective_that_is_not_finite():
+    network, inputs = prepared(inputs_of(), **SMALL | {"learning_rate": 1e30, "train_encoders": True})
+    with pytest.raises(FloatingPointError, match=r"likelihood = nan.*Lower learning_rate"):
+        train(network, inputs, random_state=0, progress=False)
+
+
+def test_all_keys_are_attention_among_all_places():
+    network, inputs = prepared(inputs_of(), **EVERYTHING)
+    network.eval()
+    whole = embedded(network, inputs)
+    parts = [embedded(network, inputs, rows) for rows in np.array_split(np.arange(70), 3)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_of_places_are_embedded_alike(monkeypatch):
+    network, inputs = prepared(inputs_of(), **EVERYTHING)
+    network.eval()
+    whole = embedded(network, inputs)
+    monkeypatch.setattr("stmmr.train._embed.ROWS", 16)
+    np.testing.assert_allclose(embedded(network, inputs), whole, rtol=1e-5, atol=1e-6)
+
+
+def cloud(n):
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(n, 5)) * [3, 2, 1, 1, 0.5])
+
+
+def affine(rng, width):
+    return Affine(rng.normal(size=(5, width)) / 4, rng.normal(size=width))
+
+
+@pytest.mark.parametrize("width", [3, 5, 20])  # 20: kept as a product of rows and weight
+def test_clusters_as_normal_distributions(width):
+    """Attention to one normal cloud has a closed form: its mean, moved by the covariance times the query."""
+    features = cloud(400)
+    keys = landmarks(features, 1, affine(np.random.default_rng(0), 5))
+    assert len(keys.features) == 1
+    encoder = PropagatedEncoder(5, hidden=0, latent=width).double()
+    weight, bias = encoder.weights[0], encoder.biases[0]
+    query = features[:7] @ weight + bias
+    covariance = torch.cov(features.T, correction=0)
+    expected = features.mean(0) @ weight + bias + query @ (weight.T @ covariance @ weight) / width**0.5
+    settings = settings_of("default", **EVERYTHING | {"latent": width, "histology_weight": 0.0, "dropout": 0.0})
+    network = Network(5, 0, 3, settings=settings).double()
+    _, found = network._read(encoder, features[:7], keys)
+    torch.testing.assert_close(found, expected)
+
+
+def test_places_that_repeat_are_exact():
+    rng = np.random.default_rng(0)
+    once = torch.from_numpy(rng.normal(size=(30, 5)))
+    many = once.repeat_interleave(torch.from_numpy(rng.integers(1, 5, 30)), dim=0)
+    keys = landmarks(many, 30, None)
+    settings = settings_of("default", **EVERYTHING)
+    network = Network(5, 0, 3, settings=settings).double().eval()
+    by_landmarks = network._read(network.encode_expression, once, keys)[1]
+    exact = network._read(network.encode_expression, once, Keys(many))[1]
+    tolerance = 0.05 if len(keys.features) < 30 else 1e-9  # k-means may leave two together
+    assert (by_landmarks - exact).norm() < tolerance * exact.norm()
+
+
+@pytest.mark.parametrize("start", [None, 4])
+def test_landmarks_stand_for_all_places(start):
+    start = None if start is None else affine(np.random.default_rng(1), start)
+    features = cloud(500)
+    keys, again = (landmarks(features, 40, start) for _ in range(2))
+    size = keys.landmarks.log_size.exp()
+    assert len(size) <= 40
+    assert size.sum().item() == pytest.approx(500)
+    torch.testing.assert_close((size[:, None] * keys.features).sum(0) / 500, features.mean(0))
+    within = (size[:, None] * keys.landmarks.variance).sum(0) / 500
+    assert (within < features.var(0).max()).all()
+    for mine, other in zip(keys.landmarks, again.landmarks, strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_more_landmarks_are_nearer_to_exact():
+    features, start = cloud(2000), affine(np.random.default_rng(0), 4)
+    network = Network(5, 0, 3, settings=settings_of("default", **EVERYTHING | {"dropout": 0.0})).double()
+    network.start_from(tuple(map(torch.from_numpy, start)), None, histology_weight=0.0)
+    exact = network._read(network.encode_expression, features, Keys(features))[1]
+    errors = []
+    for n_landmarks in (20, 100, 500):
+        found = network._read(network.encode_expression, features, landmarks(features, n_landmarks, start))[1]
+        errors.append(((found - exact).norm() / exact.norm()).item())
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.01
+
+
+def test_landmarks_only_where_there_are_many_places(monkeypatch):
+    inputs, settings = inputs_of(70), settings_of("default", **EVERYTHING | {"landmarks": 20})
+    assert keys_of(inputs, settings)[0].landmarks is None
+    monkeypatch.setattr(_landmarks, "EXACT_AT_MOST", 50)
+    assert all(len(keys.features) <= 20 and keys.landmarks for keys in keys_of(inputs, settings))
+    assert keys_of(inputs, settings.but(landmarks=0))[0].landmarks is None
+    assert keys_of(inputs, settings.but(attention=False)) is None
+    network, inputs = prepared(inputs, **EVERYTHING | {"landmarks": 20})
+    train(network, inputs, random_state=0, progress=False)
+    whole = embedded(network, inputs)
+    parts = [embedded(network, inputs, rows) for rows in np.array_split(np.arange(70), 3)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_cost_per_step_does_not_grow_with_the_places():
+    """All tensors of a step, whatever they are of, have a size that N does not enter (exact keys aside)."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    largest = {}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for each in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(each, torch.Tensor):
+                    largest[n] = max(largest.get(n, 0), each.numel())
+            return out
+
+    for n in (200, 800):
+        network, inputs = prepared(inputs_of(n), **EVERYTHING | {"attention": False})
+        (batch,) = dealt(inputs, 16, random_state=0, numbers=range(1))
+        with Watch():
+            sum(network(batch).values()).backward()
+    assert largest[200] == largest[800]
