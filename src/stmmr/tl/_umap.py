@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LAID_OUT_AT_MOST: Final = 20_000
-"""Places that are laid out. Their exact neighbours take seconds and the time grows with the square; a figure of a
-few inches has no room to show more."""
+"""Places that are laid out: ten seconds. The time for exact neighbours grows almost with the square, and a figure of a
+few inches has no room for more dots."""
 _N_COMPONENTS: Final = 20
 """Wider embeddings are first brought to as many principal components, as published (PCA-20 of Z)."""
 _N_NEIGHBORS: Final = 15
