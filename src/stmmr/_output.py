@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 
 from stmmr import __version__, _keys
+from stmmr._parallel import is_first
 from stmmr._record import record, recorded
 from stmmr._run import peak_memory_mb, run
 from stmmr._validate import InputError, require_choice
@@ -70,6 +71,9 @@ def run_to_folder(
     from stmmr.io._write import publish_folder
 
     start = time.perf_counter()
+    if not is_first():  # of processes that were started together: it only trains
+        run(datasets.simulated_tissue() if source is None else read(source, bin_size=bin_size), **options)
+        return
     with publish_folder(output, overwrite=overwrite) as folder, kept_beside(output) as checkpoint:
         if source is None:
             adata, backed = datasets.simulated_tissue(), False

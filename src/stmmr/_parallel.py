@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -28,3 +29,14 @@ def progress_bar(total: int, what: str, unit: str, *, shown: bool) -> Any:
     from tqdm.auto import tqdm
 
     return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not shown)
+
+
+def started_outside() -> bool:
+    """Tell whether torchrun or SLURM has started several processes that train together."""
+    by_slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+    return "TORCHELASTIC_RUN_ID" in os.environ or by_slurm
+
+
+def is_first() -> bool:
+    """Tell whether this process is the one that writes the results."""
+    return not started_outside() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from stmmr import _keys
+from stmmr._parallel import is_first, started_outside
 from stmmr._record import record, recorded
 from stmmr._resume import Progress
 from stmmr._scratch import scratch_folder
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anndata import AnnData
+
+FULL_BATCH_AT_MOST: Final = 20_000
+"""Places that `paper` reads in one batch, as published; of more, it draws batches."""
+BATCH: Final = 4_096
 
 
 def run(
@@ -34,6 +39,10 @@ def run(
     label_key: str | None = None,
     random_state: int = 0,
     checkpoint: Path | None = None,
+    devices: int = 1,
+    num_nodes: int = 1,
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["bf16-mixed"] | None = None,
     progress: bool = True,
 ) -> None:
     """Find the spatial domains of a section: prepare, train, cut, refine, evaluate.
@@ -65,6 +74,15 @@ def run(
     checkpoint
         Folder that keeps the steps that are done: killed at any point, the same call on the same data goes on from
         there and ends with the same result. It is left to the caller to remove.
+    devices
+        Processes on this machine that train together, with a GPU each if on GPUs; more than one need the extra
+        ``distributed`` (Lightning).
+    num_nodes
+        Machines that train together, each running the same command as torchrun or SLURM starts it.
+    accelerator
+        "cuda", "cpu", or "auto" for a GPU where there is one.
+    precision
+        "bf16-mixed" for products of matrices in bfloat16.
     progress
         Whether to show progress bars, with rate and time left.
 
@@ -94,8 +112,26 @@ def run(
     def training() -> None:
         from stmmr.model import StMMR
 
-        model = StMMR(adata, preset=preset, use_rep=use_rep, use_histology=sees, random_state=random_state)
-        model.fit(progress=progress)
+        batches = {"batch_size": BATCH} if preset == "paper" and adata.n_obs > FULL_BATCH_AT_MOST else {}
+        size = f"mini-batches of {BATCH}" if batches else "the preset's batches"
+        logger.info("Training in %s (%d places).", size, adata.n_obs)
+        model = StMMR(
+            adata,
+            preset=preset,
+            use_rep=use_rep,
+            use_histology=sees,
+            random_state=random_state,
+            progress=progress,
+            **batches,
+        )
+        model.fit(
+            progress=progress,
+            checkpoint=None if done is None else done.folder / "training.safetensors",
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+        )
 
     def number() -> None:
         tl.number_of_domains(adata, random_state=random_state, progress=progress)
@@ -128,11 +164,18 @@ def run(
         "use_rep": use_rep,
         "section_key": section_key,
         "random_state": random_state,
+        "devices": devices * num_nodes,
+        "precision": precision,
     }
+    if checkpoint is not None and started_outside():
+        logger.info("Processes that were started together keep no finished steps, as they could find different ones.")
+        checkpoint = None
     done = None if checkpoint is None else Progress(checkpoint, adata, decide)
-    with scratch_folder(None if checkpoint is None else checkpoint):
+    with scratch_folder(checkpoint):
         for at, (name, step) in enumerate(steps.items(), start=1):
             take(name, step, adata, done=done, at=f"{at}/{len(steps)}")
+            if name == "training" and not is_first():
+                return
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)

@@ -46,6 +46,8 @@ class StMMR:
         Whether to read ``obsm["X_histology"]``; ``None``: where it is there.
     random_state
         Seed of everything that is drawn.
+    progress
+        Whether to show a progress bar while features are propagated.
     **settings
         Single settings that differ from the preset, see `stmmr.settings.Settings`.
 
@@ -63,6 +65,7 @@ class StMMR:
         use_rep: str | None = None,
         use_histology: bool | None = None,
         random_state: int = 0,
+        progress: bool = False,
         **settings: Any,
     ) -> None:
         if use_rep is not None:
@@ -79,6 +82,7 @@ class StMMR:
             self.settings,
             use_rep=use_rep,
             use_histology=self.use_histology,
+            progress=progress,
         )
         start = self.inputs.start
         if start is not None:

@@ -32,6 +32,18 @@ def test_other_basis_column_and_axes(section):
     assert ax.get_legend().get_title().get_text() == "sample"
 
 
+def test_places_without_a_position_are_left_out_and_the_figure_says_so(section):
+    section.obsm["X_stmmr_umap"][::4] = np.nan
+    ax = embedding(section)
+    (points,) = ax.collections
+    known = np.isfinite(section.obsm["X_stmmr_umap"]).all(axis=1)
+    drawn = np.sort(np.asarray(points.get_offsets()), axis=0)
+    np.testing.assert_allclose(drawn, np.sort(section.obsm["X_stmmr_umap"][known], axis=0), rtol=1e-6)
+    assert ax.get_title(loc="left") == "a sample of 60 of 80 places"
+    section.obsm["X_stmmr_umap"][::4] = 0
+    assert not embedding(section).get_title(loc="left")
+
+
 def test_errors_name_what_is_there(section):
     with pytest.raises(InputError, match=r"'X_umap' in obsm.*X_stmmr_umap.*tl\.umap"):
         embedding(section, basis="X_umap")
@@ -40,3 +52,6 @@ def test_errors_name_what_is_there(section):
     section.obsm["thin"] = np.ones((80, 1))
     with pytest.raises(InputError, match=r"two columns, found shape \(80, 1\)"):
         embedding(section, basis="thin")
+    section.obsm["empty"] = np.full((80, 2), np.nan)
+    with pytest.raises(InputError, match=r"finite positions in obsm\['empty'\], found none"):
+        embedding(section, basis="empty")

@@ -1,10 +1,14 @@
-"""The view in two dimensions: its key, its seed, small data, and what it leaves alone."""
+"""The view in two dimensions: its graph, its key, its seed, small and large data, and what it leaves alone."""
+
+import logging
 
 import numpy as np
 import pytest
 from anndata import AnnData
 
 from stmmr import InputError
+from stmmr.tl import _umap
+from stmmr.tl._neighbors import fuzzy_graph
 from stmmr.tl._umap import umap
 
 
@@ -44,6 +48,80 @@ def test_few_places_and_any_width(shape):
     adata.obsm["X_stmmr"] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     umap(adata)
     assert np.isfinite(adata.obsm["X_stmmr_umap"]).all()
+
+
+@pytest.mark.parametrize("n_groups", [3, 12])
+def test_groups_far_from_each_other(n_groups):
+    rng = np.random.default_rng(0)
+    adata = AnnData(np.zeros((30 * n_groups, 1), dtype=np.float32))
+    centres = 1e3 * rng.normal(size=(n_groups, 4)).repeat(30, axis=0)
+    adata.obsm["X_stmmr"] = (rng.normal(size=centres.shape) + centres).astype(np.float32)
+    umap(adata)
+    assert np.isfinite(adata.obsm["X_stmmr_umap"]).all()
+
+
+@pytest.mark.filterwarnings("ignore:Tensorflow:ImportWarning")
+@pytest.mark.parametrize("n_neighbors", [2, 5, 15])
+@pytest.mark.parametrize("unit", [1e-6, 1, 1e6])
+def test_the_graph_is_umaps(n_neighbors, unit):
+    from sklearn.neighbors import NearestNeighbors
+    from umap.umap_ import fuzzy_simplicial_set
+
+    points = np.random.default_rng(0).normal(size=(200, 5)) ** 3 * unit
+    distance, neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(points)
+    knn = {"knn_indices": neighbors, "knn_dists": distance.astype(np.float32)}
+    expected, _, _ = fuzzy_simplicial_set(points, n_neighbors, np.random.RandomState(0), "euclidean", **knn)
+    found = fuzzy_graph(points, n_neighbors)
+    np.testing.assert_allclose(found.toarray(), expected.toarray(), atol=2e-5)
+    assert found.nnz == expected.nnz
+
+
+def test_points_at_one_place_are_neighbours_in_full():
+    points = np.vstack([np.zeros((20, 2)), np.eye(2)])
+    graph = fuzzy_graph(points, 6).toarray()
+    assert (graph.diagonal() == 0).all()
+    assert set(np.unique(graph[:20, :20])) == {0, 1}
+    assert (graph[20:].max(axis=1) == 1).all()
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    monkeypatch.setattr(_umap, "LAID_OUT_AT_MOST", 40)
+
+
+def test_of_many_places_a_sample_is_laid_out_and_the_log_says_so(two_groups, small_sample, caplog):
+    caplog.set_level(logging.INFO, logger="stmmr")
+    umap(two_groups)
+    layout = two_groups.obsm["X_stmmr_umap"]
+    known = np.isfinite(layout).all(axis=1)
+    assert known.sum() == 40
+    assert np.isnan(layout[~known]).all()
+    assert caplog.messages == ["A sample of 40 of 60 places is laid out by UMAP; the others are NaN."]
+    umap(two_groups, key_added="again")
+    np.testing.assert_array_equal(two_groups.obsm["again"], layout)
+    umap(two_groups, random_state=1, key_added="other")
+    assert (np.isfinite(two_groups.obsm["other"][:, 0]) != known).any()
+    alone = two_groups[known].copy()
+    umap(alone)
+    np.testing.assert_array_equal(alone.obsm["X_stmmr_umap"], layout[known])
+
+
+def test_an_embedding_on_disk_gives_the_rows_of_the_sample_only(two_groups, small_sample, tmp_path, monkeypatch):
+    umap(two_groups, key_added="in_memory")
+    on_disk = np.memmap(tmp_path / "embedding", np.float32, "w+", shape=(60, 8))
+    on_disk[:] = two_groups.obsm["X_stmmr"]
+    two_groups.obsm["X_stmmr"] = on_disk
+    seen = []
+    checked = _umap.representation
+
+    def noted(adata, key):
+        seen.append(adata.shape[0])
+        return checked(adata, key)
+
+    monkeypatch.setattr(_umap, "representation", noted)
+    umap(two_groups)
+    assert seen == [40]
+    np.testing.assert_array_equal(two_groups.obsm["X_stmmr_umap"], two_groups.obsm["in_memory"])
 
 
 def test_equal_places_still_get_a_finite_layout(two_groups):

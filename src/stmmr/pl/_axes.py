@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,7 +25,7 @@ _ROWS: Final = 20
 """Entries in one column of a legend, at most."""
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
-_TITLES: Final = {_keys.DOMAIN: "Domain", _keys.DOMAIN_REFINED: "Domain, refined"}
+_TITLES: Final = {_keys.DOMAIN: "Domain", _keys.DOMAIN_REFINED: "Domain, refined", _keys.CONFIDENCE: "Confidence"}
 
 
 class Colored:
@@ -37,17 +38,32 @@ class Colored:
         values = categories(adata, key)
         colors = category_colors(adata, key, values.categories)
         self.key = key
-        self.of_places: NDArray[np.float64] = np.vstack([colors, to_rgba(MISSING)])[values.codes]  # (N, 4)
+        self._colors: NDArray[np.float64] = np.vstack([colors, to_rgba(MISSING)])
+        self._codes = np.where(values.codes < 0, len(colors), values.codes).astype(np.intp)
         # a category may have lost its last place; it keeps its colour and leaves the legend
         present = np.unique(values.codes[values.codes >= 0])
         self.entries: dict[str, Any] = {str(values.categories[code]): colors[code] for code in present}
         if (values.codes < 0).any():
             self.entries["missing"] = MISSING
 
-    @property
-    def title(self) -> str:
-        """Title of the legend."""
-        return _TITLES.get(self.key, self.key)
+    def at(self, places: NDArray[np.bool_]) -> Colored:
+        """Get the colours of some places, with the same legend."""
+        some = copy(self)
+        some._codes = self._codes[places]
+        return some
+
+    def of_places(self) -> NDArray[np.float64]:
+        """Red, green, blue and opacity of each place, shape (N, 4)."""
+        return np.asarray(self._colors[self._codes])
+
+    def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Colour each pixel, shape (n_pixels, 4), by the category of most places in it, the first of equals."""
+        n = len(self._colors)
+        cells, votes = np.unique(pixel * n + self._codes, return_counts=True)
+        at, code = np.divmod(cells, n)
+        order = np.lexsort((-code, votes, at))
+        last = np.flatnonzero(np.diff(at, append=-1))  # `at` ascends, in the same steps before and after sorting
+        return np.asarray(self._colors[code[order[last]]])
 
     def n_columns(self, height: float) -> int:
         """Columns of the legend beside axes of a height in inches."""
@@ -57,14 +73,19 @@ class Colored:
     def legend_width(self, height: float) -> float:
         """Width to keep for the legend beside axes of a height; both in inches."""
         entries = self.n_columns(height) * (0.4 + text_width(*self.entries))
-        return max(entries, 0.3 + text_width(self.title))
+        return max(entries, 0.3 + text_width(title_of(self.key)))
 
     def add_legend(self, ax: Axes) -> None:
         """Put the legend to the right of the axes."""
         place = ax.get_subplotspec()
         rows = place.get_gridspec().nrows if place is not None else 1
         height = ax.get_figure(root=True).get_figheight() / rows  # type: ignore[union-attr] # axes are in one
-        add_legend(ax, self.entries, title=self.title, n_columns=self.n_columns(height))
+        add_legend(ax, self.entries, title=title_of(self.key), n_columns=self.n_columns(height))
+
+
+def title_of(key: str) -> str:
+    """Name a column of ``obs`` for the reader."""
+    return _TITLES.get(key, key)
 
 
 def text_width(*texts: str) -> float:

@@ -25,10 +25,12 @@ def domains(
     """Draw the domain of every place, over the picture of the tissue where there is one.
 
     Coordinates are those of the tissue, y downwards as in pictures. Places are circles as large as the distance
-    between places, a little smaller over a picture. Works for any categorical column, e.g. an annotation; numbers
-    are drawn by `stmmr.pl.values`. A scale bar is drawn where the scale factors have ``microns_per_pixel``, or the
-    array tells the scale (see `stmmr.pp.histology`). A background masked in black is shown as glass. Several sections
-    (``section_key`` of `stmmr.pp.spatial_graph`) lie side by side, without a picture unless `library_id` names one.
+    between places, a little smaller over a picture. 100,000 places or more are drawn as pixels: each has the domain of
+    most places in it, and one without any that of the nearest, up to the distance between places away. Works for any
+    categorical column, e.g. an annotation; numbers are drawn by `stmmr.pl.values`. A scale bar is drawn where the scale
+    factors have ``microns_per_pixel``, or the array tells the scale (see `stmmr.pp.histology`). A background masked in
+    black is shown as glass. Several sections (``section_key`` of `stmmr.pp.spatial_graph`) lie side by side, without a
+    picture unless `library_id` names one.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def domains(
     library_id
         Which picture, where ``uns["spatial"]`` has several.
     alpha
-        Opacity of the circles: 0.9 over a picture and 1 otherwise, if None.
+        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
     ax
         Axes to draw on; a new figure if None.
 

@@ -12,6 +12,7 @@ from stmmr._validate import InputError, coordinates
 from stmmr.io._library import find_library, sharpest_picture
 from stmmr.io._picture import check_picture, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
+from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
 from stmmr.pp._scale import um_per_unit
 from stmmr.pp._sections import graph_sections
 
@@ -32,13 +33,15 @@ _FADED: Final = 0.65
 _ON_PICTURE: Final = 0.7
 _ALONE: Final = 1.0
 """Diameter of a place over the distance between places, with and without a picture below."""
+_MEASURED_AT_MOST: Final = 10_000
+"""Places whose distance to others is measured; the median of as many is within a percent or two."""
 
 
-class Look(Protocol):
+class Look(Blend, Protocol):
     """What places look like, and what explains it."""
 
-    of_places: NDArray[np.float64]
-    """Red, green, blue and opacity of each place, shape (N, 4)."""
+    def of_places(self) -> NDArray[np.float64]:
+        """Red, green, blue and opacity of each place, shape (N, 4)."""
 
     def legend_width(self, height: float, /) -> float:
         """Width to keep for the explanation beside axes of a height; both in inches."""
@@ -50,7 +53,7 @@ class Look(Protocol):
 def draw_places(
     adata: AnnData, look: Look, *, image: bool, library_id: str | None, alpha: float | None, ax: Axes | None
 ) -> Axes:
-    """Draw places as circles, over the picture where there is one, with a scale bar where the scale is known.
+    """Draw places as circles, very many as pixels, over the picture where there is one; with a bar of the scale.
 
     Parameters
     ----------
@@ -61,8 +64,6 @@ def draw_places(
     image, library_id, alpha, ax
         As in `stmmr.pl.domains`.
     """
-    from matplotlib.collections import EllipseCollection
-
     xy = coordinates(adata)
     sections = None if library_id else graph_sections(adata)
     if sections is not None:
@@ -70,7 +71,6 @@ def draw_places(
     library = find_library(adata, library_id) if sections is None else {}
     shown = sharpest_picture(library) if image else None
     spacing = _spacing(xy)
-    diameter = spacing * (_ALONE if shown is None else _ON_PICTURE)
     low, high = _frame(xy, spacing)
     if ax is None:
         width, height = _LONG_SIDE * (high - low) / (high - low).max()
@@ -79,19 +79,12 @@ def draw_places(
         picture, scale = shown
         rows, columns = picture.shape[:2]
         ax.imshow(_drawable(picture), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=_FADED)
-    circles = EllipseCollection(
-        np.full(len(xy), diameter),
-        np.full(len(xy), diameter),
-        np.zeros(len(xy)),
-        units="xy",
-        offsets=xy,
-        offset_transform=ax.transData,
-        facecolors=look.of_places,
-        linewidths=0,
-        alpha=alpha if alpha is not None else (1 if shown is None else 0.9),
-        rasterized=len(xy) >= RASTERISE_FROM,
-    )
-    ax.add_collection(circles, autolim=False)
+    opacity = alpha if alpha is not None else (1 if shown is None else 0.9)
+    if len(xy) >= PIXELS_FROM:
+        draw_pixels(ax, xy, look, frame=(low, high), reach=spacing, alpha=opacity)
+    else:
+        diameter = spacing * (_ALONE if shown is None else _ON_PICTURE)
+        _add_circles(ax, xy, look.of_places(), diameter=diameter, alpha=opacity)
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
     ax.set_axis_off()
     if sections is not None:
@@ -101,6 +94,27 @@ def draw_places(
     if math.isfinite(um):
         _add_scale_bar(ax, um, width=float(high[0] - low[0]))
     return ax
+
+
+def _add_circles(
+    ax: Axes, xy: NDArray[np.float64], colors: NDArray[np.float64], *, diameter: float, alpha: float
+) -> None:
+    """Draw a circle at each place, in units of the coordinates."""
+    from matplotlib.collections import EllipseCollection
+
+    circles = EllipseCollection(
+        np.full(len(xy), diameter),
+        np.full(len(xy), diameter),
+        np.zeros(len(xy)),
+        units="xy",
+        offsets=xy,
+        offset_transform=ax.transData,
+        facecolors=colors,
+        linewidths=0,
+        alpha=alpha,
+        rasterized=len(xy) >= RASTERISE_FROM,
+    )
+    ax.add_collection(circles, autolim=False)
 
 
 def in_rows(xy: NDArray[np.float64], sections: pd.Categorical) -> NDArray[np.float64]:
@@ -133,7 +147,8 @@ def _spacing(xy: NDArray[np.float64]) -> float:
     n_others = min(2, len(xy) - 1)
     if n_others < 1:
         return 1.0
-    return float(np.median(cKDTree(xy).query(xy, k=[n_others + 1])[0])) or 1.0
+    some = xy[:: math.ceil(len(xy) / _MEASURED_AT_MOST)]
+    return float(np.median(cKDTree(xy).query(some, k=[n_others + 1], workers=-1)[0])) or 1.0
 
 
 def _frame(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr._validate import InputError, require_key
-from stmmr.pl._axes import add_legend, text_width
+from stmmr.pl._axes import add_legend, text_width, title_of
 from stmmr.pl._palette import MISSING
 from stmmr.pl._tissue import draw_places
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
+    from numpy.typing import NDArray
 
 
 def values(
@@ -32,7 +33,7 @@ def values(
 ) -> Axes:
     """Draw a number of every place, over the picture of the tissue where there is one.
 
-    As `stmmr.pl.domains` draws categories.
+    As `stmmr.pl.domains` draws categories; of 100,000 places or more, a pixel shows the mean of those in it.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def values(
     library_id
         Which picture, where ``uns["spatial"]`` has several.
     alpha
-        Opacity of the circles: 0.9 over a picture and 1 otherwise, if None.
+        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
     ax
         Axes to draw on; a new figure if None.
 
@@ -76,7 +77,7 @@ class _Scaled:
         self, adata: AnnData, key: str, *, cmap: str | Colormap, vmin: float | None, vmax: float | None
     ) -> None:
         from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize, to_rgba
+        from matplotlib.colors import Normalize
 
         require_key(adata.obs.columns, key, where="obs")
         column = adata.obs[key]
@@ -94,11 +95,31 @@ class _Scaled:
         self.key = key
         self.scale = ScalarMappable(Normalize(low, high), cmap)
         self.any_missing = not known.all()
-        self.of_places = np.where(known[:, None], self.scale.to_rgba(np.where(known, numbers, low)), to_rgba(MISSING))
+        self._numbers = np.where(known, numbers, np.nan)
+
+    def of_places(self) -> NDArray[np.float64]:
+        """Red, green, blue and opacity of each place, shape (N, 4)."""
+        return self._colors(self._numbers)
+
+    def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Colour each pixel, shape (n_pixels, 4), by the mean of the numbers known in it."""
+        known = np.isfinite(self._numbers)
+        n_pixels = int(pixel.max()) + 1
+        n_known = np.bincount(pixel[known], minlength=n_pixels)
+        total = np.bincount(pixel[known], self._numbers[known], minlength=n_pixels)
+        return self._colors(np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan))
+
+    def _colors(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Colour numbers, grey where one is NaN; shape (n, 4)."""
+        from matplotlib.colors import to_rgba
+
+        colors = np.asarray(self.scale.to_rgba(np.nan_to_num(numbers)))
+        colors[np.isnan(numbers)] = to_rgba(MISSING)
+        return colors
 
     def legend_width(self, _height: float) -> float:
         """Width to keep for the bar, in inches."""
-        return 0.4 + text_width(self.key, "missing")
+        return 0.4 + text_width(title_of(self.key), "missing")
 
     def add_legend(self, ax: Axes) -> None:
         """Put the bar to the right of the axes."""
@@ -108,6 +129,6 @@ class _Scaled:
         bar = ax.figure.colorbar(self.scale, cax=beside, ticks=MaxNLocator(4))
         bar.outline.set_visible(False)
         beside.tick_params(labelsize="small", length=2)
-        beside.set_title(self.key, fontsize="small", loc="left")
+        beside.set_title(title_of(self.key), fontsize="small", loc="left", pad=9)
         if self.any_missing:
             add_legend(ax, {"missing": MISSING}, top=0.5)

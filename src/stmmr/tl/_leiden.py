@@ -81,7 +81,7 @@ def leiden(
         return np.zeros(len(points), dtype=np.intp), resolution or 0.0
     if len(points) < _FEWEST:
         raise InputError(f"Expected at least {_FEWEST} places for method='leiden', found {len(points)}.")
-    graph = neighbor_graph(fitted, _N_NEIGHBORS, random_state=random_state)
+    graph = neighbor_graph(fitted, _N_NEIGHBORS)
     if resolution is not None:
         labels = _communities(graph, resolution, random_state=random_state)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from stmmr import _keys
 from stmmr._record import record, recorded
 from stmmr._validate import InputError
 from stmmr.pp._sections import tissue_coordinates
-from stmmr.pp._weights import nearest
+from stmmr.pp._weights import nearest_in_chunks
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger("stmmr")
-
-_CHUNK: Final = 65_536
-"""Places whose votes are counted at once: bounds the memory of the table places × domains."""
 
 
 def refine(
@@ -72,7 +69,9 @@ def refine(
     if not (domains.codes >= 0).any():
         raise InputError(f"Expected domains in obs[{domain_key!r}], found every place without one.")
     codes = domains.codes.astype(np.intp)
-    refined = _vote(codes, nearest(tissue_coordinates(adata), n_neighbors))
+    refined = codes.copy()
+    for places, neighbors in nearest_in_chunks(tissue_coordinates(adata), n_neighbors):
+        refined[places] = _vote(codes, places, neighbors)
     adata.obs[key_added] = pd.Categorical.from_codes(refined, dtype=domains.dtype)
     changed = float(np.mean(refined != codes))
     logger.info("The vote of %d neighbours changed the domain of %.1f %% of the places.", n_neighbors, 100 * changed)
@@ -80,18 +79,14 @@ def refine(
     record(adata, refine={**recorded(adata).get("refine", {}), key_added: step})
 
 
-def _vote(codes: NDArray[np.intp], neighbors: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Let every place and its neighbours, shape (N, k), vote on its domain; code -1 is none."""
-    voters = np.column_stack([np.arange(len(codes)), neighbors])
+def _vote(codes: NDArray[np.intp], places: NDArray[np.intp], neighbors: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Let places, shape (n,), and their neighbours, shape (n, k), vote on their domains; code -1 is none."""
     n_domains = codes.max() + 1
-    refined = codes.copy()
-    for start in range(0, len(codes), _CHUNK):
-        ballots = codes[voters[start : start + _CHUNK]]
-        place, voter = np.nonzero(ballots >= 0)
-        cells = place * n_domains + ballots[place, voter]
-        votes = np.bincount(cells, minlength=len(ballots) * n_domains).reshape(-1, n_domains)
-        most = votes.max(axis=1, keepdims=True)
-        # a sole winner is the place's own domain or beats it
-        sole = ((votes == most).sum(axis=1) == 1) & (ballots[:, 0] >= 0)
-        refined[start : start + _CHUNK][sole] = votes.argmax(axis=1)[sole]
-    return refined
+    ballots = codes[np.column_stack([places, neighbors])]
+    place, voter = np.nonzero(ballots >= 0)
+    cells = place * n_domains + ballots[place, voter]
+    votes = np.bincount(cells, minlength=len(ballots) * n_domains).reshape(-1, n_domains)
+    most = votes.max(axis=1, keepdims=True)
+    # a sole winner is the place's own domain or beats it
+    sole = ((votes == most).sum(axis=1) == 1) & (ballots[:, 0] >= 0)
+    return np.where(sole, votes.argmax(axis=1), ballots[:, 0])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
+from stmmr._parallel import started_outside
 from stmmr._validate import InputError, require_choice, require_extra
 from stmmr.nn import Network
 from stmmr.train._embed import embedded
@@ -184,8 +185,7 @@ def _spawns(devices: Devices) -> bool:
     """Tell whether processes are to be started, as they are not there already."""
     if devices.strategy != "auto":
         return devices.strategy == "ddp_spawn"
-    by_slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-    return not ("TORCHELASTIC_RUN_ID" in os.environ or by_slurm)
+    return not started_outside()
 
 
 def _fabric(devices: Devices, *, timeout: timedelta, spawn: bool) -> Any:
