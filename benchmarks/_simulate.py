@@ -18,6 +18,7 @@ from anndata.io import write_elem
 from scipy import sparse
 
 from stmmr.io._write import atomic_write
+from stmmr.pp._rows import slices
 
 PITCH_UM, JITTER_UM, FIELD_UM = 10.0, 2.0, 1000.0
 N_DOMAINS, N_TYPES = 12, 16
@@ -25,6 +26,10 @@ LAYERS = (1.0, 0.5, 1.2, 0.7, 0.4, 1.1, 0.6, 0.9, 0.5)
 """Widths, relative to each other."""
 NODULES = ((0.30, 0.28, 0.11), (0.72, 0.40, 0.13), (0.42, 0.76, 0.12))
 """Middle and radius, of a section of side 1."""
+WAVES_UM, N_WAVES, WAVINESS = (60.0, 160.0), 6, 0.8
+"""Lengths of the waves by which mixtures vary within a domain, how many for each type, and their height."""
+FOLD = 2.5
+"""Mean log fold of the genes that mark a type."""
 DISPERSION = np.float32(2.0)
 """Of the negative binomial: variance = mean + mean² / 2."""
 CHUNK = 4096
@@ -58,24 +63,37 @@ def cells(n_places: int, rng: np.random.Generator) -> pd.DataFrame:
     field_x, field_y = (xy // FIELD_UM).clip(0).astype(int).T
     order = np.lexsort([field_x, field_y])
     domain = domain_of(xy / (n_columns * PITCH_UM))
-    mixtures = rng.dirichlet(np.full(N_TYPES, 0.5), N_DOMAINS).cumsum(axis=1)  # (domain, type)
-    drawn = (rng.random(n_places)[:, None] > mixtures[domain, :-1]).sum(axis=1)
     field = field_y * (field_x.max() + 1) + field_x
-    found = {"x": xy[:, 0], "y": xy[:, 1], "field": field, "domain": domain, "type": drawn}
+    found = {"x": xy[:, 0], "y": xy[:, 1], "field": field, "domain": domain, "type": types(xy, domain, rng)}
     return pd.DataFrame(found).iloc[order]
 
 
+def types(xy: np.ndarray, domain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the types of cells from the mixtures of their domains, which vary within tens of µm: sums of plane waves."""
+    mixtures = rng.dirichlet(np.full(N_TYPES, 0.5), N_DOMAINS)
+    turn, phase = rng.uniform(0, 2 * np.pi, (2, N_TYPES, N_WAVES))
+    number = 2 * np.pi / rng.uniform(*WAVES_UM, turn.shape) * [np.cos(turn), np.sin(turn)]  # (2, type, wave)
+    drawn = rng.random(len(xy))
+    found = np.empty(len(xy), dtype=np.int8)
+    for rows in slices(len(xy), CHUNK):
+        waves = np.cos(np.tensordot(xy[rows], number, 1) + phase).sum(axis=2) / np.sqrt(N_WAVES / 2)  # (n, type)
+        share = mixtures[domain[rows]] * np.exp(WAVINESS * waves)
+        share = share.cumsum(axis=1) / share.sum(axis=1, keepdims=True)
+        found[rows] = (drawn[rows, None] > share[:, :-1]).sum(axis=1)
+    return found
+
+
 def profiles(n_genes: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw what each type expresses, shape (types, genes): genes of very different abundance, a tenth of them marked."""
+    """Draw what each type expresses, shape (type, gene): genes of very different abundance, a tenth marks it."""
     abundance = rng.lognormal(0, 1.0, n_genes)
     marked = rng.random((N_TYPES, n_genes)) < 0.1
-    fold = np.exp(rng.normal(0, 0.15, (N_TYPES, n_genes)) + marked * rng.normal(1.2, 0.4, (N_TYPES, n_genes)))
+    fold = np.exp(rng.normal(0, 0.15, (N_TYPES, n_genes)) + marked * rng.normal(FOLD, 0.5, (N_TYPES, n_genes)))
     return (abundance * fold).astype(np.float32)
 
 
-def at_density(profile: np.ndarray, size: np.ndarray, types: np.ndarray, wanted: float) -> np.ndarray:
+def at_density(profile: np.ndarray, size: np.ndarray, kind: np.ndarray, wanted: float) -> np.ndarray:
     """Scale the profiles so that a share of the entries is not zero, by halves, on some of the cells."""
-    some = size[:1000, None] * profile[types[:1000]]
+    some = size[:1000, None] * profile[kind[:1000]]
     low, high = -20.0, 10.0
     for _ in range(30):
         middle = (low + high) / 2
@@ -106,13 +124,12 @@ def counts(mean: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
 def chunks(found: pd.DataFrame, n_genes: int, rng: np.random.Generator) -> Iterator[sparse.csr_matrix]:
     """Draw the counts of the cells, some at a time."""
     size = rng.lognormal(0, 0.4, len(found)).astype(np.float32)
-    types = found["type"].to_numpy()
+    kind = found["type"].to_numpy()
     spread = rng.permutation(len(found))[:1000]
     wanted = 0.15 if n_genes <= 1000 else 0.05
-    profile = at_density(profiles(n_genes, rng), size[spread], types[spread], wanted)
-    for start in range(0, len(found), CHUNK):
-        rows = slice(start, start + CHUNK)
-        yield counts(size[rows, None] * profile[types[rows]], rng)
+    profile = at_density(profiles(n_genes, rng), size[spread], kind[spread], wanted)
+    for rows in slices(len(found), CHUNK):
+        yield counts(size[rows, None] * profile[kind[rows]], rng)
 
 
 def write_rows(file: h5py.File, parts: Iterator[sparse.csr_matrix], shape: tuple[int, int]) -> None:
