@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-NOISE_COLUMNS = 64
 BANDWIDTH_PLACES = 20_000
 
 
@@ -40,13 +39,15 @@ class Facts(NamedTuple):
     directions: int
     domains: int
     partitions: int
+    decoder: float
+    """Operations of its training."""
     scales: tuple[float, ...]
     in_bytes: int
     out_bytes: int
     on_disk: bool
 
 
-REST = "reading, figures, writing"
+REST = "all else"
 FLOORS: dict[str, dict[str, Callable[[Facts, Machine], float]]] = {
     "expression": {
         "the counts twice, 8 bytes an entry": lambda f, m: 16 * f.entries / (m.read if f.on_disk else m.memory),
@@ -64,6 +65,7 @@ FLOORS: dict[str, dict[str, Callable[[Facts, Machine], float]]] = {
         "A(A·F): places × neighbours × components × 4": lambda f, m: (
             4 * f.places * f.neighbours * f.components / m.flops
         ),
+        "decoder: steps × places of a step × weights × 6": lambda f, m: f.decoder / m.flops,
     },
     "domains": {
         "A(A·F) at each other scale": lambda f, m: (

@@ -31,12 +31,12 @@ FITTED = (10_000, 1_000_000)
 """Numbers of cells that the exponents are fitted between."""
 HOURS = 3
 TEXT = """`stmmr run` from cold start to files written, on simulated sections of cells 10 µm apart
-(`benchmarks/_simulate.py`: 12 domains, 15 % of the entries not zero for 500 genes and 5 % for 3,000; more cells are more
-tissue), with the number of domains given, and on a section of Xenium, with the number of domains not given. Seconds of
-each stage are those of run.json; "{rest}" is what remains of the whole process, imports included. A peak is the largest
-memory of the process so far. ARI is with the known domains, which are read by this table and by nothing before it.
-b: exponent of the number of cells from {least:,} to {most:,}, by least squares on logarithms where there are three sizes;
-1 is linear.
+(`benchmarks/_simulate.py`: 12 domains, 15 % of the entries not zero for 500 genes and 5 % for 3,000; more cells are
+more tissue), with the number of domains given, and on a section of Xenium, with the number of domains not given.
+Seconds of each stage are those of run.json; "{rest}" is what remains of the whole process: imports, reading, UMAP,
+figures and writing, where these are no stages of their own. A peak is the largest memory of the process so far. ARI is with the
+known domains, which are read by this table and by nothing before it. b: exponent of the number of cells from {least:,}
+to {most:,}, by least squares on logarithms where there are three sizes; 1 is linear.
 
 ![Seconds and memory against the number of cells](images/scale.png)"""
 FLOOR_TEXT = """### What could be gained
@@ -48,8 +48,8 @@ left."""
 BEFORE = """### What it was before
 
 One section of Visium (151673, 3,639 spots, the number of domains not given) took 120 s on 2026-11-25: 76 s the number
-of domains and 12 s the consensus, both in scikit-learn's mixtures of one covariance; 10 s UMAP with its compilation, 5 s
-expression, 4 s histology, 4 s training, 3 s figures and writing, the rest imports."""
+of domains and 12 s the consensus, both in scikit-learn's mixtures of one covariance; 10 s UMAP with its compilation,
+5 s expression, 4 s histology, 4 s training, 3 s figures and writing, the rest imports."""
 
 
 def run(name: str, path: Path, n_domains: int | None) -> Row:
@@ -94,12 +94,20 @@ def described(out: Path, path: Path) -> Row:
             directions=facts["model"]["latent"],
             domains=facts["consensus"]["n_domains"],
             partitions=facts["consensus"]["n_partitions"],
+            decoder=decoder_work(facts),
             scales=facts["consensus"]["scales"],
             in_bytes=path.stat().st_size,
             out_bytes=sum(part.stat().st_size for part in parts if part.is_file()),
             on_disk=facts.get("mode") == "disk",
         )._asdict(),
     }
+
+
+def decoder_work(facts: Row) -> float:
+    """Count the operations of training the decoder: two for each weight and place forwards, four backwards."""
+    model = facts["model"]
+    weights = model["decoder_hidden"] * (model["latent"] + facts["expression"]["n_genes_read"])
+    return 6.0 * weights * model["steps"] * model["batch_size"]
 
 
 def stages(row: Row) -> dict[str, float]:
@@ -133,6 +141,8 @@ def table(rows: list[Row], value: str) -> list[list[str]]:
     for genes in SIZES:
         of_these = grown(rows, genes)
         places = [row["places"] for row in of_these]
+        if exponent(places, places) == "–":
+            continue
         fits = [exponent(places, [of(row).get(name, 0) for row in of_these]) for name in names]
         bold = f"**{exponent(places, [whole(row) for row in of_these])}**"
         written.append(["b", f"{genes:,}", "", *fits, bold, *([""] if last else [])])
@@ -188,6 +198,7 @@ def draw(rows: list[Row]) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
     looks = {500: ("#d55e00", "o"), 3_000: ("#0072b2", "s")}
@@ -202,12 +213,16 @@ def draw(rows: list[Row]) -> None:
             ax.plot(places, values, color=color, marker=marker, linewidth=2.5, markersize=7, label=f"{genes:,} genes")
             if genes == min(SIZES):
                 ax.plot(places, values[-1] * places / places[-1], color="#888888", linewidth=0.8, label="slope 1")
-                floor, top = 0.5 * values.min(), ax.get_ylim()[1]
         for row in rows:
             if row["data"] == REAL:
                 ax.plot(row["places"], value(row), "k*", markersize=11, label="Xenium, 248 genes, K not given")
         ax.set(xscale="log", yscale="log", xlabel="cells", title=label)
-        ax.set_ylim(floor, 2 * top)
+        shown = [value(row) for row in rows]
+        ax.set_ylim(0.6 * min(shown), 1.6 * max(shown))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
         ax.grid(color="#eeeeee")
         ax.spines[["top", "right"]].set_visible(False)
     handles, names = axes[0].get_legend_handles_labels()
