@@ -9,7 +9,9 @@ root of the repository:
 
 Alike for `cellcharter` (`pip install torch '.[leiden]' cellcharter scvi-tools`) and for `GraphST` (`pip install torch
 '.[leiden]' graphst POT leidenalg`). The results meet in the cache of `benchmarks.accuracy`, whose default environment
-writes them all. BANKSY (GPL) and GraphST (AGPL) are called here, and nothing of them is copied.
+writes them all. `python -m benchmarks.peers` compares seconds and memory on more and more cells
+(`benchmarks.peers_scale`, each peer in the environment above) and writes its part of docs/performance.md. BANKSY (GPL)
+and GraphST (AGPL) are called here, and nothing of them is copied.
 """
 
 import logging
@@ -145,3 +147,14 @@ PEERS: dict[str, Callable[[AnnData, int, int], None]] = {
 def missing(methods: list[str]) -> list[str]:
     """Tell which of these methods are peers whose package is not installed."""
     return [method for method in methods if method in PEERS and find_spec(method) is None]
+
+
+def main() -> None:
+    """Compare seconds and memory."""
+    from benchmarks import peers_scale
+
+    peers_scale.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""One epoch of `paper` against the dense form: `python -m benchmarks.speed` writes docs/performance.md.
+"""One epoch of `paper` against the dense form: `python -m benchmarks.speed` writes its part of docs/performance.md.
 
 Also the whole command on one Visium section, from cold start to files written.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import stmmr
-from benchmarks._table import DATA, ROOT, write
+from benchmarks._table import DATA, PERFORMANCE, ROOT, stamp, write_section
 from stmmr import _keys
 from stmmr.start import histology_features
 
@@ -106,7 +106,7 @@ def main() -> None:
         ["an epoch of the dense form", f"{dense:.1f}", "every N × N matrix written out"],
         ["`stmmr run`, default", f"{wall:.1f}", f"{memory:.0f} MB at its peak"],
     ]
-    write("performance.md", "Performance", TEXT, table)
+    write_section(PERFORMANCE[2], TEXT, table, stamp())
 
 
 if __name__ == "__main__":

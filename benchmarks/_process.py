@@ -1,0 +1,89 @@
+"""A command in a process of its own, with limits on its memory and time; and the rows it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _simulate
+from benchmarks._table import ROOT
+
+Row = dict[str, Any]
+NO_ROOM = ("MemoryError", "allocate memory", "bad_alloc", "DefaultCPUAllocator", "Unable to allocate")
+"""What processes say that ask for more memory than they may have."""
+
+
+LAUNCH = """
+import json, os, resource, sys
+if not (pid := os.fork()):
+    if limit := int(sys.argv[2]):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    os.execvp(sys.argv[3], sys.argv[3:])
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), usage.ru_maxrss / 1e3], file)
+"""
+"""A process inherits the peak memory of the one that it was forked from: this one, which is small, stands between."""
+
+
+def measured(line: Sequence[object], *, at_most_s: float, at_most_gb: float = 0) -> Row:
+    """Run a command, without limit of memory where that is 0.
+
+    Returns
+    -------
+    "seconds"; "peak_mb", none where time was up; "failed": empty, "memory", "time" or the last line of the error;
+    "said": the standard output.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out, err, told = (Path(folder) / name for name in ("out", "err", "told"))
+        words = [sys.executable, "-S", "-c", LAUNCH, told, int(at_most_gb * 1e9), *line]
+        start = time.perf_counter()
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                list(map(str, words)), stdout=stdout, stderr=stderr, cwd=ROOT, start_new_session=True
+            )
+        try:
+            process.wait(at_most_s)
+        except subprocess.TimeoutExpired:
+            return {"seconds": at_most_s, "peak_mb": None, "failed": "time", "said": ""}
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        seconds = time.perf_counter() - start
+        code, peak = json.loads(told.read_text())
+        said = err.read_text(errors="replace")
+        last = (said.strip().splitlines() or [f"exit {code}"])[-1]
+        failed = "memory" if any(word in said for word in NO_ROOM) else last
+        return {"seconds": seconds, "peak_mb": peak, "failed": failed if code else "", "said": out.read_text()}
+
+
+def kept(cache: Path) -> list[Row]:
+    """Read the rows that earlier runs left."""
+    return list(map(json.loads, cache.read_text().splitlines())) if cache.exists() else []
+
+
+def keep(cache: Path, row: Row) -> None:
+    """Add a row, at once."""
+    cache.parent.mkdir(exist_ok=True)
+    with cache.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+@contextmanager
+def simulated(folder: Path, n_places: int, n_genes: int) -> Iterator[Path]:
+    """Simulate a section in a process of its own; its file is removed at the end."""
+    path = folder / f"simulated_{n_places}_{n_genes}.h5ad"
+    line = [sys.executable, "-m", _simulate.__name__, path, "--places", str(n_places), "--genes", str(n_genes)]
+    try:
+        subprocess.run(list(map(str, line)), check=True, cwd=ROOT)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
