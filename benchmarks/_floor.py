@@ -51,10 +51,9 @@ REST = "all else"
 FLOORS: dict[str, dict[str, Callable[[Facts, Machine], float]]] = {
     "expression": {
         "the counts twice, 8 bytes an entry": lambda f, m: 16 * f.entries / (m.read if f.on_disk else m.memory),
-        "half of genes², dense or of what is not zero, for each place": lambda f, m: min(
-            f.places * f.genes**2 / m.flops, 4 * f.entries**2 / f.places / m.memory
+        "components and scores, a product of the counts for each: entries × components × 4": lambda f, m: (
+            4 * f.entries * f.components / m.flops
         ),
-        "scores: entries × components × 2": lambda f, m: 2 * f.entries * f.components / m.flops,
     },
     "spatial graph": {
         "places read × neighbours at each bandwidth tried × components × 4": lambda f, m: (
