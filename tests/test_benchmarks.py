@@ -142,3 +142,24 @@ def test_a_cell_of_the_peers():
     assert peers_scale.cell({"failed": "time", **limits}, ours) == "more than 20 min"
     assert peers_scale.cell({"failed": "memory", **limits}, ours) == "does not fit in 16 GB"
     assert peers_scale.cell(None, ours) == "–"
+
+
+def test_the_dense_form_fills_a_memory_between_linear_and_square_growth():
+    rows = [{"method": peers_scale.DENSE, "failed": "", "places": n, "peak_mb": n / 2} for n in (1_000, 8_000)]
+    rows.append({"method": peers_scale.DENSE, "failed": "memory", "places": 30_000, "peak_mb": 1e3})
+    assert "4.0 GB at 8,000 cells" in peers_scale.room(rows, 16)[0]
+    assert peers_scale.room(rows, 16)[0].endswith("16 GB at 16,000 to 32,000 cells.")
+    assert peers_scale.room(rows[2:], 16) == []
+
+
+def test_the_dense_form_runs_an_epoch(section):
+    assert peers_scale.dense(section[:50].copy(), hidden=8, latent=8, decoder_hidden=8) > 0
+
+
+def test_before_and_now_name_every_stage():
+    table = scale.compared({"stages": {"expression": 1.0, "spatial graph": 2.0}, "seconds": 10.0})
+    assert ["expression", "5", "1.0"] in table
+    assert ["spatial graph", "–", "2.0"] in table
+    assert [_floor.REST, "19", "7.0"] in table
+    assert table[-1] == ["**in all**", "120", "10.0"]
+    assert all(line[2] == "–" for line in scale.compared(None)[1:])
