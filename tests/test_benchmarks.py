@@ -138,7 +138,7 @@ def test_a_cell_of_the_peers():
     ours = {"failed": "", "seconds": 10.0, "peak_mb": 1000.0}
     limits = {"minutes": 20, "gb": 16}
     assert peers_scale.cell(ours, ours) == "10 s, 1.0 GB"
-    assert peers_scale.cell({"failed": "", "seconds": 25.0, "peak_mb": 2000.0}, ours) == "25 s (2.5 ×), 2.0 GB (2 ×)"
+    assert peers_scale.cell({"failed": "", "seconds": 25.0, "peak_mb": 2000.0}, ours) == "25 s (2.5 ×), 2.0 GB (2.0 ×)"
     assert peers_scale.cell({"failed": "time", **limits}, ours) == "more than 20 min"
     assert peers_scale.cell({"failed": "memory", **limits}, ours) == "does not fit in 16 GB"
     assert peers_scale.cell(None, ours) == "–"
