@@ -104,6 +104,12 @@ def test_a_process_meets_its_limits():
     assert _process.measured([sys.executable, "-c", "1 / 0"], at_most_s=60)["failed"].startswith("ZeroDivisionError")
 
 
+def test_what_was_terminated_is_no_measurement():
+    line = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
+    with pytest.raises(RuntimeError, match="terminated"):
+        _process.measured(line, at_most_s=60)
+
+
 def test_exponent_of_growth():
     places = [1_000, 10_000, 100_000, 1_000_000]
     assert scale.exponent(places, [9.0, *(n**1.5 for n in places[1:])]) == "1.50"  # the smallest is not fitted
