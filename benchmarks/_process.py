@@ -58,10 +58,13 @@ def measured(line: Sequence[object], *, at_most_s: float, at_most_gb: float = 0)
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         seconds = time.perf_counter() - start
-        code, peak = json.loads(told.read_text())
+        code, peak = json.loads(told.read_text()) if told.exists() else (-signal.SIGTERM, None)
+        if code == -signal.SIGTERM:
+            raise RuntimeError("Expected the process to end by itself, found it terminated. Measure it again.")
         said = err.read_text(errors="replace")
         last = (said.strip().splitlines() or [f"exit {code}"])[-1]
-        failed = "memory" if any(word in said for word in NO_ROOM) else last
+        full = code == -signal.SIGKILL or any(word in said for word in NO_ROOM)  # killed by the system, or refused
+        failed = "memory" if full else last
         return {"seconds": seconds, "peak_mb": peak, "failed": failed if code else "", "said": out.read_text()}
 
 

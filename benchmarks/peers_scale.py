@@ -114,7 +114,8 @@ def cell(row: Row | None, ours: Row | None) -> str:
     if row is ours or ours is None or ours["failed"]:
         return f"{seconds}, {gb}"
     times = [row[of] / ours[of] for of in ("seconds", "peak_mb")]
-    return f"{seconds} ({times[0]:.2g} ×), {gb} ({times[1]:.2g} ×)"
+    ratios = [f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" for ratio in times]
+    return f"{seconds} ({ratios[0]}), {gb} ({ratios[1]})"
 
 
 def report(rows: list[Row]) -> None:

@@ -34,9 +34,9 @@ TEXT = """`stmmr run` from cold start to files written, on simulated sections of
 (`benchmarks/_simulate.py`: 12 domains, 15 % of the entries not zero for 500 genes and 5 % for 3,000; more cells are
 more tissue), with the number of domains given, and on a section of Xenium, with the number of domains not given.
 Seconds of each stage are those of run.json; "{rest}" is what remains of the whole process: imports, reading, UMAP,
-figures and writing, where these are no stages of their own. A peak is the largest memory of the process so far. ARI is
-with the known domains, which are read by this table and by nothing before it. b: exponent of the number of cells from
-{least:,} to {most:,}, by least squares on logarithms where there are three sizes; 1 is linear.
+figures and writing, where these are no stages of their own. A peak is the largest memory of the process so far. ARI
+is with the known domains, which are read by this table and by nothing before it. b: exponent of the number of cells
+from {least:,} to {most:,}, by least squares on logarithms where there are three sizes; 1 is linear.
 
 ![Seconds and memory against the number of cells](images/scale.png)"""
 FLOOR_TEXT = """### What could be gained

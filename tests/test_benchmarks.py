@@ -104,6 +104,12 @@ def test_a_process_meets_its_limits():
     assert _process.measured([sys.executable, "-c", "1 / 0"], at_most_s=60)["failed"].startswith("ZeroDivisionError")
 
 
+def test_what_was_terminated_is_no_measurement():
+    line = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
+    with pytest.raises(RuntimeError, match="terminated"):
+        _process.measured(line, at_most_s=60)
+
+
 def test_exponent_of_growth():
     places = [1_000, 10_000, 100_000, 1_000_000]
     assert scale.exponent(places, [9.0, *(n**1.5 for n in places[1:])]) == "1.50"  # the smallest is not fitted
@@ -138,7 +144,7 @@ def test_a_cell_of_the_peers():
     ours = {"failed": "", "seconds": 10.0, "peak_mb": 1000.0}
     limits = {"minutes": 20, "gb": 16}
     assert peers_scale.cell(ours, ours) == "10 s, 1.0 GB"
-    assert peers_scale.cell({"failed": "", "seconds": 25.0, "peak_mb": 2000.0}, ours) == "25 s (2.5 ×), 2.0 GB (2 ×)"
+    assert peers_scale.cell({"failed": "", "seconds": 25.0, "peak_mb": 2000.0}, ours) == "25 s (2.5 ×), 2.0 GB (2.0 ×)"
     assert peers_scale.cell({"failed": "time", **limits}, ours) == "more than 20 min"
     assert peers_scale.cell({"failed": "memory", **limits}, ours) == "does not fit in 16 GB"
     assert peers_scale.cell(None, ours) == "–"
