@@ -18,10 +18,10 @@ VARIANTS: dict[str, dict[str, object]] = {
     "attention": {"attention": True},
     "encoders trained, alignment, graph loss": LOSSES,
 }
-TEXT = """Domains after training in batches of 256, against those after training on all places at once, on other draws
-of batches of the same size, and by two processes of this machine (gloo): adjusted Rand index between the two partitions,
-and of each with the expert labels where there are any; these are read by this table only. Each takes 150 steps, but for
-two processes, which deal the batches out among them; the last column counts those that each process ran.
+TEXT = """Domains after training in batches of 256, against those after training on all places at once, on other
+draws of batches of the same size, and by two processes of this machine (gloo): adjusted Rand index between the two
+partitions, and of each with the expert labels where there are any; these are read by this table only. Each takes 150
+steps, but for two processes, which deal the batches out among them; the last column counts those that each process ran.
 
 The default keeps its encoders, so that its domains do not depend on the training. With attention on, places attend to
 all others in either case. With encoders trained and every loss over pairs of places on, these losses are estimated from
