@@ -261,6 +261,8 @@ def _spawned_work(fabric: Any, *, sent: _Sent, folder: Path, options: dict[str, 
         save_file({n: v.cpu().contiguous() for n, v in network.state_dict().items()}, folder / "weights.safetensors")
         np.save(folder / "embedding.npy", embedding)
         (folder / "history.json").write_text(json.dumps(history))
+    # its threads, left to the end of the process, may abort it
+    torch.distributed.destroy_process_group()
 
 
 def _explained(error: Exception, folder: Path, devices: Devices, checkpoint: Path | None) -> Exception:
