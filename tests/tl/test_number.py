@@ -155,3 +155,12 @@ def test_split_divides_the_group_that_is_two():
     two = fit_from_kmeans(points, 2, random_state=np.random.RandomState(0))
     groups = split(two, points).predict(points)
     assert adjusted_rand_score(np.repeat(range(3), 300), groups) > 0.99
+
+
+def test_of_numbers_that_gain_the_same_the_smallest_is_chosen(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    gains = [0.0, 50.0, 99.2, 100.0, 97.0]
+    monkeypatch.setattr("stmmr.tl._number.compare", lambda *_, **__: (np.array(gains), np.array([9.0, 3, 0.1, 0, 0.2])))
+    adata = with_points(points)
+    number_of_domains(adata, use_rep="X_own", at_most=5, n_init=1)
+    assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 5)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-BARE_MENTION: Final = 2.0
-"""Difference of the criterion that is not worth more than a bare mention (Kass & Raftery 1995)."""
+TIE: Final = 0.99
+"""Share of the best number's gain over one domain that counts as the same; how many places are independent, which the
+criterion is multiplied by, is not known better."""
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """Numbers in a row, and the standard errors by which they lie behind the best, after which no more are tried."""
 FITTED_AT_MOST: Final = 5_000
@@ -66,7 +67,7 @@ def number_of_domains(
     None. Sets ``uns["stmmr"]["number_of_domains"]``:
 
     ``"chosen"``, ``"lowest"``, ``"highest"``
-        the number with the best criterion, or the smallest where others are no more than 2 behind it, and the range of
+        the number with the best criterion, or a smaller one that has 99 % of its gain over one domain, and the range of
         plausible ones.
     ``"tried"``, ``"criterion"``, ``"standard_errors"``
         each number; twice its log-likelihood, less the penalty, above that of one domain; how far below the best it
@@ -81,7 +82,7 @@ def number_of_domains(
 
     References
     ----------
-    Schwarz 1978, doi:10.1214/aos/1176344136. Kass & Raftery 1995, doi:10.1080/01621459.1995.10476572. Vuong 1989, doi:10.2307/1912557. Degrees of freedom of a smoother: Buja,
+    Schwarz 1978, doi:10.1214/aos/1176344136. Vuong 1989, doi:10.2307/1912557. Degrees of freedom of a smoother: Buja,
     Hastie & Tibshirani 1989, doi:10.1214/aos/1176347115.
     """
     require_positive(at_most, name="at_most")
@@ -96,7 +97,7 @@ def number_of_domains(
     best = int(criterion.argmax())
     plausible = tried[errors < 1]
     found = {
-        "chosen": int(tried[(criterion >= criterion[best] - BARE_MENTION).argmax()]),
+        "chosen": int(tried[(criterion >= TIE * criterion[best]).argmax()]),
         "lowest": int(plausible.min()),
         "highest": int(plausible.max()),
         "tried": tried,
