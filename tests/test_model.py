@@ -1,6 +1,7 @@
 """The model in one process and in several: the same embedding, and what is said when one of them ends."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -224,6 +225,16 @@ def test_resumed_fit_is_the_undisturbed_one(tissue, tmp_path):
     again = small(tissue, **EVERYTHING).fit(progress=False, checkpoint=tmp_path / "state.safetensors")
     assert again.history == model.history
     np.testing.assert_array_equal(tissue.obsm[_keys.EMBEDDING], embedding)
+
+
+def test_a_model_saved_before_there_were_landmarks_is_read(tissue, tmp_path):
+    model = small(tissue).fit(progress=False)
+    model.save(tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    saved = json.loads(path.read_text())
+    del saved["settings"]["landmarks"]
+    path.write_text(json.dumps(saved))
+    assert stmmr.StMMR.load(tmp_path / "model", tissue).settings == model.settings
 
 
 def test_bfloat16_is_near_float32(tissue):

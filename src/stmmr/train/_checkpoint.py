@@ -65,7 +65,9 @@ class Checkpoint:
         self, network: Network, optimizer: torch.optim.Optimizer, history: dict[str, list[float]], *, last: bool
     ) -> None:
         """Write the state if it is long ago that it was, or if it is the last; the first process decides for all."""
-        if not self.processes.broadcast(last or time.monotonic() - self._written > SECONDS):
+        due = last or time.monotonic() - self._written > SECONDS
+        asked = torch.tensor(int(due and self.processes.global_rank == 0), device=self.processes.device)
+        if not self.processes.all_reduce(asked, reduce_op="sum"):
             return
         self.write(network, optimizer, history)
         self._written = time.monotonic()

@@ -48,9 +48,6 @@ class Processes(Protocol):
     def all_reduce(self, data: Any, *, reduce_op: str) -> Any:
         """Sum up, or average ("mean"), over the processes."""
 
-    def broadcast(self, obj: Any) -> Any:
-        """Take what the first process has."""
-
 
 class OneProcess:
     """One process by itself, which needs no Fabric."""
@@ -72,10 +69,6 @@ class OneProcess:
     def all_reduce(self, data: Any, *, reduce_op: str) -> Any:
         """Take what there is."""
         return data
-
-    def broadcast(self, obj: Any) -> Any:
-        """Take what there is."""
-        return obj
 
 
 class History:

@@ -268,9 +268,9 @@ def _spawned_work(fabric: Any, *, sent: _Sent, folder: Path, options: dict[str, 
 def _explained(error: Exception, folder: Path, devices: Devices, checkpoint: Path | None) -> Exception:
     """Turn the end of a process into the error it met, or into one sentence."""
     kinds = {kind.__name__: kind for kind in (InputError, FloatingPointError, RankError)}
-    for path in sorted(folder.glob("error-*.json")):
-        noted = json.loads(path.read_text())
-        return kinds[noted["kind"]](noted["text"])
+    noted = [json.loads(path.read_text()) for path in sorted(folder.glob("error-*.json"))]
+    for first in sorted(noted, key=lambda each: each["kind"] == RankError.__name__):  # others lose it for a reason
+        return kinds[first["kind"]](first["text"])
     last = str(error).strip().splitlines()[-1].rstrip(".")
     signal = getattr(error, "signal_name", None)
     found = f"process {getattr(error, 'error_index', '')} ended by {signal or last}"
