@@ -113,8 +113,6 @@ def run(
         from stmmr.model import StMMR
 
         batches = {"batch_size": BATCH} if preset == "paper" and adata.n_obs > FULL_BATCH_AT_MOST else {}
-        size = f"mini-batches of {BATCH}" if batches else "the preset's batches"
-        logger.info("Training in %s (%d places).", size, adata.n_obs)
         model = StMMR(
             adata,
             preset=preset,
@@ -124,6 +122,9 @@ def run(
             progress=progress,
             **batches,
         )
+        size = model.settings.batch_size
+        how = f"in batches of {size}" if 0 < size < adata.n_obs else "in one batch"
+        logger.info("Training %s, %d places in all.", how, adata.n_obs)
         model.fit(
             progress=progress,
             checkpoint=None if done is None else done.folder / "training.safetensors",
