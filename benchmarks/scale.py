@@ -194,6 +194,7 @@ def report(found: list[Row]) -> None:
     failed = [f"{row['data']}: {row['failed']}, after {row['seconds']:.0f} s." for row in found if row["failed"]]
     largest = max(rows, key=lambda row: row["facts"]["entries"])
     giga = {name: speed / 1e9 for name, speed in largest["machine"].items()}
+    where = "on" if largest["mode"] == "disk" else "in"
     draw(rows)
     write_section(
         PERFORMANCE[0],
@@ -204,7 +205,7 @@ def report(found: list[Row]) -> None:
         table(rows, "GB"),
         *failed,
         FLOOR_TEXT.format(**giga),
-        f"{largest['places']:,} cells, {largest['genes']:,} genes, counts in {largest['mode']}:",
+        f"{largest['places']:,} cells, {largest['genes']:,} genes, counts {where} {largest['mode']}:",
         floors(largest),
         BEFORE_TEXT,
         compared(visium),
