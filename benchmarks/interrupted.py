@@ -49,7 +49,9 @@ def measure(name: str, folder: Path, rng: np.random.Generator) -> list[str]:
             said = run.communicate()[1]
         found.append(said.count("done before"))
         print(name, moment, found[-1], run.returncode, flush=True)
-        if run.returncode == 0 and moment is not None:  # ended before its moment came: begin anew
+        if run.returncode > 0:
+            raise RuntimeError(said)
+        if (folder / "out").exists() and moment is not None:  # whole before its moment came: begin anew
             (folder / "out" / "domains.csv").rename(folder / f"domains_{len(found)}.csv")
             shutil.rmtree(folder / "out")
     ends = [folder / "out" / "domains.csv", *folder.glob("domains_*.csv")]

@@ -94,6 +94,7 @@ def run_to_folder(
             "peak_memory_mb": peak_memory_mb(),
         }
         (folder / "run.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    shutil.rmtree(checkpoint, ignore_errors=True)  # not before the results are in their place
     for name, meaning in CONTENTS.items():
         if (output / name).exists():
             logger.info("%s: %s", output / name, meaning)
@@ -116,7 +117,7 @@ CONTENTS = {
 
 @contextmanager
 def kept_beside(output: Path) -> Iterator[Path]:
-    """Name the folder where an unfinished run is kept; it stays only if the process is interrupted or killed."""
+    """Name the folder where an unfinished run is kept, and remove it after an error; it stays after an interruption."""
     output = output.resolve()
     folder = output.with_name(f".{output.name}.unfinished")
     try:
@@ -124,7 +125,6 @@ def kept_beside(output: Path) -> Iterator[Path]:
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def stays_on_disk(source: Path, mode: Mode) -> bool:
