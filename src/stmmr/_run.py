@@ -110,29 +110,10 @@ def run(
             pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
 
     def training() -> None:
-        from stmmr.model import StMMR
-
-        batches = {"batch_size": BATCH} if preset == "paper" and adata.n_obs > FULL_BATCH_AT_MOST else {}
-        model = StMMR(
-            adata,
-            preset=preset,
-            use_rep=use_rep,
-            use_histology=sees,
-            random_state=random_state,
-            progress=progress,
-            **batches,
-        )
-        size = model.settings.batch_size
-        how = f"in batches of {size}" if 0 < size < adata.n_obs else "in one batch"
-        logger.info("Training %s, %d places in all.", how, adata.n_obs)
-        model.fit(
-            progress=progress,
-            checkpoint=None if done is None else done.folder / "training.safetensors",
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,
-        )
+        shape = {"preset": preset, "use_rep": use_rep, "use_histology": sees, "random_state": random_state}
+        engine = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "precision": precision}
+        kept = None if done is None else done.folder / "training.safetensors"
+        train_model(adata, shape=shape, engine=engine | {"checkpoint": kept}, progress=progress)
 
     def number() -> None:
         tl.number_of_domains(adata, random_state=random_state, progress=progress)
@@ -180,6 +161,19 @@ def run(
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
+
+
+def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> None:
+    """Train and embed, in batches where the preset reads all places at once and there are too many of them."""
+    from stmmr.model import StMMR
+
+    if shape["preset"] == "paper" and adata.n_obs > FULL_BATCH_AT_MOST:
+        shape = shape | {"batch_size": BATCH}
+    model = StMMR(adata, progress=progress, **shape)
+    size = model.settings.batch_size
+    how = f"in batches of {size}" if 0 < size < adata.n_obs else "in one batch"
+    logger.info("Training %s, %d places in all.", how, adata.n_obs)
+    model.fit(progress=progress, **engine)
 
 
 def take(name: str, step: Callable[[], None], adata: AnnData, *, done: Progress | None, at: str) -> None:
