@@ -27,8 +27,8 @@ SCORES = ("ari at annotated", "ari", "ari of tree")
 SIMULATED = {f"simulated, {rows} × {rows}, {k} domains": (rows, k) for rows in (30, 45) for k in (3, 4, 5, 6, 8)}
 TEXT = """How many domains `stmmr.tl.number_of_domains` finds, over five seeds, against how many are annotated. It
 takes the number with the best Bayesian information criterion of tied Gaussian mixtures of the embedding, or a smaller
-one that has 99 % of its gain over one domain, at the middle between the bandwidth of the graph and the one that predicts
-best. As many places count as are independent:
+one that has 99 % of its gain over one domain, at the middle between the bandwidth of the graph and the one that
+predicts best. As many places count as are independent:
 propagation makes neighbours alike, and ‖A²‖², the trace of the squared smoother, says how many all places are worth.
 The range holds the numbers whose criterion is less than one standard error below the best (Vuong's test of two models
 on the same data). Labels are read by this table and by nothing before it.
