@@ -194,7 +194,8 @@ def test_blank_picture_is_told_apart(rgb):
 def test_reduced_pictures_fit_and_keep_their_place(height, width, longest):
     ramp = np.zeros((height, width, 3), dtype=np.uint8)
     ramp[..., 0] = np.arange(height)[:, None]
-    small, step = reduced(ramp, longest=longest)
+    step = -(-max(ramp.shape[:2]) // longest)
+    small = reduced(ramp, step=step)
     assert max(small.shape[:2]) <= longest
     assert small.shape == (-(-height // step), -(-width // step), 3)
     assert step == 1 or max(height, width) > longest * (step - 1)  # not smaller than need be

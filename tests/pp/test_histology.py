@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stmmr import InputError
 from stmmr.datasets import simulated_tissue
+from stmmr.io._slide import open_slide
 from stmmr.pp._encoders import Encoder, HEEncoder
 from stmmr.pp._histology import has_picture, histology
 from stmmr.pp._patches import read_patches
@@ -199,7 +200,7 @@ def test_patches_sample_the_picture_at_their_pixels(x, y, side, patch_px):
     """A ramp is reproduced by any symmetric filter: its value at the centre of every pixel of the patch."""
     ramp = np.zeros((80, 80, 3), dtype=np.uint8)
     ramp[..., 0], ramp[..., 1] = 2 * np.arange(80) + 1, (2 * np.arange(80) + 1)[:, None]
-    patch = read_patches(ramp, np.array([[x, y]]), sides=np.array([side]), patch_px=patch_px)[0, 0]
+    patch = read_patches(open_slide(ramp), np.array([[x, y]]), sides=np.array([side]), patch_px=patch_px)[0, 0]
     steps = ((np.arange(patch_px) + 0.5) / patch_px - 0.5) * side
     assert np.abs(patch[..., 0] - 2 * (x + steps)).max() <= 1.5
     assert np.abs(patch[..., 1] - 2 * (y + steps)[:, None]).max() <= 1.5
@@ -210,7 +211,7 @@ def test_patches_are_what_the_whole_picture_resampled_would_be(picture, side):
     x, y = 130.3, 140.8
     box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
     whole = PIL.Image.fromarray(picture).resize((16, 16), PIL.Image.Resampling.BILINEAR, box=box)
-    patch = read_patches(picture, np.array([[x, y]]), sides=np.array([side]), patch_px=16)[0, 0]
+    patch = read_patches(open_slide(picture), np.array([[x, y]]), sides=np.array([side]), patch_px=16)[0, 0]
     assert np.abs(patch.astype(int) - np.asarray(whole)).max() <= 4
 
 
@@ -219,8 +220,8 @@ def test_patches_beyond_the_border_are_mirrored(picture):
     height, width = picture.shape[:2]
     centres = np.array([[0, 0], [width, 5.5], [-40, height + 30], [width / 2, -1]], dtype=float)
     options = {"sides": np.array([33.0, 120.0]), "patch_px": 16}
-    expected = read_patches(padded, centres + 200, **options)
-    np.testing.assert_array_equal(read_patches(picture, centres, **options), expected)
+    expected = read_patches(open_slide(padded), centres + 200, **options)
+    np.testing.assert_array_equal(read_patches(open_slide(picture), centres, **options), expected)
 
 
 def test_um_per_pixel_by_argument_array_or_neighbours(own, caplog):
@@ -299,7 +300,7 @@ def test_blank_hires_gives_way_to_lowres(own, caplog):
     assert "hires picture is blank" in caplog.text
     assert own.uns["stmmr"]["histology"]["picture"] == "lowres"
     assert has_picture(own)
-    library["images"]["lowres"] = np.ones((50, 50, 3))
+    own.uns["spatial"]["simulated"]["images"]["lowres"] = np.ones((50, 50, 3))
     assert not has_picture(own)
     with pytest.raises(InputError, match="a blank hires and lowres picture"):
         histology(own)
@@ -422,7 +423,7 @@ def test_picture_from_a_file(picture, xy, tmp_path):
 def test_given_picture_is_stored_small_for_figures(picture, xy, monkeypatch):
     from stmmr.pl import domains
 
-    monkeypatch.setattr("stmmr.io._library.STORED_PX", 200)
+    monkeypatch.setattr("stmmr.io._slide.OVERVIEW_PX", 200)
     adata = places(xy * 2)
     adata.obs["stmmr_domain"] = "1"
     histology(adata, image=picture, image_scale=0.5, um_per_pixel=2.0)

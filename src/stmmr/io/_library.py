@@ -8,7 +8,7 @@ import numpy as np
 
 from stmmr import _keys
 from stmmr._validate import InputError, listed, require_key
-from stmmr.io._picture import is_blank, reduced
+from stmmr.io._picture import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 PICTURES: Final = ("hires", "lowres")
 """Names of the pictures in a library, the sharpest first."""
-STORED_PX: Final = 2000
-"""Longest side of a picture that is stored, that of Space Ranger's hires pictures."""
 SPOT: Final = 0.55
 """Diameter of a spot over the distance between spots, on Visium."""
 
@@ -75,7 +73,7 @@ def sharpest_picture(library: Mapping[str, Any]) -> tuple[NDArray[Any], float] |
 def store_picture(
     adata: AnnData, pixels: NDArray[np.uint8], *, scale: float, spacing: float, library_id: str | None = None
 ) -> None:
-    """Store a reduced picture as hires in ``uns["spatial"]``, for figures here and in scanpy and squidpy.
+    """Store a small picture as hires in ``uns["spatial"]``, for figures here and in scanpy and squidpy.
 
     Parameters
     ----------
@@ -96,10 +94,31 @@ def store_picture(
     own = images.get(PICTURES[0])
     if sharpest_picture(library) is not None or (own is not None and not is_blank(np.asarray(own))):
         return
-    small, step = reduced(pixels, longest=STORED_PX)
-    factors = {"spot_diameter_fullres": SPOT * spacing} | factors | {scale_key(PICTURES[0]): scale / step}
-    library = {**library, "images": {**images, PICTURES[0]: small}, "scalefactors": factors}
+    factors = {"spot_diameter_fullres": SPOT * spacing} | factors | {scale_key(PICTURES[0]): scale}
+    library = {**library, "images": {**images, PICTURES[0]: pixels}, "scalefactors": factors}
     libraries = adata.uns.get(_keys.SPATIAL, {})
     name = library_id or next(iter(libraries), "library")
     # new dicts: those at hand may belong to the AnnData that `adata` is a view of
     adata.uns[_keys.SPATIAL] = {**libraries, name: library}
+
+
+def store_mask(adata: AnnData, mask: NDArray[np.bool_], *, scale: float, library_id: str | None = None) -> None:
+    """Store where the picture shows tissue, beside the pictures.
+
+    Parameters
+    ----------
+    adata
+        Its library gets the image ``"tissue_mask"``, in place of an earlier one.
+    mask
+        Shape (height, width).
+    scale
+        Pixels of the mask per unit of the coordinates.
+    library_id
+        Which library, where there are several.
+    """
+    library = find_library(adata, library_id)
+    images = {**library.get("images", {}), _keys.TISSUE_MASK: mask}
+    factors = {**library.get("scalefactors", {}), scale_key(_keys.TISSUE_MASK): scale}
+    libraries = adata.uns.get(_keys.SPATIAL, {})
+    name = library_id or next(iter(libraries), "library")
+    adata.uns[_keys.SPATIAL] = {**libraries, name: {**library, "images": images, "scalefactors": factors}}

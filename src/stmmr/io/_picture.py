@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from stmmr._validate import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from PIL.Image import Image
 
@@ -46,25 +49,69 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
     InputError
         If there is no such file, it is none of these formats, damaged, greyscale or larger than `max_pixels`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"Expected a picture at {path}, found no file. Check the path.")
-    with path.open("rb") as file:
-        head = file.read(8)
-    try:
-        if head == b"\x89PNG\r\n\x1a\n" or head.startswith(b"\xff\xd8\xff"):
+    path = require_picture(path)
+    kind, head = format_of(path), _head(path)
+    with decoding(path):
+        if kind in {"png", "jpeg"}:
             pixels = _decode(_open_by_pillow(path, head), path=path, max_pixels=max_pixels)
-        elif head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        elif kind == "tiff":
             pixels = _read_tiff(path, head, max_pixels=max_pixels)
         else:
             raise InputError(f"Expected a PNG, JPEG or TIFF picture, found another format in {path}. Convert it first.")
-    except InputError:
+    return check_picture(pixels, where=str(path))
+
+
+def require_picture(path: str | Path) -> Path:
+    """Check that there is a file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise InputError(f"Expected a picture at {path}, found no file. Check the path.")
+    return found
+
+
+def format_of(path: Path) -> Literal["png", "jpeg", "tiff", "other"]:
+    """Tell the format of a picture by its first bytes."""
+    head = _head(path)
+    if head == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    return "tiff" if head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"} else "other"
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn what decoders raise about a damaged file into an InputError.
+
+    Raises
+    ------
+    InputError
+        For every error but those that say nothing about the file's content.
+    """
+    try:
+        yield
+    except (InputError, PermissionError):
         raise
     except _DAMAGED as error:
+        if "imagecodecs" in str(error):  # tifffile names the package that lacks
+            raise InputError(
+                f"Expected a compression that can be decoded in {path}, found one that needs imagecodecs ({error}). "
+                "Run: pip install 'stmmr[slides]'"
+            ) from error
         raise InputError(
             f"Expected a whole picture in {path}, found a damaged or truncated file ({error}). Copy it again."
         ) from error
-    return check_picture(pixels, where=str(path))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
 
 
 def check_picture(array: Any, *, where: str = "the picture") -> NDArray[np.uint8]:
@@ -90,11 +137,11 @@ def check_picture(array: Any, *, where: str = "the picture") -> NDArray[np.uint8
     """
     array = np.asarray(array)
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {1, 2}):
-        raise _greyscale(where)
+        raise greyscale(where)
     if array.ndim != 3 or array.shape[2] not in {3, 4} or array.size == 0:
         raise InputError(f"Expected {where} of shape (height, width, 3 or 4), RGB or RGBA, found {array.shape}.")
-    picture = _over_white(_to_8_bit(array, where=where))
-    _check_colour(picture, where=where)
+    picture = over_white(to_8_bit(array, where=where))
+    require_colour(picture, where=where)
     return picture
 
 
@@ -103,43 +150,46 @@ def is_blank(picture: NDArray[np.uint8]) -> bool:
     return bool((picture == picture[0, 0]).all())
 
 
-def without_mask(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Replace a background masked in black by the lightest colour, glass; specks of black are left alone."""
-    step = 1 + max(pixels.shape[:2]) // 2000
-    sample = pixels[::step, ::step]
-    masked = sample.max(axis=-1) < BLACK
-    if masked.mean() < 0.01 or masked.all():
+def masked_glass(picture: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Find the lightest colour, glass, of a picture whose background is masked in black; None where it is not."""
+    masked = picture.max(axis=-1) < BLACK
+    if masked.mean() < 0.01 or masked.all():  # specks of black are left alone
+        return None
+    glass: NDArray[np.uint8] = np.percentile(picture[~masked], 99, axis=0).astype(np.uint8)
+    return glass
+
+
+def without_mask(pixels: NDArray[np.uint8], glass: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Replace a background masked in black by glass; as it is without one."""
+    if glass is None:
         return pixels
-    glass = np.percentile(sample[~masked], 99, axis=0).astype(np.uint8)
     black = (pixels[..., 0] < BLACK) & (pixels[..., 1] < BLACK) & (pixels[..., 2] < BLACK)
+    if not black.any():
+        return pixels
     pixels = pixels.copy()
     pixels[black] = glass
     return pixels
 
 
-def reduced(picture: NDArray[np.uint8], *, longest: int) -> tuple[NDArray[np.uint8], int]:
-    """Reduce a picture by a whole number, the mean of squares of pixels, until no side exceeds `longest`.
-
-    Returns
-    -------
-    The picture, and the side of the squares: 1 where it is not larger.
-    """
+def reduced(picture: NDArray[np.uint8], *, step: int) -> NDArray[np.uint8]:
+    """Reduce a picture by a whole number, to the means of squares of that many pixels a side."""
     from PIL import Image
 
-    step = -(-max(picture.shape[:2]) // longest)
+    if step == 1:
+        return picture
     rows = 64 * step  # by strips: Pillow copies what it reduces
     strips = [Image.fromarray(picture[top : top + rows]).reduce(step) for top in range(0, len(picture), rows)]
-    return np.concatenate([np.asarray(strip) for strip in strips]), step
+    return np.concatenate([np.asarray(strip) for strip in strips])
 
 
-def _greyscale(where: str) -> InputError:
+def greyscale(where: str) -> InputError:
     """Make the error about a picture without colour."""
     return InputError(
         f"Expected an H&E picture in colour in {where}, found greyscale. Give the RGB picture of the section."
     )
 
 
-def _check_size(width: int, height: int, *, path: Path, max_pixels: int) -> None:
+def check_size(width: int, height: int, *, path: Path, max_pixels: int) -> None:
     """Refuse a picture that is too large to decode, by what its header says."""
     if width * height > max_pixels:
         raise InputError(
@@ -168,9 +218,9 @@ def _open_by_pillow(path: Path, head: bytes) -> Image:
 def _decode(image: Image, *, path: Path, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an opened file to RGB or RGBA; Pillow keeps the high byte of 16-bit channels."""
     with image:
-        _check_size(*image.size, path=path, max_pixels=max_pixels)
+        check_size(*image.size, path=path, max_pixels=max_pixels)
         if image.mode in {"1", "L", "LA", "La", "F"} or image.mode.startswith("I"):
-            raise _greyscale(str(path))
+            raise greyscale(str(path))
         if image.mode not in {"RGB", "RGBA"}:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         return np.asarray(image)
@@ -183,40 +233,69 @@ def _read_tiff(path: Path, head: bytes, *, max_pixels: int) -> NDArray[Any]:
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
         sizes = dict(zip(series.axes, series.shape, strict=True))
-        _check_size(sizes.get("X", 0), sizes.get("Y", 0), path=path, max_pixels=max_pixels)
+        check_size(sizes.get("X", 0), sizes.get("Y", 0), path=path, max_pixels=max_pixels)
         channels = next((axis for axis in "SCQ" if sizes.get(axis) in {3, 4}), None)
         if channels is None:
-            raise _greyscale(str(path))
+            raise greyscale(str(path))
         page = series.keyframe
-        # tifffile by itself decodes few compressions and colour spaces, Pillow few layouts of channels
-        if page.compression in {1, 8, 32946} and page.photometric in {1, 2}:
+        if decoded_by_tifffile(page):
             pixels: NDArray[Any] = np.moveaxis(series.asarray(), series.axes.index(channels), -1)
             return pixels
     return _decode(_open_by_pillow(path, head), path=path, max_pixels=max_pixels)
 
 
-def _to_8_bit(array: NDArray[Any], *, where: str) -> NDArray[np.uint8]:
-    """Bring every channel to 0 to 255."""
+def white_of(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Find the colour of the glass in pixels, shape (…, 3): the lightest ones, and nearly grey."""
+    levels = np.percentile(pixels.reshape(-1, 3), 99.5, axis=0)
+    # where the tissue leaves no gap, its own lightest colour is no white
+    red, green, blue = np.maximum(levels, max(0.85 * levels.max(), 1.0))
+    return float(red), float(green), float(blue)
+
+
+def decoded_by_tifffile(page: Any) -> bool:
+    """Tell whether tifffile decodes a page without another package; Pillow knows more compressions, fewer layouts."""
+    return page.compression in {1, 8, 32946} and page.photometric in {1, 2}
+
+
+def to_8_bit(array: NDArray[Any], *, where: str = "the picture", highest: float | None = None) -> NDArray[np.uint8]:
+    """Bring every channel to 0 to 255.
+
+    Parameters
+    ----------
+    array
+        Any shape. Floats count as 0 to 1 where none is larger than 1, whole numbers as 0 to 65535 where one is larger
+        than 255, everything else as 0 to 255.
+    where
+        How messages name the picture.
+    highest
+        Largest value of the whole picture, where this is a part of it; values beyond that range are cut off.
+
+    Raises
+    ------
+    InputError
+        If it has other values.
+    """
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind not in "iuf":
         raise InputError(f"Expected numbers as pixels in {where}, found {array.dtype}.")
-    low, high = float(array.min()), float(array.max())
     limit = 255 if array.dtype.kind == "f" else 65535
-    if not (low >= 0 and high <= limit):
-        raise InputError(
-            f"Expected pixels from 0 to 1, 0 to 255 or (whole numbers) 0 to 65535 in {where}, found "
-            f"{low:g} to {high:g}. Scale the picture to 0 to 255."
-        )
+    if highest is None:
+        low, highest = float(array.min()), float(array.max())
+        if not (low >= 0 and highest <= limit):
+            raise InputError(
+                f"Expected pixels from 0 to 1, 0 to 255 or (whole numbers) 0 to 65535 in {where}, found "
+                f"{low:g} to {highest:g}. Scale the picture to 0 to 255."
+            )
     if array.dtype.kind == "f":
-        array = np.rint(array * 255 if high <= 1 else array)
-    elif high > 255:
+        array = np.rint(array * 255 if highest <= 1 else array)
+    elif highest > 255:
         array = array >> 8
-    return array.astype(np.uint8)
+    return array.clip(0, 255).astype(np.uint8)
 
 
-def _over_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay a picture with opacity over white."""
+def over_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay a picture with opacity over white, shape (height, width, 3 or 4) to (height, width, 3)."""
     if picture.shape[2] == 3:
         return picture
     if (picture[..., 3] == 255).all():
@@ -229,10 +308,10 @@ def _over_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(white)
 
 
-def _check_colour(picture: NDArray[np.uint8], *, where: str) -> None:
+def require_colour(picture: NDArray[np.uint8], *, where: str) -> None:
     """Refuse greys that are stored as RGB; a picture of one colour throughout is blank, not grey."""
     step = 1 + max(picture.shape[:2]) // 2000  # four million pixels tell
     sample = picture[::step, ::step]
     red, green, blue = np.moveaxis(sample, -1, 0)
     if np.array_equal(red, green) and np.array_equal(green, blue) and np.ptp(red) > 0:
-        raise _greyscale(where)
+        raise greyscale(where)

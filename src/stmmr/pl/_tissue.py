@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from stmmr._validate import InputError, coordinates
 from stmmr.io._library import find_library, sharpest_picture
-from stmmr.io._picture import check_picture, without_mask
+from stmmr.io._picture import check_picture, masked_glass, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
 from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
 from stmmr.pp._scale import um_per_unit
@@ -161,7 +161,8 @@ def _frame(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64]
 def _drawable(picture: NDArray[Any]) -> NDArray[Any]:
     """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
     try:
-        return without_mask(check_picture(picture))
+        pixels = check_picture(picture)
+        return without_mask(pixels, masked_glass(pixels))
     except InputError:
         return picture
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import numpy as np
 
+from stmmr.io._picture import white_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -103,7 +105,7 @@ class HEEncoder:
 
     def fit(self, sample: NDArray[np.uint8], *, um_per_px: float) -> HEEncoder:
         """Learn the white of the glass and the threshold of nuclei from a sample of the patches."""
-        fitted = replace(self, um_per_px=um_per_px, white=self.white or _white(sample))
+        fitted = replace(self, um_per_px=um_per_px, white=self.white or white_of(sample[:, :, ::2, ::2]))
         if self.nucleus_od is not None:
             return fitted
         haematoxylin, _, density = fitted._stains(sample[:, :, ::2, ::2])
@@ -192,14 +194,6 @@ def _count_nuclei(haematoxylin: NDArray[np.float32], diameter: float, threshold:
     tops = (blobs == maximum_filter(blobs, (1, size, size))) & (blobs > 0.01) & (smooth > threshold)
     area = np.pi * (diameter / 2) ** 2 / 1000
     return _mean(tops, disc) * np.float32(disc.sum() / area)
-
-
-def _white(sample: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Find the colour of the glass: the lightest pixels, and nearly grey."""
-    levels = np.percentile(sample[:, :, ::2, ::2].reshape(-1, 3), 99.5, axis=0)
-    # where the tissue leaves no gap, its own lightest colour is no white
-    red, green, blue = np.maximum(levels, max(0.85 * levels.max(), 1.0))
-    return float(red), float(green), float(blue)
 
 
 def _nucleus_threshold(haematoxylin: NDArray[np.float32]) -> float:

@@ -1,0 +1,84 @@
+"""Stain normalisation: the colours of a slide brought to those of a reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stmmr._validate import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TISSUE_OD: Final = 0.15
+"""Optical density, by natural logarithms, below which a pixel is left out, as published."""
+EXTREME: Final = 1.0
+"""Percentile of the angles that count as pure stain, and of the concentrations from above as full, as published."""
+REFERENCE_STAINS: Final = ((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581))
+REFERENCE_HIGHEST: Final = (1.9705, 1.0308)
+"""Haematoxylin and eosin, and their highest concentrations, that others normalise to as well: the reference of
+M. Veta's stain normalisation toolbox, which torchstain and TIAToolbox took over."""
+REFERENCE_WHITE: Final = 240.0
+SAMPLE: Final = 200_000
+"""Pixels that the stains are found in."""
+
+
+@dataclass(frozen=True)
+class Stains:
+    """The stains of a slide (Macenko et al. 2009, doi:10.1109/ISBI.2009.5193250)."""
+
+    colours: NDArray[np.float64]
+    """Optical density of haematoxylin and of eosin, rows of length one, shape (2, 3)."""
+    highest: NDArray[np.float64]
+    """Highest concentration of each, shape (2,)."""
+    white: NDArray[np.float64]
+    """RGB of the glass, shape (3,)."""
+
+    def normalised(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give patches, shape (…, 3), the colours of the reference."""
+        table = _density(np.arange(256)[:, None], self.white).astype(np.float32)  # (256, 3)
+        od = np.stack([table[patches[..., channel], channel] for channel in range(3)], axis=-1)
+        rescaled = (np.asarray(REFERENCE_HIGHEST) / self.highest)[:, None] * np.asarray(REFERENCE_STAINS)
+        through = (np.linalg.pinv(self.colours) @ rescaled).astype(np.float32)  # (3, 3), by the concentrations
+        light = REFERENCE_WHITE * np.exp(-np.maximum(od @ through, 0))
+        return np.asarray(np.rint(light).clip(0, 255), dtype=np.uint8)
+
+
+def stains_of(pixels: NDArray[np.uint8], *, white: tuple[float, float, float]) -> Stains:
+    """Find the stains of a slide: the extreme directions in the plane of its optical densities.
+
+    Parameters
+    ----------
+    pixels
+        Pixels of the slide, shape (…, 3).
+    white
+        RGB of its glass.
+
+    Raises
+    ------
+    InputError
+        If there is hardly any stain.
+    """
+    flat = pixels.reshape(-1, 3)
+    od = _density(flat[:: max(1, len(flat) // SAMPLE)], np.asarray(white))
+    od = od[(od > TISSUE_OD).all(axis=1)]
+    if len(od) < 100:
+        raise InputError(
+            f"Expected tissue stained by haematoxylin and eosin for stain='macenko', found {len(od)} stained pixels. "
+            "Leave stain out."
+        )
+    plane = np.linalg.eigh(np.cov(od.T))[1][:, :0:-1]  # (3, 2), the leading directions
+    plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
+    angles = np.arctan2(*(od @ plane).T[::-1])
+    ends = np.percentile(angles, [EXTREME, 100 - EXTREME])
+    colours = np.stack([np.cos(ends), np.sin(ends)], axis=1) @ plane.T  # (2, 3)
+    colours = colours[np.argsort(-colours[:, 0])]  # haematoxylin takes more of the red
+    concentrations = od @ np.linalg.pinv(colours)
+    return Stains(colours, np.percentile(concentrations, 100 - EXTREME, axis=0), np.asarray(white))
+
+
+def _density(levels: NDArray[np.integer], white: NDArray[np.float64]) -> NDArray[np.float64]:
+    density: NDArray[np.float64] = np.maximum(-np.log(np.maximum(levels, 1) / white), 0)
+    return density
