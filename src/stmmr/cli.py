@@ -121,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("matplotlib", "numba", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of a damaged file it says more than our sentence
     try:
         app(arguments)
     except (InputError, FileNotFoundError, FloatingPointError, OSError) as error:

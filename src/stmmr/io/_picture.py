@@ -23,8 +23,8 @@ MAX_PIXELS: Final = 1_000_000_000
 BLACK: Final = 16
 """Level that every channel of a masked pixel stays below; no stain is that dark."""
 
-# what Pillow and tifffile raise on damaged files
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+# what Pillow, tifffile and imagecodecs raise on damaged files
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError, struct.error, zlib.error)
 
 
 def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from stmmr.io._picture import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,6 +87,8 @@ class Slide:
         Its resolutions, the full one first.
     um_per_px
         Size of a pixel of the full resolution, where the picture tells.
+    close
+        Closes the file, when the slide is no longer used.
 
     Raises
     ------
@@ -93,7 +96,16 @@ class Slide:
         If it has no colour.
     """
 
-    def __init__(self, name: str, sources: Sequence[Source], *, um_per_px: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        sources: Sequence[Source],
+        *,
+        um_per_px: float | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        if close is not None:
+            weakref.finalize(self, close)
         self.name = name
         self.um_per_px = um_per_px
         self.size = sources[0].size
@@ -230,9 +242,10 @@ def open_slide(image: str | Path | NDArray[Any] | Any, *, where: str = "image") 
 def _spread(source: Source) -> Iterator[tuple[slice, slice]]:
     """Choose squares of 256 pixels, eight rows of eight, over a large source."""
     height, width = source.size
-    for top in np.linspace(0, height - 256, 8).astype(int):
-        for left in np.linspace(0, width - 256, 8).astype(int):
-            yield slice(top, top + 256), slice(left, left + 256)
+    side = min(256, height, width)
+    for top in np.linspace(0, height - side, 8).astype(int):
+        for left in np.linspace(0, width - side, 8).astype(int):
+            yield slice(top, top + side), slice(left, left + side)
 
 
 def _overlap(start: int, length: int, wanted: slice) -> tuple[slice, slice]:

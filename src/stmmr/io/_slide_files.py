@@ -14,6 +14,7 @@ from stmmr.io._slide import PixelArray, Slide
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import tifffile
     from numpy.typing import NDArray
 
 SCANNERS: Final = {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm"}
@@ -113,7 +114,8 @@ def _by_openslide(path: Path) -> Slide | None:
         file = openslide.OpenSlide(path)
         sources = [ByOpenSlide(file, level) for level in range(file.level_count)]
         told = file.properties.get(openslide.PROPERTY_NAME_MPP_X)
-        return Slide(path.name, sources, um_per_px=_plausible(float(told)) if told else None)
+        um = _plausible(float(told)) if told else None
+        return Slide(path.name, sources, um_per_px=um, close=file.close)
     except openslide.OpenSlideError as error:
         raise InputError(
             f"Expected a whole slide in {path}, found a damaged or truncated file ({error}). Copy it again."
@@ -123,9 +125,19 @@ def _by_openslide(path: Path) -> Slide | None:
 def _tiff(path: Path) -> Slide:
     """Open a TIFF with all of its resolutions."""
     import tifffile
-    import zarr
 
     tiff = tifffile.TiffFile(path)
+    try:
+        return _tiff_slide(path, tiff)
+    except BaseException:
+        tiff.close()
+        raise
+
+
+def _tiff_slide(path: Path, tiff: tifffile.TiffFile) -> Slide:
+    """Find the resolutions of a TIFF."""
+    import zarr
+
     series = tiff.series[0]
     axes, keyframe = series.axes.replace("Q", "C"), series.keyframe
     sizes = dict(zip(axes, series.shape, strict=True))
@@ -134,14 +146,15 @@ def _tiff(path: Path) -> Slide:
     codecs = importlib.util.find_spec("imagecodecs") is not None
     small = sizes["X"] * sizes["Y"] <= MAX_PIXELS
     if keyframe.photometric not in {1, 2, 6} or not (decoded_by_tifffile(keyframe) or codecs or not small):
+        um = _size_of_pixel(series, tiff)
         tiff.close()
-        return Slide(path.name, [PixelArray(read_picture(path))], um_per_px=_size_of_pixel(series, tiff))
+        return Slide(path.name, [PixelArray(read_picture(path))], um_per_px=um)
     block = _block(keyframe)
     sources = [
         Chunked(zarr.open(series.aszarr(level=i), mode="r"), level.axes.replace("Q", "C"), path=path, block=block)
         for i, level in enumerate(series.levels)
     ]
-    return Slide(path.name, sources, um_per_px=_size_of_pixel(series, tiff))
+    return Slide(path.name, sources, um_per_px=_size_of_pixel(series, tiff), close=tiff.close)
 
 
 def open_spatial_image(image: Any, *, where: str) -> Slide:

@@ -5,7 +5,17 @@ from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
 from stmmr.pl._history import history
 from stmmr.pl._number import number_of_domains
+from stmmr.pl._registration import registration
 from stmmr.pl._tree import domain_tree
 from stmmr.pl._values import values
 
-__all__ = ["bandwidth", "domain_tree", "domains", "embedding", "history", "number_of_domains", "values"]
+__all__ = [
+    "bandwidth",
+    "domain_tree",
+    "domains",
+    "embedding",
+    "history",
+    "number_of_domains",
+    "registration",
+    "values",
+]

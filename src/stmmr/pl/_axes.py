@@ -25,7 +25,12 @@ _ROWS: Final = 20
 """Entries in one column of a legend, at most."""
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
-_TITLES: Final = {_keys.DOMAIN: "Domain", _keys.DOMAIN_REFINED: "Domain, refined", _keys.CONFIDENCE: "Confidence"}
+_TITLES: Final = {
+    _keys.DOMAIN: "Domain",
+    _keys.DOMAIN_REFINED: "Domain, refined",
+    _keys.CONFIDENCE: "Confidence",
+    _keys.PATCH: "Picture shows",
+}
 
 
 class Colored:

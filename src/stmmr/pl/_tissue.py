@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-_LONG_SIDE: Final = 4.5
+LONG_SIDE: Final = 4.5
 """Longer side of the tissue in a new figure, in inches."""
 _MARGIN: Final = 0.02
 """Room around the places, as a share of the longer side of the tissue."""
@@ -73,7 +73,7 @@ def draw_places(
     spacing = _spacing(xy)
     low, high = _frame(xy, spacing)
     if ax is None:
-        width, height = _LONG_SIDE * (high - low) / (high - low).max()
+        width, height = LONG_SIDE * (high - low) / (high - low).max()
         ax = new_axes(width + look.legend_width(height), height)
     if shown is not None:
         picture, scale = shown

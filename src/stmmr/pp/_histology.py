@@ -12,7 +12,7 @@ from stmmr import _keys, _validate
 from stmmr._parallel import in_parallel, progress_bar
 from stmmr._record import record, recorded
 from stmmr._validate import InputError
-from stmmr.io._library import PICTURES, store_mask, store_picture
+from stmmr.io._library import PICTURES, find_library, sharpest_picture, store_mask, store_picture
 from stmmr.io._picture import is_blank, white_of
 from stmmr.io._registration import scaling
 from stmmr.pp._encoders import Encoder, HEEncoder
@@ -35,6 +35,8 @@ Stain = Literal["macenko"]
 """Stain normalisations."""
 BATCH: Final = 128
 """Places whose patches are in memory at a time."""
+RESOLVED: Final = 1.5
+"""Pixels of a patch along one of the picture up to which a blurred patch can be told from a coarse picture."""
 SAMPLE: Final = 512
 """Places from whose patches an encoder learns."""
 
@@ -106,7 +108,8 @@ def histology(
     ``uns["stmmr"]["histology"]``
         The picture used, its shape and levels, its pixels per unit of the coordinates, µm per pixel of it and where
         that is from (``"scale_from"``: um_per_pixel, microns_per_pixel, hexagonal array, square array, picture, or
-        nearest neighbours); the share of the places on tissue; encoder, diameters and names of the features.
+        nearest neighbours); the share of the places on tissue; whether it is the picture that is stored; encoder,
+        diameters and names of the features.
     ``uns["spatial"][library_id]``
         The image ``"tissue_mask"`` with its scale factor, for `stmmr.pl.registration`. With `image`, and no picture
         there so far: a copy of at most 2000 pixels a side as hires, in the axes of the coordinates, its scale factor,
@@ -156,8 +159,8 @@ def histology(
         "diameters_um": list(encoder.diameters_um),
         "feature_names": list(encoder.feature_names),
     }
-    record(adata, histology=parameters)
-    _store(adata, found, library_id=library_id, given=image is not None)
+    shown = _store(adata, found, library_id=library_id, given=image is not None)
+    record(adata, histology=parameters | {"picture_is_stored": shown})
     return adata if copy else None
 
 
@@ -183,6 +186,7 @@ def _encode(found: Registered, encoder: Encoder, stains: Stains | None, *, progr
     sides = np.asarray(encoder.diameters_um) / found.um_per_px
     white = np.asarray(white_of(found.slide.overview[0]))
     smallest = int(np.argmin(encoder.diameters_um))
+    resolved = found.um_per_px < RESOLVED * min(encoder.diameters_um) / encoder.patch_px
 
     def patches(places: NDArray[np.intp]) -> NDArray[np.uint8]:
         return read_patches(found.slide, found.centres[places], sides=sides, patch_px=encoder.patch_px)
@@ -190,6 +194,8 @@ def _encode(found: Registered, encoder: Encoder, stains: Stains | None, *, progr
     def work(places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         cut = patches(places)
         quality = patch_quality(cut[:, smallest], white=white)
+        if not resolved:
+            quality[:, 1] = np.nan
         return encoder(cut if stains is None else stains.normalised(cut)), quality
 
     order = _by_strips(found.centres, height=float(sides.max()))
@@ -238,8 +244,8 @@ def _check_patches(encoder: Encoder, found: Registered) -> None:
         )
 
 
-def _store(adata: AnnData, found: Registered, *, library_id: str | None, given: bool) -> None:
-    """Store a small copy of a given picture, and the mask of the tissue, for figures."""
+def _store(adata: AnnData, found: Registered, *, library_id: str | None, given: bool) -> bool:
+    """Store a small copy of a given picture, and the mask of the tissue, for figures; say whether they show it."""
     overview, step = found.slide.overview
     small = scaling(1 / step) @ found.matrix
     xy = _validate.coordinates(adata)
@@ -249,3 +255,5 @@ def _store(adata: AnnData, found: Registered, *, library_id: str | None, given: 
     if given:
         store_picture(adata, pixels, scale=scale, spacing=spacing, library_id=library_id)
     store_mask(adata, mask[..., 0] > 0, scale=scale, library_id=library_id)
+    shown = sharpest_picture(find_library(adata, library_id))
+    return not given or (shown is not None and np.array_equal(shown[0], pixels))

@@ -80,7 +80,7 @@ class Registered:
         mask, step = self.mask
         shares = share_by_turn(mask, self.centres / step)
         best = max(shares, key=lambda name: shares[name])
-        if shares[best] < shares["as it is"] + BETTER_BY:
+        if shares[best] < max(shares["as it is"] + BETTER_BY, ON_TISSUE_AT_LEAST):
             return ""
         return f" {best.capitalize()}, the picture would have {shares[best]:.0%} of them on tissue."
 

@@ -99,7 +99,7 @@ def flags(quality: NDArray[np.float32], *, inside: NDArray[np.bool_]) -> Any:
     Parameters
     ----------
     quality
-        What `patch_quality` measured, shape (N, 2).
+        What `patch_quality` measured, shape (N, 2); no sharpness (NaN) where the picture has none to tell.
     inside
         Whether each place lies in the picture, shape (N,).
 
@@ -111,7 +111,7 @@ def flags(quality: NDArray[np.float32], *, inside: NDArray[np.bool_]) -> Any:
 
     glass, sharpness = quality.T
     names = np.where(glass > SHARE_OF_GLASS, "background", "tissue").astype(object)
-    tissue = names == "tissue"
+    tissue = (names == "tissue") & np.isfinite(sharpness)
     if tissue.any():
         names[tissue & (sharpness < SHARPNESS * np.median(sharpness[tissue]))] = "blurred"
     names[~inside] = "outside"

@@ -1,0 +1,64 @@
+"""The places over the tissue that the picture shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr._validate import require_key, require_step
+from stmmr.io._library import find_library, scale_key
+from stmmr.pl._axes import Colored, new_axes
+from stmmr.pl._tissue import LONG_SIDE, draw_places
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_OUTLINE: Final = "#222222"
+_TISSUE: Final = "#EBDCE8"
+
+
+def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the places over the whole picture and the outline of its tissue, to see whether they belong together.
+
+    Parameters
+    ----------
+    adata
+        After `stmmr.pp.histology`.
+    library_id
+        Which picture, where ``uns["spatial"]`` has several.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Places have the colour of what their patch shows, ``obs["stmmr_patch"]``; the line is the edge of the
+    tissue.
+
+    Raises
+    ------
+    InputError
+        If the histology was not read before.
+    """
+    hint = "Run stmmr.pp.histology(adata) first."
+    require_key(adata.obs.columns, _keys.PATCH, where="obs", hint=hint)
+    library = find_library(adata, library_id)
+    require_key(library.get("images", {}), _keys.TISSUE_MASK, where="the images of uns['spatial']", hint=hint)
+    mask = np.asarray(library["images"][_keys.TISSUE_MASK])
+    scale = library["scalefactors"][scale_key(_keys.TISSUE_MASK)]
+    look, (rows, columns) = Colored(adata, _keys.PATCH), mask.shape
+    if ax is None:
+        width, height = LONG_SIDE * np.array([columns, rows]) / max(columns, rows)
+        ax = new_axes(width + look.legend_width(height), height)
+    # of another picture than the one that was read, there is the mask only
+    stored = require_step(adata, "histology", by="stmmr.pp.histology")["picture_is_stored"]
+    draw_places(adata, look, image=bool(stored), library_id=library_id, alpha=None, ax=ax)
+    if mask.any() and not mask.all():
+        x, y = (np.arange(columns) + 0.5) / scale, (np.arange(rows) + 0.5) / scale
+        if not stored:
+            ax.contourf(x, y, mask, levels=[0.5, 1], colors=_TISSUE, zorder=0)
+        ax.contour(x, y, mask, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
+    ax.set(xlim=(0, columns / scale), ylim=(rows / scale, 0))
+    return ax
