@@ -137,7 +137,9 @@ def test_black_mask_is_glass_in_every_window(rgb):
     masked = rgb.copy()
     masked[:, :300] = 0
     glass = np.percentile(rgb[:, 300:].reshape(-1, 3), 99, axis=0)
-    np.testing.assert_allclose(open_slide(masked).region(0, slice(5, 9), slice(5, 9)), np.full((4, 4, 3), glass), atol=1)
+    np.testing.assert_allclose(
+        open_slide(masked).region(0, slice(5, 9), slice(5, 9)), np.full((4, 4, 3), glass), atol=1
+    )
 
 
 @pytest.mark.parametrize(

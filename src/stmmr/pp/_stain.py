@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TISSUE_OD: Final = 0.15
-"""Optical density, by natural logarithms, below which a pixel is left out, as published."""
+"""Mean optical density, by natural logarithms, below which a pixel is left out. As published it was that of each
+channel, which leaves out pure eosin, as it hardly takes any red."""
 EXTREME: Final = 1.0
 """Percentile of the angles that count as pure stain, and of the concentrations from above as full, as published."""
 REFERENCE_STAINS: Final = ((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581))
@@ -63,7 +64,7 @@ def stains_of(pixels: NDArray[np.uint8], *, white: tuple[float, float, float]) -
     """
     flat = pixels.reshape(-1, 3)
     od = _density(flat[:: max(1, len(flat) // SAMPLE)], np.asarray(white))
-    od = od[(od > TISSUE_OD).all(axis=1)]
+    od = od[od.mean(axis=1) > TISSUE_OD]
     if len(od) < 100:
         raise InputError(
             f"Expected tissue stained by haematoxylin and eosin for stain='macenko', found {len(od)} stained pixels. "

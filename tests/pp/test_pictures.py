@@ -1,0 +1,175 @@
+"""Pictures given to `stmmr.pp.histology`: registered by any affine map, from any source, checked against the places."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+import tifffile
+
+from stmmr import InputError, pl
+from stmmr.datasets import simulated_tissue
+from stmmr.io._registration import XENIUM_UM_PER_PX, mapped
+from stmmr.pp import histology
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    adata = simulated_tissue(n_rows=14, n_cols=14, n_genes=10)
+    scale = adata.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
+    adata.obsm["spatial"] = adata.obsm["spatial"] * scale  # pixels of the picture
+    return adata
+
+
+@pytest.fixture(scope="module")
+def picture(tissue):
+    return tissue.uns["spatial"]["simulated"]["images"]["hires"]
+
+
+@pytest.fixture
+def bare(tissue):
+    """The places without a picture."""
+    adata = tissue.copy()
+    del adata.uns["spatial"]
+    adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
+    return adata
+
+
+def turned(picture, degrees):
+    """The picture turned about its centre on a larger canvas, and the map from its pixels to those of the new one."""
+    image = PIL.Image.fromarray(picture)
+    new = image.rotate(degrees, PIL.Image.Resampling.BICUBIC, expand=True, fillcolor=(244, 242, 243))
+    angle = np.radians(degrees)
+    a, b = np.cos(angle), np.sin(angle)
+    linear = np.array([[a, b], [-b, a]])
+    shift = np.array(new.size) / 2 - linear @ (np.array(image.size) / 2)
+    return np.asarray(new), np.block([[linear, shift[:, None]], [np.zeros((1, 2)), np.ones((1, 1))]])
+
+
+@pytest.mark.parametrize("degrees", [30, 117])
+def test_turned_picture_with_its_registration_gives_the_same_features(bare, picture, degrees):
+    """As if it had not been turned, but for the resampling: a tenth of the spread of a feature at most, in the median."""
+    new, matrix = turned(picture, degrees)
+    expected, found = bare.copy(), bare.copy()
+    histology(expected, image=picture, um_per_pixel=4.0)
+    histology(found, image=new, registration=matrix, um_per_pixel=4.0)
+    names = expected.uns["stmmr"]["histology"]["feature_names"]
+    spread = expected.obsm["X_histology"].std(axis=0)
+    difference = np.abs(found.obsm["X_histology"] - expected.obsm["X_histology"]) / spread
+    kept = [i for i, name in enumerate(names) if not name.startswith("fine_texture")]  # what resampling takes away
+    assert np.median(difference[:, kept]) < 0.1
+    assert found.uns["stmmr"]["histology"]["um_per_pixel"] == pytest.approx(4.0)
+
+
+def test_turned_picture_is_stored_as_the_places_lie(bare, picture):
+    new, matrix = turned(picture, 30)
+    histology(bare, image=new, registration=matrix, um_per_pixel=4.0)
+    (library,) = bare.uns["spatial"].values()
+    stored, scale = library["images"]["hires"], library["scalefactors"]["tissue_hires_scalef"]
+    mask = library["images"]["tissue_mask"]
+    assert mask.shape == stored.shape[:2]
+    at = np.floor(bare.obsm["spatial"] * scale).astype(int)
+    there = np.floor(bare.obsm["spatial"]).astype(int)
+    difference = stored[at[:, 1], at[:, 0]].astype(int) - picture[there[:, 1], there[:, 0]]
+    assert np.median(np.abs(difference)) < 12
+
+
+def test_alignment_file_of_xenium(bare, picture, tmp_path):
+    """Coordinates in µm, a picture of 2 µm per pixel turned by 90°, and the file that Xenium Explorer would write."""
+    new, matrix = turned(picture, 90)
+    expected, um = bare.copy(), bare.copy()
+    histology(expected, image=new, registration=matrix, um_per_pixel=2.0)
+    um.obsm["spatial"] = um.obsm["spatial"] * 2.0
+    to_morphology = np.diag([2 / XENIUM_UM_PER_PX, 2 / XENIUM_UM_PER_PX, 1.0]) @ np.linalg.inv(matrix)
+    pd.DataFrame(to_morphology).to_csv(tmp_path / "a_he_imagealignment.csv", header=False, index=False)
+    histology(um, image=new, registration=tmp_path / "a_he_imagealignment.csv", um_per_pixel=1.0)
+    np.testing.assert_allclose(um.obsm["X_histology"], expected.obsm["X_histology"], atol=1e-3)
+
+
+def test_pyramid_array_and_image_of_spatialdata_agree(bare, picture, tmp_path):
+    models = pytest.importorskip("spatialdata.models")
+    tifffile.imwrite(tmp_path / "he.tif", picture, photometric="rgb", tile=(128, 128), compression="zlib")
+    element = models.Image2DModel.parse(np.moveaxis(picture, -1, 0), dims=("c", "y", "x"))
+    rows = []
+    for image in (picture, tmp_path / "he.tif", element):
+        adata = bare.copy()
+        histology(adata, image=image, um_per_pixel=4.0)
+        rows.append(adata.obsm["X_histology"])
+    np.testing.assert_array_equal(rows[0], rows[1])
+    np.testing.assert_array_equal(rows[0], rows[2])
+
+
+def test_size_of_a_pixel_by_the_file_where_nothing_else_tells(bare, picture, tmp_path, caplog):
+    path = tmp_path / "he.tif"
+    tifffile.imwrite(path, picture, photometric="rgb", resolution=(2500, 2500), resolutionunit="CENTIMETER")
+    histology(bare, image=path)
+    record = bare.uns["stmmr"]["histology"]
+    assert (record["um_per_pixel"], record["scale_from"]) == (pytest.approx(4.0), "picture")
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        histology(bare, image=path, um_per_pixel=9.0)
+    assert "states pixels of 4 µm, the coordinates tell 9 µm" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [(np.s_[:, ::-1], "Mirrored left to right"), (np.s_[::-1, ::-1], "Turned by 180°"), (np.s_[:, :], "")],
+)
+def test_a_picture_that_lies_otherwise_is_noticed(picture, turn, said, caplog):
+    """Of a lopsided tissue: its right part is cut off, glass."""
+    lopsided = picture.copy()
+    lopsided[:, picture.shape[1] // 2 :] = 244
+    lopsided[: picture.shape[0] // 3] = 244
+    adata = simulated_tissue(n_rows=14, n_cols=14, n_genes=10)
+    library = adata.uns["spatial"]["simulated"]
+    xy = adata.obsm["spatial"] * library["scalefactors"]["tissue_hires_scalef"]
+    on_tissue = (xy[:, 0] < picture.shape[1] // 2 - 5) & (xy[:, 1] > picture.shape[0] // 3 + 5)
+    adata = adata[on_tissue].copy()
+    library["images"]["hires"] = np.ascontiguousarray(lopsided[turn])
+    adata.uns["spatial"] = {"simulated": library}
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        histology(adata)
+    assert (said in caplog.text) if said else not caplog.text
+    assert (adata.uns["stmmr"]["histology"]["on_tissue"] > 0.95) is (not said)
+
+
+def test_blurred_and_empty_patches_are_flagged_and_kept(bare, picture, tmp_path):
+    from scipy.ndimage import gaussian_filter
+
+    worse = picture.copy()
+    height, width = picture.shape[:2]
+    worse[: height // 3] = gaussian_filter(picture, (5, 5, 0))[: height // 3]
+    worse[:, : width // 4] = 244
+    histology(bare, image=worse, um_per_pixel=1.0)
+    x, y = bare.obsm["spatial"].T
+    flag = bare.obs["stmmr_patch"]
+    inner = np.s_[(x > width / 4 + 40) & (y < height / 3 - 40)]
+    assert (flag[x < width / 4 - 40] == "background").all()
+    assert (flag[inner] == "blurred").mean() > 0.8
+    assert (flag[(x > width / 4 + 40) & (y > height / 3 + 40)] == "tissue").mean() > 0.95
+    assert np.isfinite(bare.obsm["X_histology"]).all()
+
+
+def test_registration_is_drawn_with_the_picture_that_was_read(tissue, picture):
+    adata = tissue.copy()
+    library = adata.uns["spatial"]["simulated"]
+    library["scalefactors"] = {**library["scalefactors"], "tissue_hires_scalef": 1.0}
+    histology(adata, um_per_pixel=4.0)
+    ax = pl.registration(adata)
+    assert len(ax.images) == 1
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["tissue"]
+    assert ax.get_xlim() == (0, picture.shape[1])
+    histology(adata, image=np.ascontiguousarray(picture[:, ::-1]), um_per_pixel=4.0)
+    assert not pl.registration(adata).images  # the stored picture is another one
+    with pytest.raises(InputError, match=r"Run stmmr\.pp\.histology\(adata\) first"):
+        pl.registration(tissue)
+
+
+def test_stain_normalisation_by_name(bare, picture):
+    plain, normalised = bare.copy(), bare.copy()
+    histology(plain, image=picture, um_per_pixel=4.0)
+    histology(normalised, image=picture, um_per_pixel=4.0, stain="macenko")
+    assert not np.allclose(plain.obsm["X_histology"], normalised.obsm["X_histology"])
+    assert normalised.uns["stmmr"]["histology"]["stain"] == "macenko"
+    with pytest.raises(InputError, match="Expected stain to be one of macenko"):
+        histology(bare, image=picture, um_per_pixel=4.0, stain="reinhart")
