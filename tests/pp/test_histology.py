@@ -198,7 +198,7 @@ def test_black_mask_counts_as_glass(picture, xy):
 )
 def test_patches_sample_the_picture_at_their_pixels(x, y, side, patch_px):
     """A ramp is reproduced by any symmetric filter: its value at the centre of every pixel of the patch."""
-    ramp = np.zeros((80, 80, 3), dtype=np.uint8)
+    ramp = np.full((80, 80, 3), 50, dtype=np.uint8)  # nowhere as black as a mask
     ramp[..., 0], ramp[..., 1] = 2 * np.arange(80) + 1, (2 * np.arange(80) + 1)[:, None]
     patch = read_patches(open_slide(ramp), np.array([[x, y]]), sides=np.array([side]), patch_px=patch_px)[0, 0]
     steps = ((np.arange(patch_px) + 0.5) / patch_px - 0.5) * side

@@ -10,7 +10,7 @@ import tifffile
 
 from stmmr import InputError, pl
 from stmmr.datasets import simulated_tissue
-from stmmr.io._registration import XENIUM_UM_PER_PX, mapped
+from stmmr.io._registration import XENIUM_UM_PER_PX
 from stmmr.pp import histology
 
 
@@ -49,7 +49,7 @@ def turned(picture, degrees):
 
 @pytest.mark.parametrize("degrees", [30, 117])
 def test_turned_picture_with_its_registration_gives_the_same_features(bare, picture, degrees):
-    """As if it had not been turned, but for the resampling: a tenth of the spread of a feature at most, in the median."""
+    """But for the resampling: within a tenth of the spread of a feature, in the median."""
     new, matrix = turned(picture, degrees)
     expected, found = bare.copy(), bare.copy()
     histology(expected, image=picture, um_per_pixel=4.0)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 KEPT_BYTES: Final = 96 * 2**20
 """Decoded blocks of a file that are kept, as neighbouring places read the same ones."""
+KEPT_ROWS: Final = 256
+"""Height of the strips of places that are read one after the other where nothing is decoded."""
 OVERVIEW_PX: Final = 2000
 """Longest side of an overview, that of Space Ranger's hires pictures."""
 STRIP_PIXELS: Final = 2**24
@@ -122,6 +124,11 @@ class Slide:
         """Find the coarsest level that still has a pixel for each of the wanted resolution."""
         fitting = [i for i, level in enumerate(self.levels) if level.downsample <= downsample * 1.01]
         return max(fitting, key=lambda i: self.levels[i].downsample, default=0)
+
+    def block_height(self, downsample: float) -> float:
+        """Get the height of what is decoded at once where a resolution is wanted, in pixels of the full one."""
+        level = self.levels[self.level_for(downsample)]
+        return (level.source.block or (KEPT_ROWS, 0))[0] * level.downsample
 
     def window(self, level: int, *, top: int, left: int, extent: int) -> NDArray[np.uint8]:
         """Read a square window of a level, shape (extent, extent, 3); beyond the border it goes on as its mirror."""

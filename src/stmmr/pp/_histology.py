@@ -198,7 +198,7 @@ def _encode(found: Registered, encoder: Encoder, stains: Stains | None, *, progr
             quality[:, 1] = np.nan
         return encoder(cut if stains is None else stains.normalised(cut)), quality
 
-    order = _by_strips(found.centres, height=float(sides.max()))
+    order = _by_strips(found.centres, height=max(found.slide.block_height(side / encoder.patch_px) for side in sides))
     # spread over the tissue, whatever the order of the places
     sample = patches(order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int)])
     encoder = encoder.fit(sample if stains is None else stains.normalised(sample), um_per_px=found.um_per_px)
@@ -214,7 +214,7 @@ def _encode(found: Registered, encoder: Encoder, stains: Stains | None, *, progr
 
 
 def _by_strips(centres: NDArray[np.float64], *, height: float) -> NDArray[np.intp]:
-    """Order the places by strips of the picture and along each, so that neighbours are read together."""
+    """Order the places by strips of the picture and along each, so that neighbours read what was decoded once."""
     strip = np.floor(centres[:, 1] / height)
     return np.lexsort((centres[:, 1], centres[:, 0], strip))
 
