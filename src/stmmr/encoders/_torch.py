@@ -261,6 +261,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"Expected device to be auto, cpu, cuda, cuda:1, … or mps, found {name!r}.") from error
-    if not usable.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    if not usable.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise InputError(f"Expected a device that this machine has, found {name!r}. Give device='auto' or 'cpu'.")
     return device

@@ -49,9 +49,7 @@ class TransformersEncoder(TorchEncoder):
         factor = 255 * (own.get("rescale_factor") or 1 / 255) if own.get("do_rescale", True) else 255.0
         plain = not own.get("do_normalize", True)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else (own["image_mean"], own["image_std"])
-        return Look(
-            patch_px=self._side(own), mean=tuple(m / factor for m in mean), std=tuple(s / factor for s in std)
-        )
+        return Look(patch_px=self._side(own), mean=tuple(m / factor for m in mean), std=tuple(s / factor for s in std))
 
     def _weights(self) -> str:
         """Tell the weights apart from every other ones."""
@@ -65,7 +63,7 @@ class TransformersEncoder(TorchEncoder):
         try:
             with quiet_transformers():
                 network, report = AutoModel.from_pretrained(
-                    self._files.folder,
+                    self._files.with_weights(),
                     config=self._config,
                     trust_remote_code=self.trust_remote_code,
                     output_loading_info=True,
@@ -94,7 +92,9 @@ class TransformersEncoder(TorchEncoder):
         """Get the token of the class, if any, and the mean of the others."""
         other_size = getattr(self._config, "image_size", self.patch_px) not in (self.patch_px, [self.patch_px] * 2)
         asks = "interpolate_pos_encoding" in inspect.signature(self._network.forward).parameters
-        found = self._network(pixel_values=pixels, **({"interpolate_pos_encoding": True} if asks and other_size else {}))
+        found = self._network(
+            pixel_values=pixels, **({"interpolate_pos_encoding": True} if asks and other_size else {})
+        )
         hidden = found.last_hidden_state
         if hidden.ndim == 4:  # a map of a CNN, (B, D, h, w)
             pooled = getattr(found, "pooler_output", None)
@@ -120,10 +120,12 @@ class TransformersEncoder(TorchEncoder):
             with quiet_transformers():
                 config = AutoConfig.from_pretrained(self._files.folder, trust_remote_code=self.trust_remote_code)
         except ImportError as error:
-            raise InputError(f"Expected the code of {self.name} to run here, found that it does not: {error}") from error
+            raise InputError(
+                f"Expected the code of {self.name} to run here, found that it does not: {error}"
+            ) from error
         except (OSError, ValueError, KeyError) as error:
             raise InputError(self._foreign(raw)) from error
-        network = MODEL_MAPPING[type(config)] if type(config) in MODEL_MAPPING else None
+        network: Any = MODEL_MAPPING.get(type(config), None)
         if network is None and not self.trust_remote_code:
             raise InputError(self._foreign(raw))
         network = network[0] if isinstance(network, tuple) else network
@@ -178,8 +180,9 @@ class TransformersEncoder(TorchEncoder):
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from printing bars and reports, for the while."""
-    from transformers.utils import logging as switches
+    from transformers.utils import logging
 
+    switches: Any = logging
     level, bars = switches.get_verbosity(), switches.is_progress_bar_enabled()
     switches.set_verbosity_error()
     switches.disable_progress_bar()
