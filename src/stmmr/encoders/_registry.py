@@ -56,8 +56,9 @@ class _Known:
     """What else its page says how to load it."""
 
 
-# Facts are from the models' pages on the hub and from the tables of TRIDENT (mahmoodlab/TRIDENT, README) and
-# LazySlide (rendeirolab/lazyslide-models), which agree on them.
+# Width, pooling and how to load a model: its page on the hub, TRIDENT (mahmoodlab/TRIDENT, README and
+# patch_encoder_models/load.py) and LazySlide (rendeirolab/lazyslide-models), which agree; so do licences and gates, but
+# that LazySlide has H-optimus-0 as open and TRIDENT GigaPath as plain Apache-2.0: here stands the stricter of the two.
 KNOWN: Final = (
     _Known(
         name="phikon",
