@@ -20,6 +20,7 @@ ORDER = [
     "settings",
     "datasets",
     "io",
+    "encoders",
     "pp",
     "nn",
     "start",
@@ -61,6 +62,15 @@ def test_only_the_model_knows_torch(room):
 
 def test_import_is_light():
     code = "import sys, stmmr; print([m for m in ('torch', 'scanpy', 'matplotlib', 'anndata') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_rooms_of_pictures_leave_torch_alone_until_an_encoder_needs_it():
+    code = (
+        "import sys, stmmr.encoders, stmmr.pp; "
+        "print([m for m in ('torch', 'transformers', 'timm', 'huggingface_hub') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stmmr import InputError
 from stmmr.datasets import simulated_tissue
+from stmmr.encoders import Encoder, HEEncoder
 from stmmr.io._slide import open_slide
-from stmmr.pp._encoders import Encoder, HEEncoder
 from stmmr.pp._histology import has_picture, histology
 from stmmr.pp._patches import read_patches
 

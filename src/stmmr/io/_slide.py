@@ -89,6 +89,8 @@ class Slide:
         Its resolutions, the full one first.
     um_per_px
         Size of a pixel of the full resolution, where the picture tells.
+    path
+        Its file, if any.
     close
         Closes the file, when the slide is no longer used.
 
@@ -104,11 +106,13 @@ class Slide:
         sources: Sequence[Source],
         *,
         um_per_px: float | None = None,
+        path: Path | None = None,
         close: Callable[[], None] | None = None,
     ) -> None:
         if close is not None:
             weakref.finalize(self, close)
         self.name = name
+        self.path = path
         self.um_per_px = um_per_px
         self.size = sources[0].size
         # halves of odd sides are rounded, so the longer side tells

@@ -97,7 +97,7 @@ def open_file(path: Path) -> Slide:
         case "other" if found := _by_openslide(path):
             return found
         case _:
-            return Slide(path.name, [PixelArray(read_picture(path))])
+            return Slide(path.name, [PixelArray(read_picture(path))], path=path)
 
 
 def _by_openslide(path: Path) -> Slide | None:
@@ -115,7 +115,7 @@ def _by_openslide(path: Path) -> Slide | None:
         sources = [ByOpenSlide(file, level) for level in range(file.level_count)]
         told = file.properties.get(openslide.PROPERTY_NAME_MPP_X)
         um = _plausible(float(told)) if told else None
-        return Slide(path.name, sources, um_per_px=um, close=file.close)
+        return Slide(path.name, sources, um_per_px=um, path=path, close=file.close)
     except openslide.OpenSlideError as error:
         raise InputError(
             f"Expected a whole slide in {path}, found a damaged or truncated file ({error}). Copy it again."
@@ -148,13 +148,13 @@ def _tiff_slide(path: Path, tiff: tifffile.TiffFile) -> Slide:
     if keyframe.photometric not in {1, 2, 6} or not (decoded_by_tifffile(keyframe) or codecs or not small):
         um = _size_of_pixel(series, tiff)
         tiff.close()
-        return Slide(path.name, [PixelArray(read_picture(path))], um_per_px=um)
+        return Slide(path.name, [PixelArray(read_picture(path))], um_per_px=um, path=path)
     block = _block(keyframe)
     sources = [
         Chunked(zarr.open(series.aszarr(level=i), mode="r"), level.axes.replace("Q", "C"), path=path, block=block)
         for i, level in enumerate(series.levels)
     ]
-    return Slide(path.name, sources, um_per_px=_size_of_pixel(series, tiff), close=tiff.close)
+    return Slide(path.name, sources, um_per_px=_size_of_pixel(series, tiff), path=path, close=tiff.close)
 
 
 def open_spatial_image(image: Any, *, where: str) -> Slide:

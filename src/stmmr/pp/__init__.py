@@ -1,8 +1,17 @@
 """From what was measured to what the model reads."""
 
-from stmmr.pp._encoders import Encoder, HEEncoder
+from stmmr.encoders import Encoder, HEEncoder, encoder_of, encoders
 from stmmr.pp._expression import expression
 from stmmr.pp._graph import spatial_graph
 from stmmr.pp._histology import has_picture, histology
 
-__all__ = ["Encoder", "HEEncoder", "expression", "has_picture", "histology", "spatial_graph"]
+__all__ = [
+    "Encoder",
+    "HEEncoder",
+    "encoder_of",
+    "encoders",
+    "expression",
+    "has_picture",
+    "histology",
+    "spatial_graph",
+]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
 from stmmr import _keys, _validate
-from stmmr._parallel import in_parallel, progress_bar
 from stmmr._record import record, recorded
+from stmmr._scratch import empty
 from stmmr._validate import InputError
+from stmmr.encoders import Encoder, FeatureCache, encoder_fingerprint, encoder_of, picture_fingerprint
 from stmmr.io._library import PICTURES, find_library, sharpest_picture, store_mask, store_picture
 from stmmr.io._picture import is_blank, white_of
 from stmmr.io._registration import scaling
-from stmmr.pp._encoders import Encoder, HEEncoder
+from stmmr.pp._feature_pca import COMPONENTS, feature_pca
 from stmmr.pp._patches import read_patches
 from stmmr.pp._registered import SPACING_UM, Registered, check_registration, registered_picture
 from stmmr.pp._stain import Stains, stains_of
@@ -24,8 +26,6 @@ from stmmr.pp._warp import in_coordinates
 from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -47,8 +47,10 @@ def histology(
     image: str | Path | NDArray[Any] | Any = None,
     image_scale: float = 1.0,
     registration: str | Path | NDArray[Any] | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | Path = "he",
     stain: Stain | None = None,
+    n_components: int = COMPONENTS,
+    cache: str | Path | None = None,
     library_id: str | None = None,
     um_per_pixel: float | None = None,
     key_added: str = _keys.HISTOLOGY,
@@ -77,10 +79,16 @@ def histology(
         Affine map from coordinates to pixels of `image`, instead of `image_scale`: a matrix of shape (3, 3), a CSV file
         with one, or Xenium Explorer's ``…_imagealignment.csv``.
     encoder
-        What turns patches into features; `HEEncoder` where none is given.
+        What turns patches into features: "he" needs no weights; the name of a network or its folder
+        (`stmmr.pp.encoders`, `stmmr.pp.encoder_of`), or an encoder.
     stain
         "macenko" brings the colours of the slide to those of a reference first (Macenko et al. 2009,
         doi:10.1109/ISBI.2009.5193250), for encoders that were trained on other stainings.
+    n_components
+        Where the encoder has more features than that, as many principal components of them are kept; 0 keeps all.
+    cache
+        Folder that keeps the features on disk, of any picture and encoder: a run that was killed goes on there, and
+        another one of the same encodes nothing.
     library_id
         Key of ``uns["spatial"]``, needed where there are several.
     um_per_pixel
@@ -101,7 +109,7 @@ def histology(
     ``None``, or the copy. Written are
 
     ``obsm[key_added]``
-        Features as they are, not standardised, shape (n_obs, n_features), float32.
+        Features as they are, not standardised, or their principal components; shape (n_obs, n_features), float32.
     ``obs["stmmr_patch"]``
         Categorical: whether the smallest patch of a place shows "tissue", is "blurred", shows "background" only, or the
         place lies "outside" the picture. Nothing is left out for it.
@@ -134,16 +142,20 @@ def histology(
         library_id=library_id,
         um_per_pixel=um_per_pixel,
     )
-    encoder = HEEncoder() if encoder is None else encoder
+    encoder = encoder_of(encoder)
     _check_patches(encoder, found)
     check_registration(found)
     stains = None if stain is None else _stains(found)
-    encoder, encoded = _encode(found, encoder, stains, progress=progress)
+    encoder, encoded = _encode(found, encoder, stains, cache=None if cache is None else Path(cache), progress=progress)
+    features, names = encoded.features, list(encoder.feature_names)
+    if 0 < n_components < len(names):
+        reduced = feature_pca(features, n_components=n_components)
+        features, names = reduced.project(features), [f"pc{i + 1}" for i in range(reduced.axes.shape[1])]
 
     before = recorded(adata).get("histology", {})
     if key_added in adata.obsm and before.get("key_added") != key_added:
         logger.warning("obsm[%r] held something else; it was replaced.", key_added)
-    adata.obsm[key_added] = encoded.features
+    adata.obsm[key_added] = features
     adata.obs[_keys.PATCH] = flags(encoded.quality, inside=found.inside)
     parameters = {
         "key_added": key_added,
@@ -157,7 +169,7 @@ def histology(
         "stain": stain or "",
         "encoder": encoder.name,
         "diameters_um": list(encoder.diameters_um),
-        "feature_names": list(encoder.feature_names),
+        "feature_names": names,
     }
     shown = _store(adata, found, library_id=library_id, given=image is not None)
     record(adata, histology=parameters | {"picture_is_stored": shown})
@@ -181,36 +193,54 @@ class _Encoded:
     """Glass and sharpness of the smallest patch, shape (N, 2)."""
 
 
-def _encode(found: Registered, encoder: Encoder, stains: Stains | None, *, progress: bool) -> tuple[Encoder, _Encoded]:
+def _encode(
+    found: Registered, encoder: Encoder, stains: Stains | None, *, cache: Path | None, progress: bool
+) -> tuple[Encoder, _Encoded]:
     """Fit the encoder on some patches, then encode all, by batches of neighbours."""
     sides = np.asarray(encoder.diameters_um) / found.um_per_px
     white = np.asarray(white_of(found.slide.overview[0]))
     smallest = int(np.argmin(encoder.diameters_um))
     resolved = found.um_per_px < RESOLVED * min(encoder.diameters_um) / encoder.patch_px
-
-    def patches(places: NDArray[np.intp]) -> NDArray[np.uint8]:
-        return read_patches(found.slide, found.centres[places], sides=sides, patch_px=encoder.patch_px)
-
-    def work(places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        cut = patches(places)
-        quality = patch_quality(cut[:, smallest], white=white)
-        if not resolved:
-            quality[:, 1] = np.nan
-        return encoder(cut if stains is None else stains.normalised(cut)), quality
-
     order = _by_strips(found.centres, height=max(found.slide.block_height(side / encoder.patch_px) for side in sides))
+    centres = found.centres[order]
+
+    def patches(rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+        return read_patches(found.slide, centres[rows], sides=sides, patch_px=encoder.patch_px)
+
+    def coloured(cut: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return cut if stains is None else stains.normalised(cut)
+
+    def work(rows: slice) -> NDArray[np.float32]:
+        cut = patches(rows)
+        features = encoder(coloured(cut))
+        _check_features(features, (len(cut), len(encoder.feature_names)), encoder)
+        return np.hstack([features, patch_quality(cut[:, smallest], white=white)])
+
     # spread over the tissue, whatever the order of the places
-    sample = patches(order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int)])
-    encoder = encoder.fit(sample if stains is None else stains.normalised(sample), um_per_px=found.um_per_px)
-    features = np.empty((len(order), len(encoder.feature_names)), dtype=np.float32)
-    quality = np.empty((len(order), 2), dtype=np.float32)
-    batches = np.array_split(order, -(-len(order) // BATCH))
-    with progress_bar(len(order), "histology", "places", shown=progress) as bar:
-        for places, (rows, measured) in zip(batches, in_parallel(work, ((b,) for b in batches)), strict=True):
-            _check_features(rows, (len(places), features.shape[1]), encoder)
-            features[places], quality[places] = rows, measured
-            bar.update(len(places))
+    sample = patches(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))
+    encoder = encoder.fit(coloured(sample), um_per_px=found.um_per_px)
+    kept = FeatureCache.open(
+        cache,
+        picture="" if cache is None else _fingerprint(found),
+        encoder=encoder_fingerprint(encoder),
+        geometry={"sides": sides.tolist(), "white": white.tolist(), "stain": None if stains is None else str(stains)},
+        centres=centres,
+        width=len(encoder.feature_names) + 2,
+        name=encoder.name,
+    )
+    values = kept.fill(work, batch_size=BATCH, progress=progress)
+    features = empty((len(order), values.shape[1] - 2))
+    features[order], quality = values[:, :-2], np.empty((len(order), 2), dtype=np.float32)
+    quality[order] = values[:, -2:]
+    if not resolved:
+        quality[:, 1] = np.nan
     return encoder, _Encoded(features, quality)
+
+
+def _fingerprint(found: Registered) -> str:
+    """Tell the picture apart: a file as it lies, what is in memory by its overview."""
+    slide = found.slide
+    return picture_fingerprint(slide.overview[0] if slide.path is None else slide.path)
 
 
 def _by_strips(centres: NDArray[np.float64], *, height: float) -> NDArray[np.intp]:

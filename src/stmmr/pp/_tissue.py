@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr.io._picture import white_of
+from stmmr.io._picture import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GLASS_OD: Final = 0.05
-"""Mean optical density below which a pixel shows glass rather than tissue."""
 SMOOTHED_UM: Final = 20.0
 """Width (sigma) over which the picture is smoothed to find tissue, so that lumina and gaps between cells count."""
 SHARE_OF_GLASS: Final = 0.9
@@ -48,11 +46,8 @@ def tissue_mask(picture: NDArray[np.uint8], *, um_per_px: float) -> NDArray[np.b
     """
     from scipy.ndimage import gaussian_filter
 
-    levels = np.maximum(np.arange(256), 1)[:, None] / np.asarray(white_of(picture))
-    table = np.maximum(-np.log10(levels), 0).astype(np.float32)  # (256, 3)
-    density = sum(table[picture[..., channel], channel] for channel in range(3)) / np.float32(3)
-    smoothed: NDArray[np.bool_] = gaussian_filter(density, max(SMOOTHED_UM / um_per_px, 1.0)) > GLASS_OD
-    return smoothed
+    density = optical_density(picture, white_of(picture)).mean(axis=-1)
+    return np.asarray(gaussian_filter(density, max(SMOOTHED_UM / um_per_px, 1.0)) > GLASS_OD)
 
 
 def looked_up(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -86,8 +81,7 @@ def patch_quality(patches: NDArray[np.uint8], *, white: NDArray[np.float64]) -> 
     """
     from scipy.ndimage import laplace
 
-    density = -np.log10(np.maximum(patches, 1) / white).mean(axis=-1)
-    glass = (density < GLASS_OD).mean(axis=(1, 2))
+    glass = (optical_density(patches, white).mean(axis=-1) < GLASS_OD).mean(axis=(1, 2))
     green = patches[..., 1].astype(np.float32)
     detail = laplace(green, axes=(1, 2)).std(axis=(1, 2))
     return np.stack([glass, detail / (green.std(axis=(1, 2)) + 1)], axis=1).astype(np.float32)

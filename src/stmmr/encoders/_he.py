@@ -1,71 +1,25 @@
-"""Encoders: from patches of the picture around each place to one row of features per place."""
+"""The encoder that needs no weights: colour, texture and nuclei of an H&E picture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from stmmr.io._picture import white_of
+from stmmr import __version__
+from stmmr.encoders._fingerprints import digest
+from stmmr.io._picture import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-GLASS_OD: Final = 0.05
-"""Mean optical density below which a pixel shows glass rather than tissue."""
 RESOLVED_UM: Final = 2.0
 """µm per pixel above which single nuclei cannot be told apart."""
 NUCLEUS_UM: Final = 2.0
 """Width (sigma) of a small nucleus, in µm."""
-
-
-class Encoder(Protocol):
-    """What `stmmr.pp.histology` asks of an encoder; one class with these six members is a new one.
-
-    Cutting and resampling the patches is not the encoder's work: per batch of B places it receives one patch
-    of `patch_px` × `patch_px` pixels for each of the S diameters, whatever the resolution of the picture.
-    """
-
-    @property
-    def name(self) -> str:
-        """Name that is recorded with the features."""
-        ...
-
-    @property
-    def diameters_um(self) -> tuple[float, ...]:
-        """Sides of the S patches around a place, in µm."""
-        ...
-
-    @property
-    def patch_px(self) -> int:
-        """Pixels to which the side of every patch is resampled."""
-        ...
-
-    @property
-    def feature_names(self) -> list[str]:
-        """Names of the F features, once fitted."""
-        ...
-
-    def fit(self, sample: NDArray[np.uint8], *, um_per_px: float) -> Encoder:
-        """Look at a sample of the patches; return an encoder for this picture.
-
-        An encoder that has nothing to learn returns itself.
-
-        Parameters
-        ----------
-        sample
-            Patches, shape (n, S, patch_px, patch_px, 3), RGB.
-        um_per_px
-            Resolution of the picture that the patches were resampled from.
-        """
-        ...
-
-    def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode patches, shape (B, S, patch_px, patch_px, 3), as finite features, shape (B, F)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -102,6 +56,11 @@ class HEEncoder:
         names += ["glass", "fine_texture", "coarse_texture", "fibre_alignment", "nuclei_share"]
         every = [f"{name}_{diameter:g}um" for diameter in self.diameters_um for name in names]
         return every + [f"nuclei_{self.diameters_um[i]:g}um" for i in self._resolved()]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the features follow from: the settings, and this version of the package."""
+        return digest({"encoder": repr(self), "version": __version__})
 
     def fit(self, sample: NDArray[np.uint8], *, um_per_px: float) -> HEEncoder:
         """Learn the white of the glass and the threshold of nuclei from a sample of the patches."""
@@ -141,10 +100,8 @@ class HEEncoder:
         """Separate haematoxylin and eosin, and get the mean optical density; each of shape (B, S, p, p)."""
         from skimage.color import hed_from_rgb
 
-        # rgb2hed with the white of this picture, by a table of the 256 levels: thirty times faster
-        levels = np.maximum(np.arange(256), 1)[:, None] / np.asarray(self.white)
-        table = np.maximum(-np.log10(levels), 0).astype(np.float32)
-        od = np.stack([table[patches[..., channel], channel] for channel in range(3)], axis=-1)
+        assert self.white is not None  # noqa: S101 - once fitted
+        od = optical_density(patches, self.white)  # rgb2hed, with the white of this picture
         haematoxylin, eosin = np.moveaxis(od @ hed_from_rgb[:, :2].astype(np.float32), -1, 0)
         return np.ascontiguousarray(haematoxylin), np.ascontiguousarray(eosin), od.mean(axis=-1)
 

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from stmmr.pp._feature_pca import feature_pca
+
+
+@pytest.fixture
+def features():
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(900, 40)) @ rng.normal(size=(40, 40)) + 100).astype(np.float32)
+
+
+def signed(scores):
+    return scores * np.sign(scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])])
+
+
+@pytest.mark.parametrize("n", [5, 35])
+def test_same_as_in_one_piece(features, monkeypatch, tmp_path, n):
+    monkeypatch.setattr("stmmr.pp._feature_pca.CHUNK", 64)
+    monkeypatch.setattr("stmmr.pp._components.CHUNK", 64)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    found = feature_pca(mapped, n_components=n)
+    reference = PCA(n, svd_solver="full").fit(features.astype(np.float64))
+    expected = reference.transform(features)
+    np.testing.assert_allclose(signed(found.project(mapped)), signed(expected), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.share, reference.explained_variance_ratio_, rtol=1e-6)
+    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(n), atol=1e-8)
+
+
+def test_no_more_components_than_there_are(features):
+    assert feature_pca(features[:40]).axes.shape == (40, 10)  # four places for each
+    assert feature_pca(features).axes.shape == (40, 40)
+    few = features[:, [0] * 39 + [1]]
+    assert feature_pca(few).axes.shape == (40, 2)
+
+
+def test_features_that_do_not_vary():
+    found = feature_pca(np.ones((20, 3), dtype=np.float32))
+    assert not found.project(np.ones((20, 3), dtype=np.float32)).any()
+    assert np.isfinite(found.share).all()
