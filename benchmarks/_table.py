@@ -25,13 +25,13 @@ def write(name: str, title: str, *parts: Part) -> None:
 
 
 def write_section(title: str, *parts: Part, page: Path = ROOT / "docs" / "performance.md") -> None:
-    """Write one section of docs/performance.md, and leave what other benchmarks wrote there."""
+    """Write one section of a page, and leave the others as they are."""
     tables = [markdown(part) for part in parts if not isinstance(part, str)]
     written = [part if isinstance(part, str) else markdown(part) for part in parts]
     first, *others = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     sections = {text.split("\n", 1)[0]: text.strip() for text in others}
     sections[title] = "\n\n".join([title, *written])
-    kept = sorted(sections, key=PERFORMANCE.index)
+    kept = sorted(sections, key=lambda name: PERFORMANCE.index(name) if name in PERFORMANCE else len(PERFORMANCE))
     text = "\n\n".join([first.strip(), *(f"## {sections[name]}" for name in kept)])
     page.write_text(f"{text}\n", encoding="utf-8")
     print(*tables, sep="\n\n")

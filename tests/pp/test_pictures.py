@@ -173,3 +173,52 @@ def test_stain_normalisation_by_name(bare, picture):
     assert normalised.uns["stmmr"]["histology"]["stain"] == "macenko"
     with pytest.raises(InputError, match="Expected stain to be one of macenko"):
         histology(bare, image=picture, um_per_pixel=4.0, stain="reinhart")
+
+
+class Wide:
+    """An encoder of 80 features that counts the patches it sees."""
+
+    name = "wide"
+    diameters_um = (60.0,)
+    patch_px = 16
+    feature_names = [f"f{i}" for i in range(80)]  # noqa: RUF012
+    fingerprint = "1"
+
+    def __init__(self):
+        self.seen = 0
+
+    def fit(self, sample, *, um_per_px):
+        return self
+
+    def __call__(self, patches):
+        self.seen += len(patches)
+        flat = patches.reshape(len(patches), -1).astype(np.float32)
+        return np.stack([flat[:, i :: i + 7].mean(axis=1) for i in range(80)], axis=1)
+
+
+def test_wide_features_become_their_principal_components(bare, picture):
+    from sklearn.decomposition import PCA
+
+    narrow, wide = bare.copy(), bare.copy()
+    histology(narrow, image=picture, um_per_pixel=4.0, encoder=Wide(), n_components=20)
+    histology(wide, image=picture, um_per_pixel=4.0, encoder=Wide(), n_components=0)
+    assert wide.obsm["X_histology"].shape[1] == 80
+    expected = PCA(20).fit_transform(wide.obsm["X_histology"].astype(np.float64))
+    np.testing.assert_allclose(np.abs(narrow.obsm["X_histology"]), np.abs(expected), atol=1e-2)
+    assert narrow.uns["stmmr"]["histology"]["feature_names"][:2] == ["pc1", "pc2"]
+
+
+def test_features_on_disk_are_those_of_the_same_picture_and_places(bare, picture, tmp_path):
+    first, again, other = bare.copy(), bare[::-1].copy(), bare.copy()
+    options = {"um_per_pixel": 4.0, "n_components": 0, "cache": tmp_path / "features"}
+    encoder = Wide()
+    histology(first, image=picture, encoder=encoder, **options)
+    assert encoder.seen == first.n_obs
+    histology(again, image=picture, encoder=encoder, **options)
+    assert encoder.seen == first.n_obs  # the order of the places does not matter
+    np.testing.assert_array_equal(again.obsm["X_histology"][::-1], first.obsm["X_histology"])
+    assert list(again.obs["stmmr_patch"])[::-1] == list(first.obs["stmmr_patch"])
+    histology(other, image=np.ascontiguousarray(picture[::-1]), encoder=encoder, **options)
+    assert encoder.seen == 2 * first.n_obs
+    histology(other, image=picture, encoder=encoder, stain="macenko", **options)
+    assert encoder.seen == 3 * first.n_obs

@@ -1,0 +1,78 @@
+"""Memory and time of reading large pictures: `python -m benchmarks.pictures` writes a section of docs/pictures.md."""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+
+from benchmarks._process import measured
+from benchmarks._slides import places_on, write_slide
+from benchmarks._table import DATA, ROOT, stamp, write_section
+
+PLACES = 10_000
+WIDTH, HEIGHT = 100_000, 80_000
+TITLE = "Memory and time"
+TEXT = f"""`stmmr.pp.histology` with the default encoder at {PLACES:,} places, three patches each, in its own process.
+*Above the baseline* is the largest memory of the process less that before the call, with all packages imported. The
+JPEG (st_her2_C2, 9,274 × 9,911) has no resolutions of its own and is decoded whole, 276 MB; the slide is a pyramidal
+OME-TIFF of {WIDTH:,} × {HEIGHT:,} pixels (8 gigapixels, 24 GB decoded) that `benchmarks/_slides.py` draws."""
+
+
+def main() -> None:
+    rows = [["picture", "pixels", "above the baseline", "seconds in all", "seconds per 1,000 patches", "one thread"]]
+    with tempfile.TemporaryDirectory() as folder:
+        slide = write_slide(Path(folder) / "slide.ome.tif", width=WIDTH, height=HEIGHT)
+        for name, path in (("JPEG", DATA / "st_her2_C2_he.jpg"), ("OME-TIFF", slide)):
+            both = [_measured(path, threads) for threads in (2, 1)]
+            height, width = both[0]["size"]
+            seconds, alone = (row["seconds"] for row in both)
+            per = [f"{1000 * s / (3 * PLACES):.2f}" for s in (seconds, alone)]
+            rows.append([name, f"{width:,} × {height:,}", f"{both[0]['above_mb']:.0f} MB", f"{seconds:.1f}", *per])
+    write_section(TITLE, TEXT, rows, stamp(), page=ROOT / "docs" / "pictures.md")
+
+
+def _measured(path: Path, threads: int) -> dict:
+    row = measured([sys.executable, "-m", "benchmarks.pictures", path, threads], at_most_s=900)
+    if row["failed"]:
+        raise RuntimeError(row["failed"])
+    return json.loads(row["said"])
+
+
+def read(path: Path, threads: int) -> dict:
+    """Read features at places drawn on the tissue, and say what that took."""
+    import joblib
+    import scipy.ndimage  # noqa: F401 - of the baseline
+    import skimage.color  # noqa: F401
+
+    from stmmr.io._slide import open_slide
+    from stmmr.pp import histology
+
+    is_slide = path.suffix == ".tif"
+    um_per_px = 0.25 if is_slide else 0.689
+    if is_slide:
+        xy = places_on(WIDTH, HEIGHT, PLACES)
+    else:
+        known = np.random.default_rng(0).uniform(0.3, 0.7, size=(PLACES, 2))  # the middle of the tissue
+        xy = known * [9274, 9911]
+    adata = AnnData(np.zeros((PLACES, 1), dtype=np.float32), obsm={"spatial": xy})
+    before, start = _peak_mb(), time.perf_counter()
+    with joblib.parallel_config(n_jobs=threads):
+        histology(adata, image=path, um_per_pixel=um_per_px, progress=False)
+    seconds, above = time.perf_counter() - start, _peak_mb() - before
+    return {"seconds": seconds, "above_mb": above, "size": open_slide(path).size}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(read(Path(sys.argv[1]), int(sys.argv[2]))))
+    else:
+        main()
