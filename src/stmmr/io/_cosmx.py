@@ -43,9 +43,7 @@ def find_cosmx(path: Path) -> tuple[Path, str] | None:
     return locate(path, COUNTS)
 
 
-def read_cosmx(
-    path: str | Path, *, library_id: str | None = None, microns_per_pixel: float | None = None
-) -> AnnData:
+def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float | None = None) -> AnnData:
     """Read a CosMx section from its flat files.
 
     Parameters

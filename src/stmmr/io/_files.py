@@ -103,7 +103,9 @@ def locate(path: Path, names: Sequence[str], *, inside: Sequence[str] = ("outs",
     if path.is_file() or path.name.endswith(tuple(names)):
         found = (path for name in names if path.name.endswith(name))
     else:
-        found = (at for folder in (path, *(path / name for name in inside)) for name in names if (at := find(folder, name)))
+        found = (
+            at for folder in (path, *(path / name for name in inside)) for name in names if (at := find(folder, name))
+        )
     file = next(found, None)
     if file is None:
         return None

@@ -106,12 +106,14 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
 
     with parsing(path, expected="a table"):
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            table: pd.DataFrame = pd.read_parquet(path)
+            return table
         looked = peek(path)
         text = [i for i, name in enumerate(looked.header) if name in ids] or [0]
         table = _parse(path, looked, dtype=dict.fromkeys(text, str), low_memory=False)
         table = table.set_axis(looked.header, axis=1)
-        if len(table) and pd.isna(table.iloc[-1, -1]) and table.iloc[:-1, -1].notna().all():
+        last = table.iloc[:, -1].isna()
+        if len(last) and last.iloc[-1] and last.sum() == 1:
             raise ValueError(f"its last row, {len(table)}, is incomplete")
         return table
 

@@ -57,7 +57,9 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     where = existing(path)
     found = find_merscope(where)
     if found is None:
-        raise InputError(f"Expected {COUNTS[0]} in {where}, found {listed(visible(where))}. Give the folder of a region.")
+        raise InputError(
+            f"Expected {COUNTS[0]} in {where}, found {listed(visible(where))}. Give the folder of a region."
+        )
     file, prefix = found
     cells = companion(file, CELLS, prefix=prefix, what="the positions of the cells")
     counts = read_counts_table(file)

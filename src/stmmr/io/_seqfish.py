@@ -64,7 +64,9 @@ def read_seqfish(path: str | Path, *, library_id: str | None = None) -> AnnData:
     where = existing(path)
     files = find_seqfish(where)
     if not files:
-        raise InputError(f"Expected …_CxG_section1.csv in {where}, found {listed(visible(where))}. Give the run's folder.")
+        raise InputError(
+            f"Expected …_CxG_section1.csv in {where}, found {listed(visible(where))}. Give the run's folder."
+        )
     sections = {_parts(file)[1] or "1": _read_section(file) for file in files}
     if len(sections) < len(files):
         raise InputError(f"Expected one run in {where}, found {listed(f.name for f in files)}. Give one of the files.")

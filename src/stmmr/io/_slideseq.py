@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 COUNTS: Final = tuple(
-    name + packed for name in ("MappedDGEForR.csv", "digital_expression.txt", "digital_expression.csv") for packed in ("", ".gz")
+    name + packed
+    for name in ("MappedDGEForR.csv", "digital_expression.txt", "digital_expression.csv")
+    for packed in ("", ".gz")
 )
 BEADS: Final = tuple(
     name + packed
@@ -72,7 +74,9 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
     where = existing(path)
     found = find_slideseq(where)
     if found is None:
-        raise InputError(f"Expected {COUNTS[0]} in {where}, found {listed(visible(where))}. Give the folder of an array.")
+        raise InputError(
+            f"Expected {COUNTS[0]} in {where}, found {listed(visible(where))}. Give the folder of an array."
+        )
     file, prefix = found
     beads = _find_beads(file, prefix.rstrip("._-"))
     counts = read_counts_table(file)
@@ -105,7 +109,7 @@ def _read_beads(path: Path) -> pd.DataFrame:
         looked = peek(path)
         if len(looked.header) < 3:
             raise InputError(
-                f"Expected barcode, x and y in {path}, found the columns {listed(looked.header)}. Take the authors' file."
+                f"Expected barcode, x and y in {path}, found {listed(looked.header)}. Take the authors' file."
             )
         bare = re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", looked.header[-1].strip(), flags=re.IGNORECASE) is not None
         table = pd.read_csv(path, sep=looked.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})

@@ -42,7 +42,9 @@ def find_gef(path: Path) -> Path | None:
         files = [file for file in (path / folder).glob("*.gef") if not file.name.startswith(".")]
         by_kind: dict[str, list[Path]] = {}
         for file in files:
-            by_kind.setdefault(next(kind for kind in sorted(KINDS, key=len)[::-1] if file.name.endswith(kind)), []).append(file)
+            by_kind.setdefault(
+                next(kind for kind in sorted(KINDS, key=len)[::-1] if file.name.endswith(kind)), []
+            ).append(file)
         best = next((by_kind[kind] for kind in KINDS if kind in by_kind), [])
         if len(best) > 1:
             raise InputError(f"Expected one .gef in {path / folder}, found {listed(f.name for f in best)}. Give one.")
@@ -117,14 +119,14 @@ def _read_bins(bins: h5py.Group, bin_size: int | None, path: Path) -> tuple[AnnD
     gene = np.repeat(np.arange(len(genes)), genes["count"].astype(np.int64))
     if len(gene) != len(values) or not len(values):
         raise ValueError(f"{len(values)} values, expected {len(gene)} by its genes")
-    width = int(y.max()) + 1
-    places, row = np.unique(x * width + y, return_inverse=True)
+    height = int(np.ptp(y)) + 1
+    places, row = np.unique((x - x.min()) * height + (y - y.min()), return_inverse=True)
     counts = sparse.csr_matrix((values["count"].astype(np.float32), (row, gene)), shape=(len(places), len(genes)))
-    offset = [_number(expression.attrs, name) or 0.0 for name in ("minX", "minY")]
-    xy = np.column_stack(np.divmod(places, width)) + offset + size / 2
-    names = [f"{left:.0f}_{top:.0f}" for left, top in xy - size / 2]
+    origin = [_number(expression.attrs, name) or 0.0 for name in ("minX", "minY")]
+    corner = np.column_stack(np.divmod(places, height)) + np.array([x.min(), y.min()]) + origin
+    names = [f"{left:.0f}_{top:.0f}" for left, top in corner]
     adata = AnnData(counts, pd.DataFrame(index=names), _genes(genes))
-    adata.obsm[_keys.SPATIAL] = xy.astype(np.float64)
+    adata.obsm[_keys.SPATIAL] = corner + size / 2
     logger.info("Bins of %d spots read (bin%d).", size, size)
     return adata, _resolution(expression.attrs)
 

@@ -56,8 +56,8 @@ def read_xenium(path: str | Path, *, library_id: str | None = None) -> AnnData:
     found = find_xenium(where)
     if found is None:
         raise InputError(
-            f"Expected {MATRICES[0]} or {MATRICES[1]}/ in {where}, found {listed(visible(where))}. Give Xenium's output "
-            "folder; counts in a zarr.zip alone are not read."
+            f"Expected {MATRICES[0]} or {MATRICES[1]}/ in {where}, found {listed(visible(where))}. Give Xenium's "
+            "output folder; counts in a zarr.zip alone are not read."
         )
     matrix, prefix = found
     counts = read_counts(matrix)

@@ -28,7 +28,9 @@ def units(adata: AnnData) -> tuple[str, float, str]:
     um, told_by = um_per_unit(adata, coordinates(adata), *adata.uns.get(_keys.SPATIAL, {}).values())
     if _keys.SPATIAL not in adata.obsm:
         return "array columns", um, told_by
-    return "px" if told_by == "microns_per_pixel" else "coordinate units", um, told_by
+    if told_by != "microns_per_pixel":
+        return "coordinate units", um, told_by
+    return "µm" if um == 1 else "px", um, told_by
 
 
 def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str, Any]) -> tuple[float, str]:
