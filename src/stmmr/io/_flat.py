@@ -109,7 +109,7 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
             table: pd.DataFrame = pd.read_parquet(path)
             return table
         looked = peek(path)
-        text = [i for i, name in enumerate(looked.header) if name in ids] or [0]
+        text = [i for i, name in enumerate(looked.header) if name in ids] if ids else [0]
         table = _parse(path, looked, dtype=dict.fromkeys(text, str), low_memory=False)
         table = table.set_axis(looked.header, axis=1)
         last = table.iloc[:, -1].isna()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._validate import InputError, listed, unique_names
 from stmmr.io._files import companion, existing, locate, visible
-from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import name_library, place, set_scale, without_controls
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     adata = without_controls(adata, CONTROLS, what="blanks")
     unique_names(adata)
     # longer than any integer of a machine: as text
-    table = read_frame(cells, ids=("EntityID", "", "X", "cell"))
-    key = "EntityID" if "EntityID" in table.columns else table.columns[0]
+    first = peek(cells).header[0]
+    table = read_frame(cells, ids=("EntityID", first))
+    key = "EntityID" if "EntityID" in table.columns else first
     table = table.drop(columns=[name for name in table.columns if name in ("", "X") and name != key])
     adata = place(adata, table.set_index(key), xy=XY, counts=file, positions=cells)
     library = name_library(library_id, prefix=prefix, folder=file.parent)

@@ -117,6 +117,8 @@ def read_table(
     where = existing(path)
     found = find_table(where)
     if found is None:
+        if where.is_file() and is_table(where):
+            peek(where)  # says what is wrong with it
         raise InputError(
             f"Expected a table of counts (.csv, .tsv, .txt, plain or .gz) at {where}, with coordinates in it or in one "
             f"other table, found {listed(visible(where))}. Give the table, and coordinates='…'."
@@ -181,11 +183,10 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
     describing = _describing(file, header, xy)
     counts = read_counts_table(file, ids=describing)
     table = _numbers(counts, file)
-    first = table.columns[0]
-    names = (
-        counts.ids[first] if first not in xy and table[first].is_unique else pd.Series(range(len(table))).astype(str)
-    )
-    table = table.set_index(pd.Index(names.to_numpy())).drop(columns=[first] if first not in xy else [])
+    first = header[0]
+    named = first in table.columns and first not in xy and table[first].is_unique
+    names = pd.Index(counts.ids[first].to_numpy() if named else np.arange(len(table)).astype(str))
+    table = table.set_axis(names, axis=0).drop(columns=[first] if named else [])
     adata = AnnData(counts.values, pd.DataFrame(index=table.index), pd.DataFrame(index=counts.columns))
     logger.info("Columns that describe places: %s; the other %d are genes.", listed(describing), adata.n_vars)
     return place(adata, table, xy=xy, counts=file, positions=file, what="places"), xy
@@ -203,7 +204,8 @@ def _describing(file: Path, header: list[str], xy: tuple[str, str]) -> list[str]
             raise ValueError(f"{some.shape[1]} fields in a row under {len(header)} names")
     known = [i for i, name in enumerate(header) if name in xy or not pd.api.types.is_numeric_dtype(some[i])]
     half = len(header) / 2
-    front = max((i for i in known if i < half), default=0)
+    named = header[0] == "" or some[0].is_unique
+    front = max((i for i in known if i < half), default=0 if named else -1)
     back = min((i for i in known if i >= half), default=len(header))
     return header[: front + 1] + header[back:]
 

@@ -132,18 +132,15 @@ def _read_spot_file(
     path: Path, names: pd.Index, array: np.ndarray[tuple[int, int], np.dtype[np.float64]]
 ) -> pd.DataFrame:
     """Read pixels by the names that spots have in the counts: by their whole positions, else their adjusted ones."""
-    table = read_frame(path)
+    table = read_frame(path, ids=("",))
     missing = SPOT_FILE - set(table.columns)
     if missing:
         raise InputError(f"Expected the columns {listed(sorted(SPOT_FILE))} in {path}, found {listed(table.columns)}.")
     if "selected" in table.columns:
         table = table[table["selected"].astype(int) == 1]
     called = dict(zip(_keyed(array), names, strict=True))
-    for x, y in (("x", "y"), ("new_x", "new_y")):
-        if {x, y} <= set(table.columns):
-            keys = _keyed(table[[x, y]].to_numpy(np.float64))
-            if any(key in called for key in keys):
-                break
+    pairs = [list(pair) for pair in (("x", "y"), ("new_x", "new_y")) if set(pair) <= set(table.columns)]
+    keys = max((_keyed(table[pair].to_numpy(np.float64)) for pair in pairs), key=lambda some: len(called.keys() & some))
     return table[["pixel_x", "pixel_y"]].set_axis([called.get(key, key) for key in keys], axis=0)
 
 
