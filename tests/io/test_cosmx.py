@@ -188,3 +188,17 @@ def test_counts_that_are_no_numbers(flat, write):
     counts["AATK"] = "high"
     with pytest.raises(InputError, match=r"Expected a table of counts at .*could not convert string to float"):
         io.read(write((cells, counts)))
+
+
+def test_metadata_that_is_no_number(flat, write):
+    cells, counts = flat
+    with pytest.raises(InputError, match="Expected the metadata of CosMx cells"):
+        io.read(write((cells.assign(cell_ID="c_1_1"), counts)))
+
+
+def test_rows_longer_than_the_header(flat, write):
+    run = write(flat)
+    lines = (run / "lung_exprMat_file.csv").read_text().splitlines()
+    (run / "lung_exprMat_file.csv").write_text("\n".join([lines[0], *(line + ",1,1" for line in lines[1:])]))
+    with pytest.raises(InputError, match="11 fields in a row under 9 names"):
+        io.read(run)

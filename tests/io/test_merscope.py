@@ -117,3 +117,14 @@ def test_blanks_only(region, write):
     counts, cells = region
     with pytest.raises(InputError, match="found blanks only"):
         io.read(write((counts[["cell", "Blank-1"]], cells)))
+
+
+def test_folder_above_the_only_region(region, write, tmp_path):
+    run = write(region)
+    (tmp_path / "region_0").mkdir()
+    for name in ("cell_by_gene.csv", "cell_metadata.csv"):
+        (run / name).rename(run / "region_0" / name)
+    assert_holds(io.read(run), region)
+    (tmp_path / "region_1").mkdir()
+    with pytest.raises(InputError, match=r"found region_0, region_1. Give one of these"):
+        io.read(run)

@@ -124,6 +124,8 @@ def test_bad_tables(array, write):
         io.read(write(counts, spots.assign(x=spots["x"] + 100, new_x=spots["new_x"] + 100)))
     with pytest.raises(InputError, match=r"found 1 others \(total\)"):
         io.read(write(pd.concat([counts, counts[:1].set_axis(["total"])]), spots))
+    with pytest.raises(InputError, match="Expected a table of spots"):
+        io.read(write(counts, spots.assign(x="A")))
     with pytest.raises(InputError, match="Expected the columns pixel_x, pixel_y, x, y"):
         folder = write(counts, spots.drop(columns="pixel_x"))
         read_st(folder, spots=folder / "spot_data-selection-ST_mob1.tsv")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._validate import InputError, listed, require_positive, unique_names
-from stmmr.io._files import companion, existing, find, locate, visible
+from stmmr.io._files import companion, existing, find, locate, parsing, visible
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import name_library, place, set_scale, without_controls
 
@@ -90,14 +90,16 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
     adata = without_controls(adata, CONTROLS, what="negative probes and controls")
     unique_names(adata)
 
-    table = read_frame(cells, ids=("fov", "cell_ID", "cell", "cell_id"))
-    table.index = _name_cells(table, cells)
-    table["fov"], table["cell_ID"] = table["fov"].astype("category"), table["cell_ID"].astype(np.int64)
     at = next((at for name in FIELDS if (at := find(file.parent, name, prefix=prefix))), None)
-    fields = None if at is None else read_frame(at)
-    um = _scale(table, fields) if microns_per_pixel is None else microns_per_pixel
-    require_positive(um, name="microns_per_pixel")
-    adata = place(adata, _stitched(table, fields, um, cells), xy=GLOBAL, counts=file, positions=cells)
+    with parsing(cells, expected="the metadata of CosMx cells"):
+        table = read_frame(cells, ids=("fov", "cell_ID", "cell", "cell_id"))
+        table.index = _name_cells(table, cells)
+        table["fov"], table["cell_ID"] = table["fov"].astype("category"), table["cell_ID"].astype(np.int64)
+        fields = None if at is None else read_frame(at)
+        um = _scale(table, fields) if microns_per_pixel is None else microns_per_pixel
+        require_positive(um, name="microns_per_pixel")
+        table = _stitched(table, fields, um, cells)
+    adata = place(adata, table, xy=GLOBAL, counts=file, positions=cells)
     library = name_library(library_id, prefix=prefix, folder=file.parent)
     return set_scale(adata, um, library=library, metadata={"platform": "CosMx"})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -168,14 +167,8 @@ def _parse(path: Path, looked: Peek, **options: Any) -> Any:
     """Parse the rows below the header; a row with too many fields is an error."""
     import pandas as pd
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            path,
-            sep=looked.separator,
-            header=None,
-            names=list(range(len(looked.header))),
-            skiprows=1,
-            index_col=False,
-            **options,
-        )
+    names = list(range(len(looked.header)))
+    if len(looked.first) > len(names):  # of later rows, pandas tells itself
+        raise ValueError(f"{len(looked.first)} fields in a row under {len(names)} names")
+    separator = looked.separator
+    return pd.read_csv(path, sep=separator, header=None, names=names, skiprows=1, index_col=False, **options)

@@ -24,8 +24,9 @@ XY: Final = ("center_x", "center_y")
 
 
 def find_merscope(path: Path) -> tuple[Path, str] | None:
-    """Find the counts of a MERSCOPE run, and the sample's name in front of them."""
-    return locate(path, COUNTS)
+    """Find the counts of a MERSCOPE region, and the sample's name in front of them; above it, if there is but one."""
+    regions = [region.name for region in sorted(path.glob("region_*")) if region.is_dir()]
+    return locate(path, COUNTS, inside=regions if len(regions) == 1 else ())
 
 
 def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData:

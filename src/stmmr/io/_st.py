@@ -15,7 +15,7 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._validate import InputError, listed, unique_names
-from stmmr.io._files import existing, visible
+from stmmr.io._files import existing, parsing, visible
 from stmmr.io._flat import glance, is_table, read_counts_table, read_frame
 from stmmr.io._placing import place
 
@@ -81,7 +81,8 @@ def read_st(path: str | Path, *, spots: str | Path | None = None) -> AnnData:
     if at is None:
         logger.info("No table of spots beside %s: positions on the array, none in a picture.", file)
         return adata
-    table = _read_spot_file(at, adata.obs_names, array)
+    with parsing(at, expected="a table of spots"):
+        table = _read_spot_file(at, adata.obs_names, array)
     return place(adata, table, xy=("pixel_x", "pixel_y"), counts=file, positions=at, what="spots")
 
 
