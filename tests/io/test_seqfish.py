@@ -59,6 +59,17 @@ def test_several_sections(write, tmp_path):
     adata.write_h5ad(tmp_path / "a.h5ad")
 
 
+def test_names_of_newer_software(tmp_path):
+    parts = [section(0, 20), section(1, 25)]
+    for number, (counts, cells) in enumerate(parts, start=1):
+        counts.to_csv(tmp_path / f"Roi{number}_CellxGene.csv")
+        cells.to_csv(tmp_path / f"Roi{number}_CellCoordinates.csv", index=False)
+    adata = io.read(tmp_path)
+    for number, part in zip("12", parts, strict=True):
+        assert_holds(adata[adata.obs["section"] == number], *part)
+    assert io.read(tmp_path / "Roi2_CellxGene.csv").n_obs == 25
+
+
 def test_cells_without_label_come_in_order(write):
     counts, cells = section(0, 20)
     cells = cells.sort_values("label")

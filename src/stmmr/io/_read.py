@@ -40,7 +40,6 @@ GOES_WITH: Final = {
     "bin_size": "a Visium HD folder or Stereo-seq .gef",
     "library_id": "a vendor's folder",
     "coordinates": "a table of counts",
-    "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
 }
 
 
@@ -142,9 +141,16 @@ def read_recognised(
     """Read what was recognised; see :func:`read`."""
     kind = KINDS[found.platform]
     given: dict[str, Any] = {"bin_size": bin_size, "library_id": library_id, "coordinates": coordinates}
-    given = {name: value for name, value in given.items() if value is not None} | ({"backed": True} if backed else {})
+    given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() - kind.options.keys():
         raise InputError(f"Expected {GOES_WITH[name]} for {name}, found {found.platform}. Leave {name} out.")
+    if backed:
+        if "backed" not in kind.options:
+            raise InputError(
+                f"Expected an .h5ad or .zarr, whose counts can stay in the file, found {found.platform}. Convert it, or "
+                "read it into memory."
+            )
+        given["backed"] = True
     logger.info("Reading %s as %s: %s.", found.path, found.platform, found.because)
     return kind.read(found.path, **{kind.options[name]: value for name, value in given.items()})
 

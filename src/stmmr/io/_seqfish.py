@@ -1,7 +1,8 @@
 """seqFISH, as Spatial Genomics writes it.
 
 Format: https://spatialgenomics.com/data/ and
-https://spatialdata.scverse.org/projects/io/en/latest/generated/spatialdata_io.seqfish.html
+https://github.com/scverse/spatialdata-io/blob/main/src/spatialdata_io/readers/seqfish.py, where pictures are scaled to
+coordinates by their size of a pixel in µm
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-COUNTS: Final = re.compile(r"(?P<prefix>.*?)_?CxG(?:_section(?P<section>\d+))?\.csv(\.gz)?")
+COUNTS: Final = re.compile(
+    r"(?P<prefix>.*?)(?:Roi(?P<roi>\d+))?_?(?:CxG|CellxGene)(?:_section(?P<section>\d+))?\.csv(\.gz)?"
+)
 XY: Final = ("center_x", "center_y")
 LABELS: Final = ("label", "cell", "cell_id", "Unnamed: 0", "")
 
@@ -41,8 +44,8 @@ def read_seqfish(path: str | Path, *, library_id: str | None = None) -> AnnData:
     Parameters
     ----------
     path
-        Folder with ``…_CxG_section1.csv`` and ``…_CellCoordinates_section1.csv``, of one section or several; or one
-        of the count tables.
+        Folder with ``…_CxG_section1.csv`` and ``…_CellCoordinates_section1.csv``, of one section or several, or, as
+        newer software names them, ``Roi1_CellxGene.csv`` and ``Roi1_CellCoordinates.csv``; or one of the count tables.
     library_id
         Key of the run in ``uns["spatial"]``. By default the name in front of its files, or the folder.
 
@@ -86,7 +89,7 @@ def _read_section(file: Path) -> AnnData:
 
     counts = read_counts_table(file)
     names = pd.Index(counts.ids.iloc[:, 0].to_numpy())
-    cells = file.with_name(file.name.replace("CxG", "CellCoordinates"))
+    cells = file.with_name(re.sub("CxG|CellxGene", "CellCoordinates", file.name))
     if not cells.is_file():
         raise InputError(
             f"Expected the positions of the cells ({cells.name}) beside {file}, found {listed(visible(file.parent))}. "
@@ -114,4 +117,4 @@ def _name_cells(table: pd.DataFrame, names: pd.Index, *, cells: Path, file: Path
 def _parts(file: Path) -> tuple[str, str | None]:
     """Split the name of a count table into the run's name and the section's number."""
     match = COUNTS.fullmatch(file.name)
-    return (match["prefix"], match["section"]) if match else ("", None)
+    return (match["prefix"], match["section"] or match["roi"]) if match else ("", None)
