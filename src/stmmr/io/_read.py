@@ -147,8 +147,8 @@ def read_recognised(
     if backed:
         if "backed" not in kind.options:
             raise InputError(
-                f"Expected an .h5ad or .zarr, whose counts can stay in the file, found {found.platform}. Convert it, or "
-                "read it into memory."
+                f"Expected an .h5ad or .zarr, whose counts can stay in the file, found {found.platform}. Convert it, "
+                "or read it into memory."
             )
         given["backed"] = True
     logger.info("Reading %s as %s: %s.", found.path, found.platform, found.because)
