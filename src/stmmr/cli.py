@@ -67,13 +67,13 @@ def run_command(
     Parameters
     ----------
     source
-        A vendor's folder, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad or .zarr.
     output
         Folder for result.h5ad, domains.csv, run.json and figures.
     overwrite
         Replace an output folder of an earlier run.
     bin_size
-        Visium HD: side of the bins in µm.
+        Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip.
     mode
         Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
     """
@@ -109,7 +109,7 @@ def info(source: Annotated[Path, Parameter(name=["INPUT", "--input"])]) -> None:
     Parameters
     ----------
     source
-        A vendor's folder, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad or .zarr.
     """
     from stmmr._output import describe
 

@@ -177,3 +177,34 @@ def write_zarr(zarr_format: int) -> Callable[[ad.AnnData, Path], None]:
             adata.write_zarr(path)
 
     return write
+
+
+@pytest.fixture
+def new_section() -> type[Section]:
+    """What a run measured, for platforms of 10x other than Visium."""
+    return Section
+
+
+@pytest.fixture
+def write_matrix() -> Callable[[Path, Section], None]:
+    """Write the counts of a run, in the format that the name tells."""
+
+    def write(path: Path, section: Section) -> None:
+        (write_h5 if path.suffix == ".h5" else write_mtx)(path, section)
+
+    return write
+
+
+@pytest.fixture(params=["half", "nothing", "another format"])
+def spoil(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """Damage a file."""
+    change = {
+        "half": lambda b: b[: len(b) // 2],
+        "nothing": lambda _: b"",
+        "another format": lambda _: b"\x89\xff\0<ht",
+    }
+
+    def damage(path: Path) -> None:
+        path.write_bytes(change[request.param](path.read_bytes()))
+
+    return damage

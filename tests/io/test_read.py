@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 
 import stmmr
 from stmmr import InputError, io
+from stmmr._output import describe
+from stmmr._validate import coordinates
+from stmmr.io._platforms import KINDS
+from stmmr.pp._scale import units
 
 SQUARE = "binned_outputs/square_008um"
 
@@ -21,7 +26,8 @@ def test_importing_it_is_cheap():
 
 
 def test_public_names():
-    assert {"read", "recognise", "read_h5ad", "read_zarr", "read_visium", "read_visium_hd"} <= set(io.__all__)
+    readers = {kind.read.__name__ for kind in KINDS.values()}
+    assert {"read", "recognise", *readers} <= set(io.__all__)
     assert all(hasattr(io, name) for name in io.__all__)
     assert stmmr.read is io.read
 
@@ -68,14 +74,16 @@ def test_visium_hd(bins, write_run):
 def test_segmented_cells_alone(tmp_path):
     (tmp_path / "outs" / "segmented_outputs").mkdir(parents=True)
     for path in (tmp_path, tmp_path / "outs"):
-        with pytest.raises(InputError, match="segmented_outputs/ are not read: give a folder that has binned"):
+        with pytest.raises(InputError, match="Complete segmented_outputs/: it lacks"):
             io.read(path)
 
 
 def test_unknown_folder_is_listed(tmp_path):
     (tmp_path / "cells.csv.gz").touch()
     (tmp_path / ".hidden").touch()
-    with pytest.raises(InputError, match=r"\.h5ad.*\.zarr.*Visium.*Visium HD.*found cells\.csv\.gz\. Give one"):
+    with pytest.raises(
+        InputError, match=r"\.h5ad.*\.zarr.*Visium HD.*Xenium.*CosMx.*tsv\) at .*found cells\.csv\.gz\. Give one"
+    ):
         io.read(tmp_path)
 
 
@@ -98,12 +106,39 @@ def test_nothing_there(tmp_path):
 
 def test_options_that_do_not_go_with_the_input(adata, section, write_run, tmp_path):
     adata.write_h5ad(tmp_path / "a.h5ad")
-    with pytest.raises(InputError, match="Expected a Visium HD folder for bin_size, found h5ad"):
+    with pytest.raises(InputError, match=r"Expected a Visium HD folder or Stereo-seq .gef for bin_size, found h5ad"):
         io.read(tmp_path / "a.h5ad", bin_size=8)
     with pytest.raises(InputError, match="Expected a vendor's folder for library_id, found h5ad"):
         io.read(tmp_path / "a.h5ad", library_id="A1")
-    with pytest.raises(InputError, match="Expected a Visium HD folder for bin_size, found visium"):
-        io.read(write_run(section), bin_size=8)
+    with pytest.raises(InputError, match="Expected a table of counts for coordinates, found h5ad"):
+        io.read(tmp_path / "a.h5ad", coordinates=tmp_path / "a.csv")
+    run = write_run(section)
+    with pytest.raises(InputError, match=r"Expected a Visium HD folder or Stereo-seq .gef for bin_size, found visium"):
+        io.read(run, bin_size=8)
+    with pytest.raises(
+        InputError, match=r"Expected an .h5ad or .zarr, whose counts can stay in the file, found visium"
+    ):
+        io.read(run, backed=True)
+
+
+@pytest.mark.parametrize("name", ["he.jpg", "slide.SVS", "morphology.ome.tif"])
+def test_a_picture_is_no_section(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"found a picture. Give the counts, and the picture as image='{name}'"):
+        io.read(tmp_path / name)
+
+
+def test_counts_are_not_read_to_recognise(section, write_run, monkeypatch):
+    run = write_run(section)
+    monkeypatch.setattr("stmmr.io._visium.read_counts", None)
+    assert io.recognise(run).platform == "visium"
+
+
+@pytest.mark.realdata
+def test_each_recognised_input_can_be_read_from_what_was_found(shared_fixtures):
+    for path in sorted(shared_fixtures.iterdir()):
+        found = io.recognise(path)
+        assert io.recognise(found.path).platform == found.platform
 
 
 @pytest.mark.realdata
@@ -139,13 +174,74 @@ def test_real_visium_hd(shared_fixtures, caplog):
         assert scalefactors["microns_per_pixel"] == pytest.approx(0.2737613)
 
 
+# shape, then µm per unit and what tells it
+FIXTURES = {
+    "cosmx": ((9, 8), "px", 0.12028),
+    "merscope": ((8, 9), "µm", 1.0),
+    "visium_hd": ((1368, 100), "px", 0.2737613),
+    "visium_mtx": ((3352, 815), "px", 100 / 138),
+    "visium_v1": ((100, 100), "px", 100 / 138),
+    "visium_v2_probe": ((2348, 671), None, None),
+    "xenium": ((36602, 248), "µm", 1.0),
+}
+
+
 @pytest.mark.realdata
-def test_real_folders_that_cannot_be_read(shared_fixtures):
-    with pytest.raises(InputError, match="found counts of probes"):
-        io.read(shared_fixtures / "visium_v2_probe")
-    for name in ("xenium", "cosmx", "merscope"):
-        with pytest.raises(InputError, match="Give one of these"):
-            io.read(shared_fixtures / name)
+def test_every_fixture_is_read_with_nothing_else_given(shared_fixtures):
+    assert {path.name for path in shared_fixtures.iterdir()} == FIXTURES.keys()
+    for name, (shape, unit, um) in FIXTURES.items():
+        adata = io.read(shared_fixtures / name)
+        assert adata.shape == shape, name
+        assert (adata.X.data > 0).all(), name
+        if unit is None:
+            with pytest.raises(InputError, match="Expected coordinates"):
+                coordinates(adata)
+            continue
+        xy = coordinates(adata)
+        assert xy.shape == (adata.n_obs, 2)
+        found = units(adata)
+        assert found == (unit, pytest.approx(um, rel=5e-3), "microns_per_pixel"), name
+
+
+@pytest.mark.realdata
+def test_fixtures_hold_what_their_files_say(shared_fixtures):
+    cosmx = io.read(shared_fixtures / "cosmx")
+    np.testing.assert_allclose(cosmx["3_10"].obsm["spatial"], [[25862.7777777778, 162484.666666667]])
+    assert cosmx["7_10", "ACKR4"].X.toarray() == 2
+    merscope = io.read(shared_fixtures / "merscope")
+    np.testing.assert_allclose(merscope["88869"].obsm["spatial"], [[12501.3060081969, 10052.7792821054]])
+    assert merscope.obs.loc["88869", "fov"] == 1609
+    xenium = io.read(shared_fixtures / "xenium")
+    assert xenium.obs.loc["1", "transcript_counts"] == xenium["1"].X.sum() == 384
+    assert xenium.obs.loc["4", "cell_area"] == pytest.approx(427.8103125)
+
+
+@pytest.mark.realdata
+def test_info_describes_every_fixture(shared_fixtures):
+    for name, (shape, unit, _) in FIXTURES.items():
+        said = describe(shared_fixtures / name)
+        assert (said["places"], said["genes"]) == tuple(map(str, shape))
+        assert said["coordinates"].startswith(unit or "not usable")
+
+
+@pytest.mark.realdata
+def test_xenium_agrees_with_the_published_object(shared_fixtures, shared_data):
+    theirs = ad.read_h5ad(shared_data / "xenium_mouse_brain.h5ad")
+    ours = io.read(shared_fixtures / "xenium")
+    assert set(ours.var_names) == set(theirs.var_names)
+    np.testing.assert_array_equal(ours.obs_names, theirs.obs_names)
+    np.testing.assert_allclose(ours.obsm["spatial"], theirs.obsm["spatial"])
+    np.testing.assert_array_equal(ours.X.sum(axis=1), theirs.X.sum(axis=1))
+
+
+# what the file or its array tells; of the others, made of cells, nothing does
+H5AD_UM = {
+    "st_her2_A1": 200 / 218,
+    "st_her2_C2": 0.689,
+    "st_pdac_A": 200,
+    "visium_dlpfc_151673": 100 / 138,
+    "visium_dlpfc_151674": 100 / 138,
+}
 
 
 @pytest.mark.realdata
@@ -154,9 +250,19 @@ def test_real_h5ad(shared_data):
     assert paths
     for path in paths:
         assert io.recognise(path).platform == "h5ad"
-        adata = ad.read_h5ad(path, backed="r")
+        adata = io.read(path, backed=True)
         assert min(adata.shape) > 1
         assert adata.obsm["spatial"].shape[0] == adata.n_obs
-        adata.file.close()
+        assert coordinates(adata).shape == (adata.n_obs, 2)
+        um = H5AD_UM.get(path.stem)
+        found = units(adata)[1]
+        assert found == pytest.approx(um, rel=0.01) if um else np.isnan(found), path.stem
     smallest = min(paths, key=lambda path: path.stat().st_size)
     assert io.read(smallest).obsm["spatial"].shape[1] == 2
+
+
+def test_every_platform_stands_in_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "platforms.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    order = [next(i for i, row in enumerate(rows) if f"`{kind.read.__name__}`" in row) for kind in KINDS.values()]
+    assert order == sorted(order)

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import sparse
 
 from stmmr import InputError
-from stmmr.io import read_visium, read_visium_hd
+from stmmr.io import read_visium, read_visium_hd, recognise
 from stmmr.pp import histology
 
 H5 = "filtered_feature_bc_matrix.h5"
@@ -139,7 +139,7 @@ def test_barcodes_without_position_are_dropped_and_counted(section, write_run, c
     section.positions = section.positions.drop(index=[3, 40, 41])
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         adata = read_visium(write_run(section))
-    assert "3 of 80 barcodes have no position" in caplog.text
+    assert "3 of 80 barcodes have no position; dropped (96 % have one)" in caplog.text
     assert set(adata.obs_names) == set(section.positions.query("in_tissue == 1")["barcode"])
 
 
@@ -342,12 +342,17 @@ def test_no_barcodes(section, write_run):
         read_visium(write_run(section))
 
 
-def test_probe_counts(section, write_run):
-    run = write_run(section, matrix="raw_probe_bc_matrix.h5")
-    with h5py.File(run / "raw_probe_bc_matrix.h5", "a") as file:
-        file["matrix/features/gene_id"] = file["matrix/features/id"][()]
-    with pytest.raises(InputError, match=r"found counts of probes. Give filtered_feature_bc_matrix.h5"):
-        read_visium(run)
+def test_cytassist(section, write_run):
+    """Its outs hold more pictures and parquet beside, and are read as any other Visium folder."""
+    run = write_run(section, inside="outs")
+    spatial = run / "outs" / "spatial"
+    for name in ("cytassist_image.tiff", "aligned_tissue_image.jpg", "aligned_fiducials.jpg"):
+        (spatial / name).write_bytes(b"not read")
+    (spatial / "spatial_enrichment.csv").write_text("Feature ID,P value\nENSG1,0.1\n")
+    (run / "outs" / "probe_set.csv").write_text("#panel_name=WTA\ngene_id,probe_seq,x,y\nENSG1,ACGT,1,2\n")
+    (run / "outs" / "deconvolution").mkdir()
+    assert recognise(run).platform == "visium"
+    assert_holds(read_visium(run), section)
 
 
 def test_no_visium_folder(tmp_path):

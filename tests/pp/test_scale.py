@@ -46,6 +46,17 @@ def test_scale_of_pixels_is_not_that_of_the_array():
     assert units(adata) == ("array columns", pytest.approx(200), "square array")
 
 
+def test_what_stereopy_wrote():
+    adata = AnnData(shape=(4, 0), obsm={"spatial": np.argwhere(np.ones((2, 2))) * 50.0})
+    adata.uns |= {"bin_type": "bins", "bin_size": 50, "resolution": 500}
+    assert units(adata) == ("coordinate units", 0.5, "Stereo-seq chip")
+    adata.uns["resolution"] = 0
+    assert np.isnan(units(adata)[1])
+    del adata.uns["bin_type"]  # a resolution alone may be that of Leiden
+    adata.uns["resolution"] = 1.0
+    assert np.isnan(units(adata)[1])
+
+
 @pytest.mark.parametrize(
     "array",
     [

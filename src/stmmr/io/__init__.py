@@ -1,15 +1,35 @@
 """Reading what vendors and other packages write into AnnData."""
 
+from stmmr.io._cosmx import read_cosmx
+from stmmr.io._merscope import read_merscope
+from stmmr.io._plain import read_table
 from stmmr.io._read import Recognised, read, recognise
+from stmmr.io._segmented import read_visium_hd_cells
+from stmmr.io._seqfish import read_seqfish
+from stmmr.io._slideseq import read_slideseq
+from stmmr.io._st import read_st
+from stmmr.io._stereoseq import read_stereoseq
 from stmmr.io._tables import read_h5ad, read_zarr
+from stmmr.io._tenx import read_10x_h5
 from stmmr.io._visium import read_visium, read_visium_hd
+from stmmr.io._xenium import read_xenium
 
 __all__ = [
     "Recognised",
     "read",
+    "read_10x_h5",
+    "read_cosmx",
     "read_h5ad",
+    "read_merscope",
+    "read_seqfish",
+    "read_slideseq",
+    "read_st",
+    "read_stereoseq",
+    "read_table",
     "read_visium",
     "read_visium_hd",
+    "read_visium_hd_cells",
+    "read_xenium",
     "read_zarr",
     "recognise",
 ]

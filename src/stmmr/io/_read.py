@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._validate import InputError, listed
 from stmmr.io._files import existing, visible
-from stmmr.io._tables import read_h5ad, read_zarr
-from stmmr.io._visium import find_bins, find_matrix, read_visium, read_visium_hd
+from stmmr.io._platforms import KINDS, Platform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,12 +17,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmmr")
 
-Platform = Literal["h5ad", "zarr", "visium", "visium_hd"]
-ZARR_FILES = (".zgroup", "zarr.json")
-UNDERSTOOD = (
-    "an AnnData file (.h5ad), an AnnData or SpatialData store (.zarr), a Visium folder "
-    "(filtered_feature_bc_matrix.h5 and spatial/) or a Visium HD folder (binned_outputs/)"
+UNDERSTOOD: Final = ", ".join(kind.shown for kind in KINDS.values())
+PICTURES: Final = frozenset(
+    (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+        ".btf",
+        ".svs",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".vms",
+        ".bif",
+        ".czi",
+        ".qptiff",
+    )
 )
+GOES_WITH: Final = {
+    "bin_size": "a Visium HD folder or Stereo-seq .gef",
+    "library_id": "a vendor's folder",
+    "coordinates": "a table of counts",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     Parameters
     ----------
     path
-        A vendor's output folder, a .h5ad file or a .zarr folder.
+        A vendor's output folder, a table of counts, a .h5ad file or a .zarr folder.
     bin_size
         Width of the bins in µm, for Visium HD.
 
@@ -57,44 +74,50 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     FileNotFoundError
         If nothing is there.
     InputError
-        If it is no known kind of input, or has no bins of that size.
+        If it is no known kind of input, is a picture, or has no bins of that size.
     """
     where = existing(path)
-    if where.is_file() and where.suffix == ".h5ad":
-        return Recognised("h5ad", where, "its name ends with .h5ad")
-    if where.is_dir() and (where.suffix == ".zarr" or any((where / name).exists() for name in ZARR_FILES)):
-        return Recognised("zarr", where, "it is a zarr store")
-    if bins := find_bins(where, bin_size):
-        folder, size = bins
-        return Recognised("visium_hd", folder, f"it holds bins of {size} µm")
-    if matrix := find_matrix(where):
-        if matrix == where:
-            return Recognised("visium", matrix, "its name is that of a count matrix")
-        return Recognised("visium", matrix.parent, f"it holds {matrix.name}")
+    if where.is_file() and where.suffix.lower() in PICTURES:
+        raise InputError(
+            f"Expected the counts of a section at {path}, found a picture. Give the counts, and the picture as "
+            f"image='{where.name}' (--image)."
+        )
+    for platform, kind in KINDS.items():
+        if found := kind.find(where, bin_size):
+            return Recognised(platform, *found)
     raise InputError(f"Expected {UNDERSTOOD} at {path}, found {listed(visible(where))}. {_advice(where)}")
 
 
 def read(
-    path: str | Path, *, bin_size: int | None = None, library_id: str | None = None, backed: bool = False
+    path: str | Path,
+    *,
+    bin_size: int | None = None,
+    library_id: str | None = None,
+    coordinates: str | Path | None = None,
+    backed: bool = False,
 ) -> AnnData:
     """Read a section, whatever wrote it.
 
     Parameters
     ----------
     path
-        A vendor's output folder (Visium, Visium HD), a .h5ad file or a .zarr folder.
+        A vendor's output folder, a table of counts, a .h5ad file or a .zarr folder; see `stmmr.io` for the readers of
+        each kind.
     bin_size
-        Width of the bins in µm, for Visium HD. By default the smallest from 8 µm on.
+        Width of the bins: of Visium HD in µm, by default the smallest from 8 µm on; of Stereo-seq in spots of the
+        chip, by default 50.
     library_id
-        Key of the section's pictures in ``uns["spatial"]``, for a vendor's folder. By default what the
+        Key of the section's pictures and scale in ``uns["spatial"]``, for a vendor's folder. By default what the
         files say.
+    coordinates
+        Table of the places' coordinates, or of the spots of an ST array, where it is not found in the folder of the
+        count table.
     backed
         Leave the counts of an .h5ad or .zarr in the file, where they are more than the memory holds.
 
     Returns
     -------
-    Counts and coordinates; see :func:`read_h5ad`, :func:`read_zarr`, :func:`read_visium` and
-    :func:`read_visium_hd` for the keys.
+    Counts and coordinates; see the reader of its kind for the keys. It says what the input was taken for, and why.
 
     Raises
     ------
@@ -104,42 +127,36 @@ def read(
         If it is no known kind of input, is damaged, or an option does not go with it.
     """
     found = recognise(path, bin_size=bin_size)
-    return read_recognised(found, bin_size=bin_size, library_id=library_id, backed=backed)
+    return read_recognised(found, bin_size=bin_size, library_id=library_id, coordinates=coordinates, backed=backed)
 
 
 def read_recognised(
-    found: Recognised, *, bin_size: int | None = None, library_id: str | None = None, backed: bool = False
+    found: Recognised,
+    *,
+    bin_size: int | None = None,
+    library_id: str | None = None,
+    coordinates: str | Path | None = None,
+    backed: bool = False,
 ) -> AnnData:
     """Read what was recognised; see :func:`read`."""
-    if bin_size is not None and found.platform != "visium_hd":
-        raise InputError(f"Expected a Visium HD folder for bin_size, found {found.platform}. Leave bin_size out.")
-    if library_id is not None and found.platform in ("h5ad", "zarr"):
-        raise InputError(
-            f"Expected a vendor's folder for library_id, found {found.platform}, whose libraries have names. "
-            "Leave library_id out."
-        )
-    if backed and found.platform not in ("h5ad", "zarr"):
-        raise InputError(
-            f"Expected an .h5ad or .zarr, whose counts can stay in the file, found {found.platform}. Convert it, or "
-            "read it into memory."
-        )
+    kind = KINDS[found.platform]
+    given: dict[str, Any] = {"bin_size": bin_size, "library_id": library_id, "coordinates": coordinates}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given.keys() - kind.options.keys():
+        raise InputError(f"Expected {GOES_WITH[name]} for {name}, found {found.platform}. Leave {name} out.")
+    if backed:
+        if "backed" not in kind.options:
+            raise InputError(
+                f"Expected an .h5ad or .zarr, whose counts can stay in the file, found {found.platform}. Convert it, "
+                "or read it into memory."
+            )
+        given["backed"] = True
     logger.info("Reading %s as %s: %s.", found.path, found.platform, found.because)
-    match found.platform:
-        case "h5ad":
-            return read_h5ad(found.path, backed=backed)
-        case "zarr":
-            return read_zarr(found.path, backed=backed)
-        case "visium":
-            return read_visium(found.path, library_id=library_id)
-        case "visium_hd":
-            return read_visium_hd(found.path, bin_size=bin_size, library_id=library_id)
+    return kind.read(found.path, **{kind.options[name]: value for name, value in given.items()})
 
 
 def _advice(where: Path) -> str:
     """Say what to do with an input that is not understood."""
     if any((folder / "segmented_outputs").is_dir() for folder in (where, where / "outs")):
-        return (
-            "The cells in segmented_outputs/ are not read: give a folder that has binned_outputs/ as well, "
-            "or convert the cells to .h5ad."
-        )
+        return "Complete segmented_outputs/: it lacks filtered_feature_cell_matrix.h5."
     return "Give one of these, or convert the data to .h5ad with the coordinates in obsm['spatial']."

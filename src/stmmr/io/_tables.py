@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmmr._validate import InputError, listed, unique_names
 from stmmr.io._files import check_indices, existing, names_may_repeat, parsing
+from stmmr.io._placing import warn_implausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -204,6 +205,7 @@ def _left_on_disk(store: Any) -> AnnData:
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     adata = AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small)
     unique_names(adata)
+    warn_implausible(adata)
     return adata
 
 
@@ -212,6 +214,7 @@ def _checked(adata: AnnData) -> AnnData:
     for matrix in (adata.X, *adata.layers.values()):
         check_indices(matrix)
     unique_names(adata)
+    warn_implausible(adata)
     return adata
 
 

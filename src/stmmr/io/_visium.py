@@ -14,7 +14,8 @@ from stmmr import _keys
 from stmmr._validate import InputError, listed, require_positive
 from stmmr.io._files import existing, find, parsing, visible
 from stmmr.io._library import PICTURES, scale_key
-from stmmr.io._positions import ARRAY, PIXELS, SPOT_STEP, microns_per_pixel, read_positions
+from stmmr.io._placing import UM, name_library, warn_implausible
+from stmmr.io._positions import ARRAY, PIXELS, POSITIONS, SPOT_STEP, microns_per_pixel, read_positions
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmmr")
 
-# best first; probe counts are found only to say that they are not what is wanted
+# best first; probe counts are summed to genes
 MATRICES = (
     "filtered_feature_bc_matrix.h5",
     "filtered_feature_bc_matrix",
@@ -31,11 +32,9 @@ MATRICES = (
     "raw_feature_bc_matrix",
     "raw_probe_bc_matrix.h5",
 )
-SCALES = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", "microns_per_pixel"}
+SCALES = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
 BIN_FOLDER = re.compile(r"square_(\d+)um")
 DEFAULT_BIN = 8
-# names of folders that say nothing about the sample
-GENERIC = re.compile(r"\.\.|outs|binned_outputs|spatial|square_\d+um|")
 
 
 def find_matrix(path: Path) -> Path | None:
@@ -46,6 +45,12 @@ def find_matrix(path: Path) -> Path | None:
         return path
     found = (find(folder, name) for folder in (path, path / "outs") for name in MATRICES)
     return next((matrix for matrix in found if matrix is not None), None)
+
+
+def has_positions(matrix: Path) -> bool:
+    """Tell whether positions, or the folder that should hold them, lie beside a count matrix."""
+    prefix = next((matrix.name.removesuffix(name) for name in MATRICES if matrix.name.endswith(name)), "")
+    return any(find(matrix.parent, name, prefix=prefix) for name in ("spatial", *POSITIONS))
 
 
 def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | None:
@@ -175,21 +180,21 @@ def _read_section(matrix: Path, *, step: tuple[float, float], library_id: str | 
     positions = read_positions(spatial, prefix=prefix)
     adata = _keep_in_tissue(counts, positions)
 
-    scalefactors = _read_scalefactors(spatial, prefix=prefix)
-    images = _read_images(spatial, scalefactors, prefix=prefix)
-    if "microns_per_pixel" not in scalefactors:
+    scalefactors = read_scalefactors(spatial, prefix=prefix)
+    images = read_images(spatial, scalefactors, prefix=prefix)
+    if UM not in scalefactors:
         array, pixels = (positions[columns].to_numpy(np.float64) for columns in (ARRAY, PIXELS))
         scale = microns_per_pixel(array, pixels, step=step)
         if scale is None:
             logger.warning("The places in %s do not lie on the expected grid: scale in µm unknown.", spatial)
         else:
-            scalefactors["microns_per_pixel"] = scale
+            scalefactors[UM] = scale
 
     metadata = read_metadata(matrix)
     said = metadata.pop("library_id", "")
-    folders = (folder.name for folder in matrix.parents if not GENERIC.fullmatch(folder.name))
-    library = library_id or said or prefix.strip("_-. ") or next(folders, "library")
+    library = name_library(library_id, prefix=prefix, folder=matrix.parent, said=said)
     adata.uns[_keys.SPATIAL] = {library: {"images": images, "scalefactors": scalefactors, "metadata": metadata}}
+    warn_implausible(adata)
     return adata
 
 
@@ -205,7 +210,10 @@ def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
             f"{positions.index[0] if len(positions) else 'none'}) may be of different samples."
         )
     if not placed.all():
-        logger.warning("%d of %d barcodes have no position; dropped.", int((~placed).sum()), adata.n_obs)
+        share = 100 * placed.mean()
+        logger.warning(
+            "%d of %d barcodes have no position; dropped (%.0f %% have one).", (~placed).sum(), adata.n_obs, share
+        )
     logger.info("%d places outside the tissue dropped, %d kept.", int((placed & ~keep).sum()), int(keep.sum()))
     adata, table = adata[keep].copy(), table[keep]
     array = [_keys.IN_TISSUE, _keys.ARRAY_ROW, _keys.ARRAY_COL]
@@ -214,7 +222,7 @@ def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
     return adata
 
 
-def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
+def read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
     """Read the numbers of the JSON file; none where there is no such file."""
     path = find(spatial, "scalefactors_json.json", prefix=prefix)
     if path is None:
@@ -227,7 +235,7 @@ def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
         return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
 
 
-def _read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) -> dict[str, Any]:
+def read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) -> dict[str, Any]:
     """Read the pictures whose scale is known; one that cannot be used is left out."""
     from stmmr.io._picture import read_picture
 

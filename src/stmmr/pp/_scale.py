@@ -28,7 +28,9 @@ def units(adata: AnnData) -> tuple[str, float, str]:
     um, told_by = um_per_unit(adata, coordinates(adata), *adata.uns.get(_keys.SPATIAL, {}).values())
     if _keys.SPATIAL not in adata.obsm:
         return "array columns", um, told_by
-    return "px" if told_by == "microns_per_pixel" else "coordinate units", um, told_by
+    if told_by != "microns_per_pixel":
+        return "coordinate units", um, told_by
+    return "µm" if um == 1 else "px", um, told_by
 
 
 def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str, Any]) -> tuple[float, str]:
@@ -45,14 +47,19 @@ def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str
 
     Returns
     -------
-    The length, and "microns_per_pixel" where the scale factors have it; else that by the array, "hexagonal array"
-    (taken for Visium, spots 100 µm apart) or "square array" (ST v1, 200 µm); else NaN and "unknown".
+    The length, and "microns_per_pixel" where the scale factors have it; else that of the "Stereo-seq chip" in what
+    stereopy wrote (https://github.com/STOmics/SAW/issues/211); else that by the array, "hexagonal array" (taken for
+    Visium, spots 100 µm apart) or "square array" (ST v1, 200 µm); else NaN and "unknown".
     """
     for library in libraries if _keys.SPATIAL in adata.obsm else ():
         stated = library.get("scalefactors", {}).get("microns_per_pixel") if isinstance(library, Mapping) else None
         if stated is not None:
             require_positive(stated, name="microns_per_pixel of the scale factors")
             return float(stated), "microns_per_pixel"
+    if {_keys.BIN_TYPE, _keys.RESOLUTION} <= adata.uns.keys() and _keys.SPATIAL in adata.obsm:
+        nm = adata.uns[_keys.RESOLUTION]
+        if isinstance(nm, int | float | np.number) and nm > 0:
+            return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
         array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         finite = np.isfinite(array).all()
