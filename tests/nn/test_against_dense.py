@@ -9,13 +9,16 @@ import pytest
 import torch
 from scipy import sparse
 
-from stmmr.nn import Batch, Features, Graph, Network, SparseRows, pairs
-from stmmr.nn import network as network_module
+from stmmr.nn import Batch, Features, Graph, Network, Shape, SparseRows, Target, pairs
+from stmmr.nn import decoder as decoder_module
 from stmmr.settings import settings_of
 
 _spec = importlib.util.spec_from_file_location("dense", Path(__file__).with_name("dense.py"))
 dense = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(dense)
+
+
+SHAPES = [Shape("expression", 19, 19, "zinb", 20.0), Shape("histology", 9)]
 
 
 def random_case(seed, *, n, n_genes, n_image, dtype):
@@ -33,7 +36,7 @@ def batch_of(x, image, full):
     ones = torch.ones(len(x), 1, dtype=x.dtype)
     target = SparseRows.of(sparse.csr_matrix(x.numpy()), dtype=x.dtype)
     graph = Graph.of(sparse.csr_matrix(full.numpy()), dtype=x.dtype)
-    return Batch(Features(twice @ x, twice @ image), target, ones, len(x), graph)
+    return Batch(Features((twice @ x, twice @ image)), (Target(target, ones),), len(x), graph)
 
 
 def compared(network, z, terms):
@@ -58,12 +61,12 @@ def dense_way(network, x, image, full):
 @pytest.mark.parametrize("blocks", [61, 10])  # rows of the likelihood at once: all, or blocks of 10 and a last of 1
 def test_paper_equals_the_dense_form(contrast, seed, latent, blocks, monkeypatch):
     monkeypatch.setattr(pairs, "TILE_BYTES", 2000)  # many tiles, and a last one that is shorter
-    monkeypatch.setattr(network_module, "BLOCK_ENTRIES", 19 * blocks)
+    monkeypatch.setattr(decoder_module, "BLOCK_ENTRIES", 19 * blocks)
     torch.manual_seed(seed)
     case64 = random_case(seed, n=61, n_genes=19, n_image=9, dtype=torch.float64)
     case = [t.float() for t in case64]
     changes = {"hidden": 13, "latent": latent, "decoder_hidden": 11, "contrast": contrast, "dropout": 0.0}
-    single = Network(19, 9, 19, settings=settings_of("paper", **changes))
+    single = Network(SHAPES, settings=settings_of("paper", **changes))
     double = copy.deepcopy(single).double()
 
     exact = dense_way(double, *case64)
@@ -96,7 +99,7 @@ def test_no_matrix_over_all_pairs_is_formed(monkeypatch):
 
     x, image, full = random_case(0, n=500, n_genes=19, n_image=9, dtype=torch.float32)
     batch = batch_of(x, image, full)
-    network = Network(19, 9, 19, settings=settings_of("paper", hidden=13, latent=12, decoder_hidden=11))
+    network = Network(SHAPES, settings=settings_of("paper", hidden=13, latent=12, decoder_hidden=11))
     with Watch():
         sum(network(batch).values()).backward()
     assert largest < 500 * 500 / 4
