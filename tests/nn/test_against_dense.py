@@ -84,6 +84,49 @@ def test_paper_equals_the_dense_form(contrast, seed, latent, blocks, monkeypatch
         assert (mine.double() - truth).abs().max() < 10 * round_off + 1e-5 * scale, name
 
 
+@pytest.mark.parametrize("contrast", ["similarity", "mutual_information"])
+@pytest.mark.parametrize("likelihood", ["nb", "bernoulli", "gaussian"])
+def test_three_blocks_equal_the_dense_form(contrast, likelihood, monkeypatch):
+    monkeypatch.setattr(pairs, "TILE_BYTES", 2000)
+    monkeypatch.setattr(decoder_module, "BLOCK_ENTRIES", 60)
+    torch.manual_seed(0)
+    x, image, full = random_case(0, n=61, n_genes=19, n_image=9, dtype=torch.float64)
+    rng = np.random.default_rng(0)
+    protein = torch.from_numpy(rng.normal(size=(61, 6)))
+    size = torch.from_numpy(rng.gamma(5, 0.2, (61, 1)))
+    values = torch.from_numpy(rng.poisson(2, (61, 6)).clip(max=1 if likelihood == "bernoulli" else None).astype(float))
+    shapes = [*SHAPES, Shape("protein", 6, 6, likelihood, 3.0)]
+    changes = {"hidden": 13, "latent": 7, "decoder_hidden": 11, "contrast": contrast, "dropout": 0.0}
+    network = Network(shapes, settings=settings_of("paper", **changes)).double()
+    network.train()
+
+    def of_protein(z):
+        decoder = network.decoders[1]
+        (raw,) = dense.heads(decoder, z).values()
+        if likelihood == "gaussian":
+            return ((raw - values) ** 2).mean()
+        if likelihood == "bernoulli":
+            p = torch.sigmoid(raw + torch.log(size))
+            return -torch.where(values > 0, p, 1 - p).log().mean()
+        r, mu = torch.exp(decoder.log_dispersion), torch.exp(raw) * size
+        nb = torch.distributions.NegativeBinomial(r.expand_as(mu), logits=torch.log(mu / r), validate_args=False)
+        return -nb.log_prob(values).mean()
+
+    batch = batch_of(x, image, full)
+    sparse_values = SparseRows.of(sparse.csr_matrix(values.numpy()), dtype=torch.float64)
+    target = Target(values if likelihood == "gaussian" else sparse_values, size)
+    features = Features((*batch.features.blocks, full @ full @ protein))
+    batch = batch._replace(features=features, targets=(*batch.targets, target))
+    mine = compared(network, network.encode(features)[0], network(batch))
+    others = {"protein": of_protein}
+    form = dense.forward(network, x, [x, image, protein], full, weights=(20, 1, 3), others=others)
+    truth = compared(network, *form)
+    assert mine.keys() == truth.keys()
+    for name, expected in truth.items():
+        scale = expected.abs().max().clamp(min=1.0 if name.startswith("gradient") else 1e-6)
+        assert (mine[name] - expected).abs().max() < 1e-9 * scale, name
+
+
 def test_no_matrix_over_all_pairs_is_formed(monkeypatch):
     monkeypatch.setattr(pairs, "TILE_BYTES", 4 * 500 * 10)
     largest = 0

@@ -136,6 +136,9 @@ def latent_semantics(values: sparse.csr_matrix[Any], n: int) -> NDArray[np.float
     """Project on the leading singular vectors but the first, which follows the depth; shape (N, ≤ n)."""
     from sklearn.decomposition import TruncatedSVD
 
+    if min(values.shape) < 3:  # too few to leave one out
+        return principal_components(values.toarray(), n)
     n = max(1, min(n, values.shape[0] // PLACES_PER_COMPONENT, min(values.shape) - 2))
-    scores = TruncatedSVD(n + 1, algorithm="arpack", random_state=0).fit_transform(values)
-    return np.asarray(scores[:, 1:], dtype=np.float32)
+    scores = TruncatedSVD(n + 1, algorithm="arpack", random_state=0).fit_transform(values)[:, 1:]
+    spread = scores.std(axis=0)
+    return np.asarray(scores[:, spread >= 1e-4 * spread.max()], dtype=np.float32)
