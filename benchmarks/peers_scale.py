@@ -51,7 +51,7 @@ def dense(adata: AnnData, **widths: int) -> float:
     import torch
 
     from benchmarks.speed import dense_module
-    from stmmr.nn import Network
+    from stmmr.nn import Network, Shape
     from stmmr.settings import settings_of
 
     stmmr.pp.expression(adata)
@@ -59,7 +59,12 @@ def dense(adata: AnnData, **widths: int) -> float:
     values = torch.from_numpy(adata.layers[_keys.LOGNORM].toarray())
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((adata.n_obs, N_IMAGE), dtype=np.float32))
     graph = torch.from_numpy(adata.obsp[_keys.GRAPH].toarray())
-    network = Network(values.shape[1], N_IMAGE, values.shape[1], settings=settings_of("paper", **widths)).train()
+    n_genes, settings = values.shape[1], settings_of("paper", **widths)
+    shapes = [
+        Shape("expression", n_genes, n_genes, settings.likelihood, settings.expression_weight),
+        Shape("histology", N_IMAGE),
+    ]
+    network = Network(shapes, settings=settings).train()
     start = time.perf_counter()
     optimizer = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=1e-4)
     sum(dense_module().forward(network, values, [values, noise], graph)[1].values()).backward()

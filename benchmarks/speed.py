@@ -16,7 +16,8 @@ import torch
 import stmmr
 from benchmarks._table import DATA, PERFORMANCE, ROOT, stamp, write_section
 from stmmr import _keys
-from stmmr.start import histology_features
+from stmmr.pp._blocks import block_features
+from stmmr.settings import Block
 
 EPOCHS = 3
 NAME = "visium_dlpfc_151673"
@@ -52,7 +53,7 @@ def epochs() -> tuple[float, float]:
     batch = model.inputs.whole()
     values = torch.from_numpy(adata[:, model.inputs.gene_names].layers[_keys.LOGNORM].toarray())
     graph = torch.from_numpy(adata.obsp[_keys.GRAPH].toarray())
-    image = histology_features(adata, n_components=model.settings.n_components)
+    image = block_features(adata, Block(_keys.HISTOLOGY), n_components=model.settings.n_components)
     features = [values, torch.from_numpy(image)]
     dense = dense_module()
     network = model.network.train()

@@ -249,7 +249,7 @@ def test_denoised_in_blocks_is_the_same(tissue, monkeypatch):
     model = small(tissue).fit(progress=False)
     whole = model.denoise()
     assert whole.shape == (tissue.n_obs, len(model.inputs.gene_names))
-    monkeypatch.setattr("stmmr.nn.network.BLOCK_ENTRIES", 1000)
+    monkeypatch.setattr("stmmr.nn.decoder.BLOCK_ENTRIES", 1000)
     np.testing.assert_allclose(model.denoise(), whole, rtol=1e-5)
 
 
@@ -272,7 +272,7 @@ def test_no_dense_matrix_of_places_and_genes(tissue):
     n_genes = len(model.inputs.gene_names)
     with Watch():
         model.fit(progress=False, accelerator="cpu")
-    assert largest <= max(64 * n_genes, tissue.n_obs * model.inputs.widths[0])
+    assert largest <= max(64 * n_genes, tissue.n_obs * model.inputs.shapes[0].n_features)
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 __version__ = version("stmmr")
-__all__ = ["InputError", "StMMR", "datasets", "io", "pl", "pp", "read", "run", "tl"]
+__all__ = ["Block", "InputError", "StMMR", "datasets", "io", "pl", "pp", "read", "run", "tl"]
 
 logging.getLogger("stmmr").addHandler(logging.NullHandler())
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from stmmr._validate import InputError
     from stmmr.io import read
     from stmmr.model import StMMR
+    from stmmr.settings import Block
 
 _SUBMODULES = {"datasets", "io", "pl", "pp", "tl"}
 _NAMES = {
+    "Block": "stmmr.settings",
     "InputError": "stmmr._validate",
     "StMMR": "stmmr.model",
     "read": "stmmr.io",

@@ -119,6 +119,8 @@ def fingerprint(adata: AnnData) -> str:
         elif hasattr(matrix, "indptr"):
             found.update(matrix.indices)
             found.update(matrix.data)
+        elif isinstance(matrix, pd.DataFrame):
+            found.update(pd.util.hash_pandas_object(matrix).to_numpy().tobytes())
         elif isinstance(matrix, np.ndarray):
             found.update(np.ascontiguousarray(matrix).data)
     return found.hexdigest()

@@ -13,12 +13,13 @@ from stmmr._record import record, recorded
 from stmmr._resume import Progress
 from stmmr._scratch import scratch_folder
 from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
-from stmmr.settings import Preset
+from stmmr.settings import Block, Blocks, Preset, named_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anndata import AnnData
+    from mudata import MuData
 
 FULL_BATCH_AT_MOST: Final = 20_000
 """Places that `paper` reads in one batch, as published; of more, it draws batches."""
@@ -26,7 +27,7 @@ BATCH: Final = 4_096
 
 
 def run(
-    adata: AnnData,
+    adata: AnnData | MuData,
     *,
     n_domains: int | Literal["auto"] = "auto",
     image: Path | None = None,
@@ -35,6 +36,7 @@ def run(
     layer: str | None = None,
     size_key: str | None = None,
     use_rep: str | None = None,
+    blocks: Blocks | None = None,
     section_key: str | None = None,
     label_key: str | None = None,
     random_state: int = 0,
@@ -50,7 +52,8 @@ def run(
     Parameters
     ----------
     adata
-        Places with counts (or a representation) and coordinates.
+        Places with counts (or a representation) and coordinates. Of a MuData, the modality named "rna" or alike is the
+        expression and the others are blocks; it gets the domains in its own ``obs`` and the embedding in its ``obsm``.
     n_domains
         How many domains to find; "auto" takes the number that stands out (`stmmr.tl.number_of_domains`).
     image
@@ -65,6 +68,9 @@ def run(
         Column of obs with the library size, where the genes at hand are only part of what was counted.
     use_rep
         Key of obsm to read instead of counts, such as X_pca.
+    blocks
+        Further kinds of measurement, such as protein: each a name, a key of obsm, and a likelihood (nb, zinb, bernoulli
+        or gaussian; none for features of a picture).
     section_key
         Column of obs with the section of each place, where there are several.
     label_key
@@ -97,11 +103,17 @@ def run(
     InputError
         If something cannot be used as given; checked before the first long step.
     """
+    options = dict(locals())
     from stmmr import pp, tl
+    from stmmr.io._mudata import is_mudata
 
+    if is_mudata(adata):
+        _run_mudata(**options)
+        return
     require_choice(preset, get_args(Preset), name="preset")
-    _check(adata, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
     sees = histology and (image is not None or pp.has_picture(adata))
+    named = named_blocks(blocks, histology=sees)
+    _check(adata, named, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
 
     def graph() -> None:
         if preset == "paper":
@@ -110,7 +122,13 @@ def run(
             pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
 
     def training() -> None:
-        shape = {"preset": preset, "use_rep": use_rep, "use_histology": sees, "random_state": random_state}
+        shape: dict[str, Any] = {
+            "preset": preset,
+            "use_rep": use_rep,
+            "use_histology": sees,
+            "blocks": named,
+            "random_state": random_state,
+        }
         engine = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "precision": precision}
         kept = None if done is None else done.folder / "training.safetensors"
         train_model(adata, shape=shape, engine=engine | {"checkpoint": kept}, progress=progress)
@@ -144,6 +162,7 @@ def run(
         "layer": layer,
         "size_key": size_key,
         "use_rep": use_rep,
+        "blocks": named,
         "section_key": section_key,
         "random_state": random_state,
         "devices": devices * num_nodes,
@@ -161,6 +180,15 @@ def run(
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
+
+
+def _run_mudata(adata: MuData, blocks: Blocks | None, **options: Any) -> None:
+    """Run on the modalities of a MuData, and write the results to it."""
+    from stmmr.io._mudata import from_mudata, results_to_mudata
+
+    single, found = from_mudata(adata)
+    run(single, blocks=found | named_blocks(blocks), **options)
+    results_to_mudata(single, adata)
 
 
 def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> None:
@@ -203,6 +231,7 @@ def peak_memory_mb() -> float | None:
 
 def _check(
     adata: AnnData,
+    blocks: dict[str, Block],
     *,
     n_domains: int | str,
     use_rep: str | None,
@@ -210,6 +239,7 @@ def _check(
     label_key: str | None,
 ) -> None:
     """Find what is wrong before the first long step."""
+    from stmmr.pp._blocks import check_blocks
     from stmmr.pp._sections import sections_of
 
     if isinstance(n_domains, str):
@@ -223,5 +253,6 @@ def _check(
         require_key(adata.obs.columns, label_key, where="obs")
     if use_rep is not None:
         require_key(adata.obsm, use_rep, where="obsm")
+    check_blocks(adata, blocks)
     sections_of(adata, section_key)
     unique_names(adata)

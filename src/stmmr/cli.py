@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
-OPTION_NAMES = {"random_state": ("--seed", "--random-state"), "image": ("--image", "-i")}
+OPTION_NAMES = {"random_state": ("--seed", "--random-state"), "image": ("--image", "-i"), "blocks": ("--block",)}
+OPTION_TYPES: dict[str, Any] = {"blocks": list[str] | None}
+"""What an option is given as, where a function takes other things too."""
+OPTION_TEXTS = {
+    "blocks": "A further kind of measurement, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a "
+    "key of obsm and what its values are (nb, zinb, bernoulli, gaussian; none for features of a picture). Repeat it "
+    "for more."
+}
 
 
 def with_options_of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,8 +42,11 @@ def with_options_of(function: Callable[..., Any]) -> Callable[..., Any]:
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is parameter.KEYWORD_ONLY:
                 name = OPTION_NAMES.get(parameter.name)
-                annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
-                shown = Parameter(name=name, help=texts.get(parameter.name))
+                hint = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
+                annotation = OPTION_TYPES.get(parameter.name, hint)
+                shown = Parameter(
+                    name=name, help=OPTION_TEXTS.get(parameter.name, texts.get(parameter.name)), negative_iterable=()
+                )
                 kept.append(parameter.replace(annotation=Annotated[annotation, shown]))
         command.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in kept}

@@ -12,22 +12,29 @@ import torch
 
 from stmmr import __version__, _keys
 from stmmr._record import record
-from stmmr._validate import InputError, listed, logger
+from stmmr._validate import InputError, listed, logger, require_key
 from stmmr.data import ModelInputs, model_inputs
 from stmmr.io._write import publish_folder
 from stmmr.nn import Network
-from stmmr.settings import Settings, settings_of
+from stmmr.pp._blocks import check_blocks
+from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
 from stmmr.train import Devices, embedded, keys_of, means, train_and_embed
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.start import Affine
     from stmmr.train._processes import Accelerator, Precision, Strategy
 
-FORMAT = 1
-"""Version of the files of a saved model."""
+FORMAT = 2
+"""Version of the files of a saved model; 1 had no blocks but the expression and the histology."""
+RENAMED = {
+    "encode_expression": "encoders.0",
+    "encode_histology": "encoders.1",
+    "decoder": "decoders.0",
+    "log_dispersion": "decoders.0.log_dispersion",
+}
+"""Weights of format 1."""
 
 
 class StMMR:
@@ -44,6 +51,8 @@ class StMMR:
         Key of ``obsm`` to read instead of counts, with a Gaussian likelihood.
     use_histology
         Whether to read ``obsm["X_histology"]``; ``None``: where it is there.
+    blocks
+        Further kinds of measurement by name, each a `stmmr.Block` that names a key of ``obsm``.
     random_state
         Seed of everything that is drawn.
     progress
@@ -64,6 +73,7 @@ class StMMR:
         preset: str = "default",
         use_rep: str | None = None,
         use_histology: bool | None = None,
+        blocks: Blocks | None = None,
         random_state: int = 0,
         progress: bool = False,
         **settings: Any,
@@ -73,32 +83,27 @@ class StMMR:
         self.adata = adata
         self.preset = preset
         self.use_rep = use_rep
-        self.use_histology = _keys.HISTOLOGY in adata.obsm if use_histology is None else use_histology
+        self.blocks: dict[str, Block] = named_blocks(blocks, histology=bool(use_histology))
+        has_histology = _keys.HISTOLOGY in adata.obsm and IMAGE not in self.blocks
+        self.use_histology = has_histology if use_histology is None else use_histology
         self.random_state = random_state
         self.settings: Settings = settings_of(preset, **settings)
         self.history: dict[str, list[float]] = {}
-        self.inputs: ModelInputs = model_inputs(
-            adata,
-            self.settings,
-            use_rep=use_rep,
-            use_histology=self.use_histology,
-            progress=progress,
-        )
+        check_blocks(adata, self.blocks)
+        weight = self.settings.histology_weight
+        used = used_blocks(self.blocks, histology=self.use_histology, histology_weight=weight)
+        self.inputs: ModelInputs = model_inputs(adata, self.settings, use_rep=use_rep, blocks=used, progress=progress)
         start = self.inputs.start
         if start is not None:
-            self.settings = self.settings.but(latent=len(start.expression.bias))
-            logger.info("%d directions of the expression stand out from the noise.", self.settings.latent)
-            if self.use_histology:
-                logger.info("Weight of the histology: %.3f, that of the expression 1.", start.histology_weight)
+            self.settings = self.settings.but(latent=start.latent)
+            logger.info("%d directions of what was measured stand out from the noise.", self.settings.latent)
+            for block in self.inputs.blocks[1:]:
+                logger.info("Weight of the block %r: %.3f, that of the expression 1.", block.name, block.weight)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
-            self.network = Network(*self.inputs.widths, settings=self.settings)
+            self.network = Network(self.inputs.shapes, settings=self.settings)
         if start is not None:
-            self.network.start_from(
-                _tensors(start.expression),
-                None if start.histology is None else _tensors(start.histology),
-                histology_weight=start.histology_weight,
-            )
+            self.network.start_from([(torch.from_numpy(w), torch.from_numpy(b)) for w, b in start.encoders])
         self.inputs = replace(self.inputs, keys=keys_of(self.inputs, self.settings))
 
     def fit(
@@ -139,7 +144,7 @@ class StMMR:
         Returns
         -------
         The model. Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"``
-        (settings and the weight of the histology) and ``"history"`` (the objective and its terms per step).
+        (settings, and the weight of each block) and ``"history"`` (the objective and its terms per step).
 
         Raises
         ------
@@ -166,10 +171,18 @@ class StMMR:
         self.network.eval()
         return embedded(self.network, self.inputs)
 
-    def denoise(self) -> NDArray[np.float32]:
-        """Decode the mean μ of the likelihood, shape (n_obs, n_targets), in the units of the target."""
+    def denoise(self, block: str = EXPRESSION) -> NDArray[np.float32]:
+        """Decode the mean of a block's likelihood, shape (n_obs, n_targets), in the units of what it is of.
+
+        Raises
+        ------
+        InputError
+            If there is no such block with a likelihood.
+        """
         self.network.eval()
-        return means(self.network, self.inputs)
+        names = [each.name for each in self.inputs.decoded]
+        require_key(names, block, where="the blocks with a likelihood")
+        return means(self.network, self.inputs, names.index(block))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.
@@ -205,6 +218,7 @@ class StMMR:
             preset=saved["preset"],
             use_rep=saved["use_rep"],
             use_histology=saved["use_histology"],
+            blocks={name: Block(**block) for name, block in saved.get("blocks", {}).items()},
             random_state=saved["random_state"],
             **asdict(settings),
         )
@@ -214,7 +228,8 @@ class StMMR:
                 f"{len(model.inputs.gene_names)} others or in another order. Load it with the AnnData it was made of."
             )
         try:
-            model.network.load_state_dict(load_file(folder / "weights.safetensors"))
+            weights = load_file(folder / "weights.safetensors")
+            model.network.load_state_dict(model._renamed(weights) if saved["format"] == 1 else weights)
         except (SafetensorError, OSError, RuntimeError) as error:
             detail = str(error).splitlines()[0]
             raise InputError(
@@ -231,11 +246,20 @@ class StMMR:
             "preset": self.preset,
             "use_rep": self.use_rep,
             "use_histology": self.use_histology,
+            "blocks": {name: asdict(block) for name, block in self.blocks.items()},
             "random_state": self.random_state,
             "settings": asdict(self.settings),
             "gene_names": self.inputs.gene_names,
             "history": self.history,
         }
+
+    def _renamed(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Bring weights of format 1 to the names they have now."""
+        found = {"weights": torch.stack([self.network.weights[0], weights.pop("histology_weight")])}
+        for name, values in weights.items():
+            first, dot, rest = name.partition(".")
+            found[RENAMED.get(first, first) + dot + rest] = values
+        return found | {"weights": found["weights"][: len(self.inputs.blocks)]}
 
     def _write(self, embedding: NDArray[np.float32]) -> None:
         adata = self.adata
@@ -248,18 +272,20 @@ class StMMR:
             "random_state": self.random_state,
             "scaled": self.inputs.start is not None,
         }
+        weights = dict(zip([block.name for block in self.inputs.blocks], self.network.weights.tolist(), strict=True))
         if self.use_histology:
-            parameters["histology_weight_used"] = float(self.network.histology_weight)
+            parameters["histology_weight_used"] = weights[IMAGE]
+        parameters["blocks"] = {
+            name: {"key": block.key, "likelihood": block.likelihood or "", "weight": weights[name]}
+            for name, block in self.blocks.items()
+        }
         record(adata, history=history, model=parameters)
 
     def __repr__(self) -> str:
         """Say what this model is."""
         state = f"{len(self.history['loss'])} steps" if self.history else "not trained"
-        return f"StMMR(preset={self.preset!r}, places={self.adata.n_obs}, histology={self.use_histology}, {state})"
-
-
-def _tensors(affine: Affine) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(affine.weight), torch.from_numpy(affine.bias)
+        names = [block.name for block in self.inputs.blocks]
+        return f"StMMR(preset={self.preset!r}, places={self.adata.n_obs}, blocks={names}, {state})"
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -277,7 +303,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"Expected the description of a model in {path}, found something else. Save it again."
         ) from error
-    if version != FORMAT or missing:
+    if version not in (1, FORMAT) or missing:
         raise InputError(
             f"Expected a model of format {FORMAT} in {path}, found format {version!r}"
             + (f" without {listed(sorted(missing))}." if missing else ". Use the stmmr version it was made by.")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
+from stmmr import _keys
 from stmmr._validate import InputError, listed, require_choice, require_positive
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
+BlockLikelihood = Literal["nb", "zinb", "bernoulli", "gaussian"]
 Contrast = Literal["similarity", "mutual_information"]
 Features = Literal["genes", "pca"]
 Preset = Literal["default", "paper"]
@@ -96,6 +100,76 @@ class Settings:
         if unknown:
             raise InputError(f"Expected settings among {listed(asdict(self), at_most=30)}, found {listed(unknown)}.")
         return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One more kind of measurement at the places, beside the expression.
+
+    Raises
+    ------
+    InputError
+        If the likelihood is none of its choices or the weight is negative.
+    """
+
+    key: str
+    """Key of ``obsm``."""
+    likelihood: BlockLikelihood | None = None
+    """What the values are: "nb" for counts (protein), "zinb" for values ≥ 0 with many zeros, "bernoulli" for what is
+    there or not (peaks of ATAC), "gaussian" for measured numbers. The embedding is then found from this block as from
+    the expression. None for features of a picture, which are read for what they tell of the others."""
+    weight: float | None = None
+    """Weight in the fusion. None: 1 with a likelihood; without one the share of the others' embedding that the block
+    predicts in parts of the tissue left out (1 where the encoders are not linear)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and choices."""
+        if self.likelihood is not None:
+            require_choice(self.likelihood, get_args(BlockLikelihood), name="likelihood")
+        if self.weight is not None and not 0 <= self.weight < math.inf:
+            raise InputError(f"Expected the weight of a block ≥ 0, found {self.weight!r}.")
+
+
+Blocks = Mapping[str, Block] | Iterable[str]
+"""Blocks by name, or as ``NAME=KEY`` and ``NAME=KEY:LIKELIHOOD``."""
+EXPRESSION: Final = "expression"
+"""Name of the first block."""
+IMAGE: Final = "histology"
+"""Name of the block that ``use_histology`` adds."""
+
+
+def named_blocks(blocks: Blocks | None, *, histology: bool = False) -> dict[str, Block]:
+    """Get blocks by name; `histology` says whether its name is taken.
+
+    Raises
+    ------
+    InputError
+        If a text is no block, or two blocks have one name.
+    """
+    pairs = list(blocks.items()) if isinstance(blocks, Mapping) else [_parsed(text) for text in blocks or ()]
+    named: dict[str, Block] = {}
+    for name, block in pairs:
+        if not name or "/" in name:
+            raise InputError(f"Expected a name without '/' for each block, found {name!r}.")
+        if name in (EXPRESSION, *named) or (histology and name == IMAGE):
+            raise InputError(f"Expected blocks of different names, found two named {name!r}. Give one another name.")
+        named[name] = block
+    return named
+
+
+def _parsed(text: str) -> tuple[str, Block]:
+    """Read NAME=KEY or NAME=KEY:LIKELIHOOD."""
+    name, equals, key = text.partition("=")
+    if not (equals and key):
+        raise InputError(f"Expected a block as NAME=KEY or NAME=KEY:LIKELIHOOD, found {text!r}.")
+    key, _, likelihood = key.partition(":")
+    return name, Block(key, likelihood or None)  # type: ignore[arg-type]  # checked by the block
+
+
+def used_blocks(blocks: Mapping[str, Block], *, histology: bool, histology_weight: float | None) -> dict[str, Block]:
+    """Put the histology, where it is read, before the other blocks."""
+    image = {IMAGE: Block(_keys.HISTOLOGY, weight=histology_weight)} if histology else {}
+    return image | dict(blocks)
 
 
 PRESETS: dict[str, Settings] = {

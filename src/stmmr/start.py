@@ -6,25 +6,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stmmr import _keys
 from stmmr._scratch import empty
-from stmmr._validate import representation
-from stmmr.pp._components import local_noise, principal_components, propagated_with_level, spatial_components
+from stmmr.pp._components import local_noise, propagated_with_level, spatial_components
 from stmmr.pp._rows import CHUNK, slices
-from stmmr.pp._sections import centred, graph_sections
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from stmmr.pp._weights import Kernel
+    from stmmr.settings import Block
 
 LATENT_AT_LEAST = 2
 """Width of the embedding even where nothing stands out from the noise."""
 RIDGE = np.logspace(-2, 4, 13)
-"""Penalties among which the regression of the expression on the histology chooses."""
+"""Penalties among which the regression of an embedding on a picture chooses."""
 FOLDS, BLOCKS = 5, 25
 """Folds of the cross-validation, each of compact blocks of tissue."""
 
@@ -43,7 +41,7 @@ class Affine(NamedTuple):
 
 
 class Modality(NamedTuple):
-    """What the linear start reads of one modality."""
+    """What the linear start reads of one modality, or of several side by side."""
 
     propagated: NDArray[np.float32]
     """A²F, shape (N, F)."""
@@ -58,71 +56,96 @@ class Modality(NamedTuple):
         smooth, level = propagated_with_level(features, kernel, progress=progress)
         return cls(smooth, local_noise(features, xy), level)
 
-    def components(self, *, at_least: int, at_most: int | None = None) -> Affine:
-        """Map propagated features on what of them stands out from the noise."""
+    def components(self, cuts: Sequence[int], *, at_least: int, at_most: int | None = None) -> list[Affine]:
+        """Map propagated features on what of them stands out from the noise; a map for each group of columns."""
         found = spatial_components(self.propagated, self.noise, self.level, at_least=at_least)
-        axes = found.axes[:, :at_most]
-        return Affine(axes, -found.centre @ axes)
+        groups = zip(np.split(found.axes[:, :at_most], cuts), np.split(found.centre, cuts), strict=True)
+        return [Affine(axes, -centre @ axes) for axes, centre in groups]
+
+    def prediction(
+        self, target: NDArray[np.float64], xy: NDArray[np.float64], *, weight: float | None
+    ) -> tuple[Affine, float]:
+        """Map propagated features on what they tell of an embedding, shape (N, d), and say how much that is."""
+        (read,) = self.components([], at_least=1)
+        seen = read(self.propagated)
+        predict = regression(seen, target)
+        share = predicted_share(seen, target, xy) if weight is None else weight
+        return Affine(read.weight @ predict.weight, read.bias @ predict.weight + predict.bias), share
 
 
 class LinearStart(NamedTuple):
-    """First weights of the encoders, both of which read propagated features."""
+    """First weights of the encoders, all of which read propagated features."""
 
-    expression: Affine
-    histology: Affine | None
-    histology_weight: float
+    encoders: list[Affine]
+    """Of each block."""
+    weights: list[float]
+    """Of each block in the fusion."""
 
-    def embed(self, expression: NDArray[Any], histology: NDArray[Any] | None) -> NDArray[np.float32]:
-        """Embed propagated features, shape (N, F) and (N, P), without a network; shape (N, d)."""
-        embedding = empty((len(expression), len(self.expression.bias)))
-        for rows in slices(len(expression), CHUNK):
-            z = self.expression(expression[rows])
-            if histology is not None and self.histology is not None:
-                z = z + self.histology_weight * self.histology(histology[rows])
-            embedding[rows] = z
+    @property
+    def latent(self) -> int:
+        """Width of the embedding."""
+        return len(self.encoders[0].bias)
+
+    def embed(self, features: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the propagated features of all blocks, shape (N, F) each, without a network; shape (N, d)."""
+        embedding = empty((len(features[0]), self.latent))
+        for rows in slices(len(embedding), CHUNK):
+            parts = zip(self.weights, self.encoders, features, strict=True)
+            embedding[rows] = sum(weight * encode(values[rows]) for weight, encode, values in parts)
         return embedding
 
 
-def histology_features(adata: AnnData, *, n_components: int) -> NDArray[np.float32]:
-    """Get the principal components of the standardised histology, shape (N, P), the mean of each section taken off."""
-    values = centred(representation(adata, _keys.HISTOLOGY), graph_sections(adata))
-    spread = values.std(axis=0)
-    values = (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
-    return principal_components(values, n_components)
-
-
 def linear_start(
-    expression: Modality,
-    histology: Modality | None,
-    xy: NDArray[np.float64],
+    features: Sequence[NDArray[np.float32]],
+    blocks: Sequence[Block],
+    kernel: Kernel,
     *,
-    latent: int,
-    histology_weight: float | None,
-) -> LinearStart:
-    """Embed what of the expression stands out from the noise, and regress it on what of the histology does.
+    xy: NDArray[np.float64],
+    latent: int = 0,
+    progress: bool = False,
+) -> tuple[LinearStart, list[NDArray[np.float32]]]:
+    """Embed what of the measured blocks stands out from the noise, and regress it on what of the pictures does.
+
+    Measured are the blocks with a likelihood. Their features are read side by side, so that a direction counts that
+    stands out in one of them alone or in several together. Noise is taken off with all its correlations: cells that lie
+    mixed, which several blocks show, do not become signal by that.
 
     Parameters
     ----------
-    expression, histology
-        The modalities.
+    features
+        Of each block, shape (N, F).
+    blocks
+        Likelihoods and weights of the blocks. None as weight: 1 with a likelihood; of a picture, the share of the
+        embedding of the measured blocks that it predicts in blocks of tissue left out (R², at least 0).
+    kernel
+        The graph.
     xy
         Coordinates, shape (N, 2).
     latent
         Width of the embedding; 0: as many directions as stand out.
-    histology_weight
-        Weight of the histology; None: the share of the expression's embedding that it predicts in blocks of tissue left
-        out (R², at least 0).
+    progress
+        Whether to show progress bars.
+
+    Returns
+    -------
+    The start, and the propagated features of each block, shape (N, F).
     """
-    encode = expression.components(at_least=latent or LATENT_AT_LEAST, at_most=latent or None)
-    if histology is None:
-        return LinearStart(encode, None, histology_weight or 0.0)
-    read = histology.components(at_least=1)
-    seen, target = read(histology.propagated), encode(expression.propagated)
-    predict = regression(seen, target)
-    if histology_weight is None:
-        histology_weight = predicted_share(seen, target, xy)
-    both = Affine(read.weight @ predict.weight, read.bias @ predict.weight + predict.bias)
-    return LinearStart(encode, both, histology_weight)
+    measured = [at for at, block in enumerate(blocks) if block.likelihood]
+    beside = [features[at] for at in measured]
+    cuts = [int(cut) for cut in np.cumsum([values.shape[1] for values in beside])[:-1]]
+    joint = Modality.of(np.hstack(beside) if cuts else beside[0], kernel, xy, progress=progress)
+    found = joint.components(cuts, at_least=latent or LATENT_AT_LEAST, at_most=latent or None)
+    encoders = dict(zip(measured, found, strict=True))
+    propagated = dict(zip(measured, np.split(joint.propagated, cuts, axis=1), strict=True))
+    weights = {at: 1.0 if (given := blocks[at].weight) is None else given for at in measured}
+    for at in sorted(set(range(len(blocks))) - set(measured)):
+        picture = Modality.of(features[at], kernel, xy, progress=progress)
+        target = np.asarray(sum(encoders[i](propagated[i]) for i in measured))
+        encoders[at], weights[at] = picture.prediction(target, xy, weight=blocks[at].weight)
+        propagated[at] = picture.propagated
+    order = range(len(blocks))
+    start = LinearStart([encoders[at] for at in order], [weights[at] for at in order])
+    return start, [propagated[at] for at in order]
 
 
 def regression(features: NDArray[np.float64], target: NDArray[np.float64]) -> Affine:

@@ -1,5 +1,9 @@
 """The published model as its table reads, with every N × N matrix written out: the reference for `nn`."""
 
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,25 +61,43 @@ def reconstruction(z: Tensor, graph: Tensor) -> Tensor:
     return ((torch.sigmoid(cosine) - graph) ** 2).mean()
 
 
-def forward(network: nn.Module, x: Tensor, features: list[Tensor], graph: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Z and the three weighted loss terms, dropout off, from the weights of a `Network`."""
+def forward(
+    network: nn.Module,
+    x: Tensor,
+    features: list[Tensor],
+    graph: Tensor,
+    *,
+    weights: Sequence[float] = (20, 1),
+    others: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({}),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Z and the weighted loss terms, dropout off, from the weights of a `Network`, whose first likelihood is of x."""
     s = network.settings
-    encoders = [network.encode_expression, network.encode_histology]
-    e = [convolve(graph, f, encoder) for f, encoder in zip(features, encoders, strict=True)]
+    e = [convolve(graph, f, encoder) for f, encoder in zip(features, network.encoders, strict=True)]
     q = [functional.relu(functional.linear(each, network.align.weight, network.align.bias)) for each in e]
     fused = functional.linear(torch.cat(q, 1), network.fuse.weight, network.fuse.bias)
-    z = 20 * attend(e[0]) + 1 * attend(e[1]) + 10 * fused
-    decoder = network.decoder
+    z = 10 * fused + sum(weight * attend(each) for weight, each in zip(weights, e, strict=True))
+    contrast = similarity if s.contrast == "similarity" else mutual_information
+    terms = {"likelihood": 10 * zinb(x, **decode(network.decoders[0], z))}
+    for name, value in others.items():
+        terms[f"likelihood of {name}"] = 10 * value(z)
+    if len(q) > 1:
+        terms["contrast"] = sum(1 * contrast(*pair) for pair in combinations(q, 2))
+    return z, terms | {"graph": 10 * reconstruction(z, graph)}
+
+
+def decode(decoder: nn.Module, z: Tensor) -> dict[str, Tensor]:
+    """Parameters of the ZINB."""
+    raw = heads(decoder, z)
+    return {
+        "mu": torch.clamp(torch.exp(raw["mean"]), 1e-5, 1e6),
+        "theta": torch.clamp(functional.softplus(raw["dispersion"]), 1e-4, 1e4),
+        "pi": torch.sigmoid(raw["dropout"]),
+    }
+
+
+def heads(decoder: nn.Module, z: Tensor) -> dict[str, Tensor]:
+    """Head(relu(BN(Z·W + b))) of each head."""
     h = functional.linear(z, decoder.hidden.weight, decoder.hidden.bias)
     h = (h - h.mean(0)) / torch.sqrt(h.var(0, unbiased=False) + decoder.norm.eps)
     h = functional.relu(h * decoder.norm.weight + decoder.norm.bias)
-    raw = {name: functional.linear(h, head.weight, head.bias) for name, head in decoder.heads.items()}
-    mu = torch.clamp(torch.exp(raw["mean"]), 1e-5, 1e6)
-    theta = torch.clamp(functional.softplus(raw["dispersion"]), 1e-4, 1e4)
-    pi = torch.sigmoid(raw["dropout"])
-    contrast = similarity(*q) if s.contrast == "similarity" else mutual_information(*q)
-    return z, {
-        "likelihood": 10 * zinb(x, mu, theta, pi),
-        "contrast": 1 * contrast,
-        "graph": 10 * reconstruction(z, graph),
-    }
+    return {name: functional.linear(h, head.weight, head.bias) for name, head in decoder.heads.items()}

@@ -9,13 +9,16 @@ import pytest
 import torch
 from scipy import sparse
 
-from stmmr.nn import Batch, Features, Graph, Network, SparseRows, pairs
-from stmmr.nn import network as network_module
+from stmmr.nn import Batch, Features, Graph, Network, Shape, SparseRows, Target, pairs
+from stmmr.nn import decoder as decoder_module
 from stmmr.settings import settings_of
 
 _spec = importlib.util.spec_from_file_location("dense", Path(__file__).with_name("dense.py"))
 dense = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(dense)
+
+
+SHAPES = [Shape("expression", 19, 19, "zinb", 20.0), Shape("histology", 9)]
 
 
 def random_case(seed, *, n, n_genes, n_image, dtype):
@@ -33,7 +36,7 @@ def batch_of(x, image, full):
     ones = torch.ones(len(x), 1, dtype=x.dtype)
     target = SparseRows.of(sparse.csr_matrix(x.numpy()), dtype=x.dtype)
     graph = Graph.of(sparse.csr_matrix(full.numpy()), dtype=x.dtype)
-    return Batch(Features(twice @ x, twice @ image), target, ones, len(x), graph)
+    return Batch(Features((twice @ x, twice @ image)), (Target(target, ones),), len(x), graph)
 
 
 def compared(network, z, terms):
@@ -58,12 +61,12 @@ def dense_way(network, x, image, full):
 @pytest.mark.parametrize("blocks", [61, 10])  # rows of the likelihood at once: all, or blocks of 10 and a last of 1
 def test_paper_equals_the_dense_form(contrast, seed, latent, blocks, monkeypatch):
     monkeypatch.setattr(pairs, "TILE_BYTES", 2000)  # many tiles, and a last one that is shorter
-    monkeypatch.setattr(network_module, "BLOCK_ENTRIES", 19 * blocks)
+    monkeypatch.setattr(decoder_module, "BLOCK_ENTRIES", 19 * blocks)
     torch.manual_seed(seed)
     case64 = random_case(seed, n=61, n_genes=19, n_image=9, dtype=torch.float64)
     case = [t.float() for t in case64]
     changes = {"hidden": 13, "latent": latent, "decoder_hidden": 11, "contrast": contrast, "dropout": 0.0}
-    single = Network(19, 9, 19, settings=settings_of("paper", **changes))
+    single = Network(SHAPES, settings=settings_of("paper", **changes))
     double = copy.deepcopy(single).double()
 
     exact = dense_way(double, *case64)
@@ -81,6 +84,49 @@ def test_paper_equals_the_dense_form(contrast, seed, latent, blocks, monkeypatch
         assert (mine.double() - truth).abs().max() < 10 * round_off + 1e-5 * scale, name
 
 
+@pytest.mark.parametrize("contrast", ["similarity", "mutual_information"])
+@pytest.mark.parametrize("likelihood", ["nb", "bernoulli", "gaussian"])
+def test_three_blocks_equal_the_dense_form(contrast, likelihood, monkeypatch):
+    monkeypatch.setattr(pairs, "TILE_BYTES", 2000)
+    monkeypatch.setattr(decoder_module, "BLOCK_ENTRIES", 60)
+    torch.manual_seed(0)
+    x, image, full = random_case(0, n=61, n_genes=19, n_image=9, dtype=torch.float64)
+    rng = np.random.default_rng(0)
+    protein = torch.from_numpy(rng.normal(size=(61, 6)))
+    size = torch.from_numpy(rng.gamma(5, 0.2, (61, 1)))
+    values = torch.from_numpy(rng.poisson(2, (61, 6)).clip(max=1 if likelihood == "bernoulli" else None).astype(float))
+    shapes = [*SHAPES, Shape("protein", 6, 6, likelihood, 3.0)]
+    changes = {"hidden": 13, "latent": 7, "decoder_hidden": 11, "contrast": contrast, "dropout": 0.0}
+    network = Network(shapes, settings=settings_of("paper", **changes)).double()
+    network.train()
+
+    def of_protein(z):
+        decoder = network.decoders[1]
+        (raw,) = dense.heads(decoder, z).values()
+        if likelihood == "gaussian":
+            return ((raw - values) ** 2).mean()
+        if likelihood == "bernoulli":
+            p = torch.sigmoid(raw + torch.log(size))
+            return -torch.where(values > 0, p, 1 - p).log().mean()
+        r, mu = torch.exp(decoder.log_dispersion), torch.exp(raw) * size
+        nb = torch.distributions.NegativeBinomial(r.expand_as(mu), logits=torch.log(mu / r), validate_args=False)
+        return -nb.log_prob(values).mean()
+
+    batch = batch_of(x, image, full)
+    sparse_values = SparseRows.of(sparse.csr_matrix(values.numpy()), dtype=torch.float64)
+    target = Target(values if likelihood == "gaussian" else sparse_values, size)
+    features = Features((*batch.features.blocks, full @ full @ protein))
+    batch = batch._replace(features=features, targets=(*batch.targets, target))
+    mine = compared(network, network.encode(features)[0], network(batch))
+    others = {"protein": of_protein}
+    form = dense.forward(network, x, [x, image, protein], full, weights=(20, 1, 3), others=others)
+    truth = compared(network, *form)
+    assert mine.keys() == truth.keys()
+    for name, expected in truth.items():
+        scale = expected.abs().max().clamp(min=1.0 if name.startswith("gradient") else 1e-6)
+        assert (mine[name] - expected).abs().max() < 1e-9 * scale, name
+
+
 def test_no_matrix_over_all_pairs_is_formed(monkeypatch):
     monkeypatch.setattr(pairs, "TILE_BYTES", 4 * 500 * 10)
     largest = 0
@@ -96,7 +142,7 @@ def test_no_matrix_over_all_pairs_is_formed(monkeypatch):
 
     x, image, full = random_case(0, n=500, n_genes=19, n_image=9, dtype=torch.float32)
     batch = batch_of(x, image, full)
-    network = Network(19, 9, 19, settings=settings_of("paper", hidden=13, latent=12, decoder_hidden=11))
+    network = Network(SHAPES, settings=settings_of("paper", hidden=13, latent=12, decoder_hidden=11))
     with Watch():
         sum(network(batch).values()).backward()
     assert largest < 500 * 500 / 4

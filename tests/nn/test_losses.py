@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import sparse, stats
 
-from stmmr.nn import Batch, Features, Graph, Network, Partners, SparseRows, losses
-from stmmr.nn import network as network_module
+from stmmr.nn import Batch, Features, Graph, Network, Partners, Shape, SparseRows, Target, losses
+from stmmr.nn import decoder as decoder_module
 from stmmr.settings import settings_of
 from stmmr.train._batches import neighbours_drawn
 
@@ -25,6 +25,15 @@ def test_nb_is_scipys():
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
+def test_bernoulli_is_scipys():
+    rng = np.random.default_rng(0)
+    x = (counts(rng, 30, 17) > 0).astype(float)
+    logit = rng.normal(0, 3, (30, 17))
+    expected = -stats.bernoulli.logpmf(x.toarray(), 1 / (1 + np.exp(-logit))).sum()
+    found = losses.bernoulli(SparseRows.of(x, dtype=torch.float64), logit=torch.from_numpy(logit))
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
 def test_stored_zeros_and_entries_stored_twice_change_nothing():
     plain = sparse.csr_matrix(np.array([[0.0, 3.0, 0.0], [1.0, 0.0, 2.0]]))
     odd = sparse.csr_matrix((np.array([1.0, 2.0, 0.0, 2.0, 1.0]), np.array([1, 1, 0, 2, 0]), np.array([0, 3, 5])))
@@ -34,23 +43,23 @@ def test_stored_zeros_and_entries_stored_twice_change_nothing():
     np.testing.assert_array_equal(odd.data, before)
 
 
-@pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "bernoulli", "gaussian"])
 def test_blocks_of_places_give_the_same_loss_and_gradient(likelihood, monkeypatch):
     rng = np.random.default_rng(0)
-    settings = settings_of("default", likelihood=likelihood, latent=4, decoder_hidden=6, train_encoders=True)
+    settings = settings_of("default", latent=4, decoder_hidden=6, train_encoders=True)
     torch.manual_seed(0)
-    network = Network(5, 0, 17, settings=settings).double()
+    network = Network([Shape("expression", 5, 17, likelihood)], settings=settings).double()
     x = counts(rng, 31, 17)
     target = torch.from_numpy(x.toarray() / 10) if likelihood == "gaussian" else SparseRows.of(x, dtype=torch.float64)
-    features = Features(torch.from_numpy(rng.normal(size=(31, 5))), None)
-    batch = Batch(features, target, torch.from_numpy(rng.gamma(5, 0.2, (31, 1))), 31, None)
+    features = Features((torch.from_numpy(rng.normal(size=(31, 5))),))
+    batch = Batch(features, (Target(target, torch.from_numpy(rng.gamma(5, 0.2, (31, 1)))),), 31, None)
 
     def found():
         loss = network(batch)["likelihood"]
         return [loss, *torch.autograd.grad(loss, network.parameters())]
 
     whole = found()
-    monkeypatch.setattr(network_module, "BLOCK_ENTRIES", 4 * 17)
+    monkeypatch.setattr(decoder_module, "BLOCK_ENTRIES", 4 * 17)
     for mine, other in zip(found(), whole, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-14)
 

@@ -2,6 +2,7 @@
 
 from stmmr.io._cosmx import read_cosmx
 from stmmr.io._merscope import read_merscope
+from stmmr.io._mudata import from_mudata, read_h5mu
 from stmmr.io._plain import read_table
 from stmmr.io._read import Recognised, read, recognise
 from stmmr.io._segmented import read_visium_hd_cells
@@ -16,10 +17,12 @@ from stmmr.io._xenium import read_xenium
 
 __all__ = [
     "Recognised",
+    "from_mudata",
     "read",
     "read_10x_h5",
     "read_cosmx",
     "read_h5ad",
+    "read_h5mu",
     "read_merscope",
     "read_seqfish",
     "read_slideseq",

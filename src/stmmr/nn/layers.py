@@ -103,22 +103,3 @@ class PropagatedEncoder(nn.Module):
             weight = torch.linalg.multi_dot([*self.weights]) if len(self.weights) > 1 else self.weights[0]
             return Encoded(torch.cat([propagated, ones], dim=1), torch.cat([weight, bias[None]]))
         return Encoded(torch.linalg.multi_dot([propagated, *self.weights]) + bias)
-
-
-class Decoder(nn.Module):
-    """From the embedding to the parameters of the likelihood: h = relu(BN(Z·W + b)), then one linear head each."""
-
-    def __init__(self, latent: int, *, hidden: int, n_targets: int, heads: tuple[str, ...]) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(latent, hidden)
-        self.norm = nn.BatchNorm1d(hidden)
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, n_targets) for name in heads})
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Decode Z, shape (N, d), up to the heads, shape (N, hidden)."""
-        h: Tensor = functional.relu(self.norm(self.hidden(z)))
-        return h
-
-    def raw(self, h: Tensor) -> dict[str, Tensor]:
-        """Apply the heads to h, shape (N, hidden): raw values, (N, G) each."""
-        return {name: head(h) for name, head in self.heads.items()}

@@ -60,6 +60,17 @@ def _beyond_zero(x: Tensor, *, mean: Tensor, dispersion: Tensor) -> Tensor:
     return gamma + x * (mean.log() - (dispersion + mean).log())
 
 
+def bernoulli(x: SparseRows, *, logit: Tensor) -> Tensor:
+    """Sum up the negative log-likelihood of what is there or not.
+
+    Shapes
+    ------
+    x, logit : (N, G), 0 or 1, and the logarithm of the odds of 1
+    returns : ()
+    """
+    return functional.softplus(logit).sum() - (x.values * logit[x.places, x.genes]).sum()
+
+
 def gaussian(x: Tensor, *, mean: Tensor) -> Tensor:
     """Sum up the squared errors, the Gaussian likelihood at unit variance; (N, G) both."""
     return functional.mse_loss(mean, x, reduction="sum")

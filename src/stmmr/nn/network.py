@@ -1,43 +1,42 @@
-"""The stMMR network, read top to bottom; N places, F and P features, G targets, d the latent width."""
+"""The stMMR network, read top to bottom; N places, F features of a block, B blocks, d the latent width."""
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from stmmr.nn import losses
-from stmmr.nn.layers import Decoder, Encoded, PropagatedEncoder
+from stmmr.nn.decoder import Decoder, Target
+from stmmr.nn.layers import Encoded, PropagatedEncoder
 from stmmr.nn.pairs import Graph, Partners, exactly, full
-from stmmr.nn.sparse import SparseRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from stmmr.settings import Settings
 
-LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
-    "zinb": losses.zinb,
-    "nb": losses.nb,
-    "gaussian": losses.gaussian,
-}
-HEADS: dict[str, tuple[str, ...]] = {
-    "zinb": ("dropout", "dispersion", "mean"),
-    "nb": ("mean",),
-    "gaussian": ("mean",),
-}
 
+class Shape(NamedTuple):
+    """What the network is told of one block of features."""
 
-BLOCK_ENTRIES = 2**24
-"""Largest block of places × genes whose likelihood is computed at once; of more, blocks are computed anew on the way
-back."""
+    name: str
+    n_features: int
+    """F."""
+    n_targets: int = 0
+    """Width of what the likelihood is of."""
+    likelihood: str | None = None
+    """None where the block is read only."""
+    weight: float = 1.0
+    """Weight in the fusion."""
 
 
 class Keys(NamedTuple):
-    """What one modality attends to."""
+    """What one block attends to."""
 
     features: Tensor
     """A²F of all places, or means of it over clusters of places, (M, F)."""
@@ -59,12 +58,10 @@ class Landmarks(NamedTuple):
 class Features(NamedTuple):
     """What an embedding reads; rows are places."""
 
-    expression: Tensor
-    """A²F of the expression, (n, F)."""
-    histology: Tensor | None
-    """A²F of the histology, (n, P)."""
-    keys: tuple[Keys, Keys | None] | None = None
-    """What expression and histology attend to; None for the rows here."""
+    blocks: tuple[Tensor, ...]
+    """A²F of each block, (n, F)."""
+    keys: tuple[Keys, ...] | None = None
+    """What each block attends to; None for the rows here."""
 
 
 class Batch(NamedTuple):
@@ -72,10 +69,8 @@ class Batch(NamedTuple):
 
     features: Features
     """Of the n places; with `Partners`, of 2n, those of the partners below."""
-    target: Tensor | SparseRows
-    """What the likelihood is of, (n, G); sparse for counts."""
-    library_size: Tensor
-    """Library size relative to its median, (n, 1); read by count likelihoods."""
+    targets: tuple[Target, ...]
+    """What the likelihoods are of, of the blocks that have one."""
     n_places: int
     """N."""
     graph: Graph | Partners | None
@@ -83,79 +78,58 @@ class Batch(NamedTuple):
 
 
 class Network(nn.Module):
-    """Encode each modality, attend, align, fuse, decode.
+    """Encode each block, attend, align, fuse, decode.
 
-    Zhang et al., GigaScience 2024, doi:10.1093/gigascience/giae089.
+    Zhang et al., GigaScience 2024, doi:10.1093/gigascience/giae089, there for two blocks.
 
     Parameters
     ----------
-    n_expression
-        F, width of the expression features.
-    n_histology
-        P, width of the histology features; 0 where there is no picture.
-    n_targets
-        G, width of what the likelihood is of.
+    shapes
+        The blocks; the first is that of the expression and has a likelihood.
     settings
         Shape and loss weights.
     """
 
-    histology_weight: Tensor
+    weights: Tensor
+    """Of the blocks in the fusion, (B,)."""
 
-    def __init__(self, n_expression: int, n_histology: int, n_targets: int, *, settings: Settings) -> None:
+    def __init__(self, shapes: Sequence[Shape], *, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
-        hidden, d = settings.hidden, settings.latent
-        self.encode_expression = PropagatedEncoder(n_expression, hidden=hidden, latent=d)
-        self.encode_expression.requires_grad_(settings.train_encoders)
-        if n_histology:
-            self.encode_histology = PropagatedEncoder(n_histology, hidden=hidden, latent=d)
-            self.encode_histology.requires_grad_(settings.train_encoders)
-        self.register_buffer("histology_weight", torch.tensor(float(settings.histology_weight or 0)))
+        d, decoded = settings.latent, [shape for shape in shapes if shape.likelihood]
+        self.terms = ["likelihood", *(f"likelihood of {shape.name}" for shape in decoded[1:])]
+        self.encoders = nn.ModuleList(
+            PropagatedEncoder(shape.n_features, hidden=settings.hidden, latent=d) for shape in shapes
+        ).requires_grad_(settings.train_encoders)
+        self.register_buffer("weights", torch.tensor([shape.weight for shape in shapes]))
         if settings.aligned_weight:
-            self.align = nn.Linear(d, d)  # one layer for both modalities
-            self.fuse = nn.Linear(2 * d if n_histology else d, d)
-        self.decoder = Decoder(d, hidden=settings.decoder_hidden, n_targets=n_targets, heads=HEADS[settings.likelihood])
-        if settings.likelihood == "nb":
-            self.log_dispersion = nn.Parameter(torch.zeros(n_targets))
+            self.align = nn.Linear(d, d)  # one layer for all blocks
+            self.fuse = nn.Linear(len(shapes) * d, d)
+        self.decoders = nn.ModuleList(
+            Decoder(d, shape.n_targets, hidden=settings.decoder_hidden, likelihood=str(shape.likelihood))
+            for shape in decoded
+        )
 
     @torch.no_grad()
-    def start_from(
-        self, expression: tuple[Tensor, Tensor], histology: tuple[Tensor, Tensor] | None, *, histology_weight: float
-    ) -> None:
-        """Set the first weights of encoders without a hidden layer, and that of the histology.
+    def start_from(self, starts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Set the first weights of encoders without a hidden layer: weight (F, d) and bias (d,) of each block."""
+        for encoder, start in zip(self.encoders, starts, strict=True):
+            for parameter, first in zip(encoder.parameters(), start, strict=True):
+                parameter.copy_(first)
 
-        Shapes
-        ------
-        expression, histology : weight (F, d) and bias (d,); (P, d) and (d,)
-        """
-        starts = [(self.encode_expression, expression)]
-        if histology is not None:
-            starts.append((self.encode_histology, histology))
-        for encoder, (first_weight, first_bias) in starts:
-            (weight,), (bias,) = encoder.weights, encoder.biases
-            weight.copy_(first_weight)
-            bias.copy_(first_bias)
-        self.histology_weight.fill_(histology_weight)
-
-    def encode(self, features: Features) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Embed places: Z, shape (n, d), and the aligned pair where there are two modalities to align."""
+    def encode(self, features: Features) -> tuple[Tensor, list[Tensor]]:
+        """Embed places: Z, shape (n, d), and the aligned form of each block where they are aligned."""
         settings = self.settings
-        keys, image_keys = features.keys or (None, None)
-        encoded, attended = self._read(self.encode_expression, features.expression, keys)
-        both = [encoded]
-        z = settings.expression_weight * attended  # (n, d)
-        if features.histology is not None:
-            encoded, attended = self._read(self.encode_histology, features.histology, image_keys)
-            both.append(encoded)
-            z = z + self.histology_weight * attended
+        keys = features.keys or [None] * len(features.blocks)
+        read = [self._read(*each) for each in zip(self.encoders, features.blocks, keys, strict=True)]
+        z = sum_of(weight * attended for weight, (_, attended) in zip(self.weights, read, strict=True))  # (n, d)
         if not settings.aligned_weight:
-            return z, None
-        aligned = [self._dropped(functional.relu(e.linear(self.align))) for e in both]  # (n, d) each
-        z = z + settings.aligned_weight * self.fuse(torch.cat(aligned, dim=1))
-        return z, (aligned[0], aligned[1]) if len(aligned) > 1 else None
+            return z, []
+        aligned = [self._dropped(functional.relu(encoded.linear(self.align))) for encoded, _ in read]  # (n, d) each
+        return z + settings.aligned_weight * self.fuse(torch.cat(aligned, dim=1)), aligned
 
-    def _read(self, encoder: PropagatedEncoder, features: Tensor, keys: Keys | None) -> tuple[Encoded, Tensor]:
-        """Encode one modality: E, and what of it enters the fusion, (n, d)."""
+    def _read(self, encoder: nn.Module, features: Tensor, keys: Keys | None) -> tuple[Encoded, Tensor]:
+        """Encode one block: E, and what of it enters the fusion, (n, d)."""
         if not self.settings.attention:
             encoded: Encoded = encoder(features)
             return encoded, encoded.dense()
@@ -175,55 +149,20 @@ class Network(nn.Module):
     def _dropped(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.settings.dropout, training=self.training)
 
-    def _distribution(self, h: Tensor, library_size: Tensor) -> dict[str, Tensor]:
-        """Turn the decoder's hidden layer, shape (n, hidden), into the parameters of the likelihood, (n, G) or (G,)."""
-        raw = {name: full(values) for name, values in self.decoder.raw(h).items()}
-        match self.settings.likelihood:
-            case "zinb":
-                return {
-                    "mean": raw["mean"].exp().clamp(1e-5, 1e6),
-                    "dispersion": functional.softplus(raw["dispersion"]).clamp(1e-4, 1e4),
-                    "dropout": raw["dropout"].sigmoid(),
-                }
-            case "nb":
-                dispersion = self.log_dispersion.exp().clamp(1e-4, 1e4)
-                return {"mean": (raw["mean"].clamp(-16, 16)).exp() * library_size, "dispersion": dispersion}
-            case _:
-                return raw
-
-    def _misfit(self, h: Tensor, target: Tensor | SparseRows, library_size: Tensor) -> Tensor:
-        """Sum up the negative log-likelihood of some places."""
-        parameters = self._distribution(h, library_size)
-        with exactly(h):
-            return LIKELIHOODS[self.settings.likelihood](target, **parameters)
-
-    def _mean_misfit(self, z: Tensor, batch: Batch) -> Tensor:
-        """Mean over n × G of the negative log-likelihood; in blocks of places where n × G is large."""
-        n, n_targets = batch.target.shape
-        h, blocks = self.decoder(z), list(row_blocks(n, n_targets))
-        if len(blocks) == 1:
-            return self._misfit(h, batch.target, batch.library_size) / (n * n_targets)
-        sizes = [stop - start for start, stop in blocks]
-        parts = zip(torch.split(h, sizes), _cut(batch.target, blocks), batch.library_size.split(sizes), strict=True)  # type: ignore[no-untyped-call]
-        sums: list[Tensor] = [
-            checkpoint(self._misfit, *part, use_reentrant=False, preserve_rng_state=False) for part in parts
-        ]
-        return torch.stack(sums).sum() / (n * n_targets)
-
-    def mean_of(self, z: Tensor, library_size: Tensor) -> Tensor:
-        """Decode embeddings, shape (n, d), to the mean of the likelihood, shape (n, G)."""
-        return self._distribution(self.decoder(z), library_size)["mean"]
-
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the terms of the objective, each already times its weight; their sum is minimised."""
         settings = self.settings
         z, aligned = self.encode(batch.features)
-        n = len(batch.library_size)
-        terms = {"likelihood": settings.likelihood_loss * self._mean_misfit(z[:n], batch)}
+        n = len(batch.targets[0].library_size)
+        terms = {
+            name: settings.likelihood_loss * decoder(z[:n], target)
+            for name, decoder, target in zip(self.terms, self.decoders, batch.targets, strict=True)
+        }
         with exactly(z):
-            if aligned is not None and settings.contrast_loss:
-                first, second = (full(q[:n]) for q in aligned)
-                terms["contrast"] = settings.contrast_loss * self._contrast(first, second, batch.n_places)
+            if len(aligned) > 1 and settings.contrast_loss:
+                pairs = combinations([full(q[:n]) for q in aligned], 2)
+                contrast = sum_of(self._contrast(*pair, batch.n_places) for pair in pairs)
+                terms["contrast"] = settings.contrast_loss * contrast
             if settings.graph_loss and batch.graph is not None:
                 terms["graph"] = settings.graph_loss * self._reconstruction(full(z), batch.graph)
         return terms
@@ -241,14 +180,6 @@ class Network(nn.Module):
         return losses.sampled_graph_reconstruction(z[:n], z[n:], graph)
 
 
-def row_blocks(n: int, n_targets: int) -> Iterator[tuple[int, int]]:
-    """Cut n places into blocks of at most `BLOCK_ENTRIES` values."""
-    step = max(1, BLOCK_ENTRIES // max(n_targets, 1))
-    for start in range(0, n, step):
-        yield start, min(start + step, n)
-
-
-def _cut(target: Tensor | SparseRows, blocks: list[tuple[int, int]]) -> list[Tensor | SparseRows]:
-    if isinstance(target, SparseRows):
-        return [target.block(*block) for block in blocks]
-    return [target[start:stop] for start, stop in blocks]
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """Add tensors up in their order, at least one."""
+    return reduce(torch.add, tensors)

@@ -9,9 +9,10 @@ import numpy as np
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import representation, require_key
-from stmmr.pp._components import expression_features
+from stmmr.pp._blocks import features_of
 from stmmr.pp._sections import tissue_coordinates
-from stmmr.start import Modality, histology_features, linear_start
+from stmmr.settings import Block, used_blocks
+from stmmr.start import linear_start
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
 
 if TYPE_CHECKING:
@@ -86,16 +87,17 @@ def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:
 def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> NDArray[np.float32]:
     """Embed over another graph, as the linear encoders of the fitted model would; shape (n_obs, d)."""
     model = recorded(adata)["model"]
-    n_components = int(model["n_components"])
-    places = tissue_coordinates(adata)
-    expression = expression_features(adata, use_rep=model["use_rep"] or None, n_components=n_components)
-    seen = Modality.of(expression, kernel, places, progress=progress)
-    histology = None
-    if model["use_histology"]:
-        histology = Modality.of(histology_features(adata, n_components=n_components), kernel, places, progress=progress)
+    given = {
+        name: Block(of["key"], of["likelihood"] or None, of["weight"]) for name, of in model.get("blocks", {}).items()
+    }
     weight = float(model.get("histology_weight_used", 0.0))
-    start = linear_start(seen, histology, places, latent=0, histology_weight=weight)
-    return start.embed(seen.propagated, None if histology is None else histology.propagated)
+    further = used_blocks(given, histology=model["use_histology"], histology_weight=weight).values()
+    n_components = int(model["n_components"])
+    features = features_of(adata, list(further), use_rep=model["use_rep"] or None, n_components=n_components)
+    first = Block("", likelihood=model["likelihood"], weight=model["expression_weight"])
+    places = tissue_coordinates(adata)
+    start, propagated = linear_start(features, [first, *further], kernel, xy=places, progress=progress)
+    return start.embed(propagated)
 
 
 def _unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:

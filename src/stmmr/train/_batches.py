@@ -62,7 +62,8 @@ def dealt(inputs: ModelInputs, size: int, *, random_state: int, numbers: range) 
             partners = None
             if inputs.graph is not None:
                 partners = neighbours_drawn(inputs.graph[index], rng=np.random.default_rng([random_state, number]))
-            yield inputs.batch(index, targets[np.searchsorted(rows, index)], partners=partners)
+            at = np.searchsorted(rows, index)
+            yield inputs.batch(index, [target[at] for target in targets], partners=partners)
 
 
 def neighbours_drawn(weights: sparse.csr_matrix[Any], *, rng: np.random.Generator) -> NDArray[np.intp]:

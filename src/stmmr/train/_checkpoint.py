@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stmmr.settings import Settings
     from stmmr.train._loop import Processes
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the file."""
 SECONDS: Final = 60.0
 """Between two writings."""

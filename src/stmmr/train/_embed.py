@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import torch
 
-from stmmr.nn.network import row_blocks
+from stmmr.nn.decoder import row_blocks
 from stmmr.train._batches import moved
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stmmr.data import ModelInputs
     from stmmr.nn import Network
+    from stmmr.nn.decoder import Decoder
 
 ROWS: Final = 2**16
 """Places that are embedded at once."""
@@ -38,11 +39,12 @@ def embedded(network: Network, inputs: ModelInputs, index: NDArray[np.intp] | No
 
 
 @torch.no_grad()
-def means(network: Network, inputs: ModelInputs) -> NDArray[np.float32]:
-    """Decode the mean of the likelihood at all places, shape (N, G)."""
-    n, n_targets = inputs.target.shape
-    out = np.empty((n, n_targets), dtype=np.float32)
+def means(network: Network, inputs: ModelInputs, at: int = 0) -> NDArray[np.float32]:
+    """Decode the mean of a likelihood at all places, shape (N, G); `at` counts the blocks that have one."""
+    block, decoder = inputs.decoded[at], cast("Decoder", network.decoders[at])
+    size = torch.ones(inputs.n_places, 1) if block.library_size is None else block.library_size
+    out = np.empty((inputs.n_places, block.shape.n_targets), dtype=np.float32)
     z = torch.from_numpy(embedded(network, inputs))
-    for start, stop in row_blocks(n, n_targets):
-        out[start:stop] = network.mean_of(z[start:stop], inputs.library_size[start:stop]).numpy()
+    for start, stop in row_blocks(*out.shape):
+        out[start:stop] = decoder.mean(z[start:stop], size[start:stop]).numpy()
     return out

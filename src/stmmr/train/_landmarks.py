@@ -27,13 +27,13 @@ HEAVIEST: Final = 20.0
 """Logarithm of the largest weight of a place in k-means; the smallest is 0."""
 
 
-def keys_of(inputs: ModelInputs, settings: Settings) -> tuple[Keys, Keys | None] | None:
-    """Find what each modality attends to: all places, or landmarks where there are many."""
+def keys_of(inputs: ModelInputs, settings: Settings) -> tuple[Keys, ...] | None:
+    """Find what each block attends to: all places, or landmarks where there are many."""
     if not settings.attention:
         return None
-    first, second = (None, None) if inputs.start is None else (inputs.start.expression, inputs.start.histology)
-    expression = _keys(inputs.expression, settings.landmarks, first)
-    return expression, None if inputs.histology is None else _keys(inputs.histology, settings.landmarks, second)
+    starts = [None] * len(inputs.blocks) if inputs.start is None else inputs.start.encoders
+    parts = zip(inputs.blocks, starts, strict=True)
+    return tuple(_keys(block.features, settings.landmarks, start) for block, start in parts)
 
 
 def _keys(features: torch.Tensor, n_landmarks: int, start: Affine | None) -> Keys:
@@ -52,7 +52,7 @@ def landmarks(features: torch.Tensor, n_landmarks: int, start: Affine | None) ->
     Parameters
     ----------
     features
-        A²F of one modality, shape (N, F).
+        A²F of one block, shape (N, F).
     n_landmarks
         M.
     start
@@ -68,8 +68,10 @@ def landmarks(features: torch.Tensor, n_landmarks: int, start: Affine | None) ->
     off = points - centres[members]
     off = off @ np.linalg.eigh(off.T @ off)[1]  # (N, p), in the axes in which they are uncorrelated on the whole
     spread = (off**2).sum(axis=0)  # (p,)
-    off, spread = off[:, spread > 0], spread[spread > 0]
-    variance = np.stack([np.bincount(members, weights=column**2) for column in off.T], axis=1) / size[:, None]  # (M, p)
+    real = spread > 1e-12 * (points**2).sum()  # less is round-off, by which axes would be divided
+    off, spread = off[:, real], spread[real]
+    sums = [np.bincount(members, weights=column**2) for column in off.T]
+    variance = np.reshape(sums, (len(spread), len(size))).T / size[:, None]  # (M, p)
     axes = off.T @ features.numpy() / spread[:, None]  # (p, F): the features regressed on them
     of = [torch.from_numpy(part).to(features.dtype) for part in (np.log(size), axes, variance)]
     return Keys(mean, Landmarks(*of))

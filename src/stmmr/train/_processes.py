@@ -247,7 +247,7 @@ def _spawned_work(fabric: Any, *, sent: _Sent, folder: Path, options: dict[str, 
     from safetensors.torch import save_file
 
     inputs: ModelInputs = _mapped(sent.inputs, np.ndarray, torch.from_numpy)
-    network = Network(*inputs.widths, settings=sent.settings)
+    network = Network(inputs.shapes, settings=sent.settings)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in sent.weights.items()})
     try:
         history, embedding = _work(fabric, network=network, inputs=inputs, options=options)
