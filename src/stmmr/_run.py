@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from stmmr import _keys
 from stmmr._parallel import is_first, started_outside
@@ -13,12 +13,16 @@ from stmmr._record import record, recorded
 from stmmr._resume import Progress
 from stmmr._scratch import scratch_folder
 from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
+from stmmr.io._elements import is_spatialdata
+from stmmr.io._spatialdata import take_table
+from stmmr.io._spatialdata_write import put_back
 from stmmr.settings import Preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 FULL_BATCH_AT_MOST: Final = 20_000
 """Places that `paper` reads in one batch, as published; of more, it draws batches."""
@@ -26,7 +30,7 @@ BATCH: Final = 4_096
 
 
 def run(
-    adata: AnnData,
+    data: AnnData | SpatialData,
     *,
     n_domains: int | Literal["auto"] = "auto",
     image: Path | None = None,
@@ -38,6 +42,8 @@ def run(
     section_key: str | None = None,
     label_key: str | None = None,
     random_state: int = 0,
+    table: str | None = None,
+    coordinate_system: str | None = None,
     checkpoint: Path | None = None,
     devices: int = 1,
     num_nodes: int = 1,
@@ -49,12 +55,14 @@ def run(
 
     Parameters
     ----------
-    adata
-        Places with counts (or a representation) and coordinates.
+    data
+        Places with counts (or a representation) and coordinates; of a SpatialData object, a table with the elements
+        it describes.
     n_domains
         How many domains to find; "auto" takes the number that stands out (`stmmr.tl.number_of_domains`).
     image
-        H&E picture whose pixels are the units of the coordinates; otherwise the picture in the data, if any.
+        H&E picture whose pixels are the units of the coordinates, or the name of an image of a SpatialData object;
+        otherwise the picture in the data, if any.
     histology
         Whether to read the picture at all.
     preset
@@ -71,6 +79,10 @@ def run(
         Column of obs with expert labels to compare with, after everything is decided.
     random_state
         Seed of everything that is drawn.
+    table
+        Name of the table of a SpatialData object, where there are several.
+    coordinate_system
+        Where its places lie; see `stmmr.io.from_spatialdata`.
     checkpoint
         Folder that keeps the steps that are done: killed at any point, the same call on the same data goes on from
         there and ends with the same result. It is left to the caller to remove.
@@ -90,7 +102,8 @@ def run(
     -------
     None. Sets what `stmmr.pp.expression`, `stmmr.pp.spatial_graph`, `stmmr.pp.histology`, `stmmr.StMMR.fit`,
     `stmmr.tl.consensus` and `stmmr.tl.refine` set; ``uns["stmmr"]["seconds"]``, the time of each, and
-    ``uns["stmmr"]["peak_memory_mb"]``, the largest memory of the process at its end.
+    ``uns["stmmr"]["peak_memory_mb"]``, the largest memory of the process at its end. In a SpatialData object it is the
+    table that these are set in, once all steps are done; its coordinates and all elements stay as they are.
 
     Raises
     ------
@@ -100,6 +113,7 @@ def run(
     from stmmr import pp, tl
 
     require_choice(preset, get_args(Preset), name="preset")
+    adata, image = _read_of(data, table=table, image=image, coordinate_system=coordinate_system, histology=histology)
     _check(adata, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
     sees = histology and (image is not None or pp.has_picture(adata))
 
@@ -161,6 +175,8 @@ def run(
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
+    if adata is not data:
+        put_back(adata, data, table=table)
 
 
 def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> None:
@@ -199,6 +215,23 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _read_of(
+    data: AnnData | SpatialData,
+    *,
+    table: str | None,
+    image: Path | None,
+    coordinate_system: str | None,
+    histology: bool,
+) -> tuple[AnnData, Path | None]:
+    """Get the places and the file of the picture, of whatever is given."""
+    if is_spatialdata(data):
+        return take_table(data, table=table, image=image, coordinate_system=coordinate_system, with_picture=histology)
+    for name, value in (("table", table), ("coordinate_system", coordinate_system)):
+        if value is not None:
+            raise InputError(f"Expected a SpatialData object for {name}, found an AnnData. Leave {name} out.")
+    return cast("AnnData", data), image
 
 
 def _check(

@@ -60,6 +60,7 @@ def run_command(
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     bin_size: int | None = None,
     mode: Mode = "auto",
+    spatialdata: Annotated[bool, Parameter(negative="")] = False,
     **options: Any,
 ) -> None:
     """Find the spatial domains of a section and write data, table, settings and figures.
@@ -76,10 +77,20 @@ def run_command(
         Visium HD: side of the bins in µm.
     mode
         Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
+    spatialdata
+        Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata.
     """
     from stmmr._output import run_to_folder
 
-    run_to_folder(source, output, overwrite=overwrite, bin_size=bin_size, mode=mode, options=options)
+    run_to_folder(
+        source,
+        output,
+        overwrite=overwrite,
+        bin_size=bin_size,
+        mode=mode,
+        spatialdata=spatialdata,
+        options=options,
+    )
 
 
 @app.command
@@ -119,7 +130,7 @@ def info(source: Annotated[Path, Parameter(name=["INPUT", "--input"])]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("matplotlib", "numba", "fontTools"):
+    for chatty in ("matplotlib", "numba", "fontTools", "ome_zarr"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         app(arguments)
