@@ -77,8 +77,7 @@ def choose_image(sdata: Any, regions: Sequence[Region], asked: str | None) -> st
     Raises
     ------
     InputError
-        If the named one is no picture in colour or not in the coordinate system, or several would do for several
-        regions, which may be of different sections.
+        If the named one is no picture in colour, or not in the coordinate system.
     """
     system = regions[0].system
     if asked is not None:
@@ -87,24 +86,46 @@ def choose_image(sdata: Any, regions: Sequence[Region], asked: str | None) -> st
         if reason := _unfit(sdata.images[asked]):
             raise InputError(f"Expected an H&E picture in colour in the image {asked!r}, found {reason}. Name another.")
         return asked
-    xy = np.concatenate([region.centres for region in regions])
-    fit, passed = [], []
-    for name in related_images(sdata, regions):
-        reason = _unfit(sdata.images[name]) or _beside(sdata.images[name], xy, system)
-        passed += [f"{name} ({reason})"] if reason else []
-        fit += [] if reason else [name]
+    fit, passed = fitting_images(sdata, regions)
     if passed:
         logger.info("Images that are no H&E picture of these places are passed over: %s.", listed(passed))
-    if len(fit) > 1 and len(regions) > 1:
-        raise InputError(
-            f"Expected one picture below the regions {listed(region.name for region in regions)}, found {listed(fit)}. "
-            "Name one as image='…', or read the regions one by one (region='…')."
-        )
     # what CytAssist photographs is stained with eosin only
     fit.sort(key=lambda name: ("cytassist" in name.lower(), stretch(matrix_to(sdata.images[name], system))))
     if len(fit) > 1:
         logger.info("Of the pictures %s, the sharpest is taken: %s. Name another as image.", listed(fit), fit[0])
     return fit[0] if fit else None
+
+
+def on_one_picture(sdata: Any, regions: Sequence[Region]) -> list[list[Region]]:
+    """Group regions by the picture they lie on: all, or each by itself.
+
+    Raises
+    ------
+    InputError
+        If it cannot be told, as several pictures lie under regions of one coordinate system.
+    """
+    apart = [[region] for region in regions]
+    if len({(region.system, *sorted(related_images(sdata, [region]))) for region in regions}) > 1:
+        return apart
+    below = [fitting_images(sdata, region)[0] for region in apart]
+    if len(regions) > 1 and max(map(len, below)) > 1:
+        found = sorted({name for names in below for name in names})
+        raise InputError(
+            f"Expected one picture below the regions {listed(region.name for region in regions)}, found "
+            f"{listed(found)}. Name one as image='…', or read the regions one by one (region='…')."
+        )
+    return [list(regions)] if all(names == below[0] for names in below) else apart
+
+
+def fitting_images(sdata: Any, regions: Sequence[Region]) -> tuple[list[str], list[str]]:
+    """List the pictures in colour under regions of one coordinate system, and with the reason what is passed over."""
+    xy = np.concatenate([region.centres for region in regions])
+    reasons = {
+        name: _unfit(sdata.images[name]) or _beside(sdata.images[name], xy, regions[0].system)
+        for name in related_images(sdata, regions)
+    }
+    passed = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    return [name for name, reason in reasons.items() if not reason], passed
 
 
 def related_images(sdata: Any, regions: Sequence[Region]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stmmr import _keys
 from stmmr._validate import InputError, listed, require_key, require_positive, unique_names
-from stmmr.io._element_images import Frame, choose_image, frame_of, moved, related_images, small_picture
+from stmmr.io._element_images import Frame, choose_image, frame_of, moved, on_one_picture, small_picture
 from stmmr.io._elements import (
     Region,
     annotation_of,
@@ -130,12 +130,10 @@ def picture_of(
     import_spatialdata()
     given = sdata.tables[table_name(sdata, table)]
     rows = given if region is None else _of_regions(given, names_of(region))
-    frames = [
-        frame
-        for regions in _on_one_picture(sdata, regions_of(sdata, rows, system=coordinate_system))
-        for frame in [_frame(sdata, regions, image)]
-    ]
-    found = list(dict.fromkeys(frame.image for frame in frames if frame.image is not None))
+    regions = regions_of(sdata, rows, system=coordinate_system)
+    groups = [regions] if image is not None else on_one_picture(sdata, regions)
+    frames = [_frame(sdata, group, image) for group in groups]
+    found = sorted({frame.image for frame in frames if frame.image is not None})
     if len(frames) != 1 or not found:
         raise InputError(
             f"Expected one H&E picture below the places, found {listed(found)}. "
@@ -157,8 +155,12 @@ def place(
     if um_per_unit is not None:
         require_positive(um_per_unit, name="um_per_unit")
     regions = regions_of(sdata, adata, system=system)
-    groups = [regions] if image is not None else _on_one_picture(sdata, regions)
-    frames = [_frame(sdata, group, image) if with_picture else _bare(group) for group in groups]
+    if with_picture:
+        groups = [regions] if image is not None else on_one_picture(sdata, regions)
+        frames = [_frame(sdata, group, image) for group in groups]
+    else:
+        groups = [[region] for region in regions]
+        frames = [frame_of(sdata, None, region.system) for region in regions]
     xy = np.empty((adata.n_obs, 2))
     for group, frame in zip(groups, frames, strict=True):
         for one in group:
@@ -211,13 +213,6 @@ def _of_regions(table: AnnData, names: list[str]) -> AnnData:
     return adata
 
 
-def _on_one_picture(sdata: Any, regions: list[Region]) -> list[list[Region]]:
-    """Group regions: all, where they can lie on the same picture, else each by itself."""
-    alike = {(region.system, *sorted(related_images(sdata, [region]))) for region in regions}
-    together = len(alike) == 1 and (len(regions) == 1 or not sdata.images or choose_image(sdata, regions, None))
-    return [regions] if together else [[region] for region in regions]
-
-
 def _frame(sdata: Any, regions: list[Region], image: str | None) -> Frame:
     """Choose the picture of regions, and how they lie on it."""
     if len({region.system for region in regions}) > 1:
@@ -226,11 +221,6 @@ def _frame(sdata: Any, regions: list[Region], image: str | None) -> Frame:
             "Read them one by one (region='…'), or name one as coordinate_system."
         )
     return frame_of(sdata, choose_image(sdata, regions, image), regions[0].system)
-
-
-def _bare(regions: list[Region]) -> Frame:
-    """Leave the coordinates of regions as they are."""
-    return Frame(None, np.eye(3), np.eye(3))
 
 
 def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Any]:

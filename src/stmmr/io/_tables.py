@@ -134,7 +134,8 @@ def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
 
 
 def _size_of_counts(store: Any) -> tuple[int, int]:
-    n_places = len(store["obs"][store["obs"].attrs["_index"]])
+    names = store["obs"][store["obs"].attrs["_index"]]
+    n_places = int((names["values"] if hasattr(names, "keys") else names).shape[0])
     x = store.get("X")
     if x is None:
         return n_places, 0
