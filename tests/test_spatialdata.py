@@ -240,6 +240,14 @@ def test_run_leaves_everything_else(simulated):
         stmmr.run(sdata, n_domains=2)
 
 
+def test_run_on_sections(tissue):
+    both = sections_of(tissue, "both")
+    sdata = to_spatialdata(both, section_key="slide")
+    for data in (both, sdata):
+        stmmr.run(data, n_domains=3, section_key="slide", histology=False, progress=False)
+    np.testing.assert_array_equal(sdata["table"].obsm[_keys.EMBEDDING], both.obsm[_keys.EMBEDDING])
+
+
 def test_run_by_the_name_of_a_picture_or_its_file(simulated, tmp_path):
     import PIL.Image
 
@@ -320,7 +328,11 @@ def store(simulated, tmp_path_factory):
     return path
 
 
-def test_command_line(store, tmp_path, capsys):
+@pytest.mark.slow
+def test_command_line(store, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
+    monkeypatch.setattr("stmmr.pl.embedding", stmmr.pl.domains)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: None)
     options = ("--n-domains", 3, "--no-progress")
     assert run_main("run", store, "-o", tmp_path / "a", *options) == 1
     assert "found half, table. Give the folder" in capsys.readouterr().err

@@ -150,15 +150,16 @@ def opened(
 ) -> tuple[AnnData, dict[str, Any]]:
     """Read the data by those options of `stmmr.run` that say what of a SpatialData store; the others remain."""
     from stmmr.io import read, read_zarr
-    from stmmr.io._read import recognise
+    from stmmr.io._tables import TABLES
 
     chosen = {name: options[name] for name in ("table", "coordinate_system") if options.get(name) is not None}
+    is_spatialdata = (source / TABLES).is_dir() or source.resolve().parent.name == TABLES
     image = options.get("image")
-    if recognise(source, bin_size=bin_size).platform == "zarr" and image is not None and not image.exists():
+    if is_spatialdata and image is not None and not image.exists():
         chosen["image"] = str(image)
     if not chosen:
         return read(source, bin_size=bin_size, backed=backed), options
-    if recognise(source, bin_size=bin_size).platform != "zarr":
+    if not is_spatialdata:
         raise InputError(f"Expected a SpatialData store (.zarr) for {listed(chosen)}, found {source}. Leave it out.")
     logger.info("Reading %s as a SpatialData store.", source)
     return read_zarr(source, backed=backed, **chosen), options | dict.fromkeys(chosen)

@@ -33,7 +33,7 @@ def run(
     data: AnnData | SpatialData,
     *,
     n_domains: int | Literal["auto"] = "auto",
-    image: Path | None = None,
+    image: Path | str | None = None,
     histology: bool = True,
     preset: Preset = "default",
     layer: str | None = None,
@@ -221,10 +221,10 @@ def _read_of(
     data: AnnData | SpatialData,
     *,
     table: str | None,
-    image: Path | None,
+    image: Path | str | None,
     coordinate_system: str | None,
     histology: bool,
-) -> tuple[AnnData, Path | None]:
+) -> tuple[AnnData, Path | str | None]:
     """Get the places and the file of the picture, of whatever is given."""
     if is_spatialdata(data):
         return take_table(data, table=table, image=image, coordinate_system=coordinate_system, with_picture=histology)

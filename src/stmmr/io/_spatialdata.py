@@ -69,7 +69,7 @@ def from_spatialdata(
         µm per unit of the coordinate system, where neither a coordinate system called microns, bins of Visium HD nor a
         Xenium table tell it.
     with_picture
-        Whether to look for a picture at all.
+        Whether to look for a picture at all; without, coordinates are those of the coordinate system.
 
     Returns
     -------
