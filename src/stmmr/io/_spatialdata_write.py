@@ -49,8 +49,8 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
         A copy of `adata` with ``obs["stmmr_region"]`` and ``obs["stmmr_instance"]``, which name the element and the
         instance of each place. ``uns["spatial"]`` stays, so that squidpy draws the table alone as well.
     circles
-        "places", or an element for each section by its name, in units of ``obsm["spatial"]``, of the
-        diameter ``spot_diameter_fullres``, else the median distance to the next place. They are indexed by ``obs_names``.
+        "places", or an element for each section by its name, in units of ``obsm["spatial"]`` and indexed by
+        ``obs_names``. Their diameter is ``spot_diameter_fullres``, else the median distance to the next place.
     images
         The sharpest picture of each library of ``uns["spatial"]``.
 
