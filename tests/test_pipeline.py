@@ -261,7 +261,8 @@ def test_command_line_twice_the_same(tissue, tmp_path):
         )
         assert out.returncode == 0, out.stderr
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
-    assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - {"number_of_domains.png", "result.zarr"}
+    not_asked = {"number_of_domains.png", "result.zarr", "spatialdata.zarr"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - not_asked
     facts = json.loads((tmp_path / "a/run.json").read_text())
     assert {"input", "options", "stmmr", "versions", "seconds_in_all", "peak_memory_mb"} <= set(facts)
     table = pd.read_csv(tmp_path / "a/domains.csv", index_col=0)
@@ -284,6 +285,7 @@ def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
         "number_of_domains.png",
         "result.zarr",
         "run.json",
+        "spatialdata.zarr",
     }
 
 

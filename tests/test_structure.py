@@ -30,6 +30,7 @@ ORDER = [
     "tl",
     "pl",
     "_resume",
+    "_given",
     "_run",
     "_output",
     "cli",

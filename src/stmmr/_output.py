@@ -18,8 +18,8 @@ from stmmr import __version__, _keys
 from stmmr._parallel import is_first
 from stmmr._record import record, recorded
 from stmmr._run import peak_memory_mb, run
-from stmmr._validate import InputError, require_choice
-from stmmr.settings import Mode
+from stmmr._validate import InputError, listed, require_choice
+from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,7 @@ def run_to_folder(
     options: dict[str, Any],
     bin_size: int | None = None,
     mode: Mode = "auto",
+    spatialdata: bool = False,
 ) -> None:
     """Read, run and write; the output folder appears whole at the end, or not at all.
 
@@ -65,27 +66,43 @@ def run_to_folder(
     mode
         Where the counts are: "memory", "disk" (of an .h5ad or .zarr, read a chunk at a time) or "auto", by their size
         and the free memory.
+    spatialdata
+        Write a SpatialData store as well.
     """
     from stmmr import datasets
-    from stmmr.io import read
+    from stmmr.io._elements import import_spatialdata
+    from stmmr.io._tables import counts_at
     from stmmr.io._write import publish_folder
 
-    start = time.perf_counter()
+    if spatialdata:
+        try:
+            import_spatialdata()
+        except ImportError as error:
+            raise InputError(f"Expected the extra for --spatialdata: {error}") from error
+
+    start, asked = time.perf_counter(), options
     if not is_first():  # of processes that were started together: it only trains
-        run(datasets.simulated_tissue() if source is None else read(source, bin_size=bin_size), **options)
+        adata, options = (
+            (datasets.simulated_tissue(), options) if source is None else opened(source, options, bin_size=bin_size)
+        )
+        run(adata, **options)
         return
     with publish_folder(output, overwrite=overwrite) as folder, kept_beside(output) as checkpoint:
         if source is None:
             adata, backed = datasets.simulated_tissue(), False
         else:
-            backed = stays_on_disk(source, mode)
-            adata = read(source, bin_size=bin_size, backed=backed)
+            backed = stays_on_disk(source, mode, table=options.get("table"))
+            if backed and spatialdata:
+                raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
+            adata, options = opened(source, options, bin_size=bin_size, backed=backed)
         run(adata, **(options | {"checkpoint": options.get("checkpoint") or checkpoint}))
         record(adata, mode="disk" if backed else "memory")
-        write_results(adata, folder, source=source if backed else None)
+        write_results(adata, folder, source=counts_at(source, asked.get("table")) if source and backed else None)
+        if spatialdata:
+            write_spatialdata(adata, folder / "spatialdata.zarr")
         facts = {
             "input": "simulated tissue" if source is None else str(source),
-            "options": {name: _plain(value) for name, value in options.items()},
+            "options": {name: _plain(value) for name, value in asked.items()},
             "places": adata.n_obs,
             "genes": adata.n_vars,
             "stmmr": _plain(recorded(adata)),
@@ -103,6 +120,7 @@ def run_to_folder(
 CONTENTS = {
     "result.h5ad": "the data with embedding, domains and everything that was set",
     "result.zarr": "the data with embedding, domains and everything that was set",
+    "spatialdata.zarr": "the same, with the picture, for squidpy, spatialdata-plot and napari-spatialdata",
     "domains.csv": "one row per place: its domain, how sure it is, and the domain after the vote of its neighbours",
     "run.json": "settings, versions, times, peak memory",
     "domains.png": "the domains over the picture",
@@ -127,7 +145,49 @@ def kept_beside(output: Path) -> Iterator[Path]:
         raise
 
 
-def stays_on_disk(source: Path, mode: Mode) -> bool:
+def opened(
+    source: Path, options: dict[str, Any], *, bin_size: int | None = None, backed: bool = False
+) -> tuple[AnnData, dict[str, Any]]:
+    """Read the data, with what the options say of a SpatialData store; get the options that remain.
+
+    The picture of such a store is read in full, and what a MuData measures besides expression becomes blocks.
+    """
+    from stmmr.io import from_mudata, read
+    from stmmr.io._mudata import read_h5mu
+    from stmmr.io._slide import open_slide
+    from stmmr.io._tables import TABLES, read_store
+
+    chosen = {name: options[name] for name in ("table", "coordinate_system") if options.get(name) is not None}
+    is_spatialdata = (source / TABLES).is_dir() or source.resolve().parent.name == TABLES
+    image = options.get("image")
+    if is_spatialdata and image is not None and not image.exists():
+        chosen["image"] = str(image)
+    if is_spatialdata:
+        logger.info("Reading %s as a SpatialData store.", source)
+        adata, picture = read_store(source, backed=backed, **chosen)
+        options = options | dict.fromkeys(chosen)
+        if picture is None or options.get("image") is not None or not options.get("histology", True):
+            return adata, options
+        slide = open_slide(picture.element, where=picture.name)
+        return adata, options | {"image": slide, "registration": picture.matrix}
+    if chosen:
+        raise InputError(f"Expected a SpatialData store (.zarr) for {listed(chosen)}, found {source}. Leave it out.")
+    if source.suffix == ".h5mu":
+        adata, blocks = from_mudata(read_h5mu(source))
+        return adata, options | {"blocks": blocks | named_blocks(options.get("blocks"))}
+    return read(source, bin_size=bin_size, backed=backed), options
+
+
+def write_spatialdata(adata: AnnData, target: Path) -> None:
+    """Write the data as a SpatialData store."""
+    from stmmr.io import to_spatialdata
+    from stmmr.io._elements import quietly
+
+    with quietly():
+        to_spatialdata(adata).write(target)
+
+
+def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool:
     """Decide whether the counts stay in their file, and say so."""
     from stmmr.io._read import recognise
     from stmmr.io._tables import counts_in_file
@@ -138,7 +198,7 @@ def stays_on_disk(source: Path, mode: Mode) -> bool:
         return False
     if mode == "disk":
         return True
-    n_places, n_entries = counts_in_file(found.path)
+    n_places, n_entries = counts_in_file(found.path, table=table)
     needed, free = n_entries * ENTRY_BYTES + n_places * PLACE_BYTES, psutil.virtual_memory().available
     on_disk = needed > min(IN_MEMORY_AT_MOST, free / 2)
     logger.info(
@@ -180,7 +240,7 @@ def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -
     if source is None:
         write_h5ad(adata, folder / "result.h5ad")
     else:
-        write_beside_counts(adata, source, folder / f"result{source.suffix}")
+        write_beside_counts(adata, source, folder / ("result.zarr" if source.is_dir() else "result.h5ad"))
 
 
 def describe(source: Path) -> dict[str, str]:

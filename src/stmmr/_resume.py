@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 COLUMNS: Final = {
-    "obs": (_keys.LIBRARY_SIZE, _keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED),
+    "obs": (_keys.LIBRARY_SIZE, _keys.PATCH, _keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED),
     "var": (_keys.HIGHLY_VARIABLE,),
 }
 """Columns that steps write."""

@@ -1,4 +1,4 @@
-"""All steps in order, from an AnnData to its spatial domains."""
+"""All steps in order, from the data of a section to its spatial domains."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from stmmr import _keys
+from stmmr._given import given
 from stmmr._parallel import is_first, started_outside
 from stmmr._record import record, recorded
 from stmmr._resume import Progress
@@ -18,19 +19,31 @@ from stmmr.settings import Block, Blocks, Preset, named_blocks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from stmmr.encoders import Encoder
 
 FULL_BATCH_AT_MOST: Final = 20_000
 """Places that `paper` reads in one batch, as published; of more, it draws batches."""
 BATCH: Final = 4_096
+DECIDE_NOTHING: Final = {"data", "label_key", "checkpoint", "cache", "accelerator", "devices", "num_nodes", "progress"}
+"""Options that the results do not depend on."""
 
 
 def run(
-    adata: AnnData | MuData,
+    data: AnnData | MuData | SpatialData,
     *,
     n_domains: int | Literal["auto"] = "auto",
-    image: Path | None = None,
+    image: str | Path | NDArray[np.uint8] | None = None,
+    registration: str | Path | NDArray[np.float64] | None = None,
+    um_per_pixel: float | None = None,
+    encoder: str | Path | Encoder = "he",
+    stain: Literal["macenko"] | None = None,
+    cache: Path | None = None,
     histology: bool = True,
     preset: Preset = "default",
     layer: str | None = None,
@@ -40,6 +53,8 @@ def run(
     section_key: str | None = None,
     label_key: str | None = None,
     random_state: int = 0,
+    table: str | None = None,
+    coordinate_system: str | None = None,
     checkpoint: Path | None = None,
     devices: int = 1,
     num_nodes: int = 1,
@@ -51,13 +66,26 @@ def run(
 
     Parameters
     ----------
-    adata
-        Places with counts (or a representation) and coordinates. Of a MuData, the modality named "rna" or alike is the
-        expression and the others are blocks; it gets the domains in its own ``obs`` and the embedding in its ``obsm``.
+    data
+        Places with counts (or a representation) and coordinates; of a SpatialData object, a table with the elements
+        it describes. Of a MuData, the modality named "rna" or alike is the expression and the others are blocks.
     n_domains
         How many domains to find; "auto" takes the number that stands out (`stmmr.tl.number_of_domains`).
     image
-        H&E picture whose pixels are the units of the coordinates; otherwise the picture in the data, if any.
+        H&E picture, whose pixels are the units of the coordinates unless `registration` is given, or the name of an
+        image of a SpatialData object; otherwise the picture in the data, if any.
+    registration
+        Affine map from coordinates to pixels of the picture: a 3 × 3 matrix, as a CSV file or the imagealignment.csv of
+        Xenium Explorer.
+    um_per_pixel
+        µm per unit of the coordinates, where the data do not tell.
+    encoder
+        What describes the picture: he, which needs no weights, or a network by its name or folder
+        (`stmmr.pp.encoders`).
+    stain
+        "macenko" brings the colours of the picture to those of a reference first.
+    cache
+        Folder that keeps the features of the picture for other runs.
     histology
         Whether to read the picture at all.
     preset
@@ -77,6 +105,10 @@ def run(
         Column of obs with expert labels to compare with, after everything is decided.
     random_state
         Seed of everything that is drawn.
+    table
+        Name of the table of a SpatialData object, where there are several.
+    coordinate_system
+        Where its places lie; see `stmmr.io.from_spatialdata`.
     checkpoint
         Folder that keeps the steps that are done: killed at any point, the same call on the same data goes on from
         there and ends with the same result. It is left to the caller to remove.
@@ -96,7 +128,9 @@ def run(
     -------
     None. Sets what `stmmr.pp.expression`, `stmmr.pp.spatial_graph`, `stmmr.pp.histology`, `stmmr.StMMR.fit`,
     `stmmr.tl.consensus` and `stmmr.tl.refine` set; ``uns["stmmr"]["seconds"]``, the time of each, and
-    ``uns["stmmr"]["peak_memory_mb"]``, the largest memory of the process at its end.
+    ``uns["stmmr"]["peak_memory_mb"]``, the largest memory of the process at its end. In a SpatialData object it is the
+    table that these are set in, once all steps are done; its coordinates and all elements stay as they are. A MuData
+    gets the domains in its own ``obs`` and the embedding in its ``obsm``.
 
     Raises
     ------
@@ -105,21 +139,42 @@ def run(
     """
     options = dict(locals())
     from stmmr import pp, tl
-    from stmmr.io._mudata import is_mudata
 
-    if is_mudata(adata):
-        _run_mudata(**options)
-        return
     require_choice(preset, get_args(Preset), name="preset")
-    sees = histology and (image is not None or pp.has_picture(adata))
-    named = named_blocks(blocks, histology=sees)
+    of = given(
+        data,
+        image=image,
+        registration=registration,
+        histology=histology,
+        table=table,
+        coordinate_system=coordinate_system,
+    )
+    adata = of.adata
+    sees = histology and (of.image is not None or pp.has_picture(adata))
+    named = of.blocks | named_blocks(blocks, histology=sees)
     _check(adata, named, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
+    encoder = pp.encoder_of(encoder) if sees else encoder  # what is wrong with it is said at once
+
+    def expression() -> None:
+        pp.expression(adata, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
 
     def graph() -> None:
         if preset == "paper":
             pp.spatial_graph(adata, use="array", bandwidth=2.0, section_key=section_key)
         else:
             pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
+
+    def picture() -> None:
+        pp.histology(
+            adata,
+            image=of.image,
+            registration=of.registration,
+            um_per_pixel=um_per_pixel,
+            encoder=encoder,
+            stain=stain,
+            cache=cache if cache is not None or done is None else done.folder / "features",
+            progress=progress,
+        )
 
     def training() -> None:
         shape: dict[str, Any] = {
@@ -141,32 +196,21 @@ def run(
         tl.consensus(adata, int(k), random_state=random_state, progress=progress)
         tl.refine(adata)
 
-    def expression() -> None:
-        pp.expression(adata, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
-
-    steps: dict[str, Callable[[], None]] = {}
-    if use_rep is None:
-        steps["expression"] = expression
-    steps["spatial graph"] = graph
-    if sees:
-        steps["histology"] = lambda: pp.histology(adata, image=image, progress=progress) and None
-    steps["training"] = training
-    if n_domains == "auto":
-        steps["number of domains"] = number
-    steps["domains"] = domains
-    decide = {
-        "n_domains": n_domains,
-        "image": image,
-        "histology": histology,
-        "preset": preset,
-        "layer": layer,
-        "size_key": size_key,
-        "use_rep": use_rep,
-        "blocks": named,
-        "section_key": section_key,
-        "random_state": random_state,
+    taken = {
+        "expression": use_rep is None,
+        "spatial graph": True,
+        "histology": sees,
+        "training": True,
+        "number of domains": n_domains == "auto",
+        "domains": True,
+    }
+    every: list[Callable[[], None]] = [expression, graph, picture, training, number, domains]
+    steps = {name: step for (name, wanted), step in zip(taken.items(), every, strict=True) if wanted}
+    decide = {name: value for name, value in options.items() if name not in DECIDE_NOTHING}
+    decide |= {
         "devices": devices * num_nodes,
-        "precision": precision,
+        "blocks": named,
+        "encoder": getattr(encoder, "name", encoder),
     }
     if checkpoint is not None and started_outside():
         logger.info("Processes that were started together keep no finished steps, as they could find different ones.")
@@ -180,15 +224,7 @@ def run(
     if label_key is not None:
         for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
             tl.evaluate(adata, label_key=label_key, domain_key=key)
-
-
-def _run_mudata(adata: MuData, blocks: Blocks | None, **options: Any) -> None:
-    """Run on the modalities of a MuData, and write the results to it."""
-    from stmmr.io._mudata import from_mudata, results_to_mudata
-
-    single, found = from_mudata(adata)
-    run(single, blocks=found | named_blocks(blocks), **options)
-    results_to_mudata(single, adata)
+    of.put_back()
 
 
 def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> None:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
 OPTION_NAMES = {"random_state": ("--seed", "--random-state"), "image": ("--image", "-i"), "blocks": ("--block",)}
-OPTION_TYPES: dict[str, Any] = {"blocks": list[str] | None}
+OPTION_TYPES: dict[str, Any] = {
+    "blocks": list[str] | None,
+    "encoder": str,
+    "image": Path | None,
+    "registration": Path | None,
+}
 """What an option is given as, where a function takes other things too."""
 OPTION_TEXTS = {
     "blocks": "A further kind of measurement, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a "
@@ -42,8 +47,9 @@ def with_options_of(function: Callable[..., Any]) -> Callable[..., Any]:
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is parameter.KEYWORD_ONLY:
                 name = OPTION_NAMES.get(parameter.name)
-                hint = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
-                annotation = OPTION_TYPES.get(parameter.name, hint)
+                annotation = OPTION_TYPES.get(parameter.name)
+                if parameter.name not in OPTION_TYPES:
+                    annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
                 shown = Parameter(
                     name=name, help=OPTION_TEXTS.get(parameter.name, texts.get(parameter.name)), negative_iterable=()
                 )
@@ -70,6 +76,7 @@ def run_command(
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     bin_size: int | None = None,
     mode: Mode = "auto",
+    spatialdata: Annotated[bool, Parameter(negative="")] = False,
     **options: Any,
 ) -> None:
     """Find the spatial domains of a section and write data, table, settings and figures.
@@ -86,10 +93,20 @@ def run_command(
         Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip.
     mode
         Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
+    spatialdata
+        Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata.
     """
     from stmmr._output import run_to_folder
 
-    run_to_folder(source, output, overwrite=overwrite, bin_size=bin_size, mode=mode, options=options)
+    run_to_folder(
+        source,
+        output,
+        overwrite=overwrite,
+        bin_size=bin_size,
+        mode=mode,
+        spatialdata=spatialdata,
+        options=options,
+    )
 
 
 @app.command
@@ -129,7 +146,7 @@ def info(source: Annotated[Path, Parameter(name=["INPUT", "--input"])]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("matplotlib", "numba", "fontTools"):
+    for chatty in ("matplotlib", "numba", "fontTools", "ome_zarr"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of a damaged file it says more than our sentence
     try:

@@ -183,3 +183,14 @@ def test_truncated_file(modalities, tmp_path):
     (tmp_path / "a.h5mu").write_bytes(content[: len(content) // 2])
     with pytest.raises(stmmr.InputError, match=r"Expected a whole \.h5mu file"):
         read_h5mu(tmp_path / "a.h5mu")
+
+
+def test_read_takes_the_file_and_run_its_modalities(modalities, tmp_path):
+    from stmmr._output import run_to_folder
+
+    made_of(modalities).write(tmp_path / "a.h5mu")
+    assert stmmr.io.recognise(tmp_path / "a.h5mu").platform == "h5mu"
+    adata = stmmr.read(tmp_path / "a.h5mu")
+    assert "prot" in adata.obsm
+    run_to_folder(tmp_path / "a.h5mu", tmp_path / "out", overwrite=False, options={"n_domains": 2, "progress": False})
+    assert "prot" in stmmr.read(tmp_path / "out" / "result.h5ad").uns["stmmr"]["model"]["blocks"]

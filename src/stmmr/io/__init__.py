@@ -8,6 +8,8 @@ from stmmr.io._read import Recognised, read, recognise
 from stmmr.io._segmented import read_visium_hd_cells
 from stmmr.io._seqfish import read_seqfish
 from stmmr.io._slideseq import read_slideseq
+from stmmr.io._spatialdata import from_spatialdata, picture_of
+from stmmr.io._spatialdata_write import to_spatialdata
 from stmmr.io._st import read_st
 from stmmr.io._stereoseq import read_stereoseq
 from stmmr.io._tables import read_h5ad, read_zarr
@@ -18,6 +20,8 @@ from stmmr.io._xenium import read_xenium
 __all__ = [
     "Recognised",
     "from_mudata",
+    "from_spatialdata",
+    "picture_of",
     "read",
     "read_10x_h5",
     "read_cosmx",
@@ -35,4 +39,5 @@ __all__ = [
     "read_xenium",
     "read_zarr",
     "recognise",
+    "to_spatialdata",
 ]

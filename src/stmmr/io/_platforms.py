@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from stmmr.io._cosmx import find_cosmx, read_cosmx
 from stmmr.io._merscope import find_merscope, read_merscope
+from stmmr.io._mudata import read_h5mu
 from stmmr.io._plain import find_table, read_table
 from stmmr.io._segmented import find_segmented, read_visium_hd_cells
 from stmmr.io._seqfish import find_seqfish, read_seqfish
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from mudata import MuData
 
 Platform = Literal[
     "h5ad",
     "zarr",
+    "h5mu",
     "visium_hd",
     "visium_hd_cells",
     "xenium",
@@ -51,7 +54,7 @@ class Kind:
     """What it is, for messages."""
     find: Callable[[Path, int | None], tuple[Path, str] | None]
     """Finds what is read, and by what it was recognised; takes the path and the size of the bins."""
-    read: Callable[..., AnnData]
+    read: Callable[..., AnnData | MuData]
     """Reads what was found."""
     options: dict[str, str]
     """Options of `stmmr.read` that go with it, with the name they have in its reader."""
@@ -64,6 +67,10 @@ def _h5ad(path: Path, _: int | None) -> tuple[Path, str] | None:
 def _zarr(path: Path, _: int | None) -> tuple[Path, str] | None:
     is_store = path.is_dir() and (path.suffix == ".zarr" or any((path / name).exists() for name in ZARR_FILES))
     return (path, "it is a zarr store") if is_store else None
+
+
+def _h5mu(path: Path, _: int | None) -> tuple[Path, str] | None:
+    return (path, "its name ends with .h5mu") if path.is_file() and path.suffix == ".h5mu" else None
 
 
 def _visium_hd(path: Path, bin_size: int | None) -> tuple[Path, str] | None:
@@ -132,6 +139,7 @@ LIBRARY: Final = {"library_id": "library_id"}
 KINDS: Final[dict[Platform, Kind]] = {
     "h5ad": Kind("an AnnData file (.h5ad)", _h5ad, read_h5ad, {"backed": "backed"}),
     "zarr": Kind("an AnnData or SpatialData store (.zarr)", _zarr, read_zarr, {"backed": "backed"}),
+    "h5mu": Kind("a MuData file (.h5mu)", _h5mu, read_h5mu, {}),
     "visium_hd": Kind(
         "a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, LIBRARY | {"bin_size": "bin_size"}
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._validate import InputError, listed
 from stmmr.io._files import existing, visible
+from stmmr.io._mudata import from_mudata, is_mudata
 from stmmr.io._platforms import KINDS, Platform
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def read(
 
     Returns
     -------
-    Counts and coordinates; see the reader of its kind for the keys. It says what the input was taken for, and why.
+    Counts and coordinates; see the reader of its kind for the keys. It says what the input was taken for, and why. Of a
+    MuData file, the modality with the expression, and the others in ``obsm`` (`from_mudata` names them as blocks).
 
     Raises
     ------
@@ -152,7 +154,9 @@ def read_recognised(
             )
         given["backed"] = True
     logger.info("Reading %s as %s: %s.", found.path, found.platform, found.because)
-    return kind.read(found.path, **{kind.options[name]: value for name, value in given.items()})
+    read_as: Any = kind.read(found.path, **{kind.options[name]: value for name, value in given.items()})
+    # of a MuData the places, with the modalities beside the expression in obsm
+    return from_mudata(read_as)[0] if is_mudata(read_as) else read_as
 
 
 def _advice(where: Path) -> str:

@@ -159,9 +159,7 @@ def _tiff_slide(path: Path, tiff: tifffile.TiffFile) -> Slide:
 
 def open_spatial_image(image: Any, *, where: str) -> Slide:
     """Open an image of SpatialData: a DataArray (c, y, x), or a DataTree with one for each resolution."""
-    scales = (
-        [next(iter(child.values())) for child in image.children.values()] if hasattr(image, "children") else [image]
-    )
+    scales = levels(image)
     axes = ["".join(str(dim).upper() for dim in scale.dims) for scale in scales]
     if any(set(found) != set("CYX") for found in axes):
         raise InputError(f"Expected {where} with the axes c, y and x, found {', '.join(axes) or 'nothing'}.")
@@ -170,7 +168,15 @@ def open_spatial_image(image: Any, *, where: str) -> Slide:
     sources = [
         Chunked(scale.data, found, path=where, block=(BLOCK, BLOCK)) for scale, found in zip(scales, axes, strict=True)
     ]
-    return Slide(str(getattr(image, "name", None) or where), sources)
+    return Slide(where, sources)
+
+
+def levels(image: Any) -> list[Any]:
+    """Get the resolutions of an image of SpatialData as arrays, the full one first."""
+    if not hasattr(image, "children"):
+        return [image]
+    scales = sorted(image.children, key=lambda name: int(name.removeprefix("scale")))
+    return [next(iter(image[scale].data_vars.values())) for scale in scales]
 
 
 def _block(page: Any) -> tuple[int, int]:

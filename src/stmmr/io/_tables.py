@@ -6,11 +6,14 @@ import errno
 import io
 import logging
 import shutil
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._validate import InputError, listed, unique_names
+from stmmr._validate import InputError, listed, require_key, unique_names
+from stmmr.io._elements import import_spatialdata, quietly
 from stmmr.io._files import check_indices, existing, names_may_repeat, parsing
 from stmmr.io._placing import warn_implausible
+from stmmr.io._spatialdata import place_elements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +21,12 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from stmmr.io._spatialdata import Picture
+
 logger = logging.getLogger("stmmr")
+TABLES: Final = "tables"
+ELEMENTS: Final = ("images", "labels", "shapes", "points")
+"""Groups of a SpatialData store."""
 
 
 def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
@@ -116,22 +124,21 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
         _fill(file, small, ad.io.write_elem)
 
 
-def counts_in_file(path: Path) -> tuple[int, int]:
+def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
     """Get the number of places, and of the entries of X that are stored, without reading them."""
     import h5py
     import zarr
 
     with parsing(path, expected="an AnnData file or store"):
         if path.is_dir():
-            store = zarr.open_group(path, mode="r")
-            store = _only_table(store["tables"], path) if "tables" in store else store
-            return _size_of_counts(store)
+            return _size_of_counts(zarr.open_group(counts_at(path, table), mode="r"))
         with h5py.File(path) as file:
             return _size_of_counts(file)
 
 
 def _size_of_counts(store: Any) -> tuple[int, int]:
-    n_places = len(store["obs"][store["obs"].attrs["_index"]])
+    names = store["obs"][store["obs"].attrs["_index"]]
+    n_places = int((names["values"] if hasattr(names, "keys") else names).shape[0])
     x = store.get("X")
     if x is None:
         return n_places, 0
@@ -158,39 +165,119 @@ def total_size(path: Path) -> int:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
-def read_zarr(path: str | Path, *, backed: bool = False) -> AnnData:
-    """Read an AnnData store, or the only table of a SpatialData store.
+def read_zarr(
+    path: str | Path,
+    *,
+    backed: bool = False,
+    table: str | None = None,
+    image: str | None = None,
+    coordinate_system: str | None = None,
+) -> AnnData:
+    """Read an AnnData store, or a table of a SpatialData store with its coordinates and picture.
 
     Parameters
     ----------
     path
-        The .zarr folder.
+        The .zarr folder; that of a table in a SpatialData store (store.zarr/tables/table) is as well.
     backed
         Leave ``X`` and the layers in the store, to be read a chunk at a time; ``obsp``, ``varp`` and ``raw`` are left
         out.
+    table, image, coordinate_system
+        Of a SpatialData store, as in `stmmr.io.from_spatialdata`.
 
     Returns
     -------
-    What the table holds, with names of places and genes made unique. Pictures and shapes of a SpatialData
-    store are not read.
+    What the table holds, with names of places and genes made unique; of a SpatialData store, with coordinates and
+    picture as `stmmr.io.from_spatialdata` sets them, where the extra ``spatialdata`` is installed. Without it, or
+    where the store has nothing but tables, the table is read alone.
 
     Raises
     ------
     FileNotFoundError
         If nothing is there.
     InputError
-        If it is no AnnData or SpatialData store, is damaged, or has several tables.
+        If it is no AnnData or SpatialData store, is damaged, has several tables and none is named, or none of the
+        name; and as `stmmr.io.from_spatialdata`.
     """
+    return read_store(path, backed=backed, table=table, image=image, coordinate_system=coordinate_system)[0]
+
+
+def read_store(
+    path: str | Path,
+    *,
+    backed: bool = False,
+    table: str | None = None,
+    image: str | None = None,
+    coordinate_system: str | None = None,
+) -> tuple[AnnData, Picture | None]:
+    """Read a store as `read_zarr` does, and get its picture in full, unread, where it is a SpatialData's."""
     import anndata as ad
     import zarr
 
     where = existing(path)
+    picture = None
     with parsing(where, expected="an AnnData or SpatialData store (.zarr)"), names_may_repeat():
-        store = zarr.open_group(where, mode="r")
-        if "tables" in store:
-            store = _only_table(store["tables"], where)
+        folder = counts_at(where, table)
+        store = zarr.open_group(folder, mode="r")
         _require_anndata(store, where)
-        return _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
+        adata = _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
+        root = folder.parents[1] if folder.parent.name == TABLES else None
+        if root is not None and _has_elements(root):
+            picture = place_elements(adata, _elements(root), image=image, system=coordinate_system)
+        elif image is not None or coordinate_system is not None:
+            raise InputError(f"Expected a SpatialData store for image and coordinate_system, found none at {where}.")
+        return adata, picture
+
+
+def counts_at(path: Path, table: str | None = None) -> Path:
+    """Find the AnnData file or store: the path itself, or the table in a SpatialData store.
+
+    Raises
+    ------
+    InputError
+        If there are several tables and none is named, none of the name, or `path` is no SpatialData store and one is.
+    """
+    import zarr
+
+    store: Any = zarr.open_group(path, mode="r") if path.is_dir() else ()
+    if TABLES not in store:
+        if table is not None:
+            raise InputError(f"Expected a SpatialData store for table, found none at {path}. Leave table out.")
+        return path
+    names: list[str] = sorted(store[TABLES])
+    if table is not None:
+        require_key(names, table, where=f"the tables of {path}")
+        return path / TABLES / table
+    if len(names) != 1:
+        raise InputError(
+            f"Expected one table in the SpatialData store {path}, found {listed(names)}. Give the folder of "
+            f"one of them, e.g. {path / TABLES / names[0] if names else path}."
+        )
+    return path / TABLES / names[0]
+
+
+def _has_elements(root: Path) -> bool:
+    """Tell whether a SpatialData store has more than tables that can be read here."""
+    import zarr
+
+    try:
+        store: Any = zarr.open_group(root, mode="r")
+    except FileNotFoundError:  # a folder that happens to be called tables
+        return False
+    kinds = [kind for kind in ELEMENTS if kind in store and list(store[kind])]
+    if kinds and find_spec("spatialdata") is not None:
+        return True
+    logger.info(
+        "Reading a table of a SpatialData store; its pictures and shapes are not read%s.",
+        ": that needs pip install 'stmmr[spatialdata]'" if kinds else ", as there are none",
+    )
+    return False
+
+
+def _elements(root: Path) -> Any:
+    """Open what lies around the tables of a SpatialData store; pictures are not read yet."""
+    with quietly():
+        return import_spatialdata().read_zarr(root, selection=ELEMENTS)
 
 
 def _left_on_disk(store: Any) -> AnnData:
@@ -216,18 +303,6 @@ def _checked(adata: AnnData) -> AnnData:
     unique_names(adata)
     warn_implausible(adata)
     return adata
-
-
-def _only_table(tables: Any, where: Path) -> Any:
-    """Get the table of a SpatialData store."""
-    names = sorted(tables)
-    if len(names) != 1:
-        raise InputError(
-            f"Expected one table in the SpatialData store {where}, found {listed(names)}. Give the folder of "
-            f"one of them, e.g. {where / 'tables' / names[0] if names else where}."
-        )
-    logger.info("Reading the table %r of a SpatialData store; its pictures and shapes are not read.", names[0])
-    return tables[names[0]]
 
 
 def _require_anndata(names: Iterable[str], where: Path) -> None:
