@@ -8,7 +8,7 @@ help:
 	@echo "make demo   set up .venv and find the domains of a simulated tissue (results in demo_output/)"
 	@echo "make test   set up .venv, check style and types, run the tests"
 	@echo "make lint   style and types only"
-	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers (needs the real data)"
+	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers, pictures … (needs the real data)"
 
 # torch goes first and by itself: asked for by another package, pip may fetch the newest CUDA build instead.
 .venv/.installed: requirements.txt pyproject.toml
@@ -36,6 +36,9 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.encoders
+	$(BIN)/python -m benchmarks.modalities
 
 clean:
 	rm -rf .venv demo_output .mypy_cache .pytest_cache .ruff_cache

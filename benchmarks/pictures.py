@@ -24,6 +24,7 @@ OME-TIFF of {WIDTH:,} × {HEIGHT:,} pixels (8 gigapixels, 24 GB decoded) that `b
 
 
 def main() -> None:
+    draw_registration()
     rows = [["picture", "pixels", "above the baseline", "seconds in all", "seconds per 1,000 patches", "one thread"]]
     with tempfile.TemporaryDirectory() as folder:
         slide = write_slide(Path(folder) / "slide.ome.tif", width=WIDTH, height=HEIGHT)
@@ -34,6 +35,34 @@ def main() -> None:
             per = [f"{1000 * s / (3 * PLACES):.2f}" for s in (seconds, alone)]
             rows.append([name, f"{width:,} × {height:,}", f"{both[0]['above_mb']:.0f} MB", f"{seconds:.1f}", *per])
     write_section(TITLE, TEXT, rows, stamp(), page=ROOT / "docs" / "pictures.md")
+
+
+def draw_registration() -> None:
+    """Draw the check of the registration: a corner of a simulated tissue, and the same with its picture mirrored."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    import stmmr
+
+    mpl.use("Agg")
+    whole = stmmr.datasets.simulated_tissue()
+    library = whole.uns["spatial"]["simulated"]
+    scale, picture = library["scalefactors"]["tissue_hires_scalef"], library["images"]["hires"].copy()
+    height, width = picture.shape[:2]
+    picture[: height // 3, : width // 2] = picture[0, 0]
+    picture[:, 3 * width // 4 :] = picture[0, 0]
+    x, y = whole.obsm["spatial"].T * scale
+    there = (x < 3 * width / 4) & ((x > width / 2) | (y > height / 3))
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
+    for ax, shown in zip(axes, (picture, picture[:, ::-1]), strict=True):
+        adata = whole[there].copy()
+        images = {"hires": picture} if shown is picture else {}
+        adata.uns["spatial"] = {"simulated": library | {"images": images}}
+        stmmr.pp.histology(adata, image=np.ascontiguousarray(shown), image_scale=scale, progress=False)
+        if shown is not picture:
+            adata.uns["stmmr"]["histology"]["picture_is_stored"] = False  # to draw the shape of its tissue
+        stmmr.pl.registration(adata, ax=ax)
+    figure.savefig(ROOT / "docs" / "images" / "registration.png", dpi=110)
 
 
 def _measured(path: Path, threads: int) -> dict:

@@ -294,11 +294,12 @@ def test_info(tissue, tmp_path):
     out = command("info", tmp_path / "in.h5ad")
     assert "h5ad" in out.stdout
     assert str(tissue.n_obs) in out.stdout
-    assert "px, 0.5 µm each\n" in out.stdout
+    assert "px, 0.5 µm each; neighbours are 100 µm apart\n" in out.stdout
     del tissue.uns["spatial"]
     tissue.write_h5ad(tmp_path / "in.h5ad")
     assert (
-        "coordinate units, 0.5 µm each (taken from the hexagonal array)" in command("info", tmp_path / "in.h5ad").stdout
+        "coordinate units, 0.5 µm each (taken from the hexagonal array); neighbours are 100 µm apart"
+        in command("info", tmp_path / "in.h5ad").stdout
     )
     without_coordinates(tissue)
     tissue.write_h5ad(tmp_path / "in.h5ad")

@@ -33,6 +33,7 @@ ORDER = [
     "_given",
     "_run",
     "_output",
+    "_info",
     "cli",
 ]
 

@@ -1,4 +1,4 @@
-"""What `stmmr run` writes, and what `stmmr info` says."""
+"""What `stmmr run` writes."""
 
 from __future__ import annotations
 
@@ -199,8 +199,8 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
     if mode == "disk":
         return True
     n_places, n_entries = counts_in_file(found.path, table=table)
-    needed, free = n_entries * ENTRY_BYTES + n_places * PLACE_BYTES, psutil.virtual_memory().available
-    on_disk = needed > min(IN_MEMORY_AT_MOST, free / 2)
+    needed, free = memory_needed(n_entries, n_places), psutil.virtual_memory().available
+    on_disk = would_stay_on_disk(needed, free)
     logger.info(
         "%s: about %.1f GB in memory would be needed, %.1f GB are free.",
         "The counts stay on disk and are read in chunks" if on_disk else "The counts are read into memory",
@@ -208,6 +208,16 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
         free / 1e9,
     )
     return on_disk
+
+
+def memory_needed(n_entries: int, n_places: int) -> int:
+    """Estimate the bytes that a run in memory takes, by the values of the counts that are stored."""
+    return n_entries * ENTRY_BYTES + n_places * PLACE_BYTES
+
+
+def would_stay_on_disk(needed: int, free: int) -> bool:
+    """Tell whether counts are left in their file, by the bytes needed and free."""
+    return needed > min(IN_MEMORY_AT_MOST, free / 2)
 
 
 def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -> None:
@@ -241,42 +251,6 @@ def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -
         write_h5ad(adata, folder / "result.h5ad")
     else:
         write_beside_counts(adata, source, folder / ("result.zarr" if source.is_dir() else "result.h5ad"))
-
-
-def describe(source: Path) -> dict[str, str]:
-    """Say what an input was recognised as and what it holds."""
-    from stmmr.io._read import read_recognised, recognise
-
-    found = recognise(source)
-    adata = read_recognised(found)
-    pictures = [
-        f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
-        for library, content in adata.uns.get(_keys.SPATIAL, {}).items()
-        if content.get("images")
-    ]
-    return {
-        "platform": f"{found.platform} ({found.because})",
-        "read from": str(found.path),
-        "places": f"{adata.n_obs}",
-        "genes": f"{adata.n_vars}",
-        "coordinates": _length(adata),
-        "pictures": "; ".join(pictures) or "none",
-        "obs": ", ".join(adata.obs.columns) or "nothing",
-        "obsm": ", ".join(adata.obsm) or "nothing",
-        "layers": ", ".join(adata.layers) or "nothing",
-    }
-
-
-def _length(adata: AnnData) -> str:
-    """Say what a unit of the coordinates is."""
-    from stmmr.pp._scale import units
-
-    try:
-        unit, um, told_by = units(adata)
-    except InputError as error:
-        return f"not usable: {error}"
-    by_array = f" (taken from the {told_by})" if told_by.endswith("array") else ""
-    return f"{unit}, {um:.4g} µm each{by_array}" if np.isfinite(um) else f"{unit}, length in µm unknown"
 
 
 def versions() -> dict[str, str]:

@@ -130,17 +130,33 @@ def demo(
 
 
 @app.command
-def info(source: Annotated[Path, Parameter(name=["INPUT", "--input"])]) -> None:
-    """Say what an input was recognised as and what it holds.
+def info(
+    source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
+    *,
+    image: Annotated[Path | None, Parameter(name=("--image", "-i"))] = None,
+    registration: Path | None = None,
+    um_per_pixel: float | None = None,
+    bin_size: int | None = None,
+) -> None:
+    """Say what an input was recognised as, what it holds, whether its picture fits, and what a run would do.
 
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad, .h5mu or .zarr.
+    image
+        H&E picture to check against the places, as for the run.
+    registration
+        Affine map from coordinates to its pixels, as for the run.
+    um_per_pixel
+        µm per unit of the coordinates, where the data do not tell.
+    bin_size
+        Visium HD: side of the bins in µm.
     """
-    from stmmr._output import describe
+    from stmmr._info import describe
 
-    print("\n".join(f"{name:<12}{value}" for name, value in describe(source).items()))
+    said = describe(source, image=image, registration=registration, um_per_pixel=um_per_pixel, bin_size=bin_size)
+    print("\n".join(f"{name:<14}{value}" for name, value in said.items()))
 
 
 def main(arguments: list[str] | None = None) -> None:

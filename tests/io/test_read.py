@@ -11,7 +11,7 @@ import pytest
 
 import stmmr
 from stmmr import InputError, io
-from stmmr._output import describe
+from stmmr._info import describe
 from stmmr._validate import coordinates
 from stmmr.io._platforms import KINDS
 from stmmr.pp._scale import units
