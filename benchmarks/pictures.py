@@ -72,7 +72,7 @@ def _measured(path: Path, threads: int) -> dict:
     return json.loads(row["said"])
 
 
-def read(path: Path, threads: int) -> dict:
+def read(path: Path, threads: int, n: int = PLACES) -> dict:
     """Read features at places drawn on the tissue, and say what that took."""
     import joblib
     import scipy.ndimage  # noqa: F401 - of the baseline
@@ -84,11 +84,11 @@ def read(path: Path, threads: int) -> dict:
     is_slide = path.suffix == ".tif"
     um_per_px = 0.25 if is_slide else 0.689
     if is_slide:
-        xy = places_on(WIDTH, HEIGHT, PLACES)
+        xy = places_on(WIDTH, HEIGHT, n)
     else:
-        known = np.random.default_rng(0).uniform(0.3, 0.7, size=(PLACES, 2))  # the middle of the tissue
+        known = np.random.default_rng(0).uniform(0.3, 0.7, size=(n, 2))  # the middle of the tissue
         xy = known * [9274, 9911]
-    adata = AnnData(np.zeros((PLACES, 1), dtype=np.float32), obsm={"spatial": xy})
+    adata = AnnData(np.zeros((n, 1), dtype=np.float32), obsm={"spatial": xy})
     before, start = _peak_mb(), time.perf_counter()
     with joblib.parallel_config(n_jobs=threads):
         histology(adata, image=path, um_per_pixel=um_per_px, progress=False)
@@ -102,6 +102,6 @@ def _peak_mb() -> float:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(json.dumps(read(Path(sys.argv[1]), int(sys.argv[2]))))
+        print(json.dumps(read(Path(sys.argv[1]), *map(int, sys.argv[2:]))))
     else:
         main()
