@@ -139,6 +139,7 @@ def run(
     """
     options = dict(locals())
     from stmmr import pp, tl
+    from stmmr.pp._registered import registered_picture
 
     require_choice(preset, get_args(Preset), name="preset")
     of = given(
@@ -153,7 +154,11 @@ def run(
     sees = histology and (of.image is not None or pp.has_picture(adata))
     named = of.blocks | named_blocks(blocks, histology=sees)
     _check(adata, named, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
-    encoder = pp.encoder_of(encoder) if sees else encoder  # what is wrong with it is said at once
+    if sees:  # what is wrong with the picture or the encoder is said at once
+        encoder = pp.encoder_of(encoder)
+        of.image = registered_picture(adata, of.image, registration=of.registration, um_per_pixel=um_per_pixel)
+    elif registration is not None:
+        raise InputError("Expected a picture with its registration, found none. Give image='…' (--image) as well.")
 
     def expression() -> None:
         pp.expression(adata, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
@@ -168,13 +173,12 @@ def run(
         pp.histology(
             adata,
             image=of.image,
-            registration=of.registration,
-            um_per_pixel=um_per_pixel,
             encoder=encoder,
             stain=stain,
             cache=cache if cache is not None or done is None else done.folder / "features",
             progress=progress,
         )
+        of.image = None  # a picture in memory is not needed any longer
 
     def training() -> None:
         shape: dict[str, Any] = {

@@ -77,7 +77,8 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} is not installed; run: pip install 'stmmr[{extra}]'") from error
+        missing = (error.name or module).split(".")[0]  # maybe of what the package itself imports
+        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr[{extra}]'") from error
 
 
 def unique_names(adata: AnnData) -> None:

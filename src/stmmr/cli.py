@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of a damaged file it says more than our sentence
     try:
         app(arguments)
-    except (InputError, FileNotFoundError, FloatingPointError, OSError) as error:
+    except (InputError, ImportError, FloatingPointError, OSError) as error:
         print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(1)
 

@@ -222,3 +222,30 @@ def test_features_on_disk_are_those_of_the_same_picture_and_places(bare, picture
     assert encoder.seen == 2 * first.n_obs
     histology(other, image=picture, encoder=encoder, stain="macenko", **options)
     assert encoder.seen == 3 * first.n_obs
+
+
+def test_a_scale_that_no_platform_has_is_warned_of(bare, picture, caplog):
+    with caplog.at_level(logging.WARNING, logger="stmmr"), pytest.raises(InputError, match="smaller than the picture"):
+        histology(bare, image=picture, um_per_pixel=0.001)
+    assert "Check the scale: sizes in µm will be wrong" in caplog.text
+
+
+def test_registration_without_a_picture_is_refused(tissue):
+    with pytest.raises(InputError, match="found the registration alone"):
+        histology(tissue, registration=np.eye(3), copy=True)
+
+
+def test_run_says_what_is_wrong_with_the_picture_before_the_first_step(tissue, tmp_path):
+    from stmmr import run
+
+    (tmp_path / "he.jpg").write_text("no picture")
+    for options, message in (
+        ({"image": tmp_path / "he.jpg"}, "another format"),
+        ({"image": tmp_path / "none.jpg"}, "found no file"),
+        ({"registration": np.eye(3), "histology": False}, "found none. Give image"),
+        ({"encoder": "phikn"}, "Did you mean 'phikon'"),
+    ):
+        adata = tissue.copy()
+        with pytest.raises(InputError, match=message):
+            run(adata, n_domains=3, progress=False, **options)
+        assert not adata.layers

@@ -166,18 +166,24 @@ def warn_implausible(adata: AnnData) -> None:
         return
     for name, library in libraries.items():
         um = library.get("scalefactors", {}).get(UM) if isinstance(library, Mapping) else None
-        distance = spacing(xy) if isinstance(um, int | float) and um > 0 else None
-        if um is None or distance is None or PLAUSIBLE_UM[0] <= distance * um <= PLAUSIBLE_UM[1]:
-            continue
-        logger.warning(
-            "Neighbouring places lie %.3g µm apart (median distance %.4g times %.4g µm per unit, microns_per_pixel of "
-            "%s), expected %g to %g µm. Check the scale: sizes in µm will be wrong.",
-            distance * um,
-            distance,
-            um,
-            name,
-            *PLAUSIBLE_UM,
-        )
+        if isinstance(um, int | float) and um > 0:
+            warn_implausible_scale(xy, um, told_by=f"microns_per_pixel of {name}")
+
+
+def warn_implausible_scale(xy: NDArray[Any], um_per_unit: float, *, told_by: str) -> None:
+    """Warn where neighbours among coordinates, shape (N, 2), are nearer or further than any platform has them."""
+    distance = spacing(xy)
+    if distance is None or PLAUSIBLE_UM[0] <= distance * um_per_unit <= PLAUSIBLE_UM[1]:
+        return
+    logger.warning(
+        "Neighbouring places lie %.3g µm apart (median distance %.4g times %.4g µm per unit, %s), expected %g to %g "
+        "µm. Check the scale: sizes in µm will be wrong.",
+        distance * um_per_unit,
+        distance,
+        um_per_unit,
+        told_by,
+        *PLAUSIBLE_UM,
+    )
 
 
 def spacing(xy: NDArray[Any]) -> float | None:

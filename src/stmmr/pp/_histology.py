@@ -171,7 +171,7 @@ def histology(
         "diameters_um": list(encoder.diameters_um),
         "feature_names": names,
     }
-    shown = _store(adata, found, library_id=library_id, given=image is not None)
+    shown = _store(adata, found, library_id=library_id, given=found.given)
     record(adata, histology=parameters | {"picture_is_stored": shown})
     return adata if copy else None
 

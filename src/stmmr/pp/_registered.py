@@ -12,6 +12,7 @@ import numpy as np
 from stmmr import _keys, _validate
 from stmmr._validate import InputError, listed, logger
 from stmmr.io._library import PICTURES, find_library, scale_key
+from stmmr.io._placing import warn_implausible_scale
 from stmmr.io._registration import mapped, read_registration, scale_of, scaling
 from stmmr.io._slide import open_slide
 from stmmr.pp._scale import um_per_unit
@@ -51,6 +52,8 @@ class Registered:
     """What told `um_per_px`."""
     centres: NDArray[np.float64]
     """The places, in pixels of the full resolution, shape (N, 2)."""
+    given: bool
+    """Whether it is another picture than those in the data."""
 
     @property
     def scale(self) -> float:
@@ -101,11 +104,19 @@ def registered_picture(
     InputError
         If there is no picture, it cannot be used, or the places do not lie in it.
     """
+    if isinstance(image, Registered):
+        return image
     _validate.require_key(adata.obsm, _keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
     xy = _validate.coordinates(adata)
     library = find_library(adata, library_id)
     um, told_by = (um_per_pixel, "um_per_pixel") if um_per_pixel is not None else um_per_unit(adata, xy, library)
     _validate.require_positive(1.0 if math.isnan(um) else um, name="um_per_pixel")
+    if um_per_pixel is not None:
+        warn_implausible_scale(xy, um_per_pixel, told_by="um_per_pixel")
+    if image is None and registration is not None:
+        raise InputError(
+            "Expected a picture with its registration, found the registration alone. Give image='…' as well."
+        )
     if image is None:
         slide, matrix = _own_picture(library)
     else:
@@ -118,7 +129,7 @@ def registered_picture(
     elif told_by not in {"microns_per_pixel", "um_per_pixel"}:
         logger.info("The size of a pixel is that which the %s tells: %.4g µm.", told_by, um)
     _compare_sizes(slide, um / scale)
-    found = Registered(slide, matrix, um / scale, told_by, mapped(matrix, xy))
+    found = Registered(slide, matrix, um / scale, told_by, mapped(matrix, xy), given=image is not None)
     _check_cover(found)
     return found
 
