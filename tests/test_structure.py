@@ -26,6 +26,7 @@ ORDER = [
     "start",
     "data",
     "train",
+    "_transform",
     "model",
     "tl",
     "pl",

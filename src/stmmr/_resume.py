@@ -70,6 +70,7 @@ class Progress:
             for name, column in kept[where].items():
                 getattr(adata, where)[name] = column.to_numpy() if where == "var" else column.array
         adata.obsm.update(kept["obsm"])
+        adata.varm.update(kept["varm"])
         adata.uns.update(kept["uns"])
         return True
 
@@ -88,7 +89,8 @@ class Progress:
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         uns = {name: adata.uns[name] for name in (_keys.UNS, _keys.SPATIAL) if name in adata.uns}
         with atomic_write(self._path(step)) as new, h5py.File(new, "w") as file:
-            write_elem(file, "/", {**columns, "obsm": obsm, "uns": uns})
+            varm = {name: adata.varm[name] for name in (_keys.LOADINGS,) if name in adata.varm}
+            write_elem(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
 
     def remove(self) -> None:
         """Forget the run."""

@@ -12,13 +12,14 @@ import torch
 
 from stmmr import __version__, _keys
 from stmmr._record import record
+from stmmr._transform import mapped_features, note_mapped
 from stmmr._validate import InputError, listed, logger, require_key
 from stmmr.data import ModelInputs, model_inputs
 from stmmr.io._write import publish_folder
 from stmmr.nn import Network
 from stmmr.pp._blocks import check_blocks
 from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
-from stmmr.train import Devices, embedded, keys_of, means, train_and_embed
+from stmmr.train import Devices, embedded, embedded_features, keys_of, means, train_and_embed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -183,6 +184,68 @@ class StMMR:
         names = [each.name for each in self.inputs.decoded]
         require_key(names, block, where="the blocks with a likelihood")
         return means(self.network, self.inputs, names.index(block))
+
+    def transform(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        size_key: str | None = None,
+        section_key: str | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Embed another section as this one was, without training.
+
+        Its counts are scaled to the library size of the training and projected on the same components of the same
+        genes, its own mean taken off, as the means of sections are in the training; its graph has the same bandwidth in
+        µm or, where a scale is unknown, in distances between places. A section that holds other tissue than the
+        training in the main will be off by the difference of their means.
+
+        Parameters
+        ----------
+        adata
+            Places with counts and coordinates and, where the model reads a picture, ``obsm["X_histology"]`` of the same
+            encoder.
+        layer
+            Layer with the raw counts; ``None`` as in `stmmr.pp.expression`.
+        size_key
+            Column of ``obs`` with the library size, where the genes at hand are only part of what was counted.
+        section_key
+            Column of ``obs`` with the section of each place, where there are several.
+        progress
+            Whether to show progress bars for what takes longer than two seconds.
+
+        Returns
+        -------
+        None. Sets ``obsm["X_stmmr"]``, ``obs["stmmr_library_size"]``, what `stmmr.pp.spatial_graph` sets, and
+        ``uns["stmmr"]["model"]``. `stmmr.tl.transfer_domains` names its domains.
+
+        Raises
+        ------
+        InputError
+            If the section lacks what the model reads, or the model attends to the places of the training or reads
+            blocks with a likelihood.
+        """
+        if self.settings.attention or self.settings.features != "pca" or self.use_rep is not None:
+            raise InputError(
+                "Expected a model that embeds each place by its own features (the default preset, with counts), found "
+                f"preset {self.preset!r}, use_rep={self.use_rep!r}. Train it on all sections together."
+            )
+        further = {block.name: block for block in self.inputs.blocks[1:]}
+        used = used_blocks(self.blocks, histology=self.use_histology, histology_weight=None)
+        features = mapped_features(
+            self.adata,
+            adata,
+            {name: used[name] for name in further},
+            n_components=self.settings.n_components,
+            layer=layer,
+            size_key=size_key,
+            section_key=section_key,
+            progress=progress,
+        )
+        self.network.eval()
+        adata.obsm[_keys.EMBEDDING] = embedded_features(self.network, features)
+        note_mapped(self.adata, adata)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.

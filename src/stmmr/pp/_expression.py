@@ -75,6 +75,8 @@ def expression(
         float64.
     ``obsm["X_stmmr_pca"]``
         principal components, float32.
+    ``varm["stmmr_loadings"]``
+        their directions among the genes, float32; zeros for a gene that is not read.
     ``uns["stmmr"]["expression"]``
         the parameters.
 
@@ -99,7 +101,7 @@ def expression(
     chosen = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_places=min_places, progress=progress)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(chosen, size, float(np.median(size[size > 0])), codes)
-    components = gene_components(counts, normalise, n_components=n_components, progress=progress)
+    components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
     if isinstance(counts, sparse.csr_matrix):
         adata.layers[_keys.LOGNORM] = lognorm(counts, size, normalise.median)
         if _keys.COUNTS not in adata.layers:
@@ -107,6 +109,8 @@ def expression(
     adata.obs[_keys.LIBRARY_SIZE] = size
     adata.var[_keys.HIGHLY_VARIABLE] = chosen
     adata.obsm[_keys.COMPONENTS] = components
+    adata.varm[_keys.LOADINGS] = np.zeros((adata.n_vars, axes.shape[1]), dtype=np.float32)
+    adata.varm[_keys.LOADINGS][chosen] = axes
     parameters = {
         "counts": where,
         "layer": layer or "",
@@ -115,6 +119,7 @@ def expression(
         "n_top_genes": n_top_genes,
         "min_places": min_places,
         "n_genes_read": int(chosen.sum()),
+        "median_library_size": normalise.median,
         "n_empty_places": int((size == 0).sum()),
     }
     record(adata, expression=parameters)
@@ -138,7 +143,9 @@ def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
     return where, given
 
 
-def gene_components(counts: Any, normalise: Normalisation, *, n_components: int, progress: bool) -> NDArray[np.float32]:
+def gene_components(
+    counts: Any, normalise: Normalisation, *, n_components: int, progress: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Find the principal components of the genes that are read, the mean of each section taken off.
 
     In two passes: one for the covariance of the genes, one for the scores; memory is bounded by genes² and the chunk.
@@ -156,7 +163,7 @@ def gene_components(counts: Any, normalise: Normalisation, *, n_components: int,
 
     Returns
     -------
-    Scores, shape (N, ≤ n_components).
+    Scores, shape (N, ≤ n_components), and directions among the genes that are read.
     """
     n_genes = int(normalise.genes.sum())
     totals = np.zeros((int(normalise.sections.max()) + 1, n_genes))
@@ -168,6 +175,18 @@ def gene_components(counts: Any, normalise: Normalisation, *, n_components: int,
     centres = totals / np.maximum(n_of, 1)  # (S, G)
     covariance = (products - (centres * n_of).T @ centres) / len(normalise.size)
     axes = leading_axes(covariance, n_places=len(normalise.size), n=n_components)
+    return projected(counts, normalise, centres=centres, axes=axes, progress=progress), axes
+
+
+def projected(
+    counts: Any,
+    normalise: Normalisation,
+    *,
+    centres: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    progress: bool,
+) -> NDArray[np.float32]:
+    """Project log-normalised values, less the centre of each section, shape (S, G), on axes, shape (G, n); (N, n)."""
     project = partial(normalise.projected, centres=centres, axes=axes)
     scores = empty((len(normalise.size), axes.shape[1]))
     done = 0

@@ -199,6 +199,10 @@ class Normalisation(NamedTuple):
         dense = values.toarray()
         return GeneMoments((self.members(rows) @ values).toarray(), (dense.T @ dense).astype(np.float64))
 
+    def totals(self, counts: sparse.csr_matrix[Any], rows: slice) -> NDArray[np.float64]:
+        """Sum the values of some places by section, shape (S, G)."""
+        return np.asarray((self.members(rows) @ self(counts, rows)).toarray(), dtype=np.float64)
+
     def projected(
         self, counts: sparse.csr_matrix[Any], rows: slice, *, centres: NDArray[np.float64], axes: NDArray[np.float64]
     ) -> NDArray[np.float32]:

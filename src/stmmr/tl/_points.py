@@ -81,7 +81,7 @@ def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:
     if not has_scales(adata, use_rep):
         return False
     model = recorded(adata)["model"]
-    return not (model["train_encoders"] or model["attention"] or model["aligned_weight"])
+    return not (model.get("mapped") or model["train_encoders"] or model["attention"] or model["aligned_weight"])
 
 
 def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> NDArray[np.float32]:

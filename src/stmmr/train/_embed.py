@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 import torch
 
+from stmmr.nn import Features
 from stmmr.nn.decoder import row_blocks
 from stmmr.train._batches import moved
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from stmmr.data import ModelInputs
@@ -34,6 +37,18 @@ def embedded(network: Network, inputs: ModelInputs, index: NDArray[np.intp] | No
         rows = slice(start, start + ROWS)
         features = inputs.all_features() if whole else inputs.features(index[rows])
         z, _ = network.encode(moved(features, device))
+        out[rows] = z.float().cpu().numpy()
+    return out
+
+
+@torch.no_grad()
+def embedded_features(network: Network, features: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Embed places by their propagated features, shape (N, F) of each block, where they attend to none; (N, d)."""
+    device = next(network.parameters()).device
+    out = np.empty((len(features[0]), network.settings.latent), dtype=np.float32)
+    for start in range(0, len(out), ROWS):
+        rows = slice(start, start + ROWS)
+        z, _ = network.encode(moved(Features(tuple(torch.from_numpy(block[rows]) for block in features)), device))
         out[rows] = z.float().cpu().numpy()
     return out
 

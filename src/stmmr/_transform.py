@@ -1,0 +1,154 @@
+"""Another section as a trained model reads it: the same genes, components, bandwidth and scales, its own means."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr._record import record, recorded
+from stmmr._validate import InputError, coordinates, listed, logger, require_step
+from stmmr.data import propagated
+from stmmr.pp._blocks import block_features, block_values, standardised
+from stmmr.pp._expression import library_size, projected, raw_counts
+from stmmr.pp._genes import Normalisation, count_statistics
+from stmmr.pp._graph import kernel_of, spatial_graph
+from stmmr.pp._rows import by_rows, map_rows
+from stmmr.pp._scale import units
+from stmmr.pp._sections import centred, graph_sections, sections_of
+from stmmr.pp._weights import nearest_neighbour_distance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from stmmr.settings import Block
+
+GENES_AT_LEAST: Final = 0.1
+"""Share of the genes of the model that another section must have."""
+
+
+def mapped_features(
+    trained: AnnData,
+    new: AnnData,
+    blocks: Mapping[str, Block],
+    *,
+    n_components: int,
+    layer: str | None,
+    size_key: str | None,
+    section_key: str | None,
+    progress: bool,
+) -> list[NDArray[np.float32]]:
+    """Get the propagated features of another section, shape (N, F) each, and make its graph.
+
+    Raises
+    ------
+    InputError
+        If it lacks most genes, its counts or coordinates, or a block cannot be mapped.
+    """
+    _check_blocks(new, blocks)
+    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
+        :, :n_components
+    ]
+    spatial_graph(new, bandwidth=_bandwidth(trained, new), section_key=section_key)
+    pictures = [_picture(trained, new, block, n_components=n_components) for block in blocks.values()]
+    kernel = kernel_of(new)
+    return [propagated(features, kernel, progress=progress) for features in (expression, *pictures)]
+
+
+def _expression(
+    trained: AnnData,
+    new: AnnData,
+    *,
+    layer: str | None,
+    size_key: str | None,
+    section_key: str | None,
+    progress: bool,
+) -> NDArray[np.float32]:
+    """Project the log-normalised genes of a section on the components of the trained one, its own mean taken off."""
+    step = require_step(trained, "expression", by="stmmr.pp.expression")
+    loadings = np.asarray(trained.varm[_keys.LOADINGS], dtype=np.float64)
+    read = trained.var_names[trained.var[_keys.HIGHLY_VARIABLE].to_numpy()]
+    genes = new.var_names.isin(read)
+    _check_genes(list(read), int(genes.sum()), new)
+    where, given = raw_counts(new, layer)
+    counts = by_rows(given)
+    statistics = count_statistics(counts, progress=progress)
+    statistics.check(where)
+    size = library_size(new, statistics.size, size_key=size_key)
+    sections = sections_of(new, section_key)
+    codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes)
+    totals = sum(map_rows(normalise.totals, counts, what="means of genes", progress=progress))
+    centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
+    axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
+    new.obs[_keys.LIBRARY_SIZE] = size
+    return projected(counts, normalise, centres=centres, axes=axes, progress=progress)
+
+
+def _check_genes(read: list[str], found: int, new: AnnData) -> None:
+    """Check that a section has the genes of the model, and say how many it lacks."""
+    if found < GENES_AT_LEAST * len(read):
+        raise InputError(
+            f"Expected the genes that the model reads, {len(read)} such as {listed(read, at_most=3)}, found {found} of "
+            f"them among {new.n_vars} such as {listed(new.var_names[:3])}. Name genes as they were in the training."
+        )
+    if found < len(read):
+        logger.warning(
+            "%d of the %d genes of the model are missing; they count as not varying.", len(read) - found, len(read)
+        )
+
+
+def _bandwidth(trained: AnnData, new: AnnData) -> float:
+    """Get the bandwidth of the trained graph in the units of another section, by µm, else by the distance of places."""
+    graph = require_step(trained, "spatial_graph", by="stmmr.pp.spatial_graph")
+    if graph["use"] == "array":
+        raise InputError(
+            "Expected a model whose graph is of obsm['spatial'], found one of array positions. Train it anew."
+        )
+    _, um, _ = units(new)
+    if math.isfinite(um) and math.isfinite(graph["um_per_unit"]):
+        return float(graph["bandwidth"] * graph["um_per_unit"] / um)
+    distance = nearest_neighbour_distance(coordinates(new))
+    return float(graph["bandwidth"] / graph["nearest_neighbour_distance"] * distance)
+
+
+def _check_blocks(new: AnnData, blocks: Mapping[str, Block]) -> None:
+    """Check that another section has what the model reads beside the expression, of kinds that can be mapped."""
+    for name, block in blocks.items():
+        if block.likelihood is not None:
+            raise InputError(
+                f"Expected a model of expression and pictures, found the block {name!r} of likelihood "
+                f"{block.likelihood!r}. Train it without, or on all sections together."
+            )
+        if block.key not in new.obsm:
+            raise InputError(
+                f"Expected obsm[{block.key!r}], which the model reads, found {listed(new.obsm)}. Make it as in the "
+                "training, e.g. by stmmr.pp.histology."
+            )
+
+
+def _picture(trained: AnnData, new: AnnData, block: Block, *, n_components: int) -> NDArray[np.float32]:
+    """Project features of a picture on the components of the trained ones, by their scale and its own mean."""
+    before: Any = centred(np.asarray(block_values(trained, block)), graph_sections(trained))
+    here: Any = centred(np.asarray(block_values(new, block)), graph_sections(new))
+    if before.shape[1] != here.shape[1]:
+        raise InputError(
+            f"Expected {before.shape[1]} features in obsm[{block.key!r}], as in the training, found {here.shape[1]}. "
+            "Give the same encoder, and n_components=0 where it has many."
+        )
+    scores = block_features(trained, block, n_components=n_components)
+    axes = np.linalg.lstsq(standardised(before).astype(np.float64), scores.astype(np.float64))[0]
+    spread = before.std(axis=0)
+    scaled = (here - here.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
+    return np.asarray(scaled @ axes, dtype=np.float32)
+
+
+def note_mapped(trained: AnnData, new: AnnData) -> None:
+    """Note in a section what embedded it."""
+    model = {name: value for name, value in recorded(trained)["model"].items() if name != "history"}
+    record(new, model=model | {"mapped": True})
