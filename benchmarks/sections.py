@@ -31,7 +31,11 @@ projects them on the same components, takes the section's own mean off, smooths 
 encodes; a section maps onto itself up to round-off. `tl.transfer_domains` names its domains by linear discriminant
 analysis of the embedding, `tl.match_domains` takes over the names of another partition (Hungarian method),
 `tl.composition` counts domains by section and `tl.compare_composition` tests groups of sections, which are the
-replicates."""
+replicates.
+
+Mapping loses .01 to .02 on the cortex, on STARmap .08: there, sections differ in what they cut, and with it their means.
+Mixing stays well below 1 everywhere, also within a layer: a smoothed place is most like the places around it, which are
+of its own section. No section is a cluster of its own: each domain is found in both."""
 
 
 def main() -> None:
