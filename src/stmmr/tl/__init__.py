@@ -2,10 +2,23 @@
 
 from stmmr.tl._consensus import consensus
 from stmmr.tl._domains import domains
+from stmmr.tl._gene_trends import gene_trends
 from stmmr.tl._metrics import evaluate
 from stmmr.tl._number import number_of_domains
 from stmmr.tl._refine import refine
+from stmmr.tl._trajectory import trajectory
 from stmmr.tl._tree import cut_tree, domain_tree
 from stmmr.tl._umap import umap
 
-__all__ = ["consensus", "cut_tree", "domain_tree", "domains", "evaluate", "number_of_domains", "refine", "umap"]
+__all__ = [
+    "consensus",
+    "cut_tree",
+    "domain_tree",
+    "domains",
+    "evaluate",
+    "gene_trends",
+    "number_of_domains",
+    "refine",
+    "trajectory",
+    "umap",
+]
