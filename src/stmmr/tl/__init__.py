@@ -2,6 +2,7 @@
 
 from stmmr.tl._consensus import consensus
 from stmmr.tl._domains import domains
+from stmmr.tl._enhance import enhance
 from stmmr.tl._gene_trends import gene_trends
 from stmmr.tl._metrics import evaluate
 from stmmr.tl._number import number_of_domains
@@ -15,6 +16,7 @@ __all__ = [
     "cut_tree",
     "domain_tree",
     "domains",
+    "enhance",
     "evaluate",
     "gene_trends",
     "number_of_domains",
