@@ -36,8 +36,8 @@ MIXED = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4)
 WIDTH, STEPS, BATCH = 512, 200, 512
 """Of `paper` here."""
 TEXT = f"""Half of the counts of each place is drawn at random (binomial thinning), each method predicts the other
-half from it, and nothing but the first half is read. Library sizes are those of the first half. Genes are those that the model
-reads of it. Mean over seeds (of the draw and of the model), ± standard deviation.
+half from it, and nothing but the first half is read. Library sizes are those of the first half. Genes are those that
+the model reads of it. Mean over seeds (of the draw and of the model), ± standard deviation.
 
 - **Poisson**: log-likelihood of the held-out counts for each count, over that of every gene at its mean rate;
   **NB**: the same with each gene's own dispersion, for each method the likeliest on the held-out half.

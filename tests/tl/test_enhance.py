@@ -210,3 +210,26 @@ def test_a_gene_that_the_model_does_not_read(model):
 def test_decoding_some_genes_is_decoding_all_of_them(model):
     genes = model.inputs.gene_names
     np.testing.assert_array_equal(model.denoise(genes=[genes[4], genes[1]]), model.denoise()[:, [4, 1]])
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_counts_held_out_of_cells_of_the_cortex(shared_data):
+    adata = stmmr.read(shared_data / "osmfish_cortex.h5ad")
+    counts = sparse.csr_matrix(adata.X).astype(int)
+    first = counts.copy()
+    first.data = np.random.default_rng(0).binomial(counts.data, 0.5)
+    kept = np.asarray(first.sum(axis=1)).ravel() > 0
+    x, own = (counts - first)[kept].toarray(), first[kept].toarray()
+    adata.X = first.astype(np.float32)
+    model = stmmr.StMMR(prepared(adata[kept].copy()), use_histology=False).fit(progress=False)
+    stmmr.tl.enhance(model, scale="place")
+    size = model.adata.obs["stmmr_library_size"].to_numpy()[:, None]
+    flat = size * own.sum(axis=0) / size.sum()
+
+    def score(mean):
+        return float((special.xlogy(x, mean) - mean).sum() / x.sum())
+
+    enhanced = score(model.adata.layers["stmmr_enhanced"].astype(float))
+    assert enhanced > score(model.denoise()) + 0.1
+    assert enhanced > max(score(size * (own + c * flat / size) / (size + c)) for c in (0.1, 0.2, 0.3, 0.5))
