@@ -30,6 +30,8 @@ _TITLES: Final = {
     _keys.DOMAIN_REFINED: "Domain, refined",
     _keys.CONFIDENCE: "Confidence",
     _keys.PATCH: "Picture shows",
+    _keys.PSEUDOTIME: "Pseudotime",
+    _keys.BRANCH: "Branch",
 }
 
 
