@@ -11,6 +11,7 @@ from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import require_extra
 from stmmr.pl._palette import PALETTE
+from stmmr.report._figures import STYLE
 from stmmr.report._layers import numbers_of
 
 if TYPE_CHECKING:
@@ -49,14 +50,15 @@ def _bandwidth(adata: AnnData) -> Curve | None:
     tried, chosen = np.asarray(graph["bandwidths_tried"]) * unit, float(graph["bandwidth"] * unit)
     error, spread = np.asarray(graph["error"]), np.asarray(graph["standard_error"])
     named = "Bandwidth (µm)" if np.isfinite(um) else "Bandwidth (distances between places)"
-    plot = _axes(named, "Prediction error", x_axis_type="log", ticks=_spread_out(tried))
+    plot = _axes(named, "Prediction error", x_axis_type="log", ticks=_round_numbers(tried))
     plot.varea(tried, error - spread, error + spread, fill_color=BAND, fill_alpha=0.25)
     _line(plot, tried, error)
     _span(plot, float((error + spread)[error.argmin()]))
     _mark(plot, chosen, float(np.interp(np.log(chosen), np.log(tried), error)))
     length = f"{chosen:.3g}" + (" µm" if np.isfinite(um) else " distances between places")
     text = (
-        f"{length}: the smallest bandwidth that predicts places from their neighbours within one standard error (dotted) "
+        f"{length}: the smallest bandwidth that predicts places from their neighbours within one standard "
+        "error (dotted) "
         "of the best one. The error is in variances of the noise."
     )
     return Curve("Bandwidth of the graph", text, plot)
@@ -91,7 +93,9 @@ def _history(adata: AnnData) -> Curve | None:
     for color, name in zip([None, *PALETTE], names, strict=False):
         values = np.where(np.isfinite(terms[name]), terms[name], np.nan)
         label = {} if single else {"legend_label": name}
-        _line(plot, np.arange(1, len(values) + 1), values if single else _over_range(values), color, dots=False, **label)
+        _line(
+            plot, np.arange(1, len(values) + 1), values if single else _over_range(values), color, dots=False, **label
+        )
     said = "; ".join(f"{name} {terms[name][0]:.3g} to {terms[name][-1]:.3g}" for name in names)
     return Curve("Training", f"First to last of {len(terms[names[0]]):,} steps: {said}.", plot)
 
@@ -103,7 +107,7 @@ def _confidence(adata: AnnData) -> Curve | None:
     if not np.isfinite(values).any():
         return None
     plot = _histogram(values[np.isfinite(values)], "Confidence", edges=np.linspace(0, 1, 21))
-    text = f"Half of the places have a confidence of {np.nanmedian(values):.2f} or more; 1 is agreement of all partitions."
+    text = f"Median {np.nanmedian(values):.2f}; 1 where all partitions agree."
     return Curve("Confidence", text, plot)
 
 
@@ -115,7 +119,8 @@ def _library_size(adata: AnnData) -> Curve | None:
     if not len(size):
         return None
     low, high = np.log10([size.min(), max(size.max(), 1.01 * size.min())])
-    plot = _histogram(size, "Counts at a place", edges=np.logspace(low, high, N_BINS + 1), x_axis_type="log")
+    edges = np.logspace(low, high, N_BINS + 1)
+    plot = _histogram(size, "Counts at a place", edges=edges, ticks=_round_numbers(edges), x_axis_type="log")
     few, many = np.percentile(size, [5, 95])
     _span(plot, float(np.median(size)), dimension="height")
     text = f"Median {np.median(size):,.0f} (dotted); nine of ten places have {few:,.0f} to {many:,.0f}."
@@ -142,16 +147,24 @@ def _axes(x: str, y: str, *, ticks: NDArray[np.float64] | None = None, **options
     plot.axis.axis_label_text_font_style = "normal"
     if ticks is not None:
         plot.xaxis.ticker = [float(tick) for tick in ticks]
-        plot.xaxis.major_label_overrides = {float(tick): f"{tick:.3g}" for tick in ticks}
+        plot.xaxis.major_label_overrides = {float(tick): f"{tick:,.10g}" for tick in ticks}
     return plot
 
 
-def _spread_out(tried: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take a few of the values as ticks."""
-    return tried[:: max(1, len(tried) // 5)]
+def _round_numbers(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find ticks for a logarithmic axis: powers of ten, with 2 and 5 times them where these are few."""
+    low, high = values.min(), values.max()
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = np.outer(powers, steps).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) >= 3:
+            break
+    return ticks
 
 
 def _histogram(values: NDArray[np.float64], x: str, *, edges: NDArray[np.float64], **options: Any) -> Any:
+    """Draw how many places have which value."""
     counts, edges = np.histogram(values, edges)
     plot = _axes(x, "Places", **options)
     bars = plot.quad(left=edges[:-1], right=edges[1:], bottom=0, top=counts, fill_color=PALETTE[4], line_color=None)
@@ -173,7 +186,8 @@ def _line(
 def _add_values(plot: Any, dots: Any) -> None:
     """Say the value of a dot below the pointer."""
     models = require_extra("bokeh.models", extra="report")
-    tooltips = f"""<div class="tip">{plot.xaxis[0].axis_label}: @x{{0.[00]}}\n{plot.yaxis[0].axis_label}: @y{{0.[000]}}</div>"""
+    x, y = plot.xaxis[0].axis_label, plot.yaxis[0].axis_label
+    tooltips = f'<div class="tip" style="{STYLE}">{x}: @x{{0.[00]}}\n{y}: @y{{0.[000]}}</div>'
     plot.add_tools(models.HoverTool(renderers=[dots], tooltips=tooltips))
 
 

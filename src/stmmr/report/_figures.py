@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from stmmr.report._layers import Layer
     from stmmr.report._scene import Scene
 
-TIP: Final = """<div class="tip">$index{custom}</div>"""
-OF_PIXEL: Final = """<div class="tip">@image{custom}</div>"""
+STYLE: Final = "white-space: pre-line; font: 13px/1.45 system-ui, sans-serif; color: #1b1d20"
+"""Of what is said at the pointer, which the styles of the page do not reach."""
+TIP: Final = f'<div class="tip" style="{STYLE}">$index{{custom}}</div>'
+OF_PIXEL: Final = f'<div class="tip" style="{STYLE}">@image{{custom}}</div>'
 INK, CARD = "rgb(27, 29, 32)", "rgb(255, 255, 255)"
 """Colours of the page by day, written as browsers do: set again to the same, nothing is drawn anew."""
 DIMMED: Final = 0.08

@@ -61,11 +61,11 @@ class Layer:
             found = most_of(grid.pixel, self.codes(self.values)).astype(np.uint8)
         picture = np.full(grid.height * grid.width, EMPTY, dtype=np.uint8)
         picture[grid.taken] = found
-        picture = picture.reshape(grid.height, grid.width, 1)
-        return np.asarray(closed(picture, max(1, reach / grid.side), empty=EMPTY)[..., 0])
+        shape = (grid.height, grid.width, 1)
+        return np.asarray(closed(picture.reshape(shape), max(1, reach / grid.side), empty=EMPTY)[..., 0])
 
     def description(self) -> dict[str, Any]:
-        """What the page has to know of it, besides its bytes."""
+        """Say what the page has to know of it, besides its bytes."""
         found: dict[str, Any] = {"title": self.title, "gene": self.is_gene}
         if self.names is None:
             return found | {"low": self.low, "high": self.high}

@@ -64,7 +64,8 @@ def _start(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     of = f" in {len(sections.categories)} sections" if sections is not None else ""
     genes = f" and {adata.n_vars:,} genes" if adata.n_vars else ""
     return (
-        f"Spatial domains were identified with stmmr {__version__}, an implementation of stMMR {cite('stmmr')}, with the "
+        f"Spatial domains were identified with stmmr {__version__}, an implementation of stMMR "
+        f"{cite('stmmr')}, with the "
         f"preset “{preset}”, from {adata.n_obs:,} places{of}{genes}."
     )
 
@@ -120,11 +121,15 @@ def _model(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
         return ""
     blocks = [f"{name} ({block['likelihood'] or 'features'})" for name, block in model.get("blocks", {}).items()]
     more = f" Further measurements were {', '.join(blocks)}." if blocks else ""
-    trained = f", trained in {n:,} steps of Adam with PyTorch {cite('torch')} (seed {model['random_state']})" if n else ""
+    trained = (
+        f", trained in {n:,} steps of Adam with PyTorch {cite('torch')} (seed {model['random_state']})" if n else ""
+    )
     if model["preset"] == "default" and model.get("scaled"):
         said = (
-            f"Principal components, scaled so that the noise between neighbouring places is white, were propagated over "
-            f"the graph; the embedding has the {model['latent']} directions that stand out from what noise keeps over the "
+            "Principal components, scaled so that the noise between neighbouring places is white, were "
+            "propagated over "
+            f"the graph; the embedding has the {model['latent']} directions that stand out from what noise "
+            "keeps over the "
             f"same graph, with a {model['likelihood'].upper()} decoder{trained}."
         )
     else:
@@ -137,7 +142,8 @@ def _number(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     if found is None:
         return ""
     return (
-        f"The number of domains, {int(found['chosen'])}, was chosen by the Bayesian information criterion {cite('bic')} of "
+        f"The number of domains, {int(found['chosen'])}, was chosen by the Bayesian information criterion "
+        f"{cite('bic')} of "
         f"Gaussian mixtures of 1 to {int(np.max(found['tried']))} domains; {int(found['lowest'])} to "
         f"{int(found['highest'])} were within one standard error of the best {cite('vuong')}."
     )
@@ -153,15 +159,17 @@ def _domains(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     times = ", ".join(f"{scale:g}" for scale in scales)
     at = f" at {times} times the bandwidth" if len(scales) > 1 else ""
     said = (
-        f"{int(step['n_partitions'])} Gaussian mixtures with {int(step['n_domains'])} domains each {cite('sklearn')}, from "
-        f"different starts{at}, voted on the domain of each place; the share of votes is its confidence. Partitions agreed "
+        f"{int(step['n_partitions'])} Gaussian mixtures with {int(step['n_domains'])} domains each "
+        f"{cite('sklearn')}, from "
+        f"different starts{at}, voted on the domain of each place; the share of votes is its confidence. "
+        "Partitions agreed "
         f"with their consensus by a mean adjusted Rand index {cite('ari')} of {float(step['agreement']):.2f}."
     )
     refined = steps.get("refine", {}).get(_keys.DOMAIN_REFINED)
     if refined is not None:
         said += (
             f" In the refined domains, each place has the domain of most of its {int(refined['n_neighbors'])} nearest "
-            f"neighbours, which changed {float(refined['changed']):.1%} of the places."
+            f"neighbours, which changed {100 * float(refined['changed']):.1f} % of the places."
         )
     return said
 
@@ -170,13 +178,15 @@ def _later(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     said = []
     if _keys.DOMAIN_GENES in adata.uns:
         said.append(
-            "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains and "
+            "Genes specific to domains were found by rank-sum tests on normalised values against "
+            "neighbouring domains and "
             f"the rest, with the filters of SpaGCN {cite('spagcn')}."
         )
     trajectory = steps.get("trajectory")
     if trajectory is not None:
         said.append(
-            f"Domains were connected by PAGA {cite('paga')} and places ordered by diffusion pseudotime {cite('dpt')} in "
+            f"Domains were connected by PAGA {cite('paga')} and places ordered by diffusion pseudotime "
+            f"{cite('dpt')} in "
             f"scanpy {cite('scanpy')}, with the root in domain {trajectory['root_domain']}."
         )
     if _keys.UMAP in adata.obsm:
@@ -189,7 +199,8 @@ def _evaluation(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     if scores is None:
         return ""
     return (
-        f"With the annotation, which was read after everything was decided, the domains agreed by an adjusted Rand index "
+        "With the annotation, which was read after everything was decided, the domains agreed by an "
+        "adjusted Rand index "
         f"of {float(scores['ari']):.3f} over {int(scores['n_labelled']):,} places {cite('ari', 'pas')}."
     )
 

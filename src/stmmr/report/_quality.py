@@ -65,6 +65,10 @@ def _check(title: str, found: str, threshold: str, *, bad: bool) -> Check:
     return Check("warning" if bad else "ok", title, found, threshold)
 
 
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"  # so that no line ends between them
+
+
 def _counts(adata: AnnData) -> Iterator[Check]:
     if _keys.LIBRARY_SIZE not in adata.obs:
         return
@@ -81,8 +85,9 @@ def _counts(adata: AnnData) -> Iterator[Check]:
     few, empty = float(np.mean(size < FEW_COUNTS * median)), int((size == 0).sum())
     yield _check(
         "Places with few counts",
-        f"{few:.1%}" + (f", {empty:,} of them without any" if empty else ""),
-        f"Fewer than {FEW_COUNTS:.0%} of the median; warns above {FEW_COUNTS_AT_MOST:.0%}. Their domain comes from "
+        f"{_percent(few)}" + (f", {empty:,} of them without any" if empty else ""),
+        f"Fewer than {_percent(FEW_COUNTS, 0)} of the median; warns above "
+        f"{_percent(FEW_COUNTS_AT_MOST, 0)}. Their domain comes from "
         "neighbours: filter them if they lie in holes or beside the tissue.",
         bad=few > FEW_COUNTS_AT_MOST,
     )
@@ -94,18 +99,20 @@ def _picture(adata: AnnData) -> Iterator[Check]:
         share = float(step["on_tissue"])
         yield _check(
             "Places on tissue in the picture",
-            f"{share:.1%}",
-            f"Warns below {1 - OFF_TISSUE_AT_MOST:.0%}: the picture may be shifted, turned or of another section.",
+            f"{_percent(share)}",
+            f"Warns below {_percent(1 - OFF_TISSUE_AT_MOST, 0)}: the picture may be shifted, turned or of "
+            "another section.",
             bad=share < 1 - OFF_TISSUE_AT_MOST,
         )
     if _keys.PATCH in adata.obs:
         shares = adata.obs[_keys.PATCH].value_counts(normalize=True)
         poor = {str(name): share for name, share in shares.items() if name != "tissue" and share > 0}
-        said = ", ".join(f"{name} {share:.1%}" for name, share in poor.items()) or "none"
+        said = ", ".join(f"{name} {_percent(share)}" for name, share in poor.items()) or "none"
         yield _check(
             "Patches without sharp tissue",
             said,
-            f"Blurred, of background or outside the picture; warns above {OFF_TISSUE_AT_MOST:.0%} in all. The picture "
+            f"Blurred, of background or outside the picture; warns above {_percent(OFF_TISSUE_AT_MOST, 0)} "
+            "in all. The picture "
             "tells nothing there.",
             bad=sum(poor.values()) > OFF_TISSUE_AT_MOST,
         )
@@ -117,7 +124,8 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
         yield _check(
             "Agreement of partitions",
             f"{agreement:.2f}",
-            f"Mean adjusted Rand index of the partitions with their consensus; warns below {AGREEMENT_AT_LEAST:.2f}: other "
+            "Mean adjusted Rand index of the partitions with their consensus; warns below "
+            f"{AGREEMENT_AT_LEAST:.2f}: other "
             "cuts of the tissue explain the data about as well.",
             bad=agreement < AGREEMENT_AT_LEAST,
         )
@@ -126,8 +134,9 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
         unsure, missing = float(np.mean(values < UNSURE_BELOW)), float(np.mean(~np.isfinite(values)))
         yield _check(
             "Places of uncertain domain",
-            f"{unsure:.1%}" + (f", confidence missing at {missing:.1%}" if missing else ""),
-            f"Confidence below {UNSURE_BELOW:g}; warns above {UNSURE_AT_MOST:.0%}. Look where they lie: at borders is "
+            f"{_percent(unsure)}" + (f", confidence missing at {_percent(missing)}" if missing else ""),
+            f"Confidence below {UNSURE_BELOW:g}; warns above {_percent(UNSURE_AT_MOST, 0)}. Look where "
+            "they lie: at borders is "
             "usual, whole areas are not.",
             bad=unsure + missing > UNSURE_AT_MOST,
         )
@@ -166,12 +175,12 @@ def _bandwidth(adata: AnnData) -> Iterator[Check]:
 def _domains(adata: AnnData) -> Iterator[Check]:
     domains = categories(adata, _keys.DOMAIN)
     n = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
-    small = [str(domains.categories[k]) for k in np.flatnonzero((n > 0) & (n < SMALL_DOMAIN * adata.n_obs))]
+    small = [str(name) for name in domains.categories[(n > 0) & (n < SMALL_DOMAIN * adata.n_obs)]]
     missing = float(np.mean(domains.codes < 0))
     yield _check(
         "Small domains",
-        (", ".join(small) or "none") + (f"; {missing:.1%} of the places have no domain" if missing else ""),
-        f"Fewer than {SMALL_DOMAIN:.0%} of the places: a thin layer, or outliers. Look at them on the map.",
+        (", ".join(small) or "none") + (f"; {_percent(missing)} of the places have no domain" if missing else ""),
+        f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the places: a thin layer, or outliers. Look at them on the map.",
         bad=bool(small) or missing > 0,
     )
     if (n > 0).sum() == 1:
@@ -191,7 +200,8 @@ def _sections(adata: AnnData) -> Iterator[Check]:
     yield _check(
         "Domains in one section only",
         ", ".join(alone) or "none",
-        f"In {SHARE_OF_SECTION:.0%} or more of the places of one of {len(sections.categories)} sections only: a tissue that "
+        f"In {_percent(SHARE_OF_SECTION, 0)} or more of the places of one of {len(sections.categories)} "
+        "sections only: a tissue that "
         "the others lack, or a difference between sections that is not biology.",
         bad=bool(alone) and len(sections.categories) > 1,
     )
@@ -203,8 +213,8 @@ def _vote(adata: AnnData) -> Iterator[Check]:
         changed = float(step["changed"])
         yield _check(
             "Changed by the vote of neighbours",
-            f"{changed:.1%}",
-            f"Warns above {CHANGED_AT_MOST:.0%}: domains are scattered rather than areas of tissue.",
+            f"{_percent(changed)}",
+            f"Warns above {_percent(CHANGED_AT_MOST, 0)}: domains are scattered rather than areas of tissue.",
             bad=changed > CHANGED_AT_MOST,
         )
 

@@ -21,18 +21,28 @@ class Work(NamedTuple):
         """Where it is found."""
         return self.doi if self.doi.startswith("https://") else f"https://doi.org/{self.doi}"
 
+    @property
+    def where(self) -> str:
+        """Write its DOI or address."""
+        return self.doi if self.doi.startswith("https://") else f"doi:{self.doi}"
+
     def text(self) -> str:
-        """Write it as one line."""
-        where = self.doi if self.doi.startswith("https://") else f"doi:{self.doi}"
+        """Write it as one line, without where it is found."""
         authors = self.authors.replace(" and ", ", ")
-        return f"{authors} ({self.year}). {self.title}. {self.venue}. {where}"
+        return f"{authors} ({self.year}). {self.title}. {self.venue}."
 
     def bibtex(self, key: str) -> str:
         """Write it as an entry of BibTeX."""
         venue = {"article": "journal", "inproceedings": "booktitle"}[self.kind]
         place = "url" if self.doi.startswith("https://") else "doi"
         authors = self.authors.removesuffix(" et al.") + (" and others" if self.authors.endswith(" et al.") else "")
-        fields = {"author": authors, "title": f"{{{self.title}}}", venue: self.venue, "year": self.year, place: self.doi}
+        fields = {
+            "author": authors,
+            "title": f"{{{self.title}}}",
+            venue: self.venue,
+            "year": self.year,
+            place: self.doi,
+        }
         return f"@{self.kind}{{{key},\n" + "".join(f"  {name} = {{{said}}},\n" for name, said in fields.items()) + "}"
 
 

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-PACKAGES: Final = ("anndata", "bokeh", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch", "umap-learn")
+PACKAGES: Final = (
+    "anndata",
+    "bokeh",
+    "numpy",
+    "scanpy",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "umap-learn",
+)
 SCORES: Final = {
     "ari": ("Adjusted Rand index", "1 is best"),
     "nmi": ("Normalised mutual information", "1 is best"),
@@ -79,9 +89,11 @@ def settings_groups(adata: AnnData, facts: Mapping[str, Any]) -> list[tuple[str,
     """Get the settings of each step; long lists, which the curves show, are left out."""
     options = {name: value for name, value in facts.get("options", {}).items() if value is not None}
     groups = [("options of the run", options)] if options else []
-    for name, step in recorded(adata).items():
-        if name != "history":
-            groups.append((name.replace("_", " "), step if isinstance(step, dict) else {name: step}))
+    steps = {name: step for name, step in recorded(adata).items() if name != "history"}
+    single = {name: step for name, step in steps.items() if not isinstance(step, dict)}
+    of_run = {name.replace("_", " "): steps.pop(name) for name in ("seconds", "peak_memory_mb") if name in steps}
+    groups += [(name.replace("_", " "), step) for name, step in steps.items() if name not in single]
+    groups.append(("time and memory", of_run | single))
     return [(name, rows) for name, step in groups if (rows := _flat(step))]
 
 

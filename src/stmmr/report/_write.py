@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,39 +83,37 @@ def _template() -> Any:
     return found.get_template("page.html")
 
 
-def _parts(
-    adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None
-) -> dict[str, Any]:
+def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None) -> dict[str, Any]:
     """Gather everything that the template fills in."""
     from bokeh.embed import components
     from bokeh.resources import Resources
-    from markupsafe import Markup
 
     scene, layers = scene_of(adata), layers_of(adata)
     names, chosen_how = genes_to_show(adata, genes)
     figures = map_and_umap(scene, layers[0])
-    curves = curves_of(adata)
+    data, curves = _data(adata, scene, layers, names), curves_of(adata)
     script, divs = components(list(figures.values()))
     later, curve_divs = components([curve.plot for curve in curves], wrap_script=False) if curves else ("", ())
     methods, cited = methods_of(adata)
-    source = Path(str(facts.get("input", ""))).stem or "a section"
+    source = Path(str(facts.get("input", "")))  # its folder is nobody else's business
     return {
-        "title": title or f"Spatial domains of {source}",
+        "title": title or f"Spatial domains of {source.stem or 'a section'}",
+        "input": source.name,
         "version": __version__,
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "adata": adata,
         "facts": facts,
-        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        "script": Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh", "bokeh-gl"]).js_raw)),
-        "figures": Markup(script),
-        "map": Markup(divs[0]),
-        "umap": Markup(divs[1]) if "umap" in figures else None,
-        "curves": [(curve, Markup(div)) for curve, div in zip(curves, curve_divs, strict=True)],
-        "curves_script": Markup(later),
-        "data": _json(_data(adata, scene, layers, names)),
+        "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh", "bokeh-gl"]).js_raw),
+        "figures": script,
+        "map": divs[0],
+        "umap": divs[1] if "umap" in figures else None,
+        "curves": list(zip(curves, curve_divs, strict=True)),
+        "curves_script": later,
+        "data": _json(data),
         "layers": layers,
-        "genes": names,
+        "genes": [name for name in names if f"gene:{name}" in data["layers"]],
         "chosen_how": chosen_how,
         "scene": scene,
         "domains": domain_rows(adata),
@@ -162,8 +160,6 @@ def _packed(layer: Layer, scene: Scene) -> dict[str, Any]:
     return found
 
 
-def _json(data: dict[str, Any]) -> Any:
+def _json(data: dict[str, Any]) -> str:
     """Write as JSON that may stand in a script of an HTML page."""
-    from markupsafe import Markup
-
-    return Markup(json.dumps(data, allow_nan=False).replace("<", "\\u003c"))  # noqa: S704 - no tag can be in it
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -68,18 +68,11 @@ window.stmmr = (() => {
     if (pixels) {
       const found = plots.map.select_one("pixels").data_source;
       const before = found.data.image[0];
-      found.data = { ...found.data, image: [ndarray(before, pixels)] };
+      found.data = { ...found.data, image: [new before.constructor(pixels, data.size)] };
     }
     legend(layer);
     for (const input of document.querySelectorAll("input[name=layer]")) input.checked = input.value === key;
     if (byId("gene")) byId("gene").value = layer.gene ? key : "";
-  }
-  function ndarray(like, values) {
-    const copy = like.slice();  // keeps the shape that bokeh gave it
-    copy.set(values);
-    if (like.shape) copy.shape = like.shape;
-    if (like.dtype) copy.dtype = like.dtype;
-    return copy;
   }
   function swatch(color) {
     const found = document.createElement("i");
@@ -185,7 +178,7 @@ window.stmmr = (() => {
   }
   const keys = {
     ArrowLeft: (plot) => move(plot, -0.1, 0), ArrowRight: (plot) => move(plot, 0.1, 0),
-    ArrowUp: (plot, down) => move(plot, 0, 0.1 * down), ArrowDown: (plot, down) => move(plot, 0, -0.1 * down),
+    ArrowUp: (plot) => move(plot, 0, 0.1), ArrowDown: (plot) => move(plot, 0, -0.1),
     "+": (plot) => zoom(plot, 0.8), "=": (plot) => zoom(plot, 0.8), "-": (plot) => zoom(plot, 1.25), 0: reset,
   };
   function connect(figure, plot) {
@@ -205,14 +198,21 @@ window.stmmr = (() => {
     canvas.addEventListener("keydown", (event) => {
       const act = keys[event.key];
       if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
-      // the tissue has y downwards
-      act(plot, 1);
+      act(plot);
       event.preventDefault();
     });
     // a wheel that zooms before one asked for it keeps the page from being scrolled
     canvas.addEventListener("pointerdown", () => { wheel.active = true; });
     figure.addEventListener("pointerleave", () => { wheel.active = false; mark([]); });
     drag(figure, plot, matchMedia("(pointer: coarse)").matches ? null : "move");
+  }
+
+  // the canvas is one stop of the Tab key, not two; bokeh's own has no name
+  function unlisted() {
+    for (const figure of document.querySelectorAll(".bk-Figure")) {
+      const events = figure.shadowRoot?.querySelector(".bk-Canvas")?.shadowRoot?.querySelector(".bk-events");
+      if (events) events.tabIndex = -1;
+    }
   }
 
   // light and dark
@@ -266,7 +266,7 @@ window.stmmr = (() => {
   }
   function written(element) {
     if (element.tagName !== "OL") return element.textContent;
-    return [...element.children].map((item, at) => `${at + 1}. ${item.firstChild.textContent.trim()}`).join("\n");
+    return [...element.children].map((item, at) => `${at + 1}. ${item.textContent.trim()}`).join("\n");
   }
 
   function listen() {
@@ -302,6 +302,7 @@ window.stmmr = (() => {
     while (Bokeh.documents.length < 2 || !Bokeh.documents[1].is_idle)
       await new Promise((done) => requestAnimationFrame(done));
     recolour();
+    unlisted();
     root.dataset.ready = "all";
   }
 
@@ -313,6 +314,7 @@ window.stmmr = (() => {
     ring = plots.map.select_one("pointer");
     mapper = plots.map.select_one("colors");
     recolour();
+    unlisted();
     domains = await layerBytes(data.first, "points");
     for (const figure of document.querySelectorAll("[data-plot]")) connect(figure, plots[figure.dataset.plot]);
     listen();
