@@ -198,7 +198,7 @@ def test_keyboard_reaches_every_control(opened):
     name = "element => element.id || element.dataset.do || element.textContent.trim() || element.value"
     wanted = page.evaluate(
         """() => [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
-          .filter((one) => one.offsetParent !== null && !one.closest(".bk-Figure") && one.getRootNode() === document)
+          .filter((one) => one.checkVisibility() && !one.closest(".bk-Figure") && one.getRootNode() === document)
           .filter((one) => one.type !== "radio" || one.checked).length"""
     )
     seen = set()

@@ -55,6 +55,18 @@ class Grid:
         self.taken, self.pixel = np.unique(row * width + column, return_inverse=True)
         """Pixels with places, by rows; and which of these each place lies in, shape (N,)."""
 
+    def nearest(self, reach: float) -> NDArray[np.intp]:
+        """Find the pixel with places that is nearest to each, shape (height, width), by its number in `taken`.
+
+        -1 where it is farther than `reach`, in units of the places, and than one pixel.
+        """
+        from scipy.ndimage import distance_transform_edt
+
+        number = np.full((self.height, self.width), -1)
+        number.flat[self.taken] = np.arange(len(self.taken))
+        distance, (row, column) = distance_transform_edt(number < 0, return_indices=True)
+        return np.where(distance <= max(1, reach / self.side), number[row, column], -1)
+
 
 def draw_pixels(
     ax: Axes,
@@ -87,7 +99,7 @@ def draw_pixels(
     picture[grid.taken] = np.rint(255 * look.of_pixels(grid.pixel))
     low, side = grid.low, grid.side
     ax.imshow(
-        closed(picture.reshape(grid.height, grid.width, 4), max(1, reach / side)),
+        _closed(picture.reshape(grid.height, grid.width, 4), max(1, reach / side)),
         extent=(low[0], low[0] + grid.width * side, low[1], low[1] + grid.height * side),
         origin="lower",
         interpolation="nearest",
@@ -95,21 +107,11 @@ def draw_pixels(
     )
 
 
-def closed(picture: NDArray[np.uint8], reach: float, *, empty: int = 0) -> NDArray[np.uint8]:
-    """Give empty pixels the value of the nearest other one within a reach.
-
-    Parameters
-    ----------
-    picture
-        Shape (height, width, channels); a pixel is empty where its last channel is `empty`.
-    reach
-        In pixels.
-    empty
-        Value of the last channel where there is no place.
-    """
+def _closed(picture: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
+    """Give empty pixels the colour of the nearest other one within a reach; picture of shape (height, width, 4)."""
     from scipy.ndimage import distance_transform_edt
 
-    distance, (row, column) = distance_transform_edt(picture[..., -1] == empty, return_indices=True)
+    distance, (row, column) = distance_transform_edt(picture[..., 3] == 0, return_indices=True)
     return np.where((distance <= reach)[..., None], picture[row, column], picture)
 
 

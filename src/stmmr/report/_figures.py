@@ -107,11 +107,12 @@ def _map(models: Any, scene: Scene, first: Layer, source: Any, mapper: Any, ring
 
 def _add_pixels(plot: Any, models: Any, scene: Scene, first: Layer, mapper: Any) -> None:
     """Show many places as pixels."""
-    grid = scene.grid
+    grid, nearest = scene.grid, scene.nearest
     assert grid is not None  # noqa: S101 - asked by the caller
+    assert nearest is not None  # noqa: S101
     low, side = grid.low, grid.side
     pixels = plot.image(
-        image=[first.pixels(grid, scene.spacing)],
+        image=[first.pixels(grid, nearest)],
         x=low[0],
         y=low[1],
         dw=grid.width * side,
@@ -126,6 +127,7 @@ def _add_places(plot: Any, models: Any, source: Any, mapper: Any, *, radius: flo
     """Show places as circles of their size in the tissue; in place of pixels only where some are selected."""
     fill = {"field": "value", "transform": mapper}
     circles = plot.circle("x", "y", radius=radius, source=source, line_color=None, fill_color=fill, name="circles")
+    circles.visible = not hidden
     circles.glyph.fill_alpha = 0 if hidden else 0.9
     circles.selection_glyph = models.Circle(radius=radius, line_color=None, fill_color=fill)
     circles.nonselection_glyph = models.Circle(

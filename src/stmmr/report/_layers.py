@@ -13,7 +13,7 @@ import pandas as pd
 from stmmr import _keys
 from stmmr.pl._axes import title_of
 from stmmr.pl._palette import MISSING, category_colors
-from stmmr.pl._raster import closed, mean_of, most_of
+from stmmr.pl._raster import mean_of, most_of
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -53,16 +53,13 @@ class Layer:
         bytes_ = np.rint(np.clip(np.nan_to_num(steps), 0, STEPS - 1)).astype(np.uint8)
         return np.where(np.isnan(values), np.uint8(UNKNOWN), bytes_)
 
-    def pixels(self, grid: Grid, reach: float) -> NDArray[np.uint8]:
-        """Get the bytes of the pixels that places lie in, shape (height, width)."""
+    def pixels(self, grid: Grid, nearest: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Get the bytes of the pixels, shape (height, width), each that of the `nearest` one with places."""
         if self.names is None:
             found = self.codes(mean_of(grid.pixel, self.values))
         else:
             found = most_of(grid.pixel, self.codes(self.values)).astype(np.uint8)
-        picture = np.full(grid.height * grid.width, EMPTY, dtype=np.uint8)
-        picture[grid.taken] = found
-        shape = (grid.height, grid.width, 1)
-        return np.asarray(closed(picture.reshape(shape), max(1, reach / grid.side), empty=EMPTY)[..., 0])
+        return np.append(found, np.uint8(EMPTY))[nearest]  # -1 is the last
 
     def description(self) -> dict[str, Any]:
         """Say what the page has to know of it, besides its bytes."""

@@ -49,6 +49,8 @@ class Scene:
     in_um: bool
     grid: Grid | None
     """Pixels, for many places."""
+    nearest: NDArray[np.intp] | None
+    """The pixel with places that is nearest to each; see `Grid.nearest`."""
     picture: dict[str, Any] | None
     """Its data URI ("url") and where it lies ("x", "y", "w", "h")."""
     sections: pd.Categorical | None
@@ -79,6 +81,7 @@ def scene_of(adata: AnnData) -> Scene:
     low, high = fitted(low * unit, high * unit)
     umap = adata.obsm.get(_keys.UMAP)
     points = points_of(xy, umap)
+    grid = Grid(xy * unit, (low, high)) if len(xy) > PIXELS_FROM else None
     return Scene(
         xy=xy * unit,
         points=points,
@@ -86,7 +89,8 @@ def scene_of(adata: AnnData) -> Scene:
         low=low,
         high=high,
         in_um=math.isfinite(um),
-        grid=Grid(xy * unit, (low, high)) if len(xy) > PIXELS_FROM else None,
+        grid=grid,
+        nearest=None if grid is None else grid.nearest(spacing * unit),
         picture=picture,
         sections=sections,
         umap=None if umap is None else np.asarray(umap[points, :2], dtype=np.float32),

@@ -155,8 +155,8 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: list[str]) -
 
 def _packed(layer: Layer, scene: Scene) -> dict[str, Any]:
     found = layer.description() | {"points": packed(layer.codes(layer.values[scene.points]))}
-    if scene.grid is not None:
-        found["pixels"] = packed(layer.pixels(scene.grid, scene.spacing))
+    if scene.grid is not None and scene.nearest is not None:
+        found["pixels"] = packed(layer.pixels(scene.grid, scene.nearest))
     return found
 
 

@@ -134,6 +134,7 @@ window.stmmr = (() => {
     }
     byId("clear").hidden = !indices.length;
     const pixels = plots.map.select_one("pixels");
+    if (pixels) plots.map.select_one("circles").visible = indices.length > 0;
     if (pixels) pixels.glyph.global_alpha = indices.length ? 0.15 : Number(byId("opacity").value);
     if (!indices.length) { byId("status").textContent = ""; return; }
     const counts = new Map();
