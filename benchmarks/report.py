@@ -61,7 +61,7 @@ def main() -> None:
                 picture(browser, target)
         version = browser.version
         browser.close()
-    text = f"""Median of {OPENED} times each in headless Chromium {version} without a graphics card, which was not at hand:
+    text = f"""Median of {OPENED} times each in headless Chromium {version}, no graphics card at hand:
 WebGL is drawn by the processor (SwiftShader) in its stead. *Opens in* is until map and UMAP are drawn and can be used,
 *one move* what it takes to draw the map anew after it was moved. The machine was shared with other work."""
     write_section(TITLE, text, rows, stamp(), page=ROOT / "docs" / "report.md")
