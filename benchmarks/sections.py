@@ -33,9 +33,9 @@ analysis of the embedding, `tl.match_domains` takes over the names of another pa
 `tl.composition` counts domains by section and `tl.compare_composition` tests groups of sections, which are the
 replicates.
 
-Mapping loses .01 to .02 on the cortex, on STARmap .08: there, sections differ in what they cut, and with it their means.
-Mixing stays well below 1 everywhere, also within a layer: a smoothed place is most like the places around it, which are
-of its own section. No section is a cluster of its own: each domain is found in both."""
+Mapping loses .02 on the mean of the cortex, on STARmap .08: there, sections differ in what they cut, and with it their
+means. Mixing stays well below 1 everywhere, also within a layer: a smoothed place is most like the places around it,
+which are of its own section."""
 
 
 def main() -> None:
