@@ -30,6 +30,7 @@ ORDER = [
     "model",
     "tl",
     "pl",
+    "report",
     "_resume",
     "_given",
     "_run",
@@ -57,7 +58,7 @@ def test_imports_never_go_back():
             assert ORDER.index(other) < ORDER.index(room), f"{path.name} imports {other}"
 
 
-@pytest.mark.parametrize("room", ["tl", "pl", "io", "pp"])
+@pytest.mark.parametrize("room", ["tl", "pl", "report", "io", "pp"])
 def test_only_the_model_knows_torch(room):
     for path in (SOURCE / room).rglob("*.py"):
         assert "import torch" not in path.read_text(), path
@@ -79,7 +80,7 @@ def test_rooms_of_pictures_leave_torch_alone_until_an_encoder_needs_it():
 
 
 def public_functions():
-    for room in (stmmr.io, stmmr.pp, stmmr.tl, stmmr.pl, stmmr.datasets):
+    for room in (stmmr.io, stmmr.pp, stmmr.tl, stmmr.pl, stmmr.report, stmmr.datasets):
         for name in getattr(room, "__all__", []):
             if inspect.isfunction(found := getattr(room, name)):
                 yield pytest.param(found, id=f"{room.__name__}.{name}")

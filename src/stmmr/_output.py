@@ -46,6 +46,7 @@ def run_to_folder(
     bin_size: int | None = None,
     mode: Mode = "auto",
     spatialdata: bool = False,
+    report: bool = True,
 ) -> None:
     """Read, run and write; the output folder appears whole at the end, or not at all.
 
@@ -68,6 +69,8 @@ def run_to_folder(
         and the free memory.
     spatialdata
         Write a SpatialData store as well.
+    report
+        Write report.html, where bokeh is installed.
     """
     from stmmr import datasets
     from stmmr.io._elements import import_spatialdata
@@ -110,6 +113,8 @@ def run_to_folder(
             "seconds_in_all": round(time.perf_counter() - start, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
+        if report:
+            write_report(adata, folder / "report.html", facts)
         (folder / "run.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoint, ignore_errors=True)  # not before the results are in their place
     for name, meaning in CONTENTS.items():
@@ -118,6 +123,7 @@ def run_to_folder(
 
 
 CONTENTS = {
+    "report.html": "all of it on one page, to open in a browser and to send to others",
     "result.h5ad": "the data with embedding, domains and everything that was set",
     "result.zarr": "the data with embedding, domains and everything that was set",
     "spatialdata.zarr": "the same, with the picture, for squidpy, spatialdata-plot and napari-spatialdata",
@@ -251,6 +257,16 @@ def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -
         write_h5ad(adata, folder / "result.h5ad")
     else:
         write_beside_counts(adata, source, folder / ("result.zarr" if source.is_dir() else "result.h5ad"))
+
+
+def write_report(adata: AnnData, target: Path, facts: dict[str, Any]) -> None:
+    """Write the report; say so where what it needs is not installed."""
+    from stmmr import report
+
+    try:
+        report.write(adata, target, run_facts=facts)
+    except ImportError as error:
+        logger.info("No report was written: %s", error)
 
 
 def versions() -> dict[str, str]:

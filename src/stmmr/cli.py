@@ -77,6 +77,7 @@ def run_command(
     bin_size: int | None = None,
     mode: Mode = "auto",
     spatialdata: Annotated[bool, Parameter(negative="")] = False,
+    report: bool = True,
     **options: Any,
 ) -> None:
     """Find the spatial domains of a section and write data, table, settings and figures.
@@ -95,6 +96,8 @@ def run_command(
         Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
     spatialdata
         Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata.
+    report
+        Write report.html, one page about the run to send to others (extra ``report``).
     """
     from stmmr._output import run_to_folder
 
@@ -105,6 +108,7 @@ def run_command(
         bin_size=bin_size,
         mode=mode,
         spatialdata=spatialdata,
+        report=report,
         options=options,
     )
 

@@ -22,6 +22,8 @@ from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blo
 from stmmr.train import Devices, embedded, embedded_features, keys_of, means, train_and_embed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -172,18 +174,29 @@ class StMMR:
         self.network.eval()
         return embedded(self.network, self.inputs)
 
-    def denoise(self, block: str = EXPRESSION) -> NDArray[np.float32]:
+    def denoise(self, block: str = EXPRESSION, *, genes: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Decode the mean of a block's likelihood, shape (n_obs, n_targets), in the units of what it is of.
+
+        Parameters
+        ----------
+        block
+            Name of the block.
+        genes
+            Of the expression, which genes; None: all that the model reads. `stmmr.tl.enhance` writes them to the data.
 
         Raises
         ------
         InputError
-            If there is no such block with a likelihood.
+            If there is no such block with a likelihood, or no such gene.
         """
         self.network.eval()
         names = [each.name for each in self.inputs.decoded]
         require_key(names, block, where="the blocks with a likelihood")
-        return means(self.network, self.inputs, names.index(block))
+        known = self.inputs.gene_names if block == EXPRESSION else []
+        for gene in genes or ():
+            require_key(known, gene, where="the genes that the model reads")
+        columns = None if genes is None else np.array([known.index(gene) for gene in genes])
+        return means(self.network, self.inputs, names.index(block), columns=columns)
 
     def transform(
         self,

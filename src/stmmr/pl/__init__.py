@@ -3,9 +3,12 @@
 from stmmr.pl._bandwidth import bandwidth
 from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
+from stmmr.pl._gene_trends import gene_trends
 from stmmr.pl._history import history
 from stmmr.pl._number import number_of_domains
+from stmmr.pl._paga import paga
 from stmmr.pl._registration import registration
+from stmmr.pl._trajectory import trajectory
 from stmmr.pl._tree import domain_tree
 from stmmr.pl._values import values
 
@@ -14,8 +17,11 @@ __all__ = [
     "domain_tree",
     "domains",
     "embedding",
+    "gene_trends",
     "history",
     "number_of_domains",
+    "paga",
     "registration",
+    "trajectory",
     "values",
 ]

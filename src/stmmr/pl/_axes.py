@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr import _keys
 from stmmr.pl._palette import MISSING, category_colors
+from stmmr.pl._raster import most_of
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _TITLES: Final = {
     _keys.DOMAIN_REFINED: "Domain, refined",
     _keys.CONFIDENCE: "Confidence",
     _keys.PATCH: "Picture shows",
+    _keys.PSEUDOTIME: "Pseudotime",
+    _keys.BRANCH: "Branch",
 }
 
 
@@ -63,12 +66,7 @@ class Colored:
 
     def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
         """Colour each pixel, shape (n_pixels, 4), by the category of most places in it, the first of equals."""
-        n = len(self._colors)
-        cells, votes = np.unique(pixel * n + self._codes, return_counts=True)
-        at, code = np.divmod(cells, n)
-        order = np.lexsort((-code, votes, at))
-        last = np.flatnonzero(np.diff(at, append=-1))  # `at` ascends, in the same steps before and after sorting
-        return np.asarray(self._colors[code[order[last]]])
+        return np.asarray(self._colors[most_of(pixel, self._codes)])
 
     def n_columns(self, height: float) -> int:
         """Columns of the legend beside axes of a height in inches."""

@@ -33,6 +33,41 @@ class Blend(Protocol):
         """
 
 
+class Grid:
+    """Which pixel each place lies in.
+
+    Parameters
+    ----------
+    xy
+        Places, shape (N, 2).
+    frame
+        Lowest and highest x and y of the picture.
+    """
+
+    def __init__(self, xy: NDArray[np.floating[Any]], frame: tuple[NDArray[Any], NDArray[Any]]) -> None:
+        low, high = frame
+        self.low = low
+        self.side = float((high - low).max()) / _LONG_SIDE
+        """Length of a pixel, in the units of the places."""
+        width, height = np.ceil((high - low) / self.side).astype(int)
+        self.width, self.height = int(width), int(height)
+        column, row = np.clip(((xy - low) / self.side).astype(np.intp), 0, [width - 1, height - 1]).T
+        self.taken, self.pixel = np.unique(row * width + column, return_inverse=True)
+        """Pixels with places, by rows; and which of these each place lies in, shape (N,)."""
+
+    def nearest(self, reach: float) -> NDArray[np.intp]:
+        """Find the pixel with places that is nearest to each, shape (height, width), by its number in `taken`.
+
+        -1 where it is farther than `reach`, in units of the places, and than one pixel.
+        """
+        from scipy.ndimage import distance_transform_edt
+
+        number = np.full((self.height, self.width), -1)
+        number.flat[self.taken] = np.arange(len(self.taken))
+        distance, (row, column) = distance_transform_edt(number < 0, return_indices=True)
+        return np.where(distance <= max(1, reach / self.side), number[row, column], -1)
+
+
 def draw_pixels(
     ax: Axes,
     xy: NDArray[np.floating[Any]],
@@ -59,16 +94,13 @@ def draw_pixels(
     alpha
         Opacity.
     """
-    low, high = frame
-    side = float((high - low).max()) / _LONG_SIDE
-    width, height = np.ceil((high - low) / side).astype(np.intp)
-    column, row = np.clip(((xy - low) / side).astype(np.intp), 0, [width - 1, height - 1]).T
-    taken, pixel = np.unique(row * width + column, return_inverse=True)
-    picture = np.zeros((height * width, 4), dtype=np.uint8)
-    picture[taken] = np.rint(255 * look.of_pixels(pixel))
+    grid = Grid(xy, frame)
+    picture = np.zeros((grid.height * grid.width, 4), dtype=np.uint8)
+    picture[grid.taken] = np.rint(255 * look.of_pixels(grid.pixel))
+    low, side = grid.low, grid.side
     ax.imshow(
-        _closed(picture.reshape(height, width, 4), max(1, reach / side)),
-        extent=(low[0], low[0] + width * side, low[1], low[1] + height * side),
+        _closed(picture.reshape(grid.height, grid.width, 4), max(1, reach / side)),
+        extent=(low[0], low[0] + grid.width * side, low[1], low[1] + grid.height * side),
         origin="lower",
         interpolation="nearest",
         alpha=alpha,
@@ -81,3 +113,30 @@ def _closed(picture: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
 
     distance, (row, column) = distance_transform_edt(picture[..., 3] == 0, return_indices=True)
     return np.where((distance <= reach)[..., None], picture[row, column], picture)
+
+
+def most_of(pixel: NDArray[np.intp], codes: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
+    """Find the code of most places in each pixel, the first of equals.
+
+    Parameters
+    ----------
+    pixel
+        Pixel of each place: 0, 1, …, none without a place; shape (N,).
+    codes
+        Code of each place, from 0, shape (N,).
+    """
+    n = int(codes.max()) + 1
+    cells, votes = np.unique(pixel * n + codes, return_counts=True)
+    at, code = np.divmod(cells, n)
+    order = np.lexsort((-code, votes, at))
+    last = np.flatnonzero(np.diff(at, append=-1))  # `at` ascends, in the same steps before and after sorting
+    return np.asarray(code[order[last]])
+
+
+def mean_of(pixel: NDArray[np.intp], numbers: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Get the mean of the finite numbers in each pixel; NaN without any. Both of shape (N,)."""
+    known = np.isfinite(numbers)
+    n_pixels = int(pixel.max()) + 1
+    n_known = np.bincount(pixel[known], minlength=n_pixels)
+    total = np.bincount(pixel[known], numbers[known], minlength=n_pixels)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan)

@@ -28,10 +28,10 @@ _MARGIN: Final = 0.02
 """Room around the places, as a share of the longer side of the tissue."""
 _BETWEEN: Final = 0.15
 """Room between sections, over the largest of them."""
-_FADED: Final = 0.65
+FADED: Final = 0.65
 """Opacity of the picture: H&E is as strong in colour as the places on it."""
-_ON_PICTURE: Final = 0.7
-_ALONE: Final = 1.0
+ON_PICTURE: Final = 0.7
+ALONE: Final = 1.0
 """Diameter of a place over the distance between places, with and without a picture below."""
 _MEASURED_AT_MOST: Final = 10_000
 """Places whose distance to others is measured; the median of as many is within a percent or two."""
@@ -70,20 +70,20 @@ def draw_places(
         xy = in_rows(xy, sections)
     library = find_library(adata, library_id) if sections is None else {}
     shown = sharpest_picture(library) if image else None
-    spacing = _spacing(xy)
-    low, high = _frame(xy, spacing)
+    spacing = spacing_of(xy)
+    low, high = frame_of(xy, spacing)
     if ax is None:
         width, height = LONG_SIDE * (high - low) / (high - low).max()
         ax = new_axes(width + look.legend_width(height), height)
     if shown is not None:
         picture, scale = shown
         rows, columns = picture.shape[:2]
-        ax.imshow(_drawable(picture), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=_FADED)
+        ax.imshow(drawable(picture), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=FADED)
     opacity = alpha if alpha is not None else (1 if shown is None else 0.9)
     if len(xy) >= PIXELS_FROM:
         draw_pixels(ax, xy, look, frame=(low, high), reach=spacing, alpha=opacity)
     else:
-        diameter = spacing * (_ALONE if shown is None else _ON_PICTURE)
+        diameter = spacing * (ALONE if shown is None else ON_PICTURE)
         _add_circles(ax, xy, look.of_places(), diameter=diameter, alpha=opacity)
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
     ax.set_axis_off()
@@ -139,7 +139,7 @@ def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) 
         )
 
 
-def _spacing(xy: NDArray[np.float64]) -> float:
+def spacing_of(xy: NDArray[np.float64]) -> float:
     """Measure the distance between places: to the second nearest, which is the pitch of an array.
 
     Among cells, which lie irregularly, the nearest may all but touch; the second is about a cell away.
@@ -151,14 +151,14 @@ def _spacing(xy: NDArray[np.float64]) -> float:
     return float(np.median(cKDTree(xy).query(some, k=[n_others + 1], workers=-1)[0])) or 1.0
 
 
-def _frame(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def frame_of(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Get the corners of the tissue with a little room around it."""
     low, high = xy.min(axis=0), xy.max(axis=0)
     room = spacing / 2 + _MARGIN * (high - low).max()
     return low - room, high + room
 
 
-def _drawable(picture: NDArray[Any]) -> NDArray[Any]:
+def drawable(picture: NDArray[Any]) -> NDArray[Any]:
     """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
     try:
         pixels = check_picture(picture)

@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._validate import InputError, require_key
 from stmmr.pl._axes import add_legend, text_width, title_of
 from stmmr.pl._palette import MISSING
+from stmmr.pl._raster import mean_of
 from stmmr.pl._tissue import draw_places
 
 if TYPE_CHECKING:
@@ -103,11 +104,7 @@ class _Scaled:
 
     def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
         """Colour each pixel, shape (n_pixels, 4), by the mean of the numbers known in it."""
-        known = np.isfinite(self._numbers)
-        n_pixels = int(pixel.max()) + 1
-        n_known = np.bincount(pixel[known], minlength=n_pixels)
-        total = np.bincount(pixel[known], self._numbers[known], minlength=n_pixels)
-        return self._colors(np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan))
+        return self._colors(mean_of(pixel, self._numbers))
 
     def _colors(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Colour numbers, grey where one is NaN; shape (n, 4)."""

@@ -54,12 +54,19 @@ def embedded_features(network: Network, features: Sequence[NDArray[np.float32]])
 
 
 @torch.no_grad()
-def means(network: Network, inputs: ModelInputs, at: int = 0) -> NDArray[np.float32]:
-    """Decode the mean of a likelihood at all places, shape (N, G); `at` counts the blocks that have one."""
+def means(
+    network: Network, inputs: ModelInputs, at: int = 0, *, columns: NDArray[np.intp] | None = None
+) -> NDArray[np.float32]:
+    """Decode the mean of a likelihood at all places, shape (N, G), or of some of its columns.
+
+    `at` counts the blocks that have one.
+    """
     block, decoder = inputs.decoded[at], cast("Decoder", network.decoders[at])
+    n_targets = block.shape.n_targets
     size = torch.ones(inputs.n_places, 1) if block.library_size is None else block.library_size
-    out = np.empty((inputs.n_places, block.shape.n_targets), dtype=np.float32)
+    out = np.empty((inputs.n_places, n_targets if columns is None else len(columns)), dtype=np.float32)
+    kept = slice(None) if columns is None else columns
     z = torch.from_numpy(embedded(network, inputs))
-    for start, stop in row_blocks(*out.shape):
-        out[start:stop] = decoder.mean(z[start:stop], size[start:stop]).numpy()
+    for start, stop in row_blocks(inputs.n_places, n_targets):
+        out[start:stop] = decoder.mean(z[start:stop], size[start:stop]).numpy()[:, kept]
     return out

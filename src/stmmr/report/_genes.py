@@ -1,0 +1,115 @@
+"""Genes to show on the map, and their values."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from stmmr import _keys
+from stmmr._record import recorded
+from stmmr._validate import require_key
+from stmmr.pp._expression import raw_counts
+from stmmr.pp._genes import lognorm
+from stmmr.pp._rows import as_csr, by_rows, map_rows
+from stmmr.tl._metrics import categories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+SHOWN_AT_MOST: Final = 48
+"""Genes that the map offers where none are named."""
+TOP: Final = 5
+"""Genes that the table names for each domain."""
+
+
+def top_genes(adata: AnnData) -> dict[str, list[str]]:
+    """Get the first genes of each domain from what `stmmr.tl.domain_genes` stored; empty where it did not run.
+
+    Genes are taken in the order of the table; where it says which are specific, these only.
+    """
+    table = adata.uns.get(_keys.DOMAIN_GENES)
+    if not isinstance(table, pd.DataFrame) or not {"domain", "gene"} <= set(table.columns):
+        return {}
+    if "specific" in table.columns:
+        table = table[table["specific"].astype(bool)]
+    grouped = table.groupby(table["domain"].astype(str), sort=False, observed=True)["gene"]
+    return {str(domain): [str(gene) for gene in genes.unique()[:TOP]] for domain, genes in grouped}
+
+
+def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str], str]:
+    """Choose genes, and say in words how they were chosen; none where there are no counts."""
+    if genes is not None:
+        named = list(dict.fromkeys(genes))
+        for gene in named:
+            require_key(adata.var_names, gene, where="var_names")
+        return named, "as named"
+    if not has_expression(adata):
+        return [], ""
+    top = [gene for names in top_genes(adata).values() for gene in names if gene in adata.var_names]
+    if top:
+        return sorted(set(top)), f"the first {TOP} of each domain"
+    share = share_between_domains(adata)
+    chosen = np.argsort(-share, kind="stable")[:SHOWN_AT_MOST]
+    said = "the highly variable ones with the largest share of their variance between domains"
+    return sorted(adata.var_names[chosen[share[chosen] > 0]]), said
+
+
+def has_expression(adata: AnnData) -> bool:
+    """Tell whether there are normalised counts to be had."""
+    return "expression" in recorded(adata) and _keys.HIGHLY_VARIABLE in adata.var
+
+
+def values_of(adata: AnnData, genes: list[str]) -> sparse.csc_matrix[Any]:
+    """Get log-normalised values, shape (N, len(genes)); counts on disk are read in chunks."""
+    at = adata.var_names.get_indexer(pd.Index(genes))
+    columns = [rows[:, at] for rows in normalised_rows(adata)]
+    return sparse.csc_matrix(sparse.vstack(columns))
+
+
+def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
+    """Measure which share of its variance each highly variable gene has between domains; 0 for the other genes."""
+    domains = categories(adata, _keys.DOMAIN)
+    known = domains.codes >= 0
+    n = known.sum()
+    if n == 0:
+        return np.zeros(adata.n_vars)
+    member = sparse.csr_matrix((known.astype(np.float64), (domains.codes * known, np.arange(adata.n_obs))))
+    sums, squares, start = np.zeros((member.shape[0], adata.n_vars)), np.zeros(adata.n_vars), 0
+    for rows in normalised_rows(adata):
+        some = member[:, start : start + rows.shape[0]]
+        sums += (some @ rows).toarray()
+        squares += np.asarray(some.sum(axis=0)).ravel() @ rows.power(2)
+        start += rows.shape[0]
+    n_of = np.asarray(member.sum(axis=1))
+    mean = sums.sum(axis=0) / n
+    between = (np.divide(sums, n_of, out=np.zeros_like(sums), where=n_of > 0) * sums).sum(axis=0) - n * mean**2
+    total = squares - n * mean**2
+    share = np.divide(between, total, out=np.zeros_like(total), where=total > 1e-9 * n)
+    return np.where(adata.var[_keys.HIGHLY_VARIABLE].to_numpy(bool), share, 0.0)
+
+
+def normalised_rows(adata: AnnData) -> Iterator[sparse.csr_matrix[Any]]:
+    """Read log-normalised values of all genes, some places at a time."""
+    if _keys.LOGNORM in adata.layers:
+        return map_rows(_as_they_are, by_rows(adata.layers[_keys.LOGNORM]), what="genes", progress=False)
+    _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
+    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
+    normalise = partial(_normalised, size=size, median=float(np.median(size[size > 0])))
+    return map_rows(normalise, by_rows(counts), what="genes", progress=False)
+
+
+def _as_they_are(rows: sparse.csr_matrix[Any], _: slice) -> sparse.csr_matrix[Any]:
+    return rows
+
+
+def _normalised(
+    counts: sparse.csr_matrix[Any], rows: slice, *, size: NDArray[np.float64], median: float
+) -> sparse.csr_matrix[Any]:
+    return as_csr(lognorm(counts, size[rows], median))

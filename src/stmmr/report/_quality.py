@@ -1,0 +1,232 @@
+"""What to look at before the domains are believed: each check with what was found and from where on it warns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr._record import recorded
+from stmmr.pp._sections import graph_sections
+from stmmr.report._layers import numbers_of
+from stmmr.tl._metrics import categories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anndata import AnnData
+
+FEW_COUNTS: Final = 0.1
+"""Share of the median library size below which a place has few counts."""
+FEW_COUNTS_AT_MOST: Final = 0.05
+SMALL_LIBRARY: Final = 100
+OFF_TISSUE_AT_MOST: Final = 0.05
+UNSURE_BELOW: Final = 0.5
+UNSURE_AT_MOST: Final = 0.2
+AGREEMENT_AT_LEAST: Final = 0.65
+SMALL_DOMAIN: Final = 0.01
+SHARE_OF_SECTION: Final = 0.01
+CHANGED_AT_MOST: Final = 0.1
+
+State = Literal["ok", "warning"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    state: State
+    title: str
+    found: str
+    threshold: str
+    """From where on it warns, and what that may mean."""
+
+
+def checks_of(adata: AnnData) -> list[Check]:
+    """Look at everything there is to look at; warnings come first."""
+    every: list[Callable[[AnnData], Iterator[Check]]] = [
+        _counts,
+        _picture,
+        _confidence,
+        _number,
+        _bandwidth,
+        _domains,
+        _sections,
+        _vote,
+        _training,
+    ]
+    found = [check for look in every for check in look(adata)]
+    return sorted(found, key=lambda check: check.state == "ok")
+
+
+def _check(title: str, found: str, threshold: str, *, bad: bool) -> Check:
+    return Check("warning" if bad else "ok", title, found, threshold)
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"  # so that no line ends between them
+
+
+def _counts(adata: AnnData) -> Iterator[Check]:
+    if _keys.LIBRARY_SIZE not in adata.obs:
+        return
+    size = numbers_of(adata, _keys.LIBRARY_SIZE)
+    if not (size > 0).any():
+        return
+    median = float(np.median(size[size > 0]))
+    yield _check(
+        "Counts at a place",
+        f"median {median:,.0f}",
+        f"Warns below {SMALL_LIBRARY}: single genes then say little, domains rest on many genes together.",
+        bad=median < SMALL_LIBRARY,
+    )
+    few, empty = float(np.mean(size < FEW_COUNTS * median)), int((size == 0).sum())
+    yield _check(
+        "Places with few counts",
+        f"{_percent(few)}" + (f", {empty:,} of them without any" if empty else ""),
+        f"Fewer than {_percent(FEW_COUNTS, 0)} of the median; warns above "
+        f"{_percent(FEW_COUNTS_AT_MOST, 0)}. Their domain comes from "
+        "neighbours: filter them if they lie in holes or beside the tissue.",
+        bad=few > FEW_COUNTS_AT_MOST,
+    )
+
+
+def _picture(adata: AnnData) -> Iterator[Check]:
+    step = recorded(adata).get("histology")
+    if step is not None:
+        share = float(step["on_tissue"])
+        yield _check(
+            "Places on tissue in the picture",
+            f"{_percent(share)}",
+            f"Warns below {_percent(1 - OFF_TISSUE_AT_MOST, 0)}: the picture may be shifted, turned or of "
+            "another section.",
+            bad=share < 1 - OFF_TISSUE_AT_MOST,
+        )
+    if _keys.PATCH in adata.obs:
+        shares = adata.obs[_keys.PATCH].value_counts(normalize=True)
+        poor = {str(name): share for name, share in shares.items() if name != "tissue" and share > 0}
+        said = ", ".join(f"{name} {_percent(share)}" for name, share in poor.items()) or "none"
+        yield _check(
+            "Patches without sharp tissue",
+            said,
+            f"Blurred, of background or outside the picture; warns above {_percent(OFF_TISSUE_AT_MOST, 0)} "
+            "in all. The picture "
+            "tells nothing there.",
+            bad=sum(poor.values()) > OFF_TISSUE_AT_MOST,
+        )
+
+
+def _confidence(adata: AnnData) -> Iterator[Check]:
+    agreement = recorded(adata).get("consensus", {}).get("agreement")
+    if agreement is not None:
+        yield _check(
+            "Agreement of partitions",
+            f"{agreement:.2f}",
+            "Mean adjusted Rand index of the partitions with their consensus; warns below "
+            f"{AGREEMENT_AT_LEAST:.2f}: other "
+            "cuts of the tissue explain the data about as well.",
+            bad=agreement < AGREEMENT_AT_LEAST,
+        )
+    if _keys.CONFIDENCE in adata.obs:
+        values = numbers_of(adata, _keys.CONFIDENCE)
+        unsure, missing = float(np.mean(values < UNSURE_BELOW)), float(np.mean(~np.isfinite(values)))
+        yield _check(
+            "Places of uncertain domain",
+            f"{_percent(unsure)}" + (f", confidence missing at {_percent(missing)}" if missing else ""),
+            f"Confidence below {UNSURE_BELOW:g}; warns above {_percent(UNSURE_AT_MOST, 0)}. Look where "
+            "they lie: at borders is "
+            "usual, whole areas are not.",
+            bad=unsure + missing > UNSURE_AT_MOST,
+        )
+
+
+def _number(adata: AnnData) -> Iterator[Check]:
+    found = recorded(adata).get("number_of_domains")
+    if found is None:
+        return
+    chosen, low, high = (int(found[name]) for name in ("chosen", "lowest", "highest"))
+    largest = int(np.max(found["tried"]))
+    yield _check(
+        "Number of domains",
+        f"{chosen}, plausible {low} to {high}",
+        f"Warns at the largest number tried ({largest}), as there may be more, and at 1.",
+        bad=chosen in (1, largest),
+    )
+
+
+def _bandwidth(adata: AnnData) -> Iterator[Check]:
+    graph = recorded(adata).get("spatial_graph", {})
+    if "bandwidths_tried" not in graph:
+        return
+    tried, chosen = np.asarray(graph["bandwidths_tried"]), float(graph["bandwidth"])
+    where = "inside the range tried"
+    if chosen <= tried.min() or chosen >= tried.max():
+        where = f"the {'smallest' if chosen <= tried.min() else 'largest'} tried"
+    yield _check(
+        "Bandwidth of the graph",
+        f"{chosen / graph['nearest_neighbour_distance']:.2f} distances between places, {where}",
+        "Warns at the end of the range that was tried: the best one may lie beyond.",
+        bad="inside" not in where,
+    )
+
+
+def _domains(adata: AnnData) -> Iterator[Check]:
+    domains = categories(adata, _keys.DOMAIN)
+    n = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
+    small = [str(name) for name in domains.categories[(n > 0) & (n < SMALL_DOMAIN * adata.n_obs)]]
+    missing = float(np.mean(domains.codes < 0))
+    yield _check(
+        "Small domains",
+        (", ".join(small) or "none") + (f"; {_percent(missing)} of the places have no domain" if missing else ""),
+        f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the places: a thin layer, or outliers. Look at them on the map.",
+        bad=bool(small) or missing > 0,
+    )
+    if (n > 0).sum() == 1:
+        yield Check("warning", "One domain", "all places are in one", "Nothing was told apart.")
+
+
+def _sections(adata: AnnData) -> Iterator[Check]:
+    sections = graph_sections(adata)
+    if sections is None:
+        return
+    domains = categories(adata, _keys.DOMAIN)
+    table = np.zeros((len(domains.categories), len(sections.categories)))
+    known = domains.codes >= 0
+    np.add.at(table, (domains.codes[known], sections.codes[known]), 1)
+    present = table >= np.maximum(SHARE_OF_SECTION * table.sum(axis=0), 1)
+    alone = [str(name) for name, n in zip(domains.categories, present.sum(axis=1), strict=True) if n == 1]
+    yield _check(
+        "Domains in one section only",
+        ", ".join(alone) or "none",
+        f"In {_percent(SHARE_OF_SECTION, 0)} or more of the places of one of {len(sections.categories)} "
+        "sections only: a tissue that "
+        "the others lack, or a difference between sections that is not biology.",
+        bad=bool(alone) and len(sections.categories) > 1,
+    )
+
+
+def _vote(adata: AnnData) -> Iterator[Check]:
+    step = recorded(adata).get("refine", {}).get(_keys.DOMAIN_REFINED)
+    if step is not None:
+        changed = float(step["changed"])
+        yield _check(
+            "Changed by the vote of neighbours",
+            f"{_percent(changed)}",
+            f"Warns above {_percent(CHANGED_AT_MOST, 0)}: domains are scattered rather than areas of tissue.",
+            bad=changed > CHANGED_AT_MOST,
+        )
+
+
+def _training(adata: AnnData) -> Iterator[Check]:
+    loss: Any = recorded(adata).get("history", {}).get("loss", [])
+    if not len(loss):
+        return
+    first, last = float(loss[0]), float(loss[-1])
+    yield _check(
+        "Training",
+        f"loss {first:.3g} to {last:.3g}",
+        "Warns where the loss did not fall.",
+        bad=not last < first,
+    )

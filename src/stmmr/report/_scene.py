@@ -1,0 +1,158 @@
+"""What the map is made of: where places lie, the picture below, and the frame around."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stmmr import _keys
+from stmmr._validate import coordinates
+from stmmr.io._library import find_library, sharpest_picture
+from stmmr.pl._raster import PIXELS_FROM, Grid
+from stmmr.pl._tissue import drawable, frame_of, in_rows, spacing_of
+from stmmr.pp._scale import um_per_unit
+from stmmr.pp._sections import graph_sections
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+PICTURE_SIDE: Final = 1600
+"""Pixels along the longer side of the picture."""
+PICTURE_BYTES: Final = 1_200_000
+"""Size of the picture at most; its quality is lowered until it fits."""
+SAMPLED: Final = 20_000
+"""Places that the UMAP and selections show where the map is of pixels."""
+NARROWEST, WIDEST = 0.8, 1.6
+"""Width of the map over its height."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Places and what lies around them, in µm where the length of a unit is known."""
+
+    xy: NDArray[np.float64]
+    """Shape (N, 2)."""
+    points: NDArray[np.intp]
+    """Places that are drawn one by one: all, or a sample where the map is of pixels."""
+    spacing: float
+    """Distance between places."""
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    """Corners of the frame."""
+    in_um: bool
+    grid: Grid | None
+    """Pixels, for many places."""
+    nearest: NDArray[np.intp] | None
+    """The pixel with places that is nearest to each; see `Grid.nearest`."""
+    picture: dict[str, Any] | None
+    """Its data URI ("url") and where it lies ("x", "y", "w", "h")."""
+    sections: pd.Categorical | None
+    umap: NDArray[np.float32] | None
+    """Positions of the points, shape (len(points), 2), NaN where there is none."""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of the frame."""
+        width, height = self.high - self.low
+        return float(width / height)
+
+
+def scene_of(adata: AnnData) -> Scene:
+    """Lay out the places of one section, or of several side by side."""
+    xy = coordinates(adata)
+    sections = graph_sections(adata)
+    libraries = adata.uns.get(_keys.SPATIAL, {})
+    library = find_library(adata) if sections is None and len(libraries) == 1 else {}
+    um, _ = um_per_unit(adata, xy, library)
+    unit = um if math.isfinite(um) else 1.0
+    if sections is not None:
+        xy = in_rows(xy, sections)
+    spacing = spacing_of(xy)
+    low, high = frame_of(xy, spacing)
+    found = sharpest_picture(library)
+    picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)
+    low, high = fitted(low * unit, high * unit)
+    umap = adata.obsm.get(_keys.UMAP)
+    points = points_of(xy, umap)
+    grid = Grid(xy * unit, (low, high)) if len(xy) > PIXELS_FROM else None
+    return Scene(
+        xy=xy * unit,
+        points=points,
+        spacing=spacing * unit,
+        low=low,
+        high=high,
+        in_um=math.isfinite(um),
+        grid=grid,
+        nearest=None if grid is None else grid.nearest(spacing * unit),
+        picture=picture,
+        sections=sections,
+        umap=None if umap is None else np.asarray(umap[points, :2], dtype=np.float32),
+    )
+
+
+def points_of(xy: NDArray[np.float64], umap: Any) -> NDArray[np.intp]:
+    """Choose the places that are drawn one by one: where there are too many, those that the UMAP laid out."""
+    if len(xy) <= PIXELS_FROM:
+        return np.arange(len(xy))
+    if umap is not None:
+        laid_out = np.flatnonzero(np.isfinite(np.asarray(umap)).all(axis=1))
+        if 0 < len(laid_out) <= SAMPLED:
+            return laid_out
+    return np.sort(np.random.default_rng(0).choice(len(xy), SAMPLED, replace=False))
+
+
+def fitted(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Widen a frame until it is neither too narrow nor too wide for a screen."""
+    width, height = high - low
+    wanted = np.array([max(width, NARROWEST * height), max(height, width / WIDEST)])
+    more = (wanted - (high - low)) / 2
+    return low - more, high + more
+
+
+def shown_picture(
+    pixels: NDArray[Any], scale: float, *, low: NDArray[np.float64], high: NDArray[np.float64], unit: float
+) -> dict[str, Any] | None:
+    """Cut the picture to the frame, make it small, and write it as a data URI; None where they do not meet.
+
+    Parameters
+    ----------
+    pixels
+        Shape (height, width, channels).
+    scale
+        Pixels per unit of the coordinates.
+    low, high
+        Corners of the frame, in those units.
+    unit
+        What positions are multiplied with.
+    """
+    from PIL import Image
+
+    size = np.array(pixels.shape[1::-1])
+    start = np.clip(np.floor(low * scale), 0, size).astype(int)
+    stop = np.clip(np.ceil(high * scale), 0, size).astype(int)
+    if (stop <= start).any():
+        return None
+    cut = drawable(pixels)[start[1] : stop[1], start[0] : stop[0]]
+    if cut.dtype != np.uint8:
+        cut = np.rint(255 * np.clip(cut / (1 if cut.max() <= 1 else cut.max()), 0, 1)).astype(np.uint8)
+    image = Image.fromarray(cut).convert("RGB")
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    (x, y), (w, h) = start / scale * unit, (stop - start) / scale * unit
+    return {"url": f"data:image/jpeg;base64,{_jpeg(image)}", "x": x, "y": y, "w": w, "h": h}
+
+
+def _jpeg(image: Any) -> str:
+    """Write as JPEG, small enough."""
+    for quality in (85, 70, 50):
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality, optimize=True)
+        if file.tell() <= PICTURE_BYTES:
+            break
+    return base64.b64encode(file.getvalue()).decode()

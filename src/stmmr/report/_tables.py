@@ -1,0 +1,133 @@
+"""The tables of the page: domains, evaluation, settings, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stmmr import __version__, _keys
+from stmmr._record import recorded
+from stmmr.pl._axes import title_of
+from stmmr.pl._palette import category_colors
+from stmmr.pp._sections import graph_sections
+from stmmr.report._genes import top_genes
+from stmmr.report._layers import numbers_of
+from stmmr.tl._metrics import categories
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+PACKAGES: Final = (
+    "anndata",
+    "bokeh",
+    "numpy",
+    "scanpy",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "umap-learn",
+)
+SCORES: Final = {
+    "ari": ("Adjusted Rand index", "1 is best"),
+    "nmi": ("Normalised mutual information", "1 is best"),
+    "homogeneity": ("Homogeneity", "1 is best"),
+    "completeness": ("Completeness", "1 is best"),
+    "chaos": ("CHAOS, scatter in space", "0 is best"),
+    "pas": ("PAS, places unlike their neighbours", "0 is best"),
+    "n_labelled": ("Places with a label", ""),
+    "n_domains": ("Domains", ""),
+}
+LONG: Final = 12
+"""Entries of a list that are written out."""
+
+
+def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
+    """Describe each domain that has places, in the order of the categories."""
+    from matplotlib.colors import to_hex
+
+    domains = categories(adata, _keys.DOMAIN)
+    colors = category_colors(adata, _keys.DOMAIN, domains.categories)
+    sure = numbers_of(adata, _keys.CONFIDENCE) if _keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
+    sections, genes = graph_sections(adata), top_genes(adata)
+    rows = []
+    for code, name in enumerate(domains.categories):
+        inside = domains.codes == code
+        if not inside.any():
+            continue
+        known = sure[inside & np.isfinite(sure)]
+        rows.append(
+            {
+                "code": code,
+                "name": str(name),
+                "color": to_hex(colors[code]),
+                "n": int(inside.sum()),
+                "share": float(inside.mean()),
+                "confidence": float(known.mean()) if len(known) else None,
+                "sections": None if sections is None else len(np.unique(sections.codes[inside])),
+                "genes": genes.get(str(name), []),
+            }
+        )
+    return rows
+
+
+def evaluation_table(adata: AnnData) -> tuple[list[str], list[tuple[str, str, list[str]]]] | None:
+    """Get the scores by what was compared; None where nothing was."""
+    found: Mapping[str, Mapping[str, Any]] = recorded(adata).get("evaluation", {})
+    if not found:
+        return None
+    rows = [(*SCORES[name], [shown(scores.get(name)) for scores in found.values()]) for name in SCORES]
+    return [title_of(key) for key in found], rows
+
+
+def settings_groups(adata: AnnData, facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Get the settings of each step; long lists, which the curves show, are left out."""
+    options = {name: value for name, value in facts.get("options", {}).items() if value is not None}
+    groups = [("options of the run", options)] if options else []
+    steps = {name: step for name, step in recorded(adata).items() if name != "history"}
+    single = {name: step for name, step in steps.items() if not isinstance(step, dict)}
+    of_run = {name.replace("_", " "): steps.pop(name) for name in ("seconds", "peak_memory_mb") if name in steps}
+    groups += [(name.replace("_", " "), step) for name, step in steps.items() if name not in single]
+    groups.append(("time and memory", of_run | single))
+    return [(name, rows) for name, step in groups if (rows := _flat(step))]
+
+
+def _flat(step: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in step.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{before}{name}: ")
+        elif np.size(value) <= LONG:
+            rows.append((before + str(name), shown(value)))
+    return rows
+
+
+def shown(value: Any) -> str:
+    """Write a value for readers."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return ", ".join(shown(some) for some in np.ravel(np.asarray(value, dtype=object))) or "none"
+    if value is None or (isinstance(value, str) and not value):
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}" if np.isfinite(value) else "–"
+    return str(value)
+
+
+def versions() -> dict[str, str]:
+    """Collect the versions of what shapes a result and this page."""
+    found = {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

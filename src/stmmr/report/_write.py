@@ -1,0 +1,165 @@
+"""The page: its parts put together and written as one file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stmmr import __version__, _keys
+from stmmr._validate import require_extra, require_key
+from stmmr.io._write import atomic_write
+from stmmr.report._curves import curves_of
+from stmmr.report._figures import map_and_umap
+from stmmr.report._genes import genes_to_show, values_of
+from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_of
+from stmmr.report._methods import methods_of
+from stmmr.report._quality import checks_of
+from stmmr.report._scene import scene_of
+from stmmr.report._tables import domain_rows, evaluation_table, settings_groups, shown, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
+
+    from stmmr.report._scene import Scene
+
+HERE = Path(__file__).parent
+GENE_BYTES = 6_000_000
+"""Size of the genes on the page, at most; those that come later are left out."""
+
+
+def write(
+    adata: AnnData,
+    path: str | Path,
+    *,
+    genes: Iterable[str] | None = None,
+    title: str | None = None,
+    run_facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a page about a run that opens in any browser, without a network: one HTML file to send to others.
+
+    It has a map of the tissue to move, zoom and point at, and the UMAP linked with it; the domains, how sure they are
+    and, after `stmmr.tl.domain_genes`, their genes; what to check before the domains are believed; the curves behind
+    what was chosen from the data; the scores, where labels were evaluated; settings, versions, and the methods with
+    references, to paste. Of more than 100,000 places the map is of pixels. Needs the extra ``report`` (bokeh).
+
+    Parameters
+    ----------
+    adata
+        After `stmmr.run`, or after `stmmr.tl.consensus`.
+    path
+        HTML file to write; replaced as a whole where it exists.
+    genes
+        Genes that the map offers; None: the first of each domain after `stmmr.tl.domain_genes`, otherwise 48 highly
+        variable ones with the largest share of their variance between domains. At most 6 MB of them are kept.
+    title
+        Heading; the name of the input if None.
+    run_facts
+        What run.json holds besides: "input", "options", "seconds_in_all", "peak_memory_mb".
+
+    Raises
+    ------
+    InputError
+        If there are no domains or no coordinates, or a gene is not there.
+    ImportError
+        If bokeh is not installed.
+    """
+    require_extra("bokeh", extra="report")
+    require_key(adata.obs.columns, _keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
+    facts = dict(run_facts or {})
+    page = _template().render(**_parts(adata, facts, title, genes))
+    with atomic_write(Path(path)) as new:
+        new.write_text(page, encoding="utf-8")
+
+
+def _template() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(HERE)
+    found = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return found.get_template("page.html")
+
+
+def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None) -> dict[str, Any]:
+    """Gather everything that the template fills in."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+
+    scene, layers = scene_of(adata), layers_of(adata)
+    names, chosen_how = genes_to_show(adata, genes)
+    figures = map_and_umap(scene, layers[0])
+    data, curves = _data(adata, scene, layers, names), curves_of(adata)
+    script, divs = components(list(figures.values()))
+    later, curve_divs = components([curve.plot for curve in curves], wrap_script=False) if curves else ("", ())
+    methods, cited = methods_of(adata)
+    source = Path(str(facts.get("input", "")))  # its folder is nobody else's business
+    return {
+        "title": title or f"Spatial domains of {source.stem or 'a section'}",
+        "input": source.name,
+        "version": __version__,
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "adata": adata,
+        "facts": facts,
+        "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh", "bokeh-gl"]).js_raw),
+        "figures": script,
+        "map": divs[0],
+        "umap": divs[1] if "umap" in figures else None,
+        "curves": list(zip(curves, curve_divs, strict=True)),
+        "curves_script": later,
+        "data": _json(data),
+        "layers": layers,
+        "genes": [name for name in names if f"gene:{name}" in data["layers"]],
+        "chosen_how": chosen_how,
+        "scene": scene,
+        "domains": domain_rows(adata),
+        "checks": checks_of(adata),
+        "evaluation": evaluation_table(adata),
+        "methods": methods,
+        "works": [work for _, work in cited.works],
+        "bibtex": "\n\n".join(work.bibtex(key) for key, work in cited.works),
+        "settings": settings_groups(adata, facts),
+        "versions": facts.get("versions", {}) | versions(),
+        "shown": shown,
+    }
+
+
+def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: list[str]) -> dict[str, Any]:
+    """Pack what the map shows; genes until their room is used up."""
+    found = {layer.key: _packed(layer, scene) for layer in layers}
+    columns = values_of(adata, genes) if genes else None
+    room = GENE_BYTES
+    for at, name in enumerate(genes):
+        assert columns is not None  # noqa: S101 - there are genes
+        layer = gene_layer(name, columns[:, at].toarray().ravel())
+        one = _packed(layer, scene)
+        room -= sum(len(one[part]) for part in ("points", "pixels") if part in one)
+        if room < 0:
+            break
+        found[layer.key] = one
+    first = next((layer for layer in layers if layer.names is None), None)
+    return {
+        "layers": found,
+        "first": layers[0].key,
+        "names": packed("\n".join(map(str, adata.obs_names[scene.points]))),
+        "scale": palette_of(first) if first is not None else [],
+        "size": None if scene.grid is None else [scene.grid.height, scene.grid.width],
+        "low": scene.low.tolist(),
+        "high": scene.high.tolist(),
+    }
+
+
+def _packed(layer: Layer, scene: Scene) -> dict[str, Any]:
+    found = layer.description() | {"points": packed(layer.codes(layer.values[scene.points]))}
+    if scene.grid is not None and scene.nearest is not None:
+        found["pixels"] = packed(layer.pixels(scene.grid, scene.nearest))
+    return found
+
+
+def _json(data: dict[str, Any]) -> str:
+    """Write as JSON that may stand in a script of an HTML page."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

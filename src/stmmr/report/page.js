@@ -1,0 +1,335 @@
+"use strict";
+// Names what the figures of bokeh show, and links them with the controls; drawing is bokeh's.
+window.stmmr = (() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  const byId = (id) => document.getElementById(id);
+  const unknown = 254, empty = 255;
+  const plots = {};
+  const bytes = new Map();
+  let names = null, shown = data.first, domains = null, source = null, ring = null, mapper = null, highlighted = null;
+
+  async function unpacked(text) {
+    const raw = await (await fetch_(text)).arrayBuffer();
+    return new Uint8Array(raw);
+  }
+  function fetch_(text) {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")));
+  }
+  async function layerBytes(key, part) {
+    const id = `${part} ${key}`;
+    if (!bytes.has(id)) bytes.set(id, await unpacked(data.layers[key][part]));
+    return bytes.get(id);
+  }
+
+  // what is said of places
+  function number(layer, code) {
+    return (layer.low + (code / 253) * (layer.high - layer.low)).toFixed(2);
+  }
+  function said(key, code) {
+    const layer = data.layers[key];
+    if (code === empty) return "";
+    if (code === unknown) return `${layer.title}: missing`;
+    return layer.names ? `${layer.title}: ${layer.names[code]}` : `${layer.title}: ${number(layer, code)}`;
+  }
+  function describe(value, vars) {
+    if (vars.image_index) return said(shown, Number(value));
+    const at = vars.index;
+    const lines = names ? [names[at]] : [];
+    const keys = new Set([data.first, "stmmr_confidence", shown]);
+    for (const key of keys) {
+      const found = bytes.get(`points ${key}`);
+      if (found) lines.push(said(key, found[at]));
+    }
+    return lines.join("\n");
+  }
+  let marked = -1;
+  function mark(indices) {
+    const at = indices && indices.length ? indices[0] : -1;
+    if (at === marked || !source) return;
+    marked = at;
+    const { x, y, u, v } = source.data;
+    ring.data = at < 0 ? { x: [], y: [], u: [], v: [] }
+      : { x: [x[at]], y: [y[at]], u: [u ? u[at] : NaN], v: [v ? v[at] : NaN] };
+  }
+
+  // what is shown
+  async function show(key) {
+    const layer = data.layers[key];
+    const points = await layerBytes(key, "points");
+    const pixels = data.size ? await layerBytes(key, "pixels") : null;
+    shown = key;
+    const grey = data.scale.length ? data.scale[unknown] : "#d9d9d9";
+    const palette = layer.names
+      ? [...layer.colors, ...Array(255 - layer.colors.length).fill(grey), "#00000000"] : data.scale;
+    mapper.palette = palette;
+    source.data = { ...source.data, value: points };
+    if (pixels) {
+      const found = plots.map.select_one("pixels").data_source;
+      const before = found.data.image[0];
+      found.data = { ...found.data, image: [new before.constructor(pixels, data.size)] };
+    }
+    legend(layer);
+    for (const input of document.querySelectorAll("input[name=layer]")) input.checked = input.value === key;
+    if (byId("gene")) byId("gene").value = layer.gene ? key : "";
+  }
+  function swatch(color) {
+    const found = document.createElement("i");
+    found.style.background = color;
+    return found;
+  }
+  function legend(layer) {
+    const box = byId("legend");
+    box.replaceChildren();
+    if (!layer.names) {
+      const ramp = document.createElement("span");
+      ramp.className = "ramp";
+      const steps = [0, 50, 101, 152, 202, 253].map((step) => data.scale[step]);
+      ramp.style.background = `linear-gradient(to right, ${steps.join(",")})`;
+      box.append(label(layer.title, layer.gene ? "em" : "strong"), label(number(layer, 0)), ramp, label(number(layer, 253)));
+      return;
+    }
+    layer.names.forEach((name, code) => {
+      if (layer.title === data.layers[data.first].title) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.dataset.domain = code;
+        button.setAttribute("aria-pressed", String(highlighted === code));
+        button.append(swatch(layer.colors[code]), name);
+        box.append(button);
+      } else {
+        const entry = document.createElement("span");
+        entry.className = "entry";
+        entry.append(swatch(layer.colors[code]), name);
+        box.append(entry);
+      }
+    });
+  }
+  function label(text, tag = "span") {
+    const found = document.createElement(tag);
+    found.textContent = text;
+    found.style.fontSize = "0.875rem";
+    return found;
+  }
+
+  // selections
+  function highlight(code) {
+    highlighted = highlighted === code ? null : code;
+    const indices = [];
+    if (highlighted !== null) domains.forEach((of, at) => { if (of === code) indices.push(at); });
+    source.selected.indices = indices;
+    press();
+  }
+  function press() {
+    for (const button of document.querySelectorAll("[data-domain]"))
+      button.setAttribute("aria-pressed", String(highlighted === Number(button.dataset.domain)));
+  }
+  function selected() {
+    const indices = source.selected.indices;
+    const layer = data.layers[data.first];
+    if (highlighted !== null && (!indices.length || indices.some((at) => domains[at] !== highlighted))) {
+      highlighted = null;
+      press();
+    }
+    byId("clear").hidden = !indices.length;
+    const pixels = plots.map.select_one("pixels");
+    if (pixels) plots.map.select_one("circles").visible = indices.length > 0;
+    if (pixels) pixels.glyph.global_alpha = indices.length ? 0.15 : Number(byId("opacity").value);
+    if (!indices.length) { byId("status").textContent = ""; return; }
+    const counts = new Map();
+    for (const at of indices) counts.set(domains[at], (counts.get(domains[at]) || 0) + 1);
+    const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([code, n]) =>
+      `${code === unknown ? "none" : layer.names[code]} (${Math.round((100 * n) / indices.length)} %)`);
+    byId("status").textContent =
+      `${indices.length.toLocaleString("en")} places selected; domains: ${most.join(", ")}${counts.size > 4 ? ", …" : ""}.`;
+  }
+
+  // moving and zooming
+  function window_(plot) {
+    const { x_range, y_range } = plot;
+    return [x_range.start, x_range.end, y_range.start, y_range.end];
+  }
+  function move(plot, across, down) {
+    const [a, b, c, d] = window_(plot);
+    const dx = across * (b - a), dy = down * (d - c);
+    plot.x_range.setv({ start: a + dx, end: b + dx });
+    plot.y_range.setv({ start: c + dy, end: d + dy });
+  }
+  function zoom(plot, factor) {
+    const [a, b, c, d] = window_(plot);
+    const x = (a + b) / 2, y = (c + d) / 2;
+    plot.x_range.setv({ start: x + (a - x) * factor, end: x + (b - x) * factor });
+    plot.y_range.setv({ start: y + (c - y) * factor, end: y + (d - y) * factor });
+  }
+  function reset(plot) {
+    const [a, b, c, d] = plot.first_window;
+    plot.x_range.setv({ start: a, end: b });
+    plot.y_range.setv({ start: c, end: d });
+  }
+  function tool(plot, kind) {
+    return plot.toolbar.tools.find((one) => one.type === kind);
+  }
+  function drag(figure, plot, mode) {
+    tool(plot, "PanTool").active = mode === "move";
+    tool(plot, "LassoSelectTool").active = mode === "select";
+    for (const button of figure.querySelectorAll("[data-do][aria-pressed]"))
+      button.setAttribute("aria-pressed", String(button.dataset.do === mode));
+    figure.querySelector(".canvas").style.touchAction = mode ? "none" : "auto";
+  }
+  const keys = {
+    ArrowLeft: (plot) => move(plot, -0.1, 0), ArrowRight: (plot) => move(plot, 0.1, 0),
+    ArrowUp: (plot) => move(plot, 0, 0.1), ArrowDown: (plot) => move(plot, 0, -0.1),
+    "+": (plot) => zoom(plot, 0.8), "=": (plot) => zoom(plot, 0.8), "-": (plot) => zoom(plot, 1.25), 0: reset,
+  };
+  function connect(figure, plot) {
+    plot.first_window = window_(plot);
+    const canvas = figure.querySelector(".canvas");
+    const wheel = tool(plot, "WheelZoomTool");
+    const mode = (button) => (button.getAttribute("aria-pressed") === "true" ? null : button.dataset.do);
+    figure.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-do]");
+      if (!button) return;
+      const what = button.dataset.do;
+      if (what === "in") zoom(plot, 0.8);
+      else if (what === "out") zoom(plot, 1.25);
+      else if (what === "reset") reset(plot);
+      else drag(figure, plot, mode(button));
+    });
+    canvas.addEventListener("keydown", (event) => {
+      const act = keys[event.key];
+      if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+      act(plot);
+      event.preventDefault();
+    });
+    // a wheel that zooms before one asked for it keeps the page from being scrolled
+    canvas.addEventListener("pointerdown", () => { wheel.active = true; });
+    figure.addEventListener("pointerleave", () => { wheel.active = false; mark([]); });
+    drag(figure, plot, matchMedia("(pointer: coarse)").matches ? null : "move");
+  }
+
+  // the canvas is one stop of the Tab key, not two; bokeh's own has no name
+  function unlisted() {
+    for (const figure of document.querySelectorAll(".bk-Figure")) {
+      const events = figure.shadowRoot?.querySelector(".bk-Canvas")?.shadowRoot?.querySelector(".bk-events");
+      if (events) events.tabIndex = -1;
+    }
+  }
+
+  // light and dark
+  function isDark() {
+    return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+  function recolour() {
+    const ink = getComputedStyle(document.body).color;
+    const quiet = getComputedStyle(document.querySelector(".quiet")).color;
+    const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
+    const rule = getComputedStyle(document.querySelector(".card")).borderTopColor;
+    byId("theme").setAttribute("aria-pressed", String(isDark()));
+    for (const document_ of Bokeh.documents) for (const plot of document_.roots()) paint(plot, { ink, quiet, card, rule });
+  }
+  function paint(plot, { ink, quiet, card, rule }) {
+    for (const axis of [...plot.below, ...plot.left].filter((one) => one.visible))
+      axis.setv({ axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: quiet, major_tick_line_color: quiet });
+    for (const part of plot.center) {
+      if (part.type === "Grid" && part.visible) part.grid_line_color = rule;
+      if (part.type === "ScaleBar") part.setv({ label_text_color: ink, bar_line_color: ink, background_fill_color: card });
+      if (part.type === "LabelSet") part.text_color = ink;
+      if (part.type === "Legend") part.setv({ label_text_color: ink, background_fill_color: card, border_line_color: rule });
+    }
+    for (const renderer of plot.renderers) {
+      if (renderer.name !== "ink") continue;
+      const colours = renderer.glyph.type === "Line" ? { line_color: ink } : { fill_color: ink, line_color: ink };
+      renderer.glyph.setv(colours);
+    }
+  }
+  function turn() {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem("stmmr-theme", root.dataset.theme); } catch { /* not kept, then */ }
+    recolour();
+  }
+
+  async function copy(button) {
+    const text = button.dataset.copy.split(",").map((id) => written(byId(id))).join("\n\n");
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      done = document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    byId("copied").textContent = done ? "Copied." : "This browser does not let a page copy; mark the text instead.";
+  }
+  function written(element) {
+    if (element.tagName !== "OL") return element.textContent;
+    return [...element.children].map((item, at) => `${at + 1}. ${item.textContent.trim()}`).join("\n");
+  }
+
+  function listen() {
+    for (const input of document.querySelectorAll("input[name=layer]"))
+      input.addEventListener("change", () => show(input.value));
+    byId("gene")?.addEventListener("change", (event) => show(event.target.value || data.first));
+    byId("picture")?.addEventListener("change", (event) => {
+      plots.map.select_one("picture").visible = event.target.checked;
+    });
+    byId("opacity").addEventListener("input", (event) => {
+      const pixels = plots.map.select_one("pixels");
+      const alpha = Number(event.target.value);
+      if (pixels) pixels.glyph.global_alpha = alpha;
+      else plots.map.select_one("circles").glyph.fill_alpha = { value: alpha };
+    });
+    document.addEventListener("click", (event) => {
+      const domain = event.target.closest("[data-domain]"), gene = event.target.closest("[data-gene]");
+      const text = event.target.closest("[data-copy]");
+      if (domain) highlight(Number(domain.dataset.domain));
+      if (gene) show(`gene:${gene.dataset.gene}`);
+      if (text) copy(text);
+    });
+    byId("clear").addEventListener("click", () => { source.selected.indices = []; });
+    byId("theme").addEventListener("click", turn);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+    source.selected.change.connect(selected);
+  }
+
+  async function drawCurves() {
+    const script = document.createElement("script");
+    script.textContent = byId("curves-script").textContent;
+    document.body.append(script);
+    while (Bokeh.documents.length < 2 || !Bokeh.documents[1].is_idle)
+      await new Promise((done) => requestAnimationFrame(done));
+    recolour();
+    unlisted();
+    root.dataset.ready = "all";
+  }
+
+  async function start() {
+    while (!window.Bokeh?.documents.length || !Bokeh.documents[0].is_idle)
+      await new Promise((done) => requestAnimationFrame(done));
+    for (const plot of Bokeh.documents[0].roots()) if (plot.name) plots[plot.name] = plot;
+    source = plots.map.select_one("places");
+    ring = plots.map.select_one("pointer");
+    mapper = plots.map.select_one("colors");
+    recolour();
+    unlisted();
+    domains = await layerBytes(data.first, "points");
+    for (const figure of document.querySelectorAll("[data-plot]")) connect(figure, plots[figure.dataset.plot]);
+    listen();
+    legend(data.layers[data.first]);
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    root.dataset.ready = "true";
+    await drawCurves();
+    names = new TextDecoder().decode(await unpacked(data.names)).split("\n");
+    if (data.layers.stmmr_confidence) await layerBytes("stmmr_confidence", "points");
+  }
+  try {
+    root.dataset.theme = localStorage.getItem("stmmr-theme") || "";
+    if (!root.dataset.theme) delete root.dataset.theme;
+  } catch { /* the system's choice, then */ }
+  document.addEventListener("DOMContentLoaded", start);
+  return { describe, mark, show };
+})();

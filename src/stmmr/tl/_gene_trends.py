@@ -1,0 +1,325 @@
+"""Genes that change along pseudotime: smooth curves with confidence bands, and a test of each."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from stmmr import _keys
+from stmmr._record import record
+from stmmr._validate import InputError, require_key, require_step
+from stmmr.pp._expression import raw_counts
+from stmmr.pp._rows import by_rows, map_rows
+from stmmr.tl._metrics import categories
+from stmmr.tl._paga import Rooted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+N_BINS: Final = 200
+"""Steps of pseudotime within which the rate of a gene is taken to be one."""
+N_GRID: Final = 100
+"""Points at which a curve is kept."""
+PLACES_FOR_EACH: Final = 5
+"""Places there must be for each coefficient."""
+_ROUNDS: Final = 50
+_STEP: Final = 2.0
+"""Longest step of the logarithm of a rate: Newton's method from a constant overshoots otherwise."""
+
+
+def gene_trends(
+    adata: AnnData,
+    *,
+    genes: Sequence[str] | None = None,
+    to_domain: str | None = None,
+    pseudotime_key: str = _keys.PSEUDOTIME,
+    n_knots: int = 4,
+    confidence: float = 0.95,
+    progress: bool = False,
+) -> None:
+    """Fit a smooth curve of each gene over pseudotime, and test whether the gene changes along it.
+
+    The logarithm of the rate of a gene is a cubic spline of pseudotime, its knots at quantiles; counts are taken to
+    vary as overdispersed Poisson ones (quasi-likelihood) around the rate times the library size. The test is the F test
+    of the curve against one constant rate. One count more, spread over all places, keeps curves finite where a gene was
+    never seen. Counts on disk are read once, a chunk of places at a time.
+
+    Pseudotime comes from the same counts, and places that lie beside each other are not independent: take the test as a
+    way to rank genes, not as proof of the trajectory.
+
+    Parameters
+    ----------
+    adata
+        After `stmmr.pp.expression` and `stmmr.tl.trajectory`.
+    genes
+        Names of genes; None: those the model reads (``var["stmmr_highly_variable"]``).
+    to_domain
+        Domain at which to end: then only places of domains on the way to it through the tree count, so that other
+        branches do not blur the curve. None: all places.
+    pseudotime_key
+        Column of ``obs``; places where it is NaN are left out.
+    n_knots
+        Knots of the spline; it has 2 coefficients more.
+    confidence
+        Of the bands, at each point of the curve by itself.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    None. Sets ``uns["stmmr"]["gene_trends"]``, drawn by `stmmr.pl.gene_trends`:
+
+    ``"table"``
+        DataFrame by gene, smallest p first: ``mean`` (counts at the median library size), ``log2_range`` (highest over
+        lowest point of the curve), ``log2_change`` (end over start), ``peak`` (pseudotime of the highest point), ``f``,
+        ``p_value`` and ``fdr`` (Benjamini and Hochberg).
+    ``"pseudotime"``, ``"curve"``, ``"low"``, ``"high"``
+        the points, shape (100,), and at each the rate of each gene of the table and its band, shape (n_genes, 100),
+        in counts at the median library size; float32.
+
+    Raises
+    ------
+    InputError
+        If there is no pseudotime, no such gene or domain, an option is out of range, or there are too few places.
+
+    References
+    ----------
+    Van den Berge et al. 2020, doi:10.1038/s41467-020-14766-3 (tradeSeq); McCullagh & Nelder 1989, chapter 9.
+    """
+    require_key(adata.obs.columns, pseudotime_key, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
+    if n_knots < 2:
+        raise InputError(f"Expected n_knots of at least 2, found {n_knots!r}.")
+    if not 0 < confidence < 1:
+        raise InputError(f"Expected confidence between 0 and 1, found {confidence!r}.")
+    step = require_step(adata, "expression", by="stmmr.pp.expression")
+    columns = _columns(adata, genes)
+    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
+    median = float(np.median(size[size > 0]))
+    if not pd.api.types.is_numeric_dtype(adata.obs[pseudotime_key]):
+        raise InputError(f"Expected numbers in obs[{pseudotime_key!r}], found {adata.obs[pseudotime_key].dtype}.")
+    time = adata.obs[pseudotime_key].to_numpy(np.float64, na_value=np.nan)
+    used = np.isfinite(time) & (size > 0) & _on_path(adata, to_domain)
+    fewest = PLACES_FOR_EACH * (n_knots + 2)
+    if used.sum() < fewest or np.ptp(time[used]) == 0:
+        raise InputError(
+            f"Expected at least {fewest} places along pseudotime, found {int(used.sum())}"
+            f"{'' if used.sum() < fewest else ' at one point of it'}."
+        )
+    _, counts = raw_counts(adata, str(step["layer"]) or None)
+    sums = Sums.of(by_rows(counts), columns, size / median, np.where(used, time, np.nan), progress=progress)
+    basis, grid = _basis(time[used], sums.time, n_knots)
+    found = fit(sums, basis, at=grid.basis, confidence=confidence)
+    table = pd.DataFrame(found.columns(grid.time), index=adata.var_names[columns].astype(str))
+    order = np.lexsort((-found.f, found.p_value))
+    table.insert(0, "mean", found.mean)
+    noted = {
+        "table": table.iloc[order],
+        "pseudotime": grid.time,
+        "curve": found.curve[order].astype(np.float32),
+        "low": found.low[order].astype(np.float32),
+        "high": found.high[order].astype(np.float32),
+        "to_domain": to_domain or "",
+        "pseudotime_key": pseudotime_key,
+        "n_knots": n_knots,
+        "confidence": confidence,
+        "n_places": int(used.sum()),
+    }
+    record(adata, gene_trends=noted)
+
+
+class Sums(NamedTuple):
+    """What the fit reads of the counts: sums over the places of each step of pseudotime."""
+
+    time: Matrix
+    """Mean pseudotime of each of the B steps, (B,)."""
+    size: Matrix
+    """Sum of relative library sizes s, (B,)."""
+    counts: Matrix
+    """Sum of counts y, (G, B)."""
+    squares: Matrix
+    """Sum of y², (G, B)."""
+    crossed: Matrix
+    """Sum of y·s, (G, B)."""
+    size_squares: Matrix
+    """Sum of s², (B,)."""
+    n_places: int
+
+    @classmethod
+    def of(cls, counts: Any, columns: NDArray[np.intp], size: Matrix, time: Matrix, *, progress: bool = False) -> Sums:
+        """Sum up places by steps with as many places each; those where `time` is NaN are left out."""
+        used = np.flatnonzero(np.isfinite(time))
+        n_bins = min(N_BINS, len(used))
+        step = np.full(len(time), -1, dtype=np.intp)
+        step[used[np.argsort(time[used], kind="stable")]] = np.arange(len(used)) * n_bins // len(used)
+        add = partial(_sums, columns=columns, size=size, step=step, n_bins=n_bins)
+        total = np.zeros((3, n_bins, len(columns)))
+        for part in map_rows(add, counts, what="gene trends", progress=progress):
+            total += part
+        own, n_of = step[used], np.bincount(step[used])
+        mean, sizes, squares = (np.asarray(np.bincount(own, v[used]), np.float64) for v in (time, size, size**2))
+        y, yy, ys = (each.T for each in total)
+        return cls(mean / n_of, sizes, y, yy, ys, squares, len(used))
+
+
+def _sums(
+    rows: sparse.csr_matrix[Any],
+    where: slice,
+    *,
+    columns: NDArray[np.intp],
+    size: Matrix,
+    step: NDArray[np.intp],
+    n_bins: int,
+) -> Matrix:
+    """Sum up counts, their squares, and counts times size, of some places, shape (3, B, G)."""
+    own = step[where]
+    used = np.flatnonzero(own >= 0)
+    some = sparse.csr_matrix(rows[used][:, columns], dtype=np.float64)
+    at = own[used], np.arange(len(used))
+    into, sized = (
+        sparse.csr_matrix((weight, at), shape=(n_bins, len(used))) for weight in (np.ones(len(used)), size[where][used])
+    )
+    return np.stack([(into @ some).toarray(), (into @ some.power(2)).toarray(), (sized @ some).toarray()])
+
+
+class Grid(NamedTuple):
+    """Where curves are kept."""
+
+    time: Matrix
+    basis: Matrix
+
+
+def _basis(time: Matrix, at: Matrix, n_knots: int) -> tuple[Matrix, Grid]:
+    """Evaluate cubic B-splines, which add up to 1, at steps of pseudotime and on a grid."""
+    from sklearn.preprocessing import SplineTransformer
+
+    knots = np.unique(np.quantile(time, np.linspace(0, 1, n_knots)))
+    splines = SplineTransformer(degree=3, knots=knots[:, None]).fit(time[:, None])
+    grid = np.linspace(time.min(), time.max(), N_GRID)
+    return splines.transform(at[:, None]), Grid(grid, splines.transform(grid[:, None]))
+
+
+class Fit(NamedTuple):
+    """Curves of G genes at P points, in counts at the median library size."""
+
+    mean: Matrix
+    curve: Matrix
+    low: Matrix
+    high: Matrix
+    f: Matrix
+    p_value: Matrix
+
+    def columns(self, time: Matrix) -> dict[str, Matrix]:
+        """Describe the curves in a table."""
+        from scipy.stats import false_discovery_control
+
+        log2 = np.log2(self.curve)
+        return {
+            "log2_range": np.ptp(log2, axis=1),
+            "log2_change": log2[:, -1] - log2[:, 0],
+            "peak": time[log2.argmax(axis=1)],
+            "f": self.f,
+            "p_value": self.p_value,
+            "fdr": false_discovery_control(self.p_value),
+        }
+
+
+def fit(sums: Sums, basis: Matrix, *, at: Matrix, confidence: float) -> Fit:
+    """Fit quasi-Poisson curves log rate = basis · β to all genes at once.
+
+    Parameters
+    ----------
+    sums
+        Of B steps.
+    basis
+        Shape (B, p); its columns add up to 1.
+    at
+        The same at the points where curves are wanted, shape (P, p).
+    confidence
+        Of the bands.
+
+    Notes
+    -----
+    φ = Σ(y − μ)²/Σμ · N/(N − p), at least 1, which keeps the test true where large libraries scatter more than the
+    quasi-Poisson variance φμ allows; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of
+    the curve; the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
+    """
+    from scipy import stats
+
+    n, p = sums.n_places, basis.shape[1]
+    seen = sums.counts.sum(axis=1)
+    counts = sums.counts + sums.size / sums.size.sum()
+    constant = np.log(counts.sum(axis=1) / sums.size.sum())  # (G,)
+    beta = _newton(counts, sums.size, basis, constant)
+    log_rate = np.clip(beta @ basis.T, -30, 30)  # (G, B)
+    rate = np.exp(log_rate)
+    residual = (sums.squares - 2 * rate * sums.crossed + rate**2 * sums.size_squares).sum(axis=1)
+    spread = np.maximum(residual / (rate * sums.size).sum(axis=1) * n / (n - p), 1)
+    gain = 2 * (counts * (log_rate - constant[:, None])).sum(axis=1)
+    gain -= 2 * ((rate - np.exp(constant)[:, None]) * sums.size).sum(axis=1)
+    f = np.maximum(gain, 0) / (p - 1) / spread
+    information = _information(rate * sums.size, basis)
+    covariance = np.linalg.pinv(information, hermitian=True)
+    deviation = np.sqrt(np.einsum("ap,gpq,aq->ga", at, covariance, at, optimize=True).clip(0) * spread[:, None])
+    reach = stats.t.ppf((1 + confidence) / 2, n - p) * deviation
+    curve = np.clip(beta @ at.T, -30, 30)
+    low, high = np.exp(np.maximum(curve - reach, -60)), np.exp(np.minimum(curve + reach, 60))
+    p_value = np.asarray(stats.f.sf(f, p - 1, n - p))
+    return Fit(seen / sums.size.sum(), np.exp(curve), low, high, f, p_value)
+
+
+def _newton(counts: Matrix, size: Matrix, basis: Matrix, constant: Matrix) -> Matrix:
+    """Maximise the Poisson likelihood of each gene, from the constant rate; shape (G, p)."""
+    beta = np.repeat(constant[:, None], basis.shape[1], axis=1)
+    for _ in range(_ROUNDS):
+        mean = np.exp(beta @ basis.T) * size
+        slope = (counts - mean) @ basis
+        step = (np.linalg.pinv(_information(mean, basis), hermitian=True) @ slope[:, :, None])[:, :, 0]
+        longest = np.abs(step @ basis.T).max(axis=1, keepdims=True)
+        beta = beta + step * np.minimum(1, _STEP / np.maximum(longest, _STEP))
+        if longest.max() < 1e-8:
+            break
+    return beta
+
+
+def _information(mean: Matrix, basis: Matrix) -> Matrix:
+    """Compute XᵀWX of each gene, shape (G, p, p); the means W have shape (G, B)."""
+    p = basis.shape[1]
+    products = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), p * p)
+    return np.asarray((mean @ products).reshape(-1, p, p))
+
+
+def _columns(adata: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
+    """Get the positions of genes, checked."""
+    if genes is None:
+        return np.flatnonzero(adata.var[_keys.HIGHLY_VARIABLE].to_numpy())
+    if isinstance(genes, str) or not len(genes):
+        raise InputError(f"Expected a list of names of genes, found {genes!r}.")
+    for gene in genes:
+        require_key(adata.var_names, gene, where="var_names")
+    return np.array([int(np.flatnonzero(adata.var_names == gene)[0]) for gene in dict.fromkeys(genes)])
+
+
+def _on_path(adata: AnnData, to_domain: str | None) -> NDArray[np.bool_]:
+    """Tell which places are of domains on the way from the root to one; all without one."""
+    if to_domain is None:
+        return np.ones(adata.n_obs, dtype=bool)
+    found = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
+    names = [str(name) for name in found["domains"]]
+    require_key(names, to_domain, where="the domains of the trajectory")
+    rooted = Rooted.at(np.asarray(found["tree"]), names.index(str(found["root_domain"])))
+    if rooted.depth[names.index(to_domain)] < 0:
+        raise InputError(
+            f"Expected a domain that the tree leads to from {found['root_domain']!r}, found {to_domain!r}. "
+            "Take another root or another domain."
+        )
+    path = {names[node] for node in rooted.path(names.index(to_domain))}
+    return np.array([str(name) in path for name in categories(adata, str(found["domain_key"]))])

@@ -1,0 +1,95 @@
+"""Sections as a run leaves them, made by hand, and what is read from a page."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+
+
+def made_section(n=400, *, n_domains=3, genes=("GENE1", "GENE2"), seed=0):
+    """Places on a square array in stripes of domains; the first gene is high in domain "1"."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(n**0.5))
+    row, column = np.divmod(np.arange(n), side)
+    codes = np.minimum(column * n_domains // side, n_domains - 1)
+    counts = rng.poisson(3.0, (n, len(genes)))
+    if len(genes):
+        counts[codes == 0, 0] += 20
+    adata = AnnData(
+        sparse.csr_matrix(counts, dtype=np.float32),
+        obs=pd.DataFrame(index=[f"place{i}" for i in range(n)]),
+        var=pd.DataFrame({"stmmr_highly_variable": np.ones(len(genes), bool)}, index=list(genes)),
+    )
+    adata.obsm["spatial"] = np.column_stack([column, row]) * 50.0
+    adata.obsm["X_stmmr_umap"] = rng.normal(size=(n, 2)).astype(np.float32)
+    adata.obs["stmmr_domain"] = pd.Categorical((codes + 1).astype(str), [str(k + 1) for k in range(n_domains)])
+    adata.obs["stmmr_confidence"] = rng.uniform(0.6, 1, n)
+    adata.obs["stmmr_library_size"] = counts.sum(axis=1).astype(float) if len(genes) else 0.0
+    adata.layers["stmmr_lognorm"] = sparse.csr_matrix(np.log1p(counts), dtype=np.float32)
+    adata.uns["stmmr"] = {"expression": {**EXPRESSION, "n_genes_read": len(genes)}} if len(genes) else {}
+    return adata
+
+
+EXPRESSION = {
+    "counts": "X",
+    "layer": "",
+    "size_key": "",
+    "section_key": "",
+    "n_top_genes": 3000,
+    "min_places": 3,
+    "n_empty_places": 0,
+}
+
+
+@pytest.fixture
+def section():
+    return made_section()
+
+
+class Page(HTMLParser):
+    """Tags of a page with their attributes, texts by the tag they stand in, and whether tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.tags, self.texts, self.open = text, [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((self.open[-1] if self.open else "", data))
+
+    def said(self):
+        """Everything that a reader sees."""
+        return " ".join(" ".join(text for tag, text in self.texts if tag not in {"script", "style"}).split())
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def page_of(tmp_path):
+    pytest.importorskip("bokeh")
+    import stmmr
+
+    def make(adata, **options):
+        target = tmp_path / "report.html"
+        stmmr.report.write(adata, target, **options)
+        return Page(target.read_text(encoding="utf-8"))
+
+    return make

@@ -1,0 +1,279 @@
+"""The page in a browser: no errors, controls that do what they say, by keyboard, on a phone, in the dark.
+
+Needs playwright and Chromium: the one of the system, or that in the variable STMMR_CHROMIUM.
+"""
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import stmmr
+
+from .conftest import made_section
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+READY = "document.documentElement.dataset.ready === 'all'"
+LUMINANCE = """
+element => {
+  const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => parts(color).slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  let below = element, back = "rgba(0, 0, 0, 0)";
+  while (below && (parts(back)[3] ?? 1) === 0) {
+    back = getComputedStyle(below).backgroundColor;
+    below = below.parentElement;
+  }
+  return [light(getComputedStyle(element).color), light(back)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("bokeh")
+    found = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("no Chromium here; name one in STMMR_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    pytest.importorskip("bokeh")
+    adata = made_section(900, n_domains=3)
+    rng = np.random.default_rng(0)
+    images = {"hires": rng.integers(180, 256, (800, 800, 3), dtype=np.uint8)}
+    factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 1.0}
+    adata.uns["spatial"] = {"s": {"images": images, "scalefactors": factors}}
+    adata.uns["stmmr"]["history"] = {"loss": np.array([3.0, 2.0, 1.5])}
+    target = tmp_path_factory.mktemp("page") / "report.html"
+    stmmr.report.write(adata, target)
+    return target
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Open the page; at the end nothing may have gone wrong, and nothing been asked of a network."""
+    contexts, wrong = [], []
+
+    def open_(path=report, **options):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 1000}} | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        page.wait_for_function(READY)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def shown(page):
+    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('places').data.value)")
+
+
+def canvas(page, name):
+    page.wait_for_timeout(100)
+    return page.locator(f"#{name} .canvas").screenshot()
+
+
+def test_layers_change_what_is_seen(opened):
+    page = opened()
+    before = canvas(page, "map"), canvas(page, "umap"), shown(page)
+    page.get_by_text("Confidence", exact=True).first.click()
+    page.wait_for_function("document.querySelector('#legend .ramp')")
+    assert canvas(page, "map") != before[0]
+    assert canvas(page, "umap") != before[1]
+    assert max(shown(page)) > 3
+    page.select_option("#gene", "gene:GENE1")
+    page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE1')")
+    assert page.locator("input[name=layer]:checked").count() == 0
+    page.get_by_text("Domain", exact=True).first.click()
+    page.wait_for_function("document.querySelectorAll('#legend button').length === 3")
+    assert shown(page) == before[2]
+    assert page.locator("#gene").input_value() == ""
+
+
+def test_picture_and_opacity(opened):
+    page = opened()
+    before = canvas(page, "map")
+    page.locator("#picture").uncheck()
+    without = canvas(page, "map")
+    assert without != before
+    page.locator("#opacity").fill("0.3")
+    assert canvas(page, "map") != without
+
+
+def test_a_domain_is_brought_out_in_both(opened):
+    page = opened()
+    before = canvas(page, "map"), canvas(page, "umap")
+    page.locator("#legend button").first.click()
+    assert "300 places selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    assert canvas(page, "map") != before[0]
+    assert canvas(page, "umap") != before[1]
+    assert page.locator("[data-domain='0'][aria-pressed=true]").count() == 2  # in the legend and in the table
+    page.locator("#clear").click()
+    assert page.locator("#status").inner_text() == ""
+    assert page.locator("[data-domain][aria-pressed=true]").count() == 0
+
+
+def test_drawing_around_places_selects_them(opened):
+    page = opened()
+    page.locator("#umap [data-do=select]").click()
+    box = page.locator("#umap .canvas").bounding_box()
+    x, y, side = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
+    page.mouse.move(x - side, y - side)
+    page.mouse.down()
+    for dx, dy in ((1, -1), (1, 1), (-1, 1), (-1, -1)):
+        page.mouse.move(x + dx * side, y + dy * side, steps=3)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('#status').textContent.includes('selected')")
+    assert 0 < int(re.match(r"\d+", page.locator("#status").inner_text())[0]) < 900
+
+
+def test_pointing_says_what_is_there_and_marks_it_in_both(opened):
+    page = opened()
+    box = page.locator("#map .canvas").bounding_box()
+    at = page.evaluate(
+        """() => {
+          const [map, places] = ["map", "places"].map((name) => Bokeh.documents[0].get_model_by_name(name));
+          const {x_range: x, y_range: y} = map;
+          const [left, down] = [places.data.x[435], places.data.y[435]];
+          return [(left - x.start) / (x.end - x.start), (down - y.end) / (y.start - y.end)];
+        }"""
+    )
+    page.mouse.move(box["x"] + at[0] * box["width"] - 1, box["y"] + at[1] * box["height"])
+    page.mouse.move(box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"])
+    tip = page.locator(".tip").first
+    tip.wait_for()
+    assert tip.inner_text().split("\n")[:2] == ["place435", "Domain: 2"]
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('pointer').data.u.length") == 1
+
+
+def test_keys_move_and_zoom(opened):
+    page = opened()
+    page.locator("#map .canvas").focus()
+    window = "(() => { const r = Bokeh.documents[0].get_model_by_name('map').x_range; return [r.start, r.end]; })()"
+    first = page.evaluate(window)
+    page.keyboard.press("ArrowRight")
+    moved = page.evaluate(window)
+    assert moved[0] > first[0]
+    assert moved[1] - moved[0] == pytest.approx(first[1] - first[0])
+    page.keyboard.press("+")
+    closer = page.evaluate(window)
+    assert closer[1] - closer[0] < moved[1] - moved[0]
+    page.keyboard.press("0")
+    assert page.evaluate(window) == first
+
+
+def test_the_wheel_scrolls_until_the_map_is_clicked(opened):
+    page = opened()
+    window = "Bokeh.documents[0].get_model_by_name('map').x_range.end"
+    first = page.evaluate(window)
+    page.locator("#map .canvas").hover()
+    page.mouse.wheel(0, 100)
+    page.wait_for_function("scrollY > 0")
+    assert page.evaluate(window) == first
+    page.locator("#map .canvas").click()
+    page.mouse.wheel(0, -100)
+    page.wait_for_function(f"{window} !== {first}")
+
+
+def test_keyboard_reaches_every_control(opened):
+    page = opened()
+    name = "element => element.id || element.dataset.do || element.textContent.trim() || element.value"
+    wanted = page.evaluate(
+        """() => [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
+          .filter((one) => one.checkVisibility() && !one.closest(".bk-Figure") && one.getRootNode() === document)
+          .filter((one) => one.type !== "radio" || one.checked).length"""
+    )
+    seen = set()
+    for _ in range(wanted + 20):
+        page.keyboard.press("Tab")
+        handle = page.evaluate_handle("document.activeElement")
+        if handle.evaluate("element => element === document.body"):
+            break
+        seen.add(handle.evaluate("element => [...document.querySelectorAll('*')].indexOf(element)"))
+        style = handle.evaluate("e => getComputedStyle(e.type === 'radio' ? e.nextElementSibling : e).outlineStyle")
+        assert style != "none", handle.evaluate(name)
+    assert len(seen) >= wanted
+    page.locator("input[name=layer]:checked").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#legend .ramp')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_are_legible(opened, scheme):
+    page = opened(color_scheme=scheme)
+    texts = page.query_selector_all(
+        "p, dt, dd, th, td, a, button, figcaption, summary, label, legend, strong, li, span"
+    )
+    assert len(texts) > 100
+    for element in texts:
+        if not element.is_visible() or not element.inner_text().strip() or element.query_selector("*"):
+            continue
+        one, other = sorted(element.evaluate(LUMINANCE))
+        assert (other + 0.05) / (one + 0.05) >= 4.5, element.inner_text()
+
+
+def test_theme_is_turned(opened):
+    page = opened(color_scheme="light")
+    back = "getComputedStyle(document.body).backgroundColor"
+    ink = "Bokeh.documents[1].roots()[0].below[0].major_label_text_color"
+    light, drawn = page.evaluate(back), page.evaluate(ink)
+    page.locator("#theme").click()
+    assert page.evaluate(back) != light
+    assert page.evaluate(ink) != drawn
+    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    page.reload()
+    page.wait_for_function(READY)
+    assert page.evaluate(back) != light
+
+
+def test_phone_width(opened):
+    page = opened(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.locator("#map .canvas").bounding_box()["width"] > 280
+    # a finger on the map scrolls the page until dragging is asked for
+    assert page.locator("#map [data-do][aria-pressed=true]").count() == 0
+    page.locator("#map [data-do=move]").tap()
+    assert page.locator("#map [data-do=move]").get_attribute("aria-pressed") == "true"
+
+
+def test_methods_are_copied(opened):
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    page.locator("[data-copy='methods-text,references']").click()
+    page.wait_for_function("document.querySelector('#copied').textContent === 'Copied.'")
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert text.startswith("Spatial domains were identified with stmmr")
+    assert "\n1. Zhang, D." in text
+    assert "doi:10.1093/gigascience/giae089" in text
+
+
+def test_pixels_of_many_places(opened, tmp_path, monkeypatch):
+    from stmmr.report import _scene
+
+    monkeypatch.setattr(_scene, "PIXELS_FROM", 500)
+    monkeypatch.setattr(_scene, "SAMPLED", 200)
+    stmmr.report.write(made_section(900), tmp_path / "many.html")
+    page = opened(tmp_path / "many.html")
+    before = canvas(page, "map")
+    page.get_by_text("Confidence", exact=True).first.click()
+    page.wait_for_function("document.querySelector('#legend .ramp')")
+    assert canvas(page, "map") != before
+    page.locator(".domain").first.click()
+    assert "places selected; domains: 1 (100 %)" in page.locator("#status").inner_text()

@@ -1,0 +1,262 @@
+"""The page without a browser: whole, on its own, safe, and right about the data."""
+
+import base64
+import json
+import re
+import sys
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import stmmr
+from stmmr.pl import _raster
+from stmmr.pl._palette import PALETTE
+from stmmr.report import _scene, _write
+
+from .conftest import Page, made_section
+
+ODD = """<b>&"x'</script><script>alert(1)//"""
+
+
+def data_of(page):
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.text, re.DOTALL)
+    return json.loads(found[1])
+
+
+def unpacked(text):
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+
+
+def test_page_is_whole_and_loads_nothing(page_of, section):
+    page = page_of(section)
+    for tag, attributes in page.tags:
+        for name in ("src", "srcset", "data", "action"):
+            assert not re.match(r"(https?:)?//", attributes.get(name) or ""), (tag, attributes)
+        if tag != "a":
+            assert not re.match(r"(https?:)?//", attributes.get("href") or ""), (tag, attributes)
+    style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert len(page.text) < 3_000_000
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    inside = {attributes["href"][1:] for attributes in page.of("a") if attributes["href"].startswith("#")}
+    assert inside <= set(ids)
+
+
+def test_controls_have_names(page_of, section):
+    page = page_of(section)
+    labelled = {attributes.get("for") for attributes in page.of("label")}
+    for attributes in page.of("select"):
+        assert attributes["id"] in labelled
+    texts = re.findall(r"<button[^>]*>(.*?)</button>", page.text, re.DOTALL)
+    assert texts
+    assert all(re.sub(r"<[^>]*>", "", text).strip() for text in texts)
+    assert [tag for tag, attributes in page.tags if attributes.get("class") == "skip"] == ["a"]
+    assert page.of("html") == [{"lang": "en"}]
+
+
+def test_odd_names_are_text(page_of):
+    adata = made_section(genes=(f"GENE{ODD}", "GENE2"))
+    adata.obs["stmmr_domain"] = adata.obs["stmmr_domain"].cat.rename_categories({"1": f"domain{ODD}"})
+    adata.obs_names = [f"{ODD}{i}" for i in range(adata.n_obs)]
+    adata.obs["slide"] = pd.Categorical(np.where(np.arange(400) < 200, f"one{ODD}", "two"))
+    adata.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
+    page = page_of(adata, title=f"title{ODD}", run_facts={"input": f"in{ODD}", "options": {f"o{ODD}": ODD}})
+    texts = page.said()
+    for name in ("title", "domain", "GENE"):
+        assert name + ODD in texts
+    assert not page.of("b")
+    assert "alert(1)" not in "".join(text for tag, text in page.texts if tag == "script" and text.startswith("alert"))
+    assert len(page.of("script")) == 5
+    assert data_of(page)["layers"]["stmmr_domain"]["names"][0] == "domain" + ODD
+
+
+GRAPH = {
+    "use": "spatial",
+    "coordinates": "spatial",
+    "bandwidth": 40.0,
+    "nearest_neighbour_distance": 50.0,
+    "unit": "µm",
+    "section_key": "",
+    "um_per_unit": 1.0,
+    "scale_from": "microns_per_pixel",
+    "tolerance": 4e-5,
+    "mean_neighbours": 20.0,
+}
+
+
+def test_values_come_back_from_their_bytes(page_of, section):
+    section.obs.loc["place3", "stmmr_confidence"] = np.nan
+    found = data_of(page_of(section))["layers"]
+    codes = section.obs["stmmr_domain"].cat.codes.to_numpy()
+    np.testing.assert_array_equal(unpacked(found["stmmr_domain"]["points"]), codes)
+    assert found["stmmr_domain"]["colors"] == [color.lower() for color in PALETTE[:3]]
+    sure, byte = section.obs["stmmr_confidence"].to_numpy(), unpacked(found["stmmr_confidence"]["points"])
+    assert byte[3] == 254
+    known = np.isfinite(sure)
+    np.testing.assert_allclose(byte[known] / 253, sure[known], atol=0.5 / 253)
+    gene, true = found["gene:GENE1"], section.layers["stmmr_lognorm"][:, 0].toarray().ravel()
+    restored = unpacked(gene["points"]) / 253 * gene["high"]
+    np.testing.assert_allclose(restored, np.minimum(true, gene["high"]), atol=gene["high"] / 253)
+
+
+def test_table_counts_places(page_of, section):
+    rows = re.findall(r'<tr>\s*<th scope="row"><button.*?</tr>', page_of(section).text, re.DOTALL)
+    said = [re.sub(r"<[^>]*>", " ", row).split() for row in rows]
+    expected = section.obs["stmmr_domain"].value_counts(sort=False)
+    assert [row[:2] for row in said] == [[name, str(n)] for name, n in expected.items()]
+    assert [float(row[2]) for row in said] == [round(100 * n / 400, 1) for n in expected]
+
+
+def test_top_genes_are_those_of_the_table(page_of, section):
+    section.uns["stmmr_domain_genes"] = pd.DataFrame(
+        {
+            "domain": pd.Categorical(["1", "1", "2"]),
+            "gene": ["GENE2", "GENE1", "GENE2"],
+            "specific": [False, True, False],
+        }
+    )
+    page = page_of(section)
+    assert [a["data-gene"] for a in page.of("button") if "data-gene" in a] == ["GENE1"]
+    assert [a["value"] for a in page.of("option")] == ["", "gene:GENE1"]
+
+
+def test_genes_by_their_share_between_domains(section):
+    from stmmr.report._genes import share_between_domains
+
+    share, values = share_between_domains(section), section.layers["stmmr_lognorm"].toarray()
+    for k in range(2):
+        means = section.obs["stmmr_domain"].map(
+            pd.Series(values[:, k]).groupby(section.obs["stmmr_domain"].to_numpy()).mean()
+        )
+        assert share[k] == pytest.approx(np.var(means.astype(float)) / np.var(values[:, k]), rel=1e-3)
+
+
+def test_genes_that_are_not_there(page_of, section):
+    with pytest.raises(stmmr.InputError, match=r"Expected the key 'GENE3' in var_names.*Did you mean 'GENE2'"):
+        page_of(section, genes=["GENE3"])
+
+
+def test_genes_have_a_budget(page_of, section, monkeypatch):
+    monkeypatch.setattr(_write, "GENE_BYTES", 10)
+    page = page_of(section)
+    assert not [key for key in data_of(page)["layers"] if key.startswith("gene:")]
+    assert not page.of("select")
+
+
+def test_no_domains(section, tmp_path):
+    pytest.importorskip("bokeh")
+    del section.obs["stmmr_domain"]
+    with pytest.raises(stmmr.InputError, match=r"Run stmmr.run\(adata\) first"):
+        stmmr.report.write(section, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_counts(page_of):
+    page = page_of(made_section(genes=()))
+    assert not page.of("select")
+    assert "Genes" not in page.said()
+
+
+@pytest.mark.parametrize("n_domains", [1, 60])
+def test_few_and_many_domains(page_of, n_domains):
+    adata = made_section(3600, n_domains=n_domains)
+    page = page_of(adata)
+    assert len([a for a in page.of("button") if "data-domain" in a]) == n_domains
+    assert ("all places are in one" in page.said()) == (n_domains == 1)
+
+
+def test_no_confidence_known(page_of, section):
+    section.obs["stmmr_confidence"] = np.nan
+    page = page_of(section)
+    assert "stmmr_confidence" not in data_of(page)["layers"]
+    assert "confidence missing at 100.0 %" in page.said().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_without_umap_and_with_missing_domains(page_of, section):
+    del section.obsm["X_stmmr_umap"]
+    section.obs.loc[["place0", "place1"], "stmmr_domain"] = np.nan
+    page = page_of(section)
+    assert (unpacked(data_of(page)["layers"]["stmmr_domain"]["points"])[:2] == 254).all()
+    assert "UMAP of the embedding" not in page.said()
+
+
+def test_sections_are_named_and_counted(page_of, section):
+    section.obs["slide"] = np.where(np.arange(400) < 200, "first", "second")
+    section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
+    page = page_of(section)
+    assert "Sections 2" in page.said()
+    assert '"second"' in page.text
+
+
+def test_many_places_are_pixels(page_of, section, monkeypatch):
+    monkeypatch.setattr(_scene, "PIXELS_FROM", 300)
+    monkeypatch.setattr(_scene, "SAMPLED", 50)
+    monkeypatch.setattr(_raster, "_LONG_SIDE", 40)
+    found = data_of(page_of(section))
+    height, width = found["size"]
+    picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
+    row = picture[height // 2]
+    seen = row[row < 254]
+    assert (np.diff(seen.astype(int)) >= 0).all()
+    assert set(seen) == {0, 1, 2}
+    assert len(unpacked(found["layers"]["stmmr_domain"]["points"])) == 50
+
+
+def test_picture_is_cut_to_the_places(page_of, section):
+    rng = np.random.default_rng(0)
+    images = {"hires": rng.integers(0, 256, (600, 600, 3), dtype=np.uint8)}
+    factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 2.0}
+    section.uns["spatial"] = {"s": {"images": images, "scalefactors": factors}}
+    scene = _scene.scene_of(section)
+    assert scene.in_um
+    np.testing.assert_allclose(scene.xy, section.obsm["spatial"] * 2)
+    picture = scene.picture
+    assert (picture["x"], picture["y"]) == (0, 0)
+    assert scene.high[0] <= picture["x"] + picture["w"] + 4
+    assert picture["url"].startswith("data:image/jpeg;base64,")
+    assert "Picture" in page_of(section).said()
+
+
+def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):
+    from stmmr._output import write_report
+
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    with pytest.raises(ImportError, match=r"pip install 'stmmr\[report\]'"):
+        stmmr.report.write(section, tmp_path / "report.html")
+    with caplog.at_level("INFO", logger="stmmr"):
+        write_report(section, tmp_path / "report.html", {})
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
+    assert "No report was written" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_stay_as_they_are(page_of, section):
+    before = section.copy()
+    page_of(section)
+    pd.testing.assert_frame_equal(section.obs, before.obs)
+    assert section.uns["stmmr"] == before.uns["stmmr"]
+    assert list(section.uns) == list(before.uns)
+
+
+def test_command_writes_it(tmp_path):
+    pytest.importorskip("bokeh")
+    from stmmr.cli import app
+
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    for name, options in (("with", []), ("without", ["--no-report"])):
+        arguments = ["run", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / name), "--n-domains", "3", *options]
+        app([*arguments, "--no-progress", "--label-key", "ground_truth"], result_action="return_value")
+    assert not (tmp_path / "without" / "report.html").exists()
+    page = Page((tmp_path / "with" / "report.html").read_text(encoding="utf-8"))
+    said = page.said()
+    assert "Spatial domains of in" in said
+    assert str(tmp_path) not in said
+    assert "Adjusted Rand index" in said
+    facts = json.loads((tmp_path / "with" / "run.json").read_text())["stmmr"]
+    assert f"{facts['consensus']['agreement']:.2f}" in said
+    assert f"{facts['evaluation']['stmmr_domain']['ari']:.3f}" in said
