@@ -99,8 +99,9 @@ def draw() -> None:
     run(adata, ROOTS[0])
     stmmr.tl.gene_trends(adata)
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
-    stmmr.pl.domains(adata, ax=axes[0, 0])
-    stmmr.pl.trajectory(adata, ax=axes[0, 1])
+    # the picture belongs to others
+    stmmr.pl.domains(adata, image=False, ax=axes[0, 0])
+    stmmr.pl.trajectory(adata, image=False, ax=axes[0, 1])
     stmmr.pl.paga(adata, ax=axes[1, 0])
     stmmr.pl.gene_trends(adata, genes=["MBP", "PCP4", "ENC1", "CUX2", "GFAP"], ax=axes[1, 1])
     figure.savefig(ROOT / "docs" / "images" / "trajectory.png", dpi=110)
