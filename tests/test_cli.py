@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 import stmmr
-from stmmr import _keys, cli
+from stmmr import _keys, _output, cli
 
 
 def run_main(*arguments):
@@ -210,3 +210,11 @@ def test_bad_picture(earlier, simulated, tmp_path, capsys, draw, found):
     draw(tmp_path / "he", simulated.uns["spatial"]["simulated"]["images"]["hires"])
     options = ("--n-domains", 3, "--image", tmp_path / "he")
     assert found in refused(tmp_path, capsys, earlier / "in.h5ad", *options)
+
+
+def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path):
+    (tmp_path / "tables").mkdir()
+    simulated.write_h5ad(tmp_path / "tables" / "in.h5ad")
+    adata, options = _output.opened(tmp_path / "tables" / "in.h5ad", {"n_domains": 3})
+    assert adata.shape == simulated.shape
+    assert options == {"n_domains": 3}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from stmmr._validate import InputError
 from stmmr.io._elements import is_spatialdata
 from stmmr.io._mudata import from_mudata, is_mudata, results_to_mudata
-from stmmr.io._slide import open_slide
 from stmmr.io._spatialdata import Picture, take_table
 from stmmr.io._spatialdata_write import put_back
 
@@ -55,9 +54,8 @@ def given(
         adata, image = take_table(
             data, table=table, image=image, coordinate_system=coordinate_system, with_picture=histology
         )
-        if isinstance(image, Picture):
-            image, registration = open_slide(image.element, where=image.name), image.matrix
-        return Given(adata, image, registration, put_back=lambda: put_back(adata, data, table=table))
+        found = image.options() if isinstance(image, Picture) else {"image": image, "registration": registration}
+        return Given(adata, **found, put_back=lambda: put_back(adata, data, table=table))
     for name, value in (("table", table), ("coordinate_system", coordinate_system)):
         if value is not None:
             raise InputError(f"Expected SpatialData for {name}, found {type(data).__name__}. Leave {name} out.")

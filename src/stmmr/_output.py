@@ -158,13 +158,15 @@ def opened(
 
     The picture of such a store is read in full, and what a MuData measures besides expression becomes blocks.
     """
-    from stmmr.io import from_mudata, read
+    from stmmr.io import from_mudata
     from stmmr.io._mudata import read_h5mu
-    from stmmr.io._slide import open_slide
+    from stmmr.io._read import read_recognised, recognise
     from stmmr.io._tables import TABLES, read_store
 
+    found = recognise(source, bin_size=bin_size)
     chosen = {name: options[name] for name in ("table", "coordinate_system") if options.get(name) is not None}
-    is_spatialdata = (source / TABLES).is_dir() or source.resolve().parent.name == TABLES
+    has_tables = (source / TABLES).is_dir() or source.resolve().parent.name == TABLES
+    is_spatialdata = found.platform == "zarr" and has_tables
     image = options.get("image")
     if is_spatialdata and image is not None and not image.exists():
         chosen["image"] = str(image)
@@ -174,14 +176,13 @@ def opened(
         options = options | dict.fromkeys(chosen)
         if picture is None or options.get("image") is not None or not options.get("histology", True):
             return adata, options
-        slide = open_slide(picture.element, where=picture.name)
-        return adata, options | {"image": slide, "registration": picture.matrix}
+        return adata, options | picture.options()
     if chosen:
         raise InputError(f"Expected a SpatialData store (.zarr) for {listed(chosen)}, found {source}. Leave it out.")
-    if source.suffix == ".h5mu":
+    if found.platform == "h5mu":
         adata, blocks = from_mudata(read_h5mu(source))
         return adata, options | {"blocks": blocks | named_blocks(options.get("blocks"))}
-    return read(source, bin_size=bin_size, backed=backed), options
+    return read_recognised(found, bin_size=bin_size, backed=backed), options
 
 
 def write_spatialdata(adata: AnnData, target: Path) -> None:

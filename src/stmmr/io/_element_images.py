@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._validate import InputError, listed, require_key
-from stmmr.io._elements import Region, matrix_to, stretch, systems_of
+from stmmr.io._elements import Region, matrix_to, systems_of
 from stmmr.io._picture import check_picture
+from stmmr.io._registration import inverse, mapped, scale_of, scaling
 from stmmr.io._slide import open_slide
 from stmmr.io._slide_files import levels
 
@@ -52,22 +53,12 @@ def frame_of(sdata: Any, image: str | None, system: str) -> Frame:
     if image is None:
         return Frame(None, np.eye(3), np.eye(3))
     matrix = matrix_to(sdata.images[image], system)
-    scale = stretch(matrix)
+    scale = scale_of(matrix)
     if np.allclose(matrix[:2, :2], scale * np.eye(2), rtol=0, atol=ROUND_OFF * scale):
         upright = np.eye(3)
         upright[:2, 2] = -matrix[:2, 2]
-        return Frame(image, upright, np.diag([1 / scale, 1 / scale, 1.0]))
+        return Frame(image, upright, scaling(1 / scale))
     return Frame(image, inverse(matrix), np.eye(3))
-
-
-def moved(xy: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apply a 3 × 3 matrix to coordinates of shape (N, 2)."""
-    return np.asarray(xy @ matrix[:2, :2].T + matrix[:2, 2])
-
-
-def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn a 3 × 3 matrix round."""
-    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def choose_image(sdata: Any, regions: Sequence[Region], asked: str | None) -> str | None:
@@ -91,7 +82,7 @@ def choose_image(sdata: Any, regions: Sequence[Region], asked: str | None) -> st
     if passed:
         logger.info("Images that are no H&E picture of these places are passed over: %s.", listed(passed))
     # what CytAssist photographs is stained with eosin only
-    fit.sort(key=lambda name: ("cytassist" in name.lower(), stretch(matrix_to(sdata.images[name], system))))
+    fit.sort(key=lambda name: ("cytassist" in name.lower(), scale_of(matrix_to(sdata.images[name], system))))
     if len(fit) > 1:
         logger.info("Of the pictures %s, the sharpest is taken: %s. Name another as image.", listed(fit), fit[0])
     return fit[0] if fit else None
@@ -174,6 +165,6 @@ def _unfit(image: Any) -> str:
 def _beside(image: Any, xy: NDArray[np.float64], system: str) -> str:
     """Say how many places lie beside an image, where these are too many."""
     full = levels(image)[0]
-    at = moved(xy, inverse(matrix_to(image, system)))
+    at = mapped(inverse(matrix_to(image, system)), xy)
     on = ((at >= 0) & (at <= [full.sizes["x"], full.sizes["y"]])).all(axis=1).mean()
     return "" if on >= COVERED else f"{on:.0%} of the places lie on it"

@@ -14,6 +14,7 @@ import numpy as np
 
 from stmmr import _keys
 from stmmr._validate import InputError, coordinates, listed, require_extra, require_key
+from stmmr.io._registration import scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -186,11 +187,6 @@ def matrix_to(element: Any, system: str) -> NDArray[np.float64]:
     return np.asarray(systems_of(element)[system].to_affine_matrix(axes, axes), dtype=np.float64)
 
 
-def stretch(matrix: NDArray[np.float64]) -> float:
-    """Tell by how much a 3 × 3 matrix makes lengths longer, the mean of both directions."""
-    return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-
-
 def diameter_of(region: Region) -> float | None:
     """Measure the mean diameter of circles, or of circles as large as polygons, in the coordinate system."""
     if not hasattr(region.element, "geometry"):
@@ -199,7 +195,7 @@ def diameter_of(region: Region) -> float | None:
         own = 2 * float(region.element["radius"].mean())
     else:
         own = 2 * float(np.sqrt(region.element.geometry.area.mean() / np.pi))
-    return own * stretch(matrix_to(region.element, region.system)) or None
+    return own * scale_of(matrix_to(region.element, region.system)) or None
 
 
 def um_of(region: Region, adata: AnnData) -> float | None:
@@ -210,10 +206,10 @@ def um_of(region: Region, adata: AnnData) -> float | None:
     """
     if region.element is None:
         return 1.0 if region.system.lower() in MICRONS else None
-    to_system = stretch(matrix_to(region.element, region.system))
+    to_system = scale_of(matrix_to(region.element, region.system))
     for system in systems_of(region.element):
         if system.lower() in MICRONS:
-            return stretch(matrix_to(region.element, system)) / to_system
+            return scale_of(matrix_to(region.element, system)) / to_system
     if not hasattr(region.element, "geometry"):
         return None
     if bins := BIN.search(region.name):

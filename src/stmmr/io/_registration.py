@@ -53,9 +53,7 @@ def read_registration(source: str | Path | NDArray[Any], *, um_per_unit: float =
     if not path.name.endswith(XENIUM_ALIGNMENT):
         return matrix
     require_positive(um_per_unit, name="µm per unit of the coordinates, which Xenium's alignment needs,")
-    return np.asarray(np.linalg.inv(matrix), dtype=np.float64) @ np.diag(
-        [um_per_unit / XENIUM_UM_PER_PX, um_per_unit / XENIUM_UM_PER_PX, 1.0]
-    )
+    return inverse(matrix) @ scaling(um_per_unit / XENIUM_UM_PER_PX)
 
 
 def scaling(factor: float) -> NDArray[np.float64]:
@@ -68,8 +66,13 @@ def mapped(matrix: NDArray[np.float64], xy: NDArray[np.float64]) -> NDArray[np.f
     return xy @ matrix[:2, :2].T + matrix[:2, 2]
 
 
+def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn an affine map round."""
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
 def scale_of(matrix: NDArray[np.float64]) -> float:
-    """Get the pixels per unit of the coordinates."""
+    """Get by how much an affine map makes lengths longer, the mean of both directions: pixels per unit."""
     (a, b), (c, d) = matrix[:2, :2]
     return float(np.sqrt(abs(a * d - b * c)))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stmmr import _keys
 from stmmr._validate import InputError, listed, require_key, require_positive, unique_names
-from stmmr.io._element_images import Frame, choose_image, frame_of, moved, on_one_picture, small_picture
+from stmmr.io._element_images import Frame, choose_image, frame_of, on_one_picture, small_picture
 from stmmr.io._elements import (
     Region,
     annotation_of,
@@ -18,11 +18,13 @@ from stmmr.io._elements import (
     import_spatialdata,
     names_of,
     regions_of,
-    stretch,
     table_name,
     um_of,
 )
 from stmmr.io._library import PICTURES, SPOT, scale_key, sharpest_picture
+from stmmr.io._placing import spacing
+from stmmr.io._registration import mapped, scale_of
+from stmmr.io._slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 logger = logging.getLogger("stmmr")
-MEASURED_AT_MOST: Final = 10_000
-"""Places whose distance to the next is measured, for the size of a spot."""
 
 
 class Picture(NamedTuple):
@@ -44,6 +44,10 @@ class Picture(NamedTuple):
     """A DataArray, or a DataTree of several resolutions."""
     matrix: NDArray[np.float64]
     """From ``obsm["spatial"]``, as (x, y, 1), to pixels of its first level, shape (3, 3)."""
+
+    def options(self) -> dict[str, Any]:
+        """Get what `stmmr.run` and `stmmr.pp.histology` read of it: the slide and its registration."""
+        return {"image": open_slide(self.element, where=self.name), "registration": self.matrix}
 
 
 def from_spatialdata(
@@ -181,7 +185,7 @@ def place_elements(
     xy = np.empty((adata.n_obs, 2))
     for group, frame in zip(groups, frames, strict=True):
         for one in group:
-            xy[one.rows] = moved(one.centres, frame.upright)
+            xy[one.rows] = mapped(frame.upright, one.centres)
     kept = _set_coordinates(adata, xy)
     if image is not None or not any(sharpest_picture(library) for library in kept.values()):
         found = {
@@ -259,17 +263,17 @@ def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Any]:
 def _library(sdata: Any, adata: AnnData, region: Region, frame: Frame, um_per_unit: float | None) -> dict[str, Any]:
     """Make the entry of ``uns["spatial"]`` of a region; empty where there is nothing to say."""
     images, factors = {}, {}
-    unit = stretch(frame.upright)  # units of obsm["spatial"] per unit of the coordinate system
+    unit = scale_of(frame.upright)  # units of obsm["spatial"] per unit of the coordinate system
     if (um := um_of(region, adata) if um_per_unit is None else um_per_unit) is not None:
         factors["microns_per_pixel"] = um / unit
     if frame.image is not None:
         small, scale = small_picture(sdata.images[frame.image])
         images[PICTURES[0]] = small
-        factors[scale_key(PICTURES[0])] = scale * stretch(frame.to_pixels)
+        factors[scale_key(PICTURES[0])] = scale * scale_of(frame.to_pixels)
         logger.info("The picture is the image %r, stored at %d × %d pixels.", frame.image, *small.shape[1::-1])
     if not factors:
         return {}
-    diameter = diameter_of(region) or SPOT * spacing_of(region.centres)
+    diameter = diameter_of(region) or SPOT * (spacing(region.centres) or 1.0)
     return {"images": images, "scalefactors": factors | {"spot_diameter_fullres": diameter * unit}}
 
 
@@ -298,13 +302,3 @@ def _tidy(adata: AnnData, regions: list[Region]) -> None:
             annotation["region_key"],
         )
     unique_names(adata)
-
-
-def spacing_of(xy: NDArray[np.float64]) -> float:
-    """Measure the median distance from a place to the next, 1 where there is none."""
-    from scipy.spatial import cKDTree
-
-    if len(xy) < 2:
-        return 1.0
-    some = xy[:: -(-len(xy) // MEASURED_AT_MOST)]
-    return float(np.median(cKDTree(xy).query(some, k=[2])[0])) or 1.0

@@ -12,7 +12,7 @@ from stmmr._record import recorded
 from stmmr._validate import InputError, coordinates, listed, require_key
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
 from stmmr.io._library import PICTURES, sharpest_picture
-from stmmr.io._spatialdata import spacing_of
+from stmmr.io._placing import spacing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -161,7 +161,7 @@ def _circles(xy: NDArray[np.float64], names: pd.Index, library: Mapping[str, Any
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import Identity
 
-    diameter = float(library.get("scalefactors", {}).get("spot_diameter_fullres") or spacing_of(xy))
+    diameter = float(library.get("scalefactors", {}).get("spot_diameter_fullres") or spacing(xy) or 1.0)
     return ShapesModel.parse(xy, geometry=0, radius=diameter / 2, index=names, transformations={system: Identity()})
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr.io._registration import mapped, scale_of, scaling
+from stmmr.io._registration import inverse, mapped, scale_of, scaling
 from stmmr.io._slide import OVERVIEW_PX
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def in_coordinates(
         return picture, scale
     height, width = picture.shape[:2]
     corners = mapped(
-        np.asarray(np.linalg.inv(matrix), dtype=np.float64),
+        inverse(matrix),
         np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64),
     )
     low, high = beyond.min(axis=0), beyond.max(axis=0)
