@@ -37,11 +37,13 @@ def describe(source: Path, *, bin_size: int | None = None, **options: Any) -> di
     Texts by what they are about, in the order in which they are read.
     """
     from stmmr.io import recognise
+    from stmmr.io._tables import counts_in_file
 
     found = recognise(source, bin_size=bin_size)
     stays = found.platform in ("h5ad", "zarr")
     adata, options = opened(source, options, bin_size=bin_size, backed=stays)
-    entries = _entries(adata)
+    # the size of a sparse matrix is what it stores
+    entries = counts_in_file(found.path)[1] if stays else 0 if adata.X is None else int(adata.X.size)
     return {
         "platform": f"{found.platform} ({found.because})",
         "read from": str(found.path),
@@ -118,16 +120,6 @@ def _fit(picture: Registered) -> str:
         + (f", {outside} outside the picture" if outside else "")
         + f".{picture.better_turn()}"
     )
-
-
-def _entries(adata: AnnData) -> int:
-    """Count the values of the counts that are stored."""
-    x = adata.X
-    if x is None:
-        return 0
-    if hasattr(x, "group"):  # sparse, in a file
-        return int(x.group["data"].shape[0])
-    return int(x.nnz if hasattr(x, "nnz") else np.prod(x.shape))
 
 
 def _memory(entries: int, n_places: int, *, can_stay: bool) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import platform
 import shutil
 import time
 from contextlib import contextmanager
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import numpy as np
 import psutil
 
-from stmmr import __version__, _keys
+from stmmr import _keys
 from stmmr._parallel import is_first
 from stmmr._record import record, recorded
 from stmmr._run import peak_memory_mb, run
 from stmmr._validate import InputError, listed, require_choice
+from stmmr.report._tables import versions
 from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def run_to_folder(
             "places": adata.n_obs,
             "genes": adata.n_vars,
             "stmmr": _plain(recorded(adata)),
-            "versions": versions(),
+            "versions": versions(PACKAGES),
             "seconds_in_all": round(time.perf_counter() - start, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
@@ -268,12 +267,6 @@ def write_report(adata: AnnData, target: Path, facts: dict[str, Any]) -> None:
         report.write(adata, target, run_facts=facts)
     except ImportError as error:
         logger.info("No report was written: %s", error)
-
-
-def versions() -> dict[str, str]:
-    """Collect the versions that shape a result."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()} | packages
 
 
 def _plain(value: Any) -> Any:

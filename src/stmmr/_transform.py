@@ -150,5 +150,4 @@ def _picture(trained: AnnData, new: AnnData, block: Block, *, n_components: int)
 
 def note_mapped(trained: AnnData, new: AnnData) -> None:
     """Note in a section what embedded it."""
-    model = {name: value for name, value in recorded(trained)["model"].items() if name != "history"}
-    record(new, model=model | {"mapped": True})
+    record(new, model=recorded(trained)["model"] | {"mapped": True})

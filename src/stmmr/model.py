@@ -244,12 +244,10 @@ class StMMR:
                 "Expected a model that embeds each place by its own features (the default preset, with counts), found "
                 f"preset {self.preset!r}, use_rep={self.use_rep!r}. Train it on all sections together."
             )
-        further = {block.name: block for block in self.inputs.blocks[1:]}
-        used = used_blocks(self.blocks, histology=self.use_histology, histology_weight=None)
         features = mapped_features(
             self.adata,
             adata,
-            {name: used[name] for name in further},
+            used_blocks(self.blocks, histology=self.use_histology, histology_weight=None),
             n_components=self.settings.n_components,
             layer=layer,
             size_key=size_key,

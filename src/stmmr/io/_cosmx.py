@@ -71,9 +71,6 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
     InputError
         If a part is missing or damaged, counts and cells do not belong together, or several fields cannot be stitched.
     """
-    import pandas as pd
-    from anndata import AnnData
-
     where = existing(path)
     found = find_cosmx(where)
     if found is None:
@@ -81,8 +78,7 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
     file, prefix = found
     cells = companion(file, CELLS, prefix=prefix, what="the positions of the cells")
     counts = read_counts_table(file, ids=("fov", "cell_ID"), others=("cell", "cell_id"))
-    names = _name_cells(counts.ids, file)
-    adata = AnnData(counts.values, pd.DataFrame(index=names), pd.DataFrame(index=counts.columns))
+    adata = counts.as_anndata(_name_cells(counts.ids, file))
     outside = (counts.ids["cell_ID"] == "0").to_numpy()
     if outside.any():
         logger.info("%d rows of counts outside of cells dropped (cell_ID 0).", outside.sum())

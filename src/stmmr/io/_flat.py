@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from anndata import AnnData
 
 TABLES: Final = tuple(f"{suffix}{packed}" for suffix in (".csv", ".tsv", ".txt", ".tab") for packed in ("", ".gz"))
 """How the names of text tables end."""
@@ -47,6 +48,14 @@ class CountTable:
     """Names of the other columns."""
     values: sparse.csr_matrix
     """Shape (n_rows, n_columns), float32."""
+
+    def as_anndata(self, names: pd.Index | None = None) -> AnnData:
+        """Take the rows for places, called `names` or by their first column, and the columns for genes."""
+        import pandas as pd
+        from anndata import AnnData
+
+        names = pd.Index(self.ids.iloc[:, 0].to_numpy()) if names is None else names
+        return AnnData(self.values, pd.DataFrame(index=names), pd.DataFrame(index=self.columns))
 
 
 def is_table(path: Path) -> bool:

@@ -52,9 +52,6 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     InputError
         If a part is missing or damaged, or counts and cells do not belong together.
     """
-    import pandas as pd
-    from anndata import AnnData
-
     where = existing(path)
     found = find_merscope(where)
     if found is None:
@@ -63,10 +60,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
         )
     file, prefix = found
     cells = companion(file, CELLS, prefix=prefix, what="the positions of the cells")
-    counts = read_counts_table(file)
-    names = pd.Index(counts.ids.iloc[:, 0].to_numpy())
-    adata = AnnData(counts.values, pd.DataFrame(index=names), pd.DataFrame(index=counts.columns))
-    adata = without_controls(adata, CONTROLS, what="blanks")
+    adata = without_controls(read_counts_table(file).as_anndata(), CONTROLS, what="blanks")
     unique_names(adata)
     # longer than any integer of a machine: as text
     first = peek(cells).header[0]

@@ -171,7 +171,6 @@ def _read_two(file: Path, at: Path) -> tuple[AnnData, tuple[str, str]]:
 def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
     """Read a table of places × genes that has the coordinates in it."""
     import pandas as pd
-    from anndata import AnnData
 
     header = peek(file).header
     xy = coordinate_columns(header)
@@ -187,7 +186,7 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
     named = first in table.columns and first not in xy and table[first].is_unique
     names = pd.Index(counts.ids[first].to_numpy() if named else np.arange(len(table)).astype(str))
     table = table.set_axis(names, axis=0).drop(columns=[first] if named else [])
-    adata = AnnData(counts.values, pd.DataFrame(index=table.index), pd.DataFrame(index=counts.columns))
+    adata = counts.as_anndata(table.index)
     logger.info("Columns that describe places: %s; the other %d are genes.", listed(describing), adata.n_vars)
     return place(adata, table, xy=xy, counts=file, positions=file, what="places"), xy
 

@@ -10,6 +10,7 @@ from stmmr._validate import InputError, listed
 from stmmr.io._files import existing, visible
 from stmmr.io._mudata import from_mudata, is_mudata
 from stmmr.io._platforms import KINDS, Platform
+from stmmr.io._slide_files import SCANNERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,24 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 UNDERSTOOD: Final = ", ".join(kind.shown for kind in KINDS.values())
-PICTURES: Final = frozenset(
-    (
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".tif",
-        ".tiff",
-        ".btf",
-        ".svs",
-        ".ndpi",
-        ".mrxs",
-        ".scn",
-        ".vms",
-        ".bif",
-        ".czi",
-        ".qptiff",
-    )
-)
+PICTURES: Final = SCANNERS | {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".qptiff"}
+"""How the names of pictures end, which are no counts."""
 GOES_WITH: Final = {
     "bin_size": "a Visium HD folder or Stereo-seq .gef",
     "library_id": "a vendor's folder",

@@ -84,18 +84,14 @@ def read_seqfish(path: str | Path, *, library_id: str | None = None) -> AnnData:
 
 def _read_section(file: Path) -> AnnData:
     """Read counts and cells of one section."""
-    import pandas as pd
-    from anndata import AnnData
-
-    counts = read_counts_table(file)
-    names = pd.Index(counts.ids.iloc[:, 0].to_numpy())
+    adata = read_counts_table(file).as_anndata()
+    names = adata.obs_names.copy()
     cells = file.with_name(re.sub("CxG|CellxGene", "CellCoordinates", file.name))
     if not cells.is_file():
         raise InputError(
             f"Expected the positions of the cells ({cells.name}) beside {file}, found {listed(visible(file.parent))}. "
             "Put them there, as the vendor's software wrote them."
         )
-    adata = AnnData(counts.values, pd.DataFrame(index=names), pd.DataFrame(index=counts.columns))
     unique_names(adata)
     table = _name_cells(read_frame(cells, ids=LABELS), names, cells=cells, file=file)
     return place(adata, table, xy=XY, counts=file, positions=cells)

@@ -13,6 +13,7 @@ import numpy as np
 
 from stmmr.io._picture import (
     check_picture,
+    is_blank,
     masked_glass,
     over_white,
     reduced,
@@ -122,7 +123,7 @@ class Slide:
         self._lock = Lock()
         sample = over_white(self._coarsest())
         require_colour(sample, where=name)
-        self.is_blank = bool((sample == sample[0, 0]).all())
+        self.is_blank = is_blank(sample)
 
     def level_for(self, downsample: float) -> int:
         """Find the coarsest level that still has a pixel for each of the wanted resolution."""

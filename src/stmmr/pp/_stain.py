@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._validate import InputError
+from stmmr.io._picture import optical_density
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 TISSUE_OD: Final = 0.15
@@ -39,8 +42,7 @@ class Stains:
 
     def normalised(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Give patches, shape (…, 3), the colours of the reference."""
-        table = _density(np.arange(256)[:, None], self.white).astype(np.float32)  # (256, 3)
-        od = np.stack([table[patches[..., channel], channel] for channel in range(3)], axis=-1)
+        od = _density(patches, self.white)
         rescaled = (np.asarray(REFERENCE_HIGHEST) / self.highest)[:, None] * np.asarray(REFERENCE_STAINS)
         through = (np.linalg.pinv(self.colours) @ rescaled).astype(np.float32)  # (3, 3), by the concentrations
         light = REFERENCE_WHITE * np.exp(-np.maximum(od @ through, 0))
@@ -63,7 +65,7 @@ def stains_of(pixels: NDArray[np.uint8], *, white: tuple[float, float, float]) -
         If there is hardly any stain.
     """
     flat = pixels.reshape(-1, 3)
-    od = _density(flat[:: max(1, len(flat) // SAMPLE)], np.asarray(white))
+    od = _density(flat[:: max(1, len(flat) // SAMPLE)], white)
     od = od[od.mean(axis=1) > TISSUE_OD]
     if len(od) < 100:
         raise InputError(
@@ -80,6 +82,6 @@ def stains_of(pixels: NDArray[np.uint8], *, white: tuple[float, float, float]) -
     return Stains(colours, np.percentile(concentrations, 100 - EXTREME, axis=0), np.asarray(white))
 
 
-def _density(levels: NDArray[np.integer], white: NDArray[np.float64]) -> NDArray[np.float64]:
-    density: NDArray[np.float64] = np.maximum(-np.log(np.maximum(levels, 1) / white), 0)
-    return density
+def _density(pixels: NDArray[np.uint8], white: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float32]:
+    """Get the optical density by natural logarithms, in which the numbers of the method are published."""
+    return optical_density(pixels, white) * np.float32(np.log(10))

@@ -18,7 +18,7 @@ from stmmr.report._layers import numbers_of
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from anndata import AnnData
 
@@ -122,10 +122,10 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def versions() -> dict[str, str]:
-    """Collect the versions of what shapes a result and this page."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Collect the versions of what shapes a result; by default of what shapes this page as well."""
     found = {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

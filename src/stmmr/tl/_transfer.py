@@ -103,21 +103,16 @@ def match_domains(
 
     require_key(adata.obs.columns, reference_key, where="obs")
     found, wanted = categories(adata, domain_key), categories(adata, reference_key)
-    shared = pd.crosstab(found.codes, wanted.codes).reindex(
-        index=range(len(found.categories)), columns=range(len(wanted.categories)), fill_value=0
-    )
-    rows, columns = linear_sum_assignment(-shared.to_numpy())
+    shared = np.zeros((len(found.categories), len(wanted.categories)), dtype=int)
+    known = (found.codes >= 0) & (wanted.codes >= 0)
+    np.add.at(shared, (found.codes[known], wanted.codes[known]), 1)
+    rows, columns = linear_sum_assignment(-shared)
     names = [f"{name}*" for name in found.categories.astype(str)]
     for row, column in zip(rows, columns, strict=True):
-        if shared.to_numpy()[row, column]:
+        if shared[row, column]:
             names[row] = str(wanted.categories[int(column)])
-    order = sorted(range(len(names)), key=lambda at: _place(names[at], wanted.categories))
+    place = {str(name): at for at, name in enumerate(wanted.categories)}
+    order = sorted(range(len(names)), key=lambda at: (place.get(names[at], len(place)), names[at]))
     rank = np.append(np.argsort(order), -1)  # places without a domain stay without
     renamed = pd.Categorical.from_codes(rank[found.codes], categories=pd.Index([names[at] for at in order]))
     adata.obs[domain_key if key_added is None else key_added] = renamed
-
-
-def _place(name: str, wanted: pd.Index) -> tuple[int, str]:
-    """Order names as the reference does, those of no match behind."""
-    known = list(wanted.astype(str))
-    return (known.index(name), name) if name in known else (len(known), name)

@@ -13,7 +13,7 @@ from stmmr.nn.decoder import row_blocks
 from stmmr.train._batches import moved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,30 +25,29 @@ ROWS: Final = 2**16
 """Places that are embedded at once."""
 
 
-@torch.no_grad()
 def embedded(network: Network, inputs: ModelInputs, index: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
     """Embed some places, or all, where the network is; shape (n, d)."""
-    device = next(network.parameters()).device
-    inputs = replace(inputs, keys=moved(inputs.keys, device))
-    whole = index is None and inputs.n_places <= ROWS
-    index = np.arange(inputs.n_places) if index is None else index
-    out = np.empty((len(index), network.settings.latent), dtype=np.float32)
-    for start in range(0, len(index), ROWS):
-        rows = slice(start, start + ROWS)
-        features = inputs.all_features() if whole else inputs.features(index[rows])
-        z, _ = network.encode(moved(features, device))
-        out[rows] = z.float().cpu().numpy()
-    return out
+    inputs = replace(inputs, keys=moved(inputs.keys, next(network.parameters()).device))
+    if index is None and inputs.n_places <= ROWS:
+        return _by_rows(network, inputs.n_places, lambda _: inputs.all_features())
+    chosen = np.arange(inputs.n_places) if index is None else index
+    return _by_rows(network, len(chosen), lambda rows: inputs.features(chosen[rows]))
+
+
+def embedded_features(network: Network, features: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Embed places by their propagated features, shape (N, F) of each block, where they attend to none; (N, d)."""
+    blocks = [torch.from_numpy(block) for block in features]
+    return _by_rows(network, len(features[0]), lambda rows: Features(tuple(block[rows] for block in blocks)))
 
 
 @torch.no_grad()
-def embedded_features(network: Network, features: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Embed places by their propagated features, shape (N, F) of each block, where they attend to none; (N, d)."""
+def _by_rows(network: Network, n_places: int, take: Callable[[slice], Features]) -> NDArray[np.float32]:
+    """Embed places in blocks of rows, where the network is; shape (n_places, d)."""
     device = next(network.parameters()).device
-    out = np.empty((len(features[0]), network.settings.latent), dtype=np.float32)
-    for start in range(0, len(out), ROWS):
+    out = np.empty((n_places, network.settings.latent), dtype=np.float32)
+    for start in range(0, n_places, ROWS):
         rows = slice(start, start + ROWS)
-        z, _ = network.encode(moved(Features(tuple(torch.from_numpy(block[rows]) for block in features)), device))
+        z, _ = network.encode(moved(take(rows), device))
         out[rows] = z.float().cpu().numpy()
     return out
 
