@@ -2,10 +2,29 @@
 
 from stmmr.tl._consensus import consensus
 from stmmr.tl._domains import domains
+from stmmr.tl._enrichment import enrichment, gene_set_enrichment
+from stmmr.tl._genes import domain_genes, domain_genes_table
 from stmmr.tl._metrics import evaluate
+from stmmr.tl._moran import spatially_variable_genes
 from stmmr.tl._number import number_of_domains
+from stmmr.tl._pseudobulk import domain_genes_pseudobulk
 from stmmr.tl._refine import refine
 from stmmr.tl._tree import cut_tree, domain_tree
 from stmmr.tl._umap import umap
 
-__all__ = ["consensus", "cut_tree", "domain_tree", "domains", "evaluate", "number_of_domains", "refine", "umap"]
+__all__ = [
+    "consensus",
+    "cut_tree",
+    "domain_genes",
+    "domain_genes_pseudobulk",
+    "domain_genes_table",
+    "domain_tree",
+    "domains",
+    "enrichment",
+    "evaluate",
+    "gene_set_enrichment",
+    "number_of_domains",
+    "refine",
+    "spatially_variable_genes",
+    "umap",
+]
