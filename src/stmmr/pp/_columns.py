@@ -138,7 +138,11 @@ def require_gene(adata: AnnData, gene: str) -> None:
     """
     if gene not in adata.var_names:
         close = close_names(gene, adata.var_names.astype(str).tolist())
-        hint = f"Did you mean {listed(close)}?" if close else f"Genes are called like {listed(adata.var_names[:3])}."
+        hint = (
+            f"Did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else f"Genes are called like {listed(adata.var_names[:3])}."
+        )
         raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} of the data, found none. {hint}")
 
 

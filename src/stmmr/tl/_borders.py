@@ -45,9 +45,7 @@ def contacts(
     return counted.reshape(n_domains, n_domains)
 
 
-def neighboring_domains(
-    contact: NDArray[np.int64], n_of: NDArray[np.intp], *, min_contact: float
-) -> NDArray[np.bool_]:
+def neighboring_domains(contact: NDArray[np.int64], n_of: NDArray[np.intp], *, min_contact: float) -> NDArray[np.bool_]:
     """Tell which domains are neighbours of each, as SpaGCN does (Hu et al. 2021).
 
     Those with more contacts than `min_contact` times their places, at most the three with most; where none has as many,

@@ -38,8 +38,8 @@ def enrichment(
 ) -> None:
     """Find the gene sets of a local file in which the genes of each domain are over-represented.
 
-    The genes of a domain are those higher in it (``z`` > 0) at `max_pval_adj`, the `n_genes` best at most; what they are
-    drawn from is every gene of the data. Nothing is downloaded. Run :func:`stmmr.tl.domain_genes` first.
+    The genes of a domain are those higher in it (``z`` > 0) at `max_pval_adj`, the `n_genes` best at most; what they
+    are drawn from is every gene of the data. Nothing is downloaded. Run :func:`stmmr.tl.domain_genes` first.
 
     Parameters
     ----------
@@ -131,9 +131,9 @@ def gene_set_enrichment(
 
     Returns
     -------
-    A row for each set, the smallest p-value first: ``gene_set``; ``n_shared``, genes in it; ``n_set``, its measured genes;
-    ``n_genes``, genes that were given; ``fold_enrichment``, `n_shared` over what chance gives; ``pval``; ``pval_adj``
-    (Benjamini and Hochberg, over the sets); ``genes``, those in it, joined by ";".
+    A row for each set, the smallest p-value first: ``gene_set``; ``n_shared``, genes in it; ``n_set``, its measured
+    genes; ``n_genes``, genes that were given; ``fold_enrichment``, `n_shared` over what chance gives; ``pval``;
+    ``pval_adj`` (Benjamini and Hochberg, over the sets); ``genes``, those in it, joined by ";".
 
     Raises
     ------
@@ -160,8 +160,8 @@ def _of_size(sets: dict[str, set[str]], fewest: int, most: int) -> dict[str, set
     if not kept:
         largest = max(map(len, sets.values()))
         raise InputError(
-            f"Expected gene sets with {fewest} to {most} measured genes, found none of {len(sets)} (largest: {largest}). "
-            "Change min_set or max_set."
+            f"Expected gene sets with {fewest} to {most} measured genes, found none of {len(sets)} "
+            f"(largest: {largest}). Change min_set or max_set."
         )
     return kept
 
@@ -169,7 +169,7 @@ def _of_size(sets: dict[str, set[str]], fewest: int, most: int) -> dict[str, set
 def _over_represented(genes: set[str], sets: dict[str, set[str]], *, n_background: int) -> pd.DataFrame:
     shared = [genes & of for of in sets.values()]
     n_shared, n_set = np.array([len(some) for some in shared]), np.array([len(of) for of in sets.values()])
-    pval = stats.hypergeom.sf(n_shared - 1, n_background, n_set, len(genes))
+    pval = np.asarray(stats.hypergeom.sf(n_shared - 1, n_background, n_set, len(genes)))
     table = pd.DataFrame(
         {
             "gene_set": list(sets),

@@ -44,7 +44,7 @@ class Filters(NamedTuple):
         common = np.asarray(table["share"] > self.min_share)
         ratio = np.asarray(table["share"] > self.min_share_ratio * table["share_other"])
         fold = np.asarray(table["mean"] - table["mean_other"] > np.log(self.min_fold_change))
-        return low & common & ratio & fold
+        return np.asarray(low & common & ratio & fold)
 
 
 def domain_genes(
@@ -110,11 +110,11 @@ def domain_genes(
     ``uns[key_added]``
         Data frame with a row for each domain, comparison and gene, best (highest ``z``) first; see
         :func:`stmmr.tl.domain_genes_table`. Columns ``domain``, ``against`` ("neighbors" or "rest"), ``gene``
-        (categories); ``share`` and ``share_other``, the shares of places in which it is seen, in the domain and outside;
-        ``mean`` and ``mean_other`` of the log-normalised values; ``log2_fold_change`` of the mean normalised counts, with
-        one count spread over all places compared added to both; ``auc``, the chance that a place of the domain has more
-        than one outside; ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the genes of one domain and
-        comparison); ``specific``, whether it passes all filters.
+        (categories); ``share`` and ``share_other``, the shares of places in which it is seen, in the domain and
+        outside; ``mean`` and ``mean_other`` of the log-normalised values; ``log2_fold_change`` of the mean normalised
+        counts, with one count spread over all places compared added to both; ``auc``, the chance that a place of the
+        domain has more than one outside; ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the genes of one
+        domain and comparison); ``specific``, whether it passes all filters.
     ``uns["stmmr"]["domain_genes"][key_added]``
         The parameters; ``"domains"``, their names, and ``"neighbors"``, bool, shape (K, K): whether domain j (column)
         is among the neighbours of domain k (row).
@@ -126,7 +126,8 @@ def domain_genes(
 
     References
     ----------
-    Hu et al. (2021), SpaGCN, Nature Methods 18, 1342, doi:10.1038/s41592-021-01255-8, and its tutorial for the defaults.
+    Hu et al. (2021), SpaGCN, Nature Methods 18, 1342, doi:10.1038/s41592-021-01255-8; the defaults are those of its
+    tutorial.
     Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x.
     """
     filters = Filters(max_pval_adj, min_share, min_share_ratio, min_fold_change)
@@ -276,8 +277,7 @@ def _against(
     inside, outside = n_of[:, None], (others @ n_of)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         (share, mean, count), (share_other, mean_other, count_other) = (
-            [some / n for some in of]
-            for of, n in ((sums, inside), ([others @ some for some in sums], outside))
+            [some / n for some in of] for of, n in ((sums, inside), ([others @ some for some in sums], outside))
         )
         one = 1 / (inside + outside)
         fold = np.log2((count + one) / (count_other + one))
@@ -301,8 +301,7 @@ def _table(arrays: list[NDArray[np.float64]], domains: pd.Index, genes: pd.Index
     """Write arrays, (C, K, G), as rows: domains in their order, each against its neighbours first, best genes first."""
     arrays = [np.swapaxes(some, 0, 1) for some in [*arrays, adjusted(arrays[-1])]]  # (K, C, G)
     order = np.argsort(-np.nan_to_num(arrays[_COLUMNS.index("z")], nan=-np.inf), axis=-1, kind="stable")
-    n_domains, n_comparisons, n_genes = order.shape
-    domain, comparison, _ = np.indices(order.shape, dtype=np.int32, sparse=True)
+    domain, comparison, _ = np.ogrid[tuple(slice(n) for n in order.shape)]
     flat = {
         "domain": (np.broadcast_to(domain, order.shape), domains),
         "against": (np.broadcast_to(comparison, order.shape), pd.Index(COMPARISONS)),
@@ -311,7 +310,7 @@ def _table(arrays: list[NDArray[np.float64]], domains: pd.Index, genes: pd.Index
     table = pd.DataFrame(
         {name: pd.Categorical.from_codes(codes.ravel(), categories=of) for name, (codes, of) in flat.items()},
         # names, as AnnData writes no numbers for them
-        index=np.arange(n_domains * n_comparisons * n_genes).astype(str),
+        index=np.arange(order.size).astype(str),
     )
     for name, some in zip(_COLUMNS, arrays, strict=True):
         table[name] = np.take_along_axis(some, order, axis=-1).ravel()

@@ -211,8 +211,8 @@ def _graph(adata: AnnData, graph_key: str | None, section_key: str | None, *, n_
         if len(places) < FEWEST or among.nnz == 0:
             where = "" if sections is None else f" in each section, as in {sections.categories[code]!r}"
             raise InputError(
-                f"Expected at least {FEWEST} places with neighbours{where}, found {len(places)} with {among.nnz} edges. "
-                "Drop sections that are smaller."
+                f"Expected at least {FEWEST} places with neighbours{where}, found {len(places)} with {among.nnz} "
+                "edges. Drop sections that are smaller."
             )
         parts.append((places, among))
     return parts

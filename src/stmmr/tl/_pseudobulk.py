@@ -83,10 +83,11 @@ def domain_genes_pseudobulk(
     Nothing; writes
 
     ``uns[key_added]``
-        Data frame with a row for each domain and gene, best (highest ``z``) first, as :func:`stmmr.tl.domain_genes_table`
-        reads it. Columns ``domain``, ``against`` ("rest"), ``gene`` (categories); ``base_mean``, the mean of the counts
-        scaled to the same depth; ``log2_fold_change`` and its ``standard_error``; ``z``; ``pval``; ``pval_adj``
-        (Benjamini and Hochberg, after DESeq2's filter of low counts); ``specific``. NaN where DESeq2 says nothing.
+        Data frame with a row for each domain and gene, best (highest ``z``) first; see
+        :func:`stmmr.tl.domain_genes_table`. Columns ``domain``, ``against`` ("rest"), ``gene`` (categories);
+        ``base_mean``, the mean of the counts scaled to the same depth; ``log2_fold_change`` and its ``standard_error``; ``z``; ``pval``; ``pval_adj``
+        (Benjamini and Hochberg, over the genes of `min_counts`); ``specific``. NaN below `min_counts`, and where DESeq2
+        finds a single sum that is out of line.
         Domains in fewer than two sections have no rows.
     ``uns["stmmr"]["domain_genes_pseudobulk"][key_added]``
         The parameters; ``"sections"``, how many sections each of ``"domains"`` was summed up in.
@@ -176,8 +177,8 @@ def _design(samples: pd.DataFrame, *, domain_key: str) -> pd.DataFrame:
     if len(n_of) < 2 or (n_of >= FEWEST_SECTIONS).sum() < 1:
         raise InputError(
             f"Expected at least two domains in obs[{domain_key!r}], one of them in {FEWEST_SECTIONS} sections with "
-            f"enough places, found {len(n_of)} domains in {samples['section'].nunique()} sections. Lower min_places, or "
-            "use stmmr.tl.domain_genes."
+            f"enough places, found {len(n_of)} domains in {samples['section'].nunique()} sections. Lower min_places, "
+            "or use stmmr.tl.domain_genes."
         )
     effects = {
         f"{name}{code}": (samples[name] == code).astype(np.float64)
@@ -199,8 +200,7 @@ def _fitted(counts: pd.DataFrame, design: pd.DataFrame, domains: list[int]) -> d
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.ds import DeseqStats
 
-    present = np.unique([int(name.removeprefix("domain")) for name in design if name.startswith("domain")])
-    n_domains = len(present) + 1  # the first has no column
+    of_domain = np.array([str(name).startswith("domain") for name in design])
     found = {}
     with warnings.catch_warnings():
         # of how it fits: fallbacks of single genes, which show as NaN
@@ -210,10 +210,10 @@ def _fitted(counts: pd.DataFrame, design: pd.DataFrame, domains: list[int]) -> d
         )
         model.deseq2()
         for code in domains:
-            contrast = np.where([name.startswith("domain") for name in design], -1 / (n_domains - 1), 0.0)
-            if (own := f"domain{code}") in design:
-                contrast[design.columns.get_loc(own)] = 1
-            stats = DeseqStats(model, contrast=contrast, quiet=True, n_cpus=1)
+            # the first domain has no column: its effect is 0, and there are as many others as columns
+            contrast = np.where(of_domain, -1 / of_domain.sum(), 0.0)
+            contrast[design.columns == f"domain{code}"] = 1
+            stats = DeseqStats(model, contrast=contrast, independent_filter=False, quiet=True, n_cpus=1)
             stats.run_wald_test()
             stats.summary()
             found[code] = stats.results_df

@@ -70,17 +70,17 @@ def _pairs(
     n_distinct = int(distinct[-1]) + 1 if len(distinct) else 0
     below = (n_of - np.bincount(codes, minlength=n_domains)).astype(np.float64)  # places with zero, the lowest value
     pairs = np.outer(below, below) / 2
-    tied = np.array([_tied(below[None], union) for union in together])
+    tied = np.stack([_tied(below[None], union) for union in together])
     step = max(_CELLS_AT_ONCE // n_domains, 1)
     for start in range(0, n_distinct, step):
         stop = min(start + step, n_distinct)
         inside = slice(*np.searchsorted(cells, [start * n_domains, stop * n_domains]))
         shape = (stop - start, n_domains)
-        table = np.bincount(cells[inside] - start * n_domains, minlength=shape[0] * shape[1]).reshape(shape)
-        table = table.astype(np.float64)
+        counted = np.bincount(cells[inside] - start * n_domains, minlength=shape[0] * shape[1])
+        table = counted.reshape(shape).astype(np.float64)
         up_to = below + np.cumsum(table, axis=0)
         pairs += table.T @ (up_to - table / 2)
-        tied += [_tied(table, union) for union in together]
+        tied += np.stack([_tied(table, union) for union in together])
         below = up_to[-1]
     return pairs, tied
 
