@@ -246,3 +246,18 @@ def test_atria_and_ventricles_of_nine_sections(shared_data):
             ("atria", "ventricle")}  # fmt: skip
     assert "MYH6" in set(best["atria"])
     assert best["ventricle"][0] == "MYH7"
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_known_genes_lead_the_domains_found(shared_data):
+    adata = ad.read_h5ad(shared_data / "visium_dlpfc_151673.h5ad")
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata)
+    stmmr.StMMR(adata, steps=1).fit(progress=False)
+    stmmr.tl.consensus(adata, 7)
+    domain_genes(adata)
+    overlap = pd.crosstab(adata.obs["ground_truth"], adata.obs["stmmr_domain"])
+    for layer, gene in (("WM", "MOBP"), ("Layer5", "PCP4")):
+        best = domain_genes_table(adata, domain=str(overlap.loc[layer].idxmax()), against="rest", n_genes=2)["gene"]
+        assert gene in set(best), (layer, list(best))

@@ -151,7 +151,7 @@ def _dots(ax: Axes, color: NDArray[np.float64], share: NDArray[np.float64], cmap
 def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, str]) -> None:
     """Write genes and domains, mark domains by their colours, and part the genes of one domain from the next."""
     names = domains.astype(str).tolist()
-    ax.set_xticks(range(len(names)), names, rotation=90, fontsize="small")
+    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize="small")
     ax.set_yticks(range(len(led)), list(led), fontsize="small", style="italic")
     ax.xaxis.tick_top()
     ax.tick_params(length=0, pad=9)

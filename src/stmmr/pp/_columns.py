@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-VALUES_AT_ONCE: Final = 2**25
-"""Values other than zero of a block of genes: about 300 MB, three times that while it is put together."""
+VALUES_AT_ONCE: Final = 2**24
+"""Values other than zero of a block of genes: 134 MB, three times that while it is put together."""
 
 
 class GeneColumns(NamedTuple):

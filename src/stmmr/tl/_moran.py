@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 Null = Literal["randomization", "normality"]
 FEWEST: Final = 4
 """Places of a section for the variance by randomisation."""
-_DENSE_AT_ONCE: Final = 2**24
-"""Values of some genes at all places that are written out at once: 128 MB, and as much for their neighbours."""
+_DENSE_AT_ONCE: Final = 2**23
+"""Values of some genes at all places that are written out at once: 67 MB, and as much for their neighbours."""
 TIE: Final = 1.01
 """Ratio of distances that count as the same."""
 
@@ -175,10 +175,12 @@ def _section_sums(
     """Sum over a section Σ W z z, its mean and variance by chance, and Σ z²; shape (4, G)."""
     z = values - values.mean(axis=0)
     z[:, (values == values[:1]).all(axis=0)] = 0  # round-off would be taken for a pattern
-    squares = (z**2).sum(axis=0)
-    product = (z * (weights @ z)).sum(axis=0)
+    product = np.einsum("ij,ij->j", z, weights @ z)
+    squared = np.square(z, out=z)
+    squares = squared.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        kurtosis = np.nan_to_num(of.n * (z**4).sum(axis=0) / squares**2) if null == "randomization" else None
+        fourth = np.einsum("ij,ij->j", squared, squared)
+        kurtosis = np.nan_to_num(of.n * fourth / squares**2) if null == "randomization" else None
     unit = squares * of.s0 / of.n  # Σ W z z is I times this
     return np.stack([product, -unit / (of.n - 1), unit**2 * of.variance(kurtosis), squares])
 

@@ -85,10 +85,10 @@ def domain_genes_pseudobulk(
     ``uns[key_added]``
         Data frame with a row for each domain and gene, best (highest ``z``) first; see
         :func:`stmmr.tl.domain_genes_table`. Columns ``domain``, ``against`` ("rest"), ``gene`` (categories);
-        ``base_mean``, the mean of the counts scaled to the same depth; ``log2_fold_change`` and its ``standard_error``; ``z``; ``pval``; ``pval_adj``
-        (Benjamini and Hochberg, over the genes of `min_counts`); ``specific``. NaN below `min_counts`, and where DESeq2
-        finds a single sum that is out of line.
-        Domains in fewer than two sections have no rows.
+        ``base_mean``, the mean of the counts scaled to the same depth; ``log2_fold_change`` and its
+        ``standard_error``; ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the genes of `min_counts`);
+        ``specific``. NaN below `min_counts`, and where DESeq2 finds a single sum that is out of line. Domains in fewer
+        than two sections have no rows.
     ``uns["stmmr"]["domain_genes_pseudobulk"][key_added]``
         The parameters; ``"sections"``, how many sections each of ``"domains"`` was summed up in.
 
