@@ -72,7 +72,7 @@ def values(
         If there is no such column or gene (names the closest), layer or library, there are no coordinates, or no number
         is finite.
     """
-    look = _Scaled(key, *_numbers(adata, key, layer), cmap=cmap, vmin=vmin, vmax=vmax)
+    look = _Scaled(adata, key, layer=layer, cmap=cmap, vmin=vmin, vmax=vmax)
     return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
 
 
@@ -110,10 +110,10 @@ class _Scaled:
 
     def __init__(
         self,
+        adata: AnnData,
         key: str,
-        where: str,
-        numbers: NDArray[np.float64],
         *,
+        layer: str | None = None,
         cmap: str | Colormap,
         vmin: float | None,
         vmax: float | None,
@@ -121,6 +121,7 @@ class _Scaled:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
+        where, numbers = _numbers(adata, key, layer)
         known = np.isfinite(numbers)
         if not known.any():
             raise InputError(f"Expected finite numbers in {where}, found none.")
