@@ -22,7 +22,7 @@ demo: .venv/.installed
 	$(BIN)/stmmr demo --output demo_output --overwrite
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/.installed
 	$(BIN)/ruff check

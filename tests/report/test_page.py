@@ -136,7 +136,7 @@ def test_genes_by_their_share_between_domains(section):
 
 
 def test_genes_that_are_not_there(page_of, section):
-    with pytest.raises(stmmr.InputError, match=r"Expected the key 'GENE3' in var_names.*Did you mean 'GENE2'"):
+    with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
 
 

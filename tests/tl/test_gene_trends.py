@@ -202,7 +202,7 @@ def test_tables_survive_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"genes": ["flat1", "chnging3"]}, "key 'chnging3' in var_names.*Did you mean 'changing3'"),
+        ({"genes": ["flat1", "chnging3"]}, "Expected the gene 'chnging3' among.*Did you mean 'changing3'"),
         ({"genes": "flat1"}, "Expected a list of names of genes, found 'flat1'"),
         ({"genes": []}, r"Expected a list of names of genes, found \[\]"),
         ({"pseudotime_key": "dpt"}, r"key 'dpt' in obs.*Run stmmr.tl.trajectory\(adata\) first"),

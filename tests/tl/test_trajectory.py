@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 import stmmr
 from stmmr import InputError
+from stmmr.pp._columns import gene_values
 from stmmr.tl import _diffusion, _paga, _trajectory
 from stmmr.tl._neighbors import neighbor_graph
 
@@ -249,7 +250,7 @@ def test_monotone_along_the_simulated_gradient(gradient):
 
 def test_root_of_a_gene_is_its_highest_or_lowest_end(gradient):
     adata, position = gradient[0].copy(), gradient[1]
-    values = _trajectory.gene_expression(adata, adata.var_names[0])
+    values = gene_values(adata, adata.var_names[0])
     lognorm = adata.layers["stmmr_lognorm"][:, 0].toarray().ravel()
     np.testing.assert_allclose(values, lognorm, rtol=1e-5)
     sign = np.array([spearmanr(column, position)[0] for column in adata.layers["stmmr_lognorm"].toarray().T])
@@ -277,7 +278,7 @@ def test_results_survive_a_file(gradient, tmp_path):
     ("options", "message"),
     [
         ({"root_domain": "aa"}, r"key 'aa' in obs\['stmmr_domain'\], found a, b, c, d.* Did you mean 'a'"),
-        ({"root_gene": "MBP"}, "key 'MBP' in var_names"),
+        ({"root_gene": "MBP"}, "Expected the gene 'MBP' among the 0 of the data"),
         ({"root_place": "plase3"}, "in obs_names.*Did you mean 'place3'"),
         (
             {"root_domain": "a", "root_place": "place3"},

@@ -1,6 +1,7 @@
 """Figures of what ``stmmr.tl`` and the model stored: every function draws one thing and returns its Axes."""
 
 from stmmr.pl._bandwidth import bandwidth
+from stmmr.pl._domain_genes import domain_genes
 from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
 from stmmr.pl._gene_trends import gene_trends
@@ -14,6 +15,7 @@ from stmmr.pl._values import values
 
 __all__ = [
     "bandwidth",
+    "domain_genes",
     "domain_tree",
     "domains",
     "embedding",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from stmmr._validate import InputError, require_key
+from stmmr._validate import InputError, listed, require_key
 from stmmr.pl._axes import add_legend, text_width, title_of
 from stmmr.pl._palette import MISSING
 from stmmr.pl._raster import mean_of
 from stmmr.pl._tissue import draw_places
+from stmmr.pp._columns import close_names, gene_values
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,6 +25,7 @@ def values(
     adata: AnnData,
     key: str,
     *,
+    layer: str | None = None,
     cmap: str | Colormap = "viridis",
     vmin: float | None = None,
     vmax: float | None = None,
@@ -32,7 +34,7 @@ def values(
     alpha: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a number of every place, over the picture of the tissue where there is one.
+    """Draw a number of every place, such as the values of a gene, over the picture of the tissue where there is one.
 
     As `stmmr.pl.domains` draws categories; of 100,000 places or more, a pixel shows the mean of those in it.
 
@@ -41,13 +43,16 @@ def values(
     adata
         Annotated data with coordinates.
     key
-        Column of ``obs`` with numbers. Places without a finite one are light grey.
+        Column of ``obs`` with numbers, otherwise a gene. Places without a finite number are light grey.
+    layer
+        Layer to take a gene from; None: its log-normalised values, computed from the counts where
+        `stmmr.pp.expression` left none.
     cmap
         Colour map of matplotlib.
     vmin
-        Value of its lowest colour; the smallest of the column if None.
+        Value of its lowest colour; the smallest there is if None.
     vmax
-        Value of its highest colour; the largest of the column if None.
+        Value of its highest colour; the largest there is if None.
     image
         Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
     library_id
@@ -65,32 +70,62 @@ def values(
     Raises
     ------
     InputError
-        If the column, the coordinates or the library are not there, or the column holds no finite numbers.
+        If there is no such column or gene (names the closest), layer or library, there are no coordinates, or no number
+        is finite.
     """
-    look = _Scaled(adata, key, cmap=cmap, vmin=vmin, vmax=vmax)
+    look = _Scaled(adata, key, layer=layer, cmap=cmap, vmin=vmin, vmax=vmax)
     return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+
+
+def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, NDArray[np.float64]]:
+    """Get the numbers of a column of ``obs``, otherwise of a gene, and what messages call them."""
+    if layer is not None:
+        require_key(adata.layers, layer, where="layers")
+    elif key in adata.obs.columns:
+        where = f"obs[{key!r}]"
+        column = adata.obs[key]
+        if pd.api.types.is_numeric_dtype(column):
+            return where, column.to_numpy(np.float64, na_value=np.nan)
+        raise InputError(
+            f"Expected numbers in {where}, found {column.dtype}. Categories are drawn by "
+            f"stmmr.pl.domains(adata, domain_key={key!r})."
+        )
+    elif key not in adata.var_names:
+        _neither(adata, key)
+    return f"the values of the gene {key!r}", gene_values(adata, key, layer=layer)
+
+
+def _neither(adata: AnnData, key: str) -> NoReturn:
+    """Say that there is neither a column nor a gene of this name."""
+    columns, genes = adata.obs.columns.astype(str).tolist(), adata.var_names.astype(str).tolist()
+    close = close_names(key, [*columns, *genes])
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise InputError(
+        f"Expected the key {key!r} in obs or among the {adata.n_vars} genes, found neither; obs has {listed(columns)}."
+        f"{hint}"
+    )
 
 
 class _Scaled:
     """The colour of each place by a number, and the bar that explains it."""
 
     def __init__(
-        self, adata: AnnData, key: str, *, cmap: str | Colormap, vmin: float | None, vmax: float | None
+        self,
+        adata: AnnData,
+        key: str,
+        *,
+        layer: str | None = None,
+        cmap: str | Colormap,
+        vmin: float | None,
+        vmax: float | None,
     ) -> None:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
-        require_key(adata.obs.columns, key, where="obs")
-        column = adata.obs[key]
-        if not pd.api.types.is_numeric_dtype(column):
-            raise InputError(
-                f"Expected numbers in obs[{key!r}], found {column.dtype}. Categories are drawn by "
-                f"stmmr.pl.domains(adata, domain_key={key!r})."
-            )
-        numbers = column.to_numpy(np.float64, na_value=np.nan)
+        where, numbers = _numbers(adata, key, layer)
         known = np.isfinite(numbers)
         if not known.any():
-            raise InputError(f"Expected finite numbers in obs[{key!r}], found none.")
+            raise InputError(f"Expected finite numbers in {where}, found none.")
         low = numbers[known].min() if vmin is None else vmin
         high = numbers[known].max() if vmax is None else vmax
         self.key = key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,14 +10,11 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import recorded
-from stmmr._validate import require_key
-from stmmr.pp._expression import raw_counts
-from stmmr.pp._genes import lognorm
-from stmmr.pp._rows import as_csr, by_rows, map_rows
+from stmmr.pp._columns import lognormalised_rows, require_gene
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -48,7 +44,7 @@ def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str
     if genes is not None:
         named = list(dict.fromkeys(genes))
         for gene in named:
-            require_key(adata.var_names, gene, where="var_names")
+            require_gene(adata, gene)
         return named, "as named"
     if not has_expression(adata):
         return [], ""
@@ -69,7 +65,7 @@ def has_expression(adata: AnnData) -> bool:
 def values_of(adata: AnnData, genes: list[str]) -> sparse.csc_matrix[Any]:
     """Get log-normalised values, shape (N, len(genes)); counts on disk are read in chunks."""
     at = adata.var_names.get_indexer(pd.Index(genes))
-    columns = [rows[:, at] for rows in normalised_rows(adata)]
+    columns = [rows[:, at] for rows in lognormalised_rows(adata)]
     return sparse.csc_matrix(sparse.vstack(columns))
 
 
@@ -82,7 +78,7 @@ def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
         return np.zeros(adata.n_vars)
     member = sparse.csr_matrix((known.astype(np.float64), (domains.codes * known, np.arange(adata.n_obs))))
     sums, squares, start = np.zeros((member.shape[0], adata.n_vars)), np.zeros(adata.n_vars), 0
-    for rows in normalised_rows(adata):
+    for rows in lognormalised_rows(adata):
         some = member[:, start : start + rows.shape[0]]
         sums += (some @ rows).toarray()
         squares += np.asarray(some.sum(axis=0)).ravel() @ rows.power(2)
@@ -93,23 +89,3 @@ def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
     total = squares - n * mean**2
     share = np.divide(between, total, out=np.zeros_like(total), where=total > 1e-9 * n)
     return np.where(adata.var[_keys.HIGHLY_VARIABLE].to_numpy(bool), share, 0.0)
-
-
-def normalised_rows(adata: AnnData) -> Iterator[sparse.csr_matrix[Any]]:
-    """Read log-normalised values of all genes, some places at a time."""
-    if _keys.LOGNORM in adata.layers:
-        return map_rows(_as_they_are, by_rows(adata.layers[_keys.LOGNORM]), what="genes", progress=False)
-    _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
-    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
-    normalise = partial(_normalised, size=size, median=float(np.median(size[size > 0])))
-    return map_rows(normalise, by_rows(counts), what="genes", progress=False)
-
-
-def _as_they_are(rows: sparse.csr_matrix[Any], _: slice) -> sparse.csr_matrix[Any]:
-    return rows
-
-
-def _normalised(
-    counts: sparse.csr_matrix[Any], rows: slice, *, size: NDArray[np.float64], median: float
-) -> sparse.csr_matrix[Any]:
-    return as_csr(lognorm(counts, size[rows], median))

@@ -4,9 +4,13 @@ from stmmr.tl._composition import compare_composition, composition
 from stmmr.tl._consensus import consensus
 from stmmr.tl._domains import domains
 from stmmr.tl._enhance import enhance
+from stmmr.tl._enrichment import enrichment, gene_set_enrichment
 from stmmr.tl._gene_trends import gene_trends
+from stmmr.tl._genes import domain_genes, domain_genes_table
 from stmmr.tl._metrics import evaluate
+from stmmr.tl._moran import spatially_variable_genes
 from stmmr.tl._number import number_of_domains
+from stmmr.tl._pseudobulk import domain_genes_pseudobulk
 from stmmr.tl._refine import refine
 from stmmr.tl._trajectory import trajectory
 from stmmr.tl._transfer import match_domains, transfer_domains
@@ -18,14 +22,20 @@ __all__ = [
     "composition",
     "consensus",
     "cut_tree",
+    "domain_genes",
+    "domain_genes_pseudobulk",
+    "domain_genes_table",
     "domain_tree",
     "domains",
     "enhance",
+    "enrichment",
     "evaluate",
+    "gene_set_enrichment",
     "gene_trends",
     "match_domains",
     "number_of_domains",
     "refine",
+    "spatially_variable_genes",
     "trajectory",
     "transfer_domains",
     "umap",

@@ -12,6 +12,7 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._record import record
 from stmmr._validate import InputError, require_key, require_step
+from stmmr.pp._columns import require_gene
 from stmmr.pp._expression import raw_counts
 from stmmr.pp._rows import by_rows, map_rows
 from stmmr.tl._metrics import categories
@@ -304,7 +305,7 @@ def _columns(adata: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
     if isinstance(genes, str) or not len(genes):
         raise InputError(f"Expected a list of names of genes, found {genes!r}.")
     for gene in genes:
-        require_key(adata.var_names, gene, where="var_names")
+        require_gene(adata, gene)
     return np.array([int(np.flatnonzero(adata.var_names == gene)[0]) for gene in dict.fromkeys(genes)])
 
 

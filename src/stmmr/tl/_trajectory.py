@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -11,9 +10,9 @@ from scipy.spatial import cKDTree
 
 from stmmr import _keys
 from stmmr._record import record
-from stmmr._validate import InputError, logger, require_choice, require_key, require_step
-from stmmr.pp._expression import raw_counts
-from stmmr.pp._rows import CHUNK, by_rows, map_rows, slices
+from stmmr._validate import InputError, logger, require_choice, require_key
+from stmmr.pp._columns import gene_values, require_gene
+from stmmr.pp._rows import CHUNK, slices
 from stmmr.tl._diffusion import FEWEST, Linked
 from stmmr.tl._metrics import categories
 from stmmr.tl._paga import Rooted, connectivities, ends_of_longest_path, spanning_tree
@@ -22,7 +21,6 @@ from stmmr.tl._points import points_of
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-    from scipy import sparse
 
 FITTED_AT_MOST: Final = 20_000
 """Places that the graph is made of: exact neighbours of more take long, and a path needs no more to be seen."""
@@ -180,7 +178,10 @@ def _asked(
     ((kind, name),) = asked.items()
     among = {"domain": names, "gene": adata.var_names, "place": adata.obs_names}[kind]
     where = {"domain": f"obs[{domain_key!r}]", "gene": "var_names", "place": "obs_names"}[kind]
-    require_key(among, name, where=where)
+    if kind == "gene":
+        require_gene(adata, name)
+    else:
+        require_key(among, name, where=where)
     return Root(kind, name)
 
 
@@ -202,7 +203,7 @@ def _root_place(
         case "place":
             return int(fitted.searchsorted(_at(adata.obs_names, root.name)))
         case "gene":
-            return graph.extreme(gene_expression(adata, root.name)[fitted], lowest=lowest)
+            return graph.extreme(gene_values(adata, root.name)[fitted], lowest=lowest)
         case _:
             code = names.index(root.name)
             if not (graph.codes == code).any():
@@ -216,20 +217,6 @@ def _root_place(
 def _at(names: pd.Index, name: str) -> int:
     """Get the position of a name, the first where it is not unique."""
     return int(np.flatnonzero(names == name)[0])
-
-
-def gene_expression(adata: AnnData, gene: str) -> NDArray[np.float64]:
-    """Get log1p of the counts of a gene at the median library size, shape (n_obs,); counts may lie on disk."""
-    step = require_step(adata, "expression", by="stmmr.pp.expression")
-    _, counts = raw_counts(adata, str(step["layer"]) or None)
-    read = partial(_column, at=_at(adata.var_names, gene))
-    values = np.concatenate(list(map_rows(read, by_rows(counts), what="gene", progress=False)))
-    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
-    return np.asarray(np.log1p(values * np.median(size[size > 0]) / np.where(size > 0, size, np.inf)))
-
-
-def _column(rows: sparse.csr_matrix[Any], _where: slice, *, at: int) -> NDArray[np.float64]:
-    return np.asarray(rows[:, [at]].toarray().ravel(), dtype=np.float64)
 
 
 def _of_all(

@@ -1,0 +1,202 @@
+"""The genes of every domain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+
+from stmmr import _keys
+from stmmr._validate import InputError, listed, require_key, require_positive
+from stmmr.pl._axes import new_axes, text_width
+from stmmr.pl._palette import MISSING, category_colors
+from stmmr.pp._columns import close_names
+from stmmr.tl import domain_genes_table
+from stmmr.tl._genes import Against
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import NDArray
+
+_CELL: Final = 0.22
+"""Inches between genes, and between domains."""
+_LARGEST: Final = 130.0
+"""Area of the dot of a gene that is seen everywhere, in square points: as wide as a cell, less a little."""
+_SHARES: Final = (0.25, 0.5, 1.0)
+_MARGIN: Final = 0.8
+"""Room between the dots and the marks of the domains, in cells."""
+_ROWS: Final = 11
+"""Cells that the sizes and the colour bar are high."""
+
+
+def domain_genes(
+    adata: AnnData,
+    genes: Sequence[str] | None = None,
+    *,
+    n_genes: int = 3,
+    against: Against = "rest",
+    key: str = _keys.DOMAIN_GENES,
+    cmap: str | Colormap = "viridis",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the leading genes of each domain as dots: the larger, the more places show the gene; the colour its mean.
+
+    Colours are means of the log-normalised values, scaled for each gene from 0 to the domain where it is highest, so
+    that rare and common genes can be compared. Genes stand below the domain that they lead, whose name is marked by its
+    colour.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after :func:`stmmr.tl.domain_genes`.
+    genes
+        Which genes, in this order; the leading ones of each domain if None: those whose mean is highest there, specific
+        ones first, then by ``z``.
+    n_genes
+        How many of each domain.
+    against
+        Which comparison the leading genes are of: "rest" or "neighbors".
+    key
+        Key of ``uns`` with the table.
+    cmap
+        Colour map of matplotlib.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes; the colour bar is inside them (``ax.child_axes``). Save by
+    ``ax.figure.savefig("domain_genes.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If there is no table, it has no shares and means (as that of `stmmr.tl.domain_genes_pseudobulk`), or a gene is
+        not in it.
+    """
+    require_positive(n_genes, name="n_genes")
+    table = domain_genes_table(adata, against=against, key=key)
+    require_key(table.columns, "share", where=f"the columns of uns[{key!r}]", hint="Run stmmr.tl.domain_genes first.")
+    table["domain"] = table["domain"].cat.remove_unused_categories()
+    led = _leading(table, int(n_genes)) if genes is None else _given(table, genes)
+    share, mean = (_matrix(table, list(led), name) for name in ("share", "mean"))
+    highest = mean.max(axis=1, keepdims=True)
+    relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
+    domains = table["domain"].cat.categories
+    if ax is None:
+        labels = text_width(*led), text_width(*domains.astype(str))
+        ax = new_axes(1.8 + labels[0] + _CELL * len(domains), 0.8 + labels[1] + _CELL * max(len(led), _ROWS))
+    _dots(ax, relative, share, cmap)
+    _name(ax, adata, key, domains, led)
+    _explain(ax)
+    return ax
+
+
+def _leading(table: pd.DataFrame, n_genes: int) -> dict[str, str]:
+    """Choose genes, and the domain that each leads."""
+    highest = table["mean"] == table.groupby("gene", observed=True)["mean"].transform("max")
+    # a domain that was not tested has no z, and leads nothing
+    order = table[highest & (table["z"] > 0)].sort_values("specific", ascending=False, kind="stable")
+    order = order.drop_duplicates("gene").groupby("domain", observed=True).head(n_genes)
+    # stable sorts: domains in their order, and the best of each first
+    order = order.sort_values("domain", kind="stable")
+    led = dict(zip(order["gene"].astype(str), order["domain"].astype(str), strict=True))
+    if not led:
+        raise InputError("Expected genes that are higher in a domain than elsewhere, found none.")
+    return led
+
+
+def _given(table: pd.DataFrame, genes: Sequence[str]) -> dict[str, str]:
+    """Check that genes are there; none leads a domain."""
+    if isinstance(genes, str) or not len(genes):
+        raise InputError(f"Expected a list of genes, found {genes!r}.")
+    names = table["gene"].cat.categories.astype(str).tolist()
+    missing = [str(gene) for gene in genes if str(gene) not in set(names)]
+    if missing:
+        close = close_names(missing[0], names)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise InputError(f"Expected genes of the table, found {listed(missing)} not in it.{hint}")
+    return dict.fromkeys(map(str, genes), "")
+
+
+def _matrix(table: pd.DataFrame, genes: list[str], column: str) -> NDArray[np.float64]:
+    """Get a column as genes × domains."""
+    rows = table[table["gene"].isin(genes)]
+    wide = rows.pivot_table(column, "gene", "domain", observed=False, aggfunc="first")
+    return wide.reindex(index=genes, columns=table["domain"].cat.categories).to_numpy(np.float64)
+
+
+def _dots(ax: Axes, color: NDArray[np.float64], share: NDArray[np.float64], cmap: str | Colormap) -> None:
+    gene, domain = np.indices(color.shape)
+    ax.scatter(
+        domain.ravel(),
+        gene.ravel(),
+        c=color.ravel(),
+        s=_LARGEST * share.ravel(),
+        cmap=cmap,
+        vmin=0,
+        vmax=1,
+        linewidths=0,
+        clip_on=False,
+    )
+    n_genes, n_domains = color.shape
+    ax.set(xlim=(-_MARGIN, n_domains - 0.5), ylim=(max(n_genes, _ROWS) - 0.5, -_MARGIN))
+
+
+def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, str]) -> None:
+    """Write genes and domains, mark domains by their colours, and part the genes of one domain from the next."""
+    names = domains.astype(str).tolist()
+    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize="small")
+    ax.set_yticks(range(len(led)), list(led), fontsize="small", style="italic")
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, pad=9)
+    ax.tick_params(axis="y", pad=9)
+    step = adata.uns.get(_keys.UNS, {}).get("domain_genes", {}).get(key, {})
+    colors = category_colors(adata, str(step.get("domain_key", _keys.DOMAIN)), domains)
+    on_top, at_left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
+    ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=36, marker="s", transform=on_top, clip_on=False)
+    leaders = list(led.values())
+    marks = [(i, colors[names.index(domain)]) for i, domain in enumerate(leaders) if domain]
+    if marks:
+        rows, of = zip(*marks, strict=True)
+        ax.scatter([0.0] * len(rows), rows, c=np.array(of), s=36, marker="s", transform=at_left, clip_on=False)
+    for i in range(1, len(leaders)):
+        if leaders[i] != leaders[i - 1]:
+            ax.axhline(i - 0.5, color=MISSING, linewidth=0.8, zorder=0)
+    ax.spines[:].set_visible(False)
+
+
+def _explain(ax: Axes) -> None:
+    """Put the sizes and the colour bar to the right of the axes."""
+    from matplotlib.lines import Line2D
+
+    dots = ax.collections[0]
+    sizes = [
+        Line2D(
+            [], [], linestyle="", marker="o", color="black", markersize=np.sqrt(_LARGEST * share), label=f"{share:.0%}"
+        )
+        for share in _SHARES
+    ]
+    ax.legend(
+        handles=sizes,
+        title="Places that\nshow the gene",
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+    )
+    # as shares of the axes, of which a cell is so much; below the sizes
+    x, y = 1 / np.abs(np.diff([ax.get_xlim(), ax.get_ylim()]).ravel())
+    beside = ax.inset_axes((1.02 + 0.6 * x, 1 - 10.5 * y, 0.6 * x, 3 * y))
+    bar = ax.figure.colorbar(dots, cax=beside, ticks=[0, 1])
+    bar.outline.set_visible(False)
+    beside.set_yticklabels(["0", "highest"])
+    beside.tick_params(labelsize="small", length=2)
+    beside.set_title("Mean of\nthe gene", fontsize="small", loc="left", pad=9)

@@ -1,0 +1,170 @@
+"""Log-normalised values gene by gene, wherever the counts are: blocks of columns that fit in memory."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from stmmr import _keys
+from stmmr._record import recorded
+from stmmr._validate import InputError, listed
+from stmmr.pp._expression import library_size, raw_counts
+from stmmr.pp._genes import CountStatistics, count_statistics, lognorm
+from stmmr.pp._rows import as_csr, by_rows, map_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+VALUES_AT_ONCE: Final = 2**24
+"""Values other than zero of a block of genes: 134 MB, three times that while it is put together."""
+
+
+class GeneColumns(NamedTuple):
+    """Counts that are read gene by gene: every block of genes takes a pass over the rows."""
+
+    counts: Any
+    """As `by_rows` gives them, shape (N, G)."""
+    statistics: CountStatistics
+    size: NDArray[np.float64]
+    """Library size of each place, shape (N,)."""
+
+    @property
+    def median(self) -> float:
+        """Library size that all are scaled to."""
+        return float(np.median(self.size[self.size > 0]))
+
+    def blocks(self) -> Iterator[slice]:
+        """Cut the genes into blocks of at most so many values; one gene at least."""
+        ends = np.cumsum(self.statistics.seen)
+        start = 0
+        while start < len(ends):
+            before = int(ends[start - 1]) if start else 0
+            stop = max(int(np.searchsorted(ends, before + VALUES_AT_ONCE, side="right")), start + 1)
+            yield slice(start, stop)
+            start = stop
+
+    def lognormalised(self, *, progress: bool = False, what: str = "genes") -> Iterator[tuple[slice, Any]]:
+        """Read log-normalised values block by block.
+
+        Yields
+        ------
+        Which genes, and their values as CSC without stored zeros, shape (N, g).
+        """
+        for genes in self.blocks():
+            yield genes, self.of(genes, progress=progress, what=what)
+
+    def of(self, genes: slice, *, progress: bool = False, what: str = "genes") -> sparse.csc_matrix[Any]:
+        """Read the log-normalised values of some genes as CSC without stored zeros, shape (N, g)."""
+        read = partial(_normalised, genes=genes, size=self.size, median=self.median)
+        rows = list(map_rows(read, self.counts, what=what, progress=progress))
+        columns = sparse.csc_matrix(sparse.vstack(rows, format="csr"))
+        columns.eliminate_zeros()
+        return columns
+
+
+def _normalised(
+    counts: sparse.csr_matrix[Any], rows: slice, *, genes: slice, size: NDArray[np.float64], median: float
+) -> sparse.csr_matrix[Any]:
+    some = counts if genes == slice(0, counts.shape[1]) else as_csr(counts[:, genes])
+    return lognorm(some, size[rows], median)
+
+
+def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = False) -> GeneColumns:
+    """Prepare raw counts for reading them gene by gene, log-normalised as `stmmr.pp.expression` does.
+
+    Parameters
+    ----------
+    adata
+        With raw counts, in memory or in a file.
+    layer
+        Layer that holds them; None: that which `stmmr.pp.expression` read, otherwise ``layers["counts"]``, otherwise
+        ``X``. Library sizes are those of `stmmr.pp.expression` where it ran, otherwise the sums.
+    progress
+        Whether to show progress bars.
+
+    Raises
+    ------
+    InputError
+        If there are no genes, or the values are no raw counts.
+    """
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise InputError(f"Expected places and genes, found {adata.n_obs} × {adata.n_vars}.")
+    layer = layer or recorded(adata).get("expression", {}).get("layer") or None
+    where, given = raw_counts(adata, layer)
+    counts = by_rows(given)
+    statistics = count_statistics(counts, progress=progress)
+    statistics.check(where)
+    size_key = _keys.LIBRARY_SIZE if _keys.LIBRARY_SIZE in adata.obs.columns else None
+    return GeneColumns(counts, statistics, library_size(adata, statistics.size, size_key=size_key))
+
+
+def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> NDArray[np.float64]:
+    """Get the values of one gene at all places, shape (N,).
+
+    Parameters
+    ----------
+    adata
+        With the gene.
+    gene
+        Its name; of several genes of this name, the first.
+    layer
+        Layer to take it from, as it is; None: log-normalised values, from ``layers["stmmr_lognorm"]`` where they are,
+        otherwise from the counts.
+    """
+    require_gene(adata, gene)
+    at = int(np.flatnonzero(adata.var_names == gene)[0])
+    if layer is None and _keys.LOGNORM not in adata.layers:
+        column: Any = gene_columns(adata).of(slice(at, at + 1))
+    else:
+        column = adata.layers[layer or _keys.LOGNORM][:, at]
+    dense = column.toarray() if hasattr(column, "toarray") else column
+    return np.asarray(dense, dtype=np.float64).ravel()
+
+
+def lognormalised_rows(adata: AnnData) -> Iterator[sparse.csr_matrix[Any]]:
+    """Read the log-normalised values of all genes, some places at a time; `stmmr.pp.expression` ran."""
+    if _keys.LOGNORM in adata.layers:
+        return map_rows(_as_they_are, by_rows(adata.layers[_keys.LOGNORM]), what="genes", progress=False)
+    _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
+    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
+    read = partial(_normalised, genes=slice(0, adata.n_vars), size=size, median=float(np.median(size[size > 0])))
+    return map_rows(read, by_rows(counts), what="genes", progress=False)
+
+
+def _as_they_are(rows: sparse.csr_matrix[Any], _: slice) -> sparse.csr_matrix[Any]:
+    return rows
+
+
+def require_gene(adata: AnnData, gene: str) -> None:
+    """Check that a gene is there.
+
+    Raises
+    ------
+    InputError
+        If it is not; names those that are called much the same.
+    """
+    if gene not in adata.var_names:
+        close = close_names(gene, adata.var_names.astype(str).tolist())
+        if close:
+            hint = f"Did you mean {' or '.join(map(repr, close))}?"
+        elif adata.n_vars:
+            hint = f"Genes are called like {listed(adata.var_names[:3])}."
+        else:
+            hint = "Data without genes have an embedding only."
+        raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} of the data, found none. {hint}")
+
+
+def close_names(name: str, names: list[str]) -> list[str]:
+    """Find up to three names that are written much like one, whatever their case."""
+    folded: dict[str, list[str]] = {}
+    for other in names:
+        folded.setdefault(other.casefold(), []).append(other)
+    close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.7)
+    return [other for key in close for other in folded[key]][:3]

@@ -1,0 +1,185 @@
+"""Gene sets in which the genes of a domain are found more often than by chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from stmmr import _keys
+from stmmr._record import record, recorded
+from stmmr._validate import InputError, listed, logger, require_positive
+from stmmr.pp._columns import close_names
+from stmmr.tl._gene_sets import measured_sets, read_gmt
+from stmmr.tl._genes import Against, adjusted, domain_genes_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+_COLUMNS: Final = ["gene_set", "n_shared", "n_set", "n_genes", "fold_enrichment", "pval", "pval_adj", "genes"]
+
+
+def enrichment(
+    adata: AnnData,
+    gmt: str | Path,
+    *,
+    against: Against = "rest",
+    n_genes: int = 200,
+    max_pval_adj: float = 0.05,
+    min_set: int = 5,
+    max_set: int = 500,
+    key: str = _keys.DOMAIN_GENES,
+    key_added: str = _keys.ENRICHMENT,
+) -> None:
+    """Find the gene sets of a local file in which the genes of each domain are over-represented.
+
+    The genes of a domain are those higher in it (``z`` > 0) at `max_pval_adj`, the `n_genes` best at most; what they
+    are drawn from is every gene of the data. Nothing is downloaded. Run :func:`stmmr.tl.domain_genes` first.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with the table of domain genes.
+    gmt
+        File with a set in each line, parted by tabs: name, description, genes; as MSigDB and Enrichr give them.
+    against
+        Which comparison: "rest" or "neighbors".
+    n_genes
+        Genes of a domain, at most.
+    max_pval_adj
+        Their largest adjusted p-value.
+    min_set
+        Fewest measured genes of a set that is tested.
+    max_set
+        Most measured genes of a set that is tested.
+    key
+        Key of ``uns`` with the table.
+    key_added
+        Key of ``uns`` to write.
+
+    Returns
+    -------
+    Nothing; writes
+
+    ``uns[key_added]``
+        Data frame with the columns of :func:`stmmr.tl.gene_set_enrichment`, after ``domain``; domains without genes
+        have no rows.
+    ``uns["stmmr"]["enrichment"][key_added]``
+        The parameters, and how many names of the file were measured.
+
+    Raises
+    ------
+    InputError
+        If there is no table, the file is no .gmt, hardly any of its names were measured (another species), or a number
+        is out of range.
+    """
+    require_positive(n_genes, name="n_genes")
+    table = domain_genes_table(adata, against=against, key=key)
+    table = table[(table["z"] > 0) & (table["pval_adj"] <= max_pval_adj)]
+    background = adata.var_names.astype(str).tolist()
+    sets = measured_sets(read_gmt(gmt), background, name=Path(gmt).name)
+    tested = _of_size(sets.of, min_set, max_set)
+    parts = []
+    for domain, rows in table.groupby("domain", observed=True, sort=False):
+        found = _over_represented(set(rows["gene"].astype(str)[:n_genes]), tested, n_background=len(set(background)))
+        found.insert(0, "domain", str(domain))
+        parts.append(found)
+    if not parts:
+        logger.warning("No domain has genes at an adjusted p-value of %g; there is nothing to enrich.", max_pval_adj)
+    result = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["domain", *_COLUMNS])
+    result.index = result.index.astype(str)
+    adata.uns[key_added] = result
+    step = {
+        "gmt": Path(gmt).name,
+        "against": against,
+        "n_genes": n_genes,
+        "max_pval_adj": max_pval_adj,
+        "min_set": min_set,
+        "max_set": max_set,
+        "n_names": sets.n_names,
+        "n_shared": sets.n_shared,
+        "n_sets": len(tested),
+    }
+    record(adata, enrichment={**recorded(adata).get("enrichment", {}), key_added: step})
+
+
+def gene_set_enrichment(
+    genes: Sequence[str], gmt: str | Path, *, background: Sequence[str], min_set: int = 5, max_set: int = 500
+) -> pd.DataFrame:
+    """Find the gene sets of a local file in which given genes are over-represented.
+
+    By the hypergeometric distribution (Fisher's exact test, one-sided): of M measured genes K are in the set; that as
+    many of the n genes are, or more, has the p-value.
+
+    Parameters
+    ----------
+    genes
+        Names of genes.
+    gmt
+        File of gene sets, as in :func:`stmmr.tl.enrichment`.
+    background
+        Names of all genes that could have been among them: those that were measured.
+    min_set
+        Fewest measured genes of a set that is tested.
+    max_set
+        Most measured genes of a set that is tested.
+
+    Returns
+    -------
+    A row for each set, the smallest p-value first: ``gene_set``; ``n_shared``, genes in it; ``n_set``, its measured
+    genes; ``n_genes``, genes that were given; ``fold_enrichment``, `n_shared` over what chance gives; ``pval``;
+    ``pval_adj`` (Benjamini and Hochberg, over the sets); ``genes``, those in it, joined by ";".
+
+    Raises
+    ------
+    InputError
+        If a gene is not in the background, the file is no .gmt, or hardly any of its names are in the background.
+    """
+    measured = set(map(str, background))
+    missing = [str(gene) for gene in genes if str(gene) not in measured]
+    if missing:
+        close = close_names(missing[0], sorted(measured))
+        hint = f" Did you mean {listed(close)}?" if close else ""
+        raise InputError(f"Expected genes of the background, found {listed(missing)} not among them.{hint}")
+    if not len(genes):
+        raise InputError("Expected genes to look for in gene sets, found none.")
+    sets = measured_sets(read_gmt(gmt), measured, name=Path(gmt).name)
+    return _over_represented(set(map(str, genes)), _of_size(sets.of, min_set, max_set), n_background=len(measured))
+
+
+def _of_size(sets: dict[str, set[str]], fewest: int, most: int) -> dict[str, set[str]]:
+    """Keep sets of a size, counted in measured genes."""
+    if not 1 <= fewest <= most:
+        raise InputError(f"Expected 1 ≤ min_set ≤ max_set, found {fewest} and {most}.")
+    kept = {name: of for name, of in sets.items() if fewest <= len(of) <= most}
+    if not kept:
+        largest = max(map(len, sets.values()))
+        raise InputError(
+            f"Expected gene sets with {fewest} to {most} measured genes, found none of {len(sets)} "
+            f"(largest: {largest}). Change min_set or max_set."
+        )
+    return kept
+
+
+def _over_represented(genes: set[str], sets: dict[str, set[str]], *, n_background: int) -> pd.DataFrame:
+    shared = [genes & of for of in sets.values()]
+    n_shared, n_set = np.array([len(some) for some in shared]), np.array([len(of) for of in sets.values()])
+    pval = np.asarray(stats.hypergeom.sf(n_shared - 1, n_background, n_set, len(genes)))
+    table = pd.DataFrame(
+        {
+            "gene_set": list(sets),
+            "n_shared": n_shared,
+            "n_set": n_set,
+            "n_genes": len(genes),
+            "fold_enrichment": n_shared * n_background / (n_set * len(genes)),
+            "pval": pval,
+            "pval_adj": adjusted(pval),
+            "genes": [";".join(sorted(some)) for some in shared],
+        }
+    )
+    return table.sort_values(["pval", "fold_enrichment"], ascending=[True, False], ignore_index=True)
