@@ -1,9 +1,11 @@
 """Figures of what ``stmmr.tl`` and the model stored: every function draws one thing and returns its Axes."""
 
 from stmmr.pl._bandwidth import bandwidth
+from stmmr.pl._composition import composition
 from stmmr.pl._domain_genes import domain_genes
 from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
+from stmmr.pl._enrichment import enrichment
 from stmmr.pl._gene_trends import gene_trends
 from stmmr.pl._history import history
 from stmmr.pl._number import number_of_domains
@@ -15,10 +17,12 @@ from stmmr.pl._values import values
 
 __all__ = [
     "bandwidth",
+    "composition",
     "domain_genes",
     "domain_tree",
     "domains",
     "embedding",
+    "enrichment",
     "gene_trends",
     "history",
     "number_of_domains",

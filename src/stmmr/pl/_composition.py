@@ -1,0 +1,66 @@
+"""What each section is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stmmr import _keys
+from stmmr.pl._axes import add_legend, new_axes, text_width, title_of
+from stmmr.pl._palette import category_colors
+from stmmr.tl import composition as composition_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_ROW: Final = 0.3
+"""Inches from one section to the next."""
+_BAR: Final = 0.8
+"""How much of it the bar takes."""
+
+
+def composition(adata: AnnData, section_key: str, *, domain_key: str = _keys.DOMAIN, ax: Axes | None = None) -> Axes:
+    """Draw the share of every domain in each section as a bar for each section.
+
+    Places without a domain are left out, so that each bar is whole; how many places it stands for is written at its
+    end.
+
+    Parameters
+    ----------
+    adata
+        With domains.
+    section_key
+        Column of ``obs`` with the section of each place.
+    domain_key
+        Column of ``obs`` with the domains; their colours are those of every other figure.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("composition.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If a column is not there, or a place has no section.
+    """
+    table = composition_of(adata, section_key, domain_key=domain_key)
+    share = table.pivot_table("share", "section", "domain", observed=False, sort=False)
+    places = table.groupby("section", observed=False, sort=False)["places"].sum()
+    names, domains = share.index.astype(str).tolist(), share.columns
+    colors = dict(zip(map(str, domains), category_colors(adata, domain_key, domains), strict=True))
+    if ax is None:
+        ax = new_axes(4.2 + text_width(*names) + text_width(*colors), 0.7 + _ROW * max(len(names), 3))
+    start = share.cumsum(axis=1) - share
+    for domain, column in zip(map(str, domains), share, strict=True):
+        ax.barh(range(len(names)), share[column], _BAR, left=start[column], color=colors[domain])
+    for row, n in enumerate(places):
+        ax.annotate(f"{n:,}", (1, row), (4, 0), textcoords="offset points", va="center", fontsize="small", color="0.35")
+    ax.set_yticks(range(len(names)), names, fontsize="small")
+    ax.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), xlabel="Share of the section's places")
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], fontsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    add_legend(ax, colors, title=title_of(domain_key), n_columns=1 + (len(colors) - 1) // 12)
+    return ax
