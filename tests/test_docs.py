@@ -42,10 +42,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_links_are_found():
-    assert LINK.findall(CODE.sub("", "[a](b.md) `[c](d.md)` ![e](f.png)\n```python\nx[0](1)\n```\n")) == [
-        "b.md",
-        "f.png",
-    ]
+    text = "[a](b.md) `[c](d.md)` ![e](f.png)\n```python\nx[0](1)\n```\n"
+    assert LINK.findall(CODE.sub("", text)) == ["b.md", "f.png"]
 
 
 def referred(page):
