@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint docs bench clean
 
 help:
 	@echo "make demo   set up .venv and find the domains of a simulated tissue (results in demo_output/)"
 	@echo "make test   set up .venv, check style and types, run the tests"
 	@echo "make lint   style and types only"
+	@echo "make docs   the site of docs/, its tutorials run, in docs/_build/html"
 	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers, pictures … (needs the real data)"
 
 # torch goes first and by itself: asked for by another package, pip may fetch the newest CUDA build instead.
@@ -29,6 +30,11 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# names that are gone would stay in the reference
+docs: .venv/.installed
+	rm -rf docs/api/generated
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --jobs=auto docs docs/_build/html
+
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.robustness
@@ -41,4 +47,4 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.modalities
 
 clean:
-	rm -rf .venv demo_output .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo_output .mypy_cache .pytest_cache .ruff_cache docs/_build docs/api/generated
