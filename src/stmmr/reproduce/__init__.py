@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -144,10 +143,11 @@ def _asked(
     """List the runs of a section."""
     from stmmr.reproduce._methods import Asked, reduced
 
+    said = ""
     if "paper" in presets:
-        published = reduced(published, epochs=epochs, width=width)
+        published, said = reduced(published, epochs=epochs, width=width)
     return [
-        Asked(preset=preset, seed=seed, published=published, pseudotime=recipe.pseudotime)
+        Asked(preset=preset, seed=seed, published=published, pseudotime=recipe.pseudotime, reduced=said)
         for preset in presets
         for seed in range(n_seeds)
     ]
@@ -166,17 +166,18 @@ def _take(rows: Rows, section: Section, asked: Asked, *, state: str) -> None:
         "root": (asked.root_domain or "") if asked.preset != "line" else "",
         "seed": asked.random_state,
     }
-    if section.name not in rows.truth:
-        rows.truth[section.name] = None
-    if not rows.done(key):
+    if rows.done(key):
+        rows.truth.setdefault(section.name, section.truth())
+    else:
         logger.info("%s, %s, seed %d:", section.name, asked.preset, asked.random_state)
         unfinished = rows.folder / ".unfinished"
         unfinished.mkdir(exist_ok=True)
         checkpoint = unfinished / f"{rows.domains_at(key).stem}_{state}.safetensors"
-        facts, domains = measured(section, asked, checkpoint=checkpoint)
+        figure = rows.folder / "figures" / f"{rows.domains_at(key).stem}.png"
+        facts, domains = measured(section, asked, checkpoint=checkpoint, figure=figure)
         asked_for = "auto" if asked.preset == "auto" else str(section.n_domains)
-        rows.truth[section.name] = section.truth()
-        rows.add(key | {"dataset": rows.dataset, "domains_asked": asked_for, "state": state} | facts, domains)
-        shutil.rmtree(unfinished)
-    elif rows.truth[section.name] is None:
-        rows.truth[section.name] = section.truth()
+        row = key | {"dataset": rows.dataset, "domains_asked": asked_for, "state": state} | facts
+        rows.add(row, domains, truth=section.truth)
+        checkpoint.unlink(missing_ok=True)
+        if not any(unfinished.iterdir()):
+            unfinished.rmdir()

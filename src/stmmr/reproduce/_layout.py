@@ -43,7 +43,7 @@ class Section(NamedTuple):
         return SECTION if SECTION in self.adata.obs else None
 
     def truth(self) -> pd.Series | None:
-        """Read the labels of all places; None where there are none. Only what is already decided is compared with it."""
+        """Read the labels of all places; None where there are none. Nothing that is still to be decided sees them."""
         if not self.labels:
             return None
         several = self.section_key is not None
@@ -51,7 +51,8 @@ class Section(NamedTuple):
         parts = [source.read() for source in self.labels]
         if several:
             parts = [part.rename(f"{{}}_{name}".format) for part, name in zip(parts, sections, strict=True)]
-        return pd.concat(parts).reindex(self.adata.obs_names)
+        found: pd.Series = pd.concat(parts).reindex(self.adata.obs_names)
+        return found
 
 
 class Files:
@@ -293,8 +294,17 @@ def joined(sections: list[Section], n_domains: int) -> Section:
     if labelled and len(labelled) < len(sections):
         logger.warning("Labels are there for %d of %d sections: not read.", len(labelled), len(sections))
     tables = {section.name: section.adata for section in sections}
-    adata = ad.concat(tables, join="outer", label=SECTION, index_unique="_", fill_value=0)
+    shapes = [table.obsm[FEATURES].shape[1] if FEATURES in table.obsm else 0 for table in tables.values()]
     notes = list(dict.fromkeys(note for section in sections for note in section.notes))
+    if len(set(shapes)) > 1:
+        notes.append("features of the picture left out: not of every section, or of different width")
+        tables = {name: _without(table, FEATURES) for name, table in tables.items()}
+    adata = ad.concat(tables, join="outer", label=SECTION, index_unique="_", fill_value=0)
     size_key = sections[0].size_key if len({section.size_key for section in sections}) == 1 else None
     labels = [source for section in labelled for source in section.labels] if len(labelled) == len(sections) else []
     return Section("+".join(tables), n_domains, adata, labels, size_key, tuple(notes))
+
+
+def _without(adata: AnnData, key: str) -> AnnData:
+    adata.obsm.pop(key, None)
+    return adata

@@ -50,6 +50,8 @@ class Asked:
     """Settings of the authors, or with fewer epochs or a smaller width where that was asked for."""
     pseudotime: bool
     root_domain: str | None = None
+    reduced: str = ""
+    """What is less than the authors took."""
     progress: bool = False
 
     @property
@@ -58,8 +60,21 @@ class Asked:
         return AUTHORS_SEED + self.seed
 
 
-def measured(section: Section, asked: Asked, *, checkpoint: Path | None = None) -> tuple[dict[str, Any], pd.DataFrame]:
+def measured(
+    section: Section, asked: Asked, *, checkpoint: Path | None = None, figure: Path | None = None
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Run one preset once on one section, and say how long it took and how much memory.
+
+    Parameters
+    ----------
+    section
+        With everything but its labels.
+    asked
+        What to run.
+    checkpoint
+        File that keeps the training of `paper` until it is done.
+    figure
+        File for a picture of the pseudotime, where the recipe has one.
 
     Returns
     -------
@@ -73,6 +88,8 @@ def measured(section: Section, asked: Asked, *, checkpoint: Path | None = None) 
         found = adata.obs[[facts.pop("domain_key")]].set_axis(["domain"], axis=1)
         if asked.pseudotime and _keys.EMBEDDING in adata.obsm and found["domain"].nunique() > 1:
             found = found.join(_pseudotime(adata, asked, found["domain"], notes))
+            if figure is not None:
+                _draw(adata, figure)
     if going_on:
         notes.append("went on after an interruption: seconds since then")
     steps = recorded(adata)
@@ -145,9 +162,12 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
     if published.vote:
         key = _keys.DOMAIN_REFINED
         tl.refine(adata, n_neighbors=min(published.vote, adata.n_obs - 1), key_added=key)
-    facts = {"domain_key": key, "picture": picture, "epochs": published.epochs, "width": published.width}
-    genes = {"genes_read": adata.obsm[SCALED].shape[1]} if read else {}
-    return facts | genes | _graph(adata)
+    facts = {"domain_key": key, "picture": picture} | _graph(adata)
+    if read:
+        facts["genes_read"] = adata.obsm[SCALED].shape[1]
+    if asked.reduced:
+        facts["notes"] = [*facts["notes"], asked.reduced]
+    return facts
 
 
 _RUN: Final[dict[str, Callable[[AnnData, Section, Asked, Path | None], dict[str, Any]]]] = {
@@ -215,7 +235,23 @@ def _pseudotime(adata: AnnData, asked: Asked, domains: pd.Series, notes: list[st
     tl.trajectory(adata, root_domain=root, random_state=asked.random_state)
     said = recorded(adata)["trajectory"]
     notes.append(f"pseudotime from domain {said['root_domain']} ({'named' if root else 'by rule'})")
-    return adata.obs[[_keys.PSEUDOTIME, _keys.BRANCH]].set_axis(["pseudotime", "branch"], axis=1)
+    found: pd.DataFrame = adata.obs[[_keys.PSEUDOTIME, _keys.BRANCH]].set_axis(["pseudotime", "branch"], axis=1)
+    return found
+
+
+def _draw(adata: AnnData, target: Path) -> None:
+    """Draw the pseudotime in the tissue."""
+    from matplotlib import pyplot as plt
+
+    from stmmr import pl
+    from stmmr.io._write import atomic_write
+
+    figure = pl.values(adata, _keys.PSEUDOTIME, vmin=0, vmax=1).get_figure(root=True)
+    assert figure is not None  # noqa: S101 - axes just drawn
+    target.parent.mkdir(exist_ok=True)
+    with atomic_write(target) as new:
+        figure.savefig(new, dpi=150, bbox_inches="tight")
+    plt.close(figure)
 
 
 @contextmanager
@@ -237,15 +273,12 @@ def peak_memory() -> Iterator[list[float]]:
         thread.join()
 
 
-def reduced(published: Published, *, epochs: int | None, width: int | None) -> Published:
-    """Take fewer epochs or a smaller width than the authors; the table says so."""
+def reduced(published: Published, *, epochs: int | None, width: int | None) -> tuple[Published, str]:
+    """Take fewer epochs or a smaller width than the authors, and say so."""
     found = replace(published, epochs=epochs or published.epochs, width=width or published.width)
-    if found != published:
-        logger.warning(
-            "Not the published model: %d of %d epochs, width %d instead of %d.",
-            found.epochs,
-            published.epochs,
-            found.width,
-            published.width,
-        )
-    return found
+    pairs = {"epochs": (found.epochs, published.epochs), "width": (found.width, published.width)}
+    said = ", ".join(f"{name} {now} instead of {then}" for name, (now, then) in pairs.items() if now != then)
+    if said:
+        said = f"not the published model: {said}"
+        logger.warning("The rows of paper are %s.", said)
+    return found, said

@@ -17,7 +17,7 @@ from stmmr.io._write import atomic_write
 from stmmr.reproduce._labels import scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 KEY: Final = ["section", "preset", "epochs", "width", "root", "seed"]
@@ -74,9 +74,16 @@ class Rows:
 
     def _kept(self, states: dict[str, str]) -> list[dict[str, Any]]:
         with parsing(self.path, expected="the rows of an earlier run"):
-            table = pd.read_csv(self.path, dtype={"section": str, "root": str}, keep_default_na=False, na_values=[""])
+            table = pd.read_csv(
+                self.path,
+                dtype={"section": str, "root": str, "domains_asked": str},
+                keep_default_na=False,
+                na_values=[""],
+            )
             table = table.fillna({"root": "", "notes": ""})
-            rows: list[dict[str, Any]] = table[COLUMNS].to_dict("records")
+            rows: list[dict[str, Any]] = [
+                dict(zip(COLUMNS, values, strict=True)) for values in table[COLUMNS].itertuples(index=False)
+            ]
         others = {row["dataset"] for row in rows} - {self.dataset}
         if others:
             raise InputError(
@@ -98,10 +105,12 @@ class Rows:
         """Tell whether a run is done."""
         return any(all(row[name] == key[name] for name in KEY) for row in self.rows)
 
-    def add(self, row: dict[str, Any], domains: pd.DataFrame) -> None:
-        """Keep a run: its domains first, so that a row is never without."""
+    def add(self, row: dict[str, Any], domains: pd.DataFrame, *, truth: Callable[[], pd.Series | None]) -> None:
+        """Keep a run: its domains first, so that a row is never without; then the labels may be read."""
         with atomic_write(self.domains_at(row)) as new:
             domains.to_csv(new, index_label="place")
+        if row["section"] not in self.truth:
+            self.truth[row["section"]] = truth()
         self.rows.append({name: row.get(name) for name in COLUMNS})
         self.write()
 
@@ -128,7 +137,7 @@ class Rows:
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Put the seeds of a run together, and the sections where there are several."""
-        rows = rows.astype({name: float for name in ("ari", "nmi", "seconds", "peak_memory_mb")})
+        rows = rows.astype(dict.fromkeys(("ari", "nmi", "seconds", "peak_memory_mb"), float))
         default = {(r["section"], r["seed"]): self.domains(r) for r in self.rows if r["preset"] == "default"}
         grouped = [self._group(dict(zip(GROUP, key, strict=True)), of, default) for key, of in _groups(rows)]
         table = pd.DataFrame(grouped)
@@ -137,21 +146,22 @@ class Rows:
     def _group(
         self, key: dict[str, Any], of: pd.DataFrame, default: dict[tuple[str, int], pd.Series]
     ) -> dict[str, Any]:
-        of_seed = {row["seed"]: self.domains(row) for row in of.to_dict("records")}
+        of_seed = {seed: self.domains(key | {"seed": seed}) for seed in of["seed"]}
         pairs = [agreement(a, b) for a, b in combinations(of_seed.values(), 2)]
-        beside = [agreement(d, default[key["section"], s]) for s, d in of_seed.items() if (key["section"], s) in default]
+        others = {seed: default.get((key["section"], seed)) for seed in of_seed}
+        beside = [agreement(of_seed[seed], other) for seed, other in others.items() if other is not None]
         return key | {
             "domains_asked": of["domains_asked"].iloc[0],
-            "domains": float(of["domains"].median()),
-            "ari": of["ari"].median(),
+            "domains": _middle(of["domains"]),
+            "ari": _middle(of["ari"]),
             "ari_sd": of["ari"].std(ddof=0) if len(of) > 1 else np.nan,
-            "nmi": of["nmi"].median(),
+            "nmi": _middle(of["nmi"]),
             "seeds": len(of),
             "agreement_of_seeds": float(np.median(pairs)) if pairs else np.nan,
             "agreement_with_default": float(np.median(beside)) if beside and key["preset"] != "default" else np.nan,
             "neighbours": of["neighbours"].iloc[0],
             "picture": of["picture"].iloc[0],
-            "seconds": of["seconds"].median(),
+            "seconds": _middle(of["seconds"]),
             "peak_memory_mb": of["peak_memory_mb"].max(),
             "notes": "; ".join(dict.fromkeys(note for text in of["notes"] for note in str(text).split("; ") if note)),
         }
@@ -168,12 +178,19 @@ def _over_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
         of = of[~of["section"].str.contains("+", regex=False)]
         if of["section"].nunique() < 2:
             continue
-        for name, how in zip(ALL, ("mean", "median"), strict=True):
-            numbers = of[["domains", "ari", "nmi", "agreement_of_seeds", "agreement_with_default", "seconds"]].agg(how)
+        numbers = of[["domains", "ari", "nmi", "agreement_of_seeds", "agreement_with_default", "seconds"]]
+        for name, how in zip(ALL, (np.mean, np.median), strict=True):
             asked = dict(zip(GROUP[1:-1], key, strict=True))
             sections = {"section": f"{name} ({of['section'].nunique()})", "root": "", "seeds": int(of["seeds"].min())}
-            found.append(sections | asked | numbers.to_dict() | {"peak_memory_mb": of["peak_memory_mb"].max()})
+            means = {column: _middle(numbers[column], how=how) for column in numbers}
+            found.append(sections | asked | means | {"peak_memory_mb": of["peak_memory_mb"].max()})
     return found
+
+
+def _middle(values: pd.Series, *, how: Callable[..., Any] = np.median) -> float:
+    """Take the median, or the mean, of what is known; NaN where nothing is."""
+    known = values.dropna().to_numpy(np.float64)
+    return float(how(known)) if len(known) else np.nan
 
 
 def agreement(one: pd.Series, other: pd.Series) -> float:
@@ -187,10 +204,8 @@ def markdown(table: pd.DataFrame) -> str:
     """Write the table in Markdown, rounded; what nobody knows is a dash, and a column of dashes is left out."""
     shown = {name: [_cell(name, value) for value in table[name]] for name in table.columns}
     shown = {name: cells for name, cells in shown.items() if set(cells) != {"–"} or name == "ari"}
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in shown) + " |", "| " + " | ".join("---" for _ in shown)]
-    lines[1] += " |"
-    lines += ["| " + " | ".join(cells) + " |" for cells in zip(*shown.values(), strict=True)]
-    return "\n".join(lines) + "\n"
+    lines = [[name.replace("_", " ") for name in shown], ["---"] * len(shown), *zip(*shown.values(), strict=True)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _cell(name: str, value: Any) -> str:
