@@ -1,13 +1,19 @@
 """Where files are looked for, what is said of missing ones, going on after a kill, and when labels are read."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from tests.reproduce import layout
 
 from stmmr import InputError, cli
 from stmmr.reproduce import _labels, reproduce
 from stmmr.reproduce._recipes import RECIPES
+
+_spec = importlib.util.spec_from_file_location("layout", Path(__file__).with_name("layout.py"))
+layout = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(layout)
 
 QUICK = {"presets": ("line",), "progress": False}
 DEFAULT = {"presets": ("default",), "progress": False}
@@ -208,3 +214,20 @@ def test_command(record, out, capsys):
         cli.main(["reproduce", "dlpcf", "--data", str(record), "-o", str(out)])
     assert end.value.code == 1
     assert "Did you mean 'dlpfc'" in capsys.readouterr().err
+
+
+def test_training_that_was_killed_goes_on(record, tmp_path, monkeypatch):
+    options = {"presets": ("paper",), "epochs": 2, "width": 8, "progress": False}
+    whole = reproduce("dlpfc", record, tmp_path / "whole", **options)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("stmmr.tl.domains", killed)
+        reproduce("dlpfc", record, tmp_path / "out", **options)
+    assert list((tmp_path / "out/.unfinished").iterdir())
+    table = reproduce("dlpfc", record, tmp_path / "out", **options)
+    assert "went on after an interruption" in table["notes"].iloc[0]
+    assert table["ari"].tolist() == whole["ari"].tolist()
+    assert not (tmp_path / "out/.unfinished").exists()

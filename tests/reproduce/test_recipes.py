@@ -1,12 +1,18 @@
 """Every recipe on a small folder in the layout of the authors' record."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from tests.reproduce import layout
 
 from stmmr.reproduce import _methods, reproduce
 from stmmr.reproduce._recipes import RECIPES
+
+_spec = importlib.util.spec_from_file_location("layout", Path(__file__).with_name("layout.py"))
+layout = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(layout)
 
 SMALL = {"epochs": 2, "width": 8, "progress": False}
 LABELLED = set(RECIPES) - {"visium-hd"}

@@ -167,7 +167,8 @@ def _take(rows: Rows, section: Section, asked: Asked, *, state: str) -> None:
         "seed": asked.random_state,
     }
     if rows.done(key):
-        rows.truth.setdefault(section.name, section.truth())
+        if section.name not in rows.truth:
+            rows.truth[section.name] = section.truth()
     else:
         logger.info("%s, %s, seed %d:", section.name, asked.preset, asked.random_state)
         unfinished = rows.folder / ".unfinished"

@@ -14,7 +14,7 @@ import psutil
 
 from stmmr import _keys
 from stmmr._record import recorded
-from stmmr._run import run, train_model
+from stmmr._run import BATCH, FULL_BATCH_AT_MOST, run, train_model
 from stmmr._validate import logger
 from stmmr.reproduce._layout import FEATURES
 from stmmr.reproduce._recipes import AUTHORS_SEED
@@ -165,6 +165,8 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
     facts = {"domain_key": key, "picture": picture} | _graph(adata)
     if read:
         facts["genes_read"] = adata.obsm[SCALED].shape[1]
+    if adata.n_obs > FULL_BATCH_AT_MOST:
+        facts["notes"] = [*facts["notes"], f"in batches of {BATCH} places, which the authors read all at once"]
     if asked.reduced:
         facts["notes"] = [*facts["notes"], asked.reduced]
     return facts

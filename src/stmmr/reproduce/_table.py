@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 KEY: Final = ["section", "preset", "epochs", "width", "root", "seed"]
 """What tells runs apart; epochs and width are those of `paper`, else 0, the root that of the pseudotime."""
 COLUMNS: Final = [
@@ -42,6 +44,7 @@ COLUMNS: Final = [
     "state",
 ]
 GROUP: Final = ["section", "preset", "epochs", "width", "root"]
+AVERAGED: Final = ("domains", "ari", "nmi", "agreement_of_seeds", "agreement_with_default", "seconds")
 ALL: Final = ("mean of sections", "median of sections")
 
 
@@ -178,16 +181,16 @@ def _over_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
         of = of[~of["section"].str.contains("+", regex=False)]
         if of["section"].nunique() < 2:
             continue
-        numbers = of[["domains", "ari", "nmi", "agreement_of_seeds", "agreement_with_default", "seconds"]]
-        for name, how in zip(ALL, (np.mean, np.median), strict=True):
-            asked = dict(zip(GROUP[1:-1], key, strict=True))
-            sections = {"section": f"{name} ({of['section'].nunique()})", "root": "", "seeds": int(of["seeds"].min())}
-            means = {column: _middle(numbers[column], how=how) for column in numbers}
-            found.append(sections | asked | means | {"peak_memory_mb": of["peak_memory_mb"].max()})
+        averages: list[Callable[[NDArray[np.float64]], Any]] = [np.mean, np.median]
+        for name, how in zip(ALL, averages, strict=True):
+            row: dict[str, Any] = dict(zip(GROUP[1:-1], key, strict=True))
+            row |= {"section": f"{name} ({of['section'].nunique()})", "root": "", "seeds": int(of["seeds"].min())}
+            row |= {column: _middle(of[column], how=how) for column in AVERAGED}
+            found.append(row | {"peak_memory_mb": of["peak_memory_mb"].max()})
     return found
 
 
-def _middle(values: pd.Series, *, how: Callable[..., Any] = np.median) -> float:
+def _middle(values: pd.Series, *, how: Callable[[NDArray[np.float64]], Any] = np.median) -> float:
     """Take the median, or the mean, of what is known; NaN where nothing is."""
     known = values.dropna().to_numpy(np.float64)
     return float(how(known)) if len(known) else np.nan
