@@ -1,32 +1,5 @@
 """The linear line, the baseline of every table: A·A·PCs, whitened, k-means, tied Gaussian mixture."""
 
-import numpy as np
-from anndata import AnnData
-from sklearn.cluster import KMeans
-from sklearn.mixture import GaussianMixture
+from stmmr.reproduce._line import linear_line
 
-from stmmr import _keys
-from stmmr.pp._sections import tissue_coordinates
-from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance, propagate
-
-N_COMPONENTS = 15
-
-
-def linear_line(adata: AnnData, n_domains: int, *, seed: int) -> np.ndarray:
-    """Cluster data after `stmmr.pp.expression`, at a bandwidth of one distance between places, without a network."""
-    xy = tissue_coordinates(adata)
-    weights = gaussian_weights(xy, bandwidth=nearest_neighbour_distance(xy), tolerance=4e-5)
-    smooth = propagate(weights, adata.obsm[_keys.COMPONENTS]).astype(float)
-    scores, _, _ = np.linalg.svd(smooth - smooth.mean(axis=0), full_matrices=False)
-    white = scores[:, :N_COMPONENTS] * np.sqrt(len(scores))
-    start = KMeans(n_domains, n_init=20, random_state=seed).fit(white)
-    inside = white - start.cluster_centers_[start.labels_]
-    mixture = GaussianMixture(
-        n_domains,
-        covariance_type="tied",
-        means_init=start.cluster_centers_,
-        weights_init=np.bincount(start.labels_) / len(white),
-        precisions_init=np.linalg.inv(inside.T @ inside / len(white) + 1e-6 * np.eye(white.shape[1])),
-        max_iter=300,
-    )
-    return mixture.fit_predict(white)
+__all__ = ["linear_line"]

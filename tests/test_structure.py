@@ -36,6 +36,7 @@ ORDER = [
     "_run",
     "_output",
     "_info",
+    "reproduce",
     "cli",
 ]
 

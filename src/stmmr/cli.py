@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from stmmr import __version__
 from stmmr._run import run as run_steps
 from stmmr._validate import InputError
+from stmmr.reproduce import reproduce
 from stmmr.settings import Mode
 
 if TYPE_CHECKING:
@@ -161,6 +162,33 @@ def info(
 
     said = describe(source, image=image, registration=registration, um_per_pixel=um_per_pixel, bin_size=bin_size)
     print("\n".join(f"{name:<14}{value}" for name, value in said.items()))
+
+
+OPTION_NAMES |= {"sections": ("--section", "--sections"), "presets": ("--preset",), "n_seeds": ("--seeds",)}
+
+
+@app.command(name="reproduce")
+@with_options_of(reproduce)
+def reproduce_command(
+    dataset: Annotated[str, Parameter(name=["DATASET", "--dataset"])],
+    *,
+    data: Path,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("stmmr_reproduced"),
+    **options: Any,
+) -> None:
+    """Run an analysis of the stMMR paper: its authors' settings, the default and the linear baseline in one table.
+
+    Parameters
+    ----------
+    dataset
+        dlpfc, breast-cancer, chicken-heart, mouse-brain, pdac, cosmx-lung or visium-hd.
+    data
+        The authors' record (10.5281/zenodo.13866898), unpacked, or a folder with .h5ad files named by section.
+    output
+        Folder for the table, a row for each run, and the domains. A run that was stopped goes on there.
+    """
+    reproduce(dataset, data, output, **options)
+    print((output / "table.md").read_text(encoding="utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> None:
