@@ -17,7 +17,7 @@ import stmmr
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("api/*.md"), *DOCS.glob("tutorials/*.md"), *ROOT.glob("*.md")])
-MODULES = ["datasets", "encoders", "io", "pl", "pp", "report", "tl"]
+MODULES = ["datasets", "encoders", "io", "pl", "pp", "report", "reproduce", "tl"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^(`{3,}|:{3,})\{?code.*?^\1|^```(?:bash|python|text)?$.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 

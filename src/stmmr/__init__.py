@@ -9,19 +9,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 __version__ = version("stmmr")
-__all__ = ["Block", "InputError", "StMMR", "datasets", "io", "pl", "pp", "read", "report", "run", "tl"]
+__all__ = ["Block", "InputError", "StMMR", "datasets", "io", "pl", "pp", "read", "report", "reproduce", "run", "tl"]
 
 logging.getLogger("stmmr").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
-    from stmmr import datasets, io, pl, pp, report, tl
+    from stmmr import datasets, io, pl, pp, report, reproduce, tl
     from stmmr._run import run
     from stmmr._validate import InputError
     from stmmr.io import read
     from stmmr.model import StMMR
     from stmmr.settings import Block
 
-_SUBMODULES = {"datasets", "io", "pl", "pp", "report", "tl"}
+_SUBMODULES = {"datasets", "io", "pl", "pp", "report", "reproduce", "tl"}
 _NAMES = {
     "Block": "stmmr.settings",
     "InputError": "stmmr._validate",

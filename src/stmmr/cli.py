@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
-OPTION_NAMES = {"random_state": ("--seed", "--random-state"), "image": ("--image", "-i"), "blocks": ("--block",)}
+OPTION_NAMES = {
+    "blocks": ("--block",),
+    "image": ("--image", "-i"),
+    "n_seeds": ("--seeds",),
+    "presets": ("--preset",),
+    "random_state": ("--seed", "--random-state"),
+    "sections": ("--section", "--sections"),
+}
 OPTION_TYPES: dict[str, Any] = {
     "blocks": list[str] | None,
     "encoder": str,
@@ -162,9 +169,6 @@ def info(
 
     said = describe(source, image=image, registration=registration, um_per_pixel=um_per_pixel, bin_size=bin_size)
     print("\n".join(f"{name:<14}{value}" for name, value in said.items()))
-
-
-OPTION_NAMES |= {"sections": ("--section", "--sections"), "presets": ("--preset",), "n_seeds": ("--seeds",)}
 
 
 @app.command(name="reproduce")

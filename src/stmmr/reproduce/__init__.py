@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from stmmr._validate import InputError, listed, logger, require_choice, require_positive
 from stmmr.reproduce._methods import Preset
-from stmmr.reproduce._recipes import RECIPES, Recipe, recipe_of
+from stmmr.reproduce._recipes import Recipe, recipe_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stmmr.reproduce._methods import Asked
     from stmmr.reproduce._table import Rows
 
-__all__ = ["RECIPES", "Preset", "reproduce"]
+__all__ = ["reproduce"]
 
 
 def reproduce(
