@@ -20,7 +20,7 @@ LUMINANCE = """
 element => {
   const parts = (color) => color.match(/[\\d.]+/g).map(Number);
   const light = (color) => parts(color).slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .map((c) => (c <= 0.04095 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
     .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
   let below = element, back = "rgba(0, 0, 0, 0)";
   while (below && (parts(back)[3] ?? 1) === 0) {
@@ -28,6 +28,13 @@ element => {
     below = below.parentElement;
   }
   return [light(getComputedStyle(element).color), light(back)];
+}"""
+
+POSITION = """([left, down]) => {
+  const {x_range: x, y_range: y} = Bokeh.documents[0].get_model_by_name("map");
+  const box = document.querySelector("#map .canvas").getBoundingClientRect();
+  const share = [(left - x.start) / (x.end - x.start), (down - y.end) / (y.start - y.end)];
+  return [box.x + share[0] * box.width, box.y + share[1] * box.height];
 }"""
 
 
@@ -83,7 +90,7 @@ def opened(browser, report):
 
 
 def shown(page):
-    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('places').data.value)")
+    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('places of map').data.value)")
 
 
 def canvas(page, name):
@@ -147,17 +154,10 @@ def test_drawing_around_places_selects_them(opened):
 
 def test_pointing_says_what_is_there_and_marks_it_in_both(opened):
     page = opened()
-    box = page.locator("#map .canvas").bounding_box()
-    at = page.evaluate(
-        """() => {
-          const [map, places] = ["map", "places"].map((name) => Bokeh.documents[0].get_model_by_name(name));
-          const {x_range: x, y_range: y} = map;
-          const [left, down] = [places.data.x[435], places.data.y[435]];
-          return [(left - x.start) / (x.end - x.start), (down - y.end) / (y.start - y.end)];
-        }"""
-    )
-    page.mouse.move(box["x"] + at[0] * box["width"] - 1, box["y"] + at[1] * box["height"])
-    page.mouse.move(box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"])
+    row, column = divmod(435, 30)
+    x, y = page.evaluate(POSITION, [column * 50.0, row * 50.0])
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
     tip = page.locator(".tip").first
     tip.wait_for()
     assert tip.inner_text().split("\n")[:2] == ["place435", "Domain: 2"]
@@ -277,3 +277,57 @@ def test_pixels_of_many_places(opened, tmp_path, monkeypatch):
     assert canvas(page, "map") != before
     page.locator(".domain").first.click()
     assert "places selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+
+
+DRAWN = """name => {
+  const plot = Bokeh.documents[0].get_model_by_name(name);
+  return [plot.select_one("circles").data_source.data.x.length, plot.select_one("pixels").visible];
+}"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    pytest.importorskip("bokeh")
+    target = tmp_path_factory.mktemp("page") / "many.html"
+    adata = made_section(8100)
+    stmmr.report.write(adata, target)
+    return target, adata
+
+
+def test_few_in_view_are_circles_and_more_are_pixels(opened, many):
+    target, adata = many
+    page = opened(target)
+    for name in ("map", "umap"):
+        assert page.evaluate(DRAWN, name) == [0, True]
+    # pixels know which place they show
+    x, y = page.evaluate(POSITION, adata.obsm["spatial"][4095].tolist())
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    page.locator(".tip").first.wait_for()
+    assert page.locator(".tip").first.inner_text().startswith("place4095\nDomain: ")
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('pointer').data.u.length") == 1
+    before = canvas(page, "map")
+    page.locator("#map [data-do=in]").click(click_count=5)
+    page.wait_for_function(f"({DRAWN})('map')[0] > 0")
+    drawn, pixels = page.evaluate(DRAWN, "map")
+    assert 0 < drawn <= 5000
+    assert not pixels
+    assert page.evaluate(DRAWN, "umap") == [0, True]
+    assert canvas(page, "map") != before
+    x, y = page.evaluate(POSITION, adata.obsm["spatial"][4095].tolist())
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    assert page.locator(".tip").first.inner_text().startswith("place4095\n")
+    page.locator("#map [data-do=reset]").click()
+    page.wait_for_function(f"({DRAWN})('map')[1]")
+
+
+def test_pixels_bring_out_a_domain(opened, many):
+    page = opened(many[0])
+    before = canvas(page, "map"), canvas(page, "umap")
+    page.locator("#legend button").nth(1).click()
+    assert "2,700 places selected; domains: 2 (100 %)" in page.locator("#status").inner_text()
+    assert canvas(page, "map") != before[0]
+    assert canvas(page, "umap") != before[1]
+    page.locator("#clear").click()
+    assert canvas(page, "map") == before[0]

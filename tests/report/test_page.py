@@ -103,6 +103,17 @@ def test_values_come_back_from_their_bytes(page_of, section):
     np.testing.assert_allclose(restored, np.minimum(true, gene["high"]), atol=gene["high"] / 253)
 
 
+def test_positions_come_back_from_their_steps(page_of, section):
+    section.obsm["X_stmmr_umap"][5] = np.nan
+    found = data_of(page_of(section))
+    for name, true in (("map", section.obsm["spatial"]), ("umap", section.obsm["X_stmmr_umap"])):
+        own = found[name]
+        for axis, low, high, values in zip("xy", own["low"], own["high"], true.T, strict=True):
+            steps = np.frombuffer(zlib.decompress(base64.b64decode(own[axis])), "<u2")
+            restored = np.where(steps == 65535, np.nan, low + steps / 65534 * (high - low))
+            np.testing.assert_allclose(restored, values, atol=(high - low) / 65534)
+
+
 def test_table_counts_places(page_of, section):
     rows = re.findall(r'<tr>\s*<th scope="row"><button.*?</tr>', page_of(section).text, re.DOTALL)
     said = [re.sub(r"<[^>]*>", " ", row).split() for row in rows]
@@ -197,7 +208,7 @@ def test_many_places_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(_scene, "SAMPLED", 50)
     monkeypatch.setattr(_raster, "_LONG_SIDE", 40)
     found = data_of(page_of(section))
-    height, width = found["size"]
+    height, width = found["map"]["fixed"]["height"], found["map"]["fixed"]["width"]
     picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
     row = picture[height // 2]
     seen = row[row < 254]
@@ -216,7 +227,7 @@ def test_picture_is_cut_to_the_places(page_of, section):
     np.testing.assert_allclose(scene.xy, section.obsm["spatial"] * 2)
     picture = scene.picture
     assert (picture["x"], picture["y"]) == (0, 0)
-    assert scene.high[0] <= picture["x"] + picture["w"] + 4
+    assert scene.frame.high[0] <= picture["x"] + picture["w"] + 4
     assert picture["url"].startswith("data:image/jpeg;base64,")
     assert "Picture" in page_of(section).said()
 

@@ -16,15 +16,17 @@ from stmmr.report._genes import genes_to_show, values_of
 from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_of
 from stmmr.report._methods import methods_of
 from stmmr.report._quality import checks_of
-from stmmr.report._scene import scene_of
+from stmmr.report._scene import CIRCLES_AT_MOST, scene_of
 from stmmr.report._tables import domain_rows, evaluation_table, settings_groups, shown, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import numpy as np
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-    from stmmr.report._scene import Scene
+    from stmmr.report._scene import Frame, Scene
 
 HERE = Path(__file__).parent
 GENE_BYTES = 6_000_000
@@ -104,8 +106,8 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "adata": adata,
         "facts": facts,
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
-        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh", "bokeh-gl"]).js_raw),
+        "script": "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("figures.js", "page.js")),
+        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
         "figures": script,
         "map": divs[0],
         "umap": divs[1] if "umap" in figures else None,
@@ -147,10 +149,26 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: list[str]) -
         "first": layers[0].key,
         "names": packed("\n".join(map(str, adata.obs_names[scene.points]))),
         "scale": palette_of(first) if first is not None else [],
-        "size": None if scene.grid is None else [scene.grid.height, scene.grid.width],
-        "low": scene.low.tolist(),
-        "high": scene.high.tolist(),
+        "map": _placed(scene.frame, scene.xy[scene.points]) | {"fixed": _fixed(scene)},
+        "umap": None if scene.layout is None or scene.umap is None else _placed(scene.layout, scene.umap),
+        "radius": scene.radius,
+        "size": scene.dot,
+        "few": CIRCLES_AT_MOST,
     }
+
+
+def _placed(frame: Frame, positions: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    x, y = frame.steps(positions)
+    return {"x": packed(x), "y": packed(y), "low": frame.low.tolist(), "high": frame.high.tolist()}
+
+
+def _fixed(scene: Scene) -> dict[str, float] | None:
+    """Say where the pixels lie that were made beforehand."""
+    grid = scene.grid
+    if grid is None:
+        return None
+    (x, y), w, h = grid.low.tolist(), grid.width * grid.side, grid.height * grid.side
+    return {"x": x, "y": y, "w": w, "h": h, "width": grid.width, "height": grid.height}
 
 
 def _packed(layer: Layer, scene: Scene) -> dict[str, Any]:
