@@ -12,7 +12,7 @@ import pytest
 
 import stmmr
 
-from .conftest import made_section
+from .conftest import add_findings, made_section
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 READY = "document.documentElement.dataset.ready === 'all'"
@@ -62,6 +62,7 @@ def report(tmp_path_factory):
     factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 1.0}
     adata.uns["spatial"] = {"s": {"images": images, "scalefactors": factors}}
     adata.uns["stmmr"]["history"] = {"loss": np.array([3.0, 2.0, 1.5])}
+    add_findings(adata)
     target = tmp_path_factory.mktemp("page") / "report.html"
     stmmr.report.write(adata, target)
     return target
@@ -113,6 +114,22 @@ def test_layers_change_what_is_seen(opened):
     page.wait_for_function("document.querySelectorAll('#legend button').length === 3")
     assert shown(page) == before[2]
     assert page.locator("#gene").input_value() == ""
+
+
+def test_pseudotime_branch_and_genes_of_tables_are_shown(opened):
+    page = opened()
+    codes = {}
+    for title, entry in (("Pseudotime", "0.00"), ("Branch", "1 to 2")):
+        page.get_by_text(title, exact=True).first.click()
+        page.wait_for_function("entry => document.querySelector('#legend').textContent.includes(entry)", arg=entry)
+        codes[title] = shown(page)
+    assert (codes["Pseudotime"][0], codes["Pseudotime"][-1]) == (0, 253)
+    assert codes["Branch"] == [0] * 450 + [1] * 450
+    for place in ("#domains ~ .scroll", ".findings"):
+        page.get_by_text("Domain", exact=True).first.click()
+        page.locator(f"{place} [data-gene=GENE2]").first.click()
+        page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE2')")
+        assert page.locator("#gene").input_value() == "gene:GENE2"
 
 
 def test_picture_and_opacity(opened):

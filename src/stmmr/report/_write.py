@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from stmmr import __version__, _keys
 from stmmr._validate import require_extra, require_key
 from stmmr.io._write import atomic_write
-from stmmr.report._curves import curves_of
+from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
+from stmmr.report._findings import findings_of
 from stmmr.report._genes import genes_to_show, values_of
 from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_of
 from stmmr.report._methods import methods_of
@@ -87,18 +88,12 @@ def _template() -> Any:
 
 def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None) -> dict[str, Any]:
     """Gather everything that the template fills in."""
-    from bokeh.embed import components
-    from bokeh.resources import Resources
-
     scene, layers = scene_of(adata), layers_of(adata)
     names, chosen_how = genes_to_show(adata, genes)
-    figures = map_and_umap(scene, layers[0])
-    data, curves = _data(adata, scene, layers, names), curves_of(adata)
-    script, divs = components(list(figures.values()))
-    later, curve_divs = components([curve.plot for curve in curves], wrap_script=False) if curves else ("", ())
+    data = _data(adata, scene, layers, names)
     methods, cited = methods_of(adata)
     source = Path(str(facts.get("input", "")))  # its folder is nobody else's business
-    return {
+    return _figures(adata, scene, layers[0]) | {
         "title": title or f"Spatial domains of {source.stem or 'a section'}",
         "input": source.name,
         "version": __version__,
@@ -107,18 +102,13 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "facts": facts,
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
         "script": "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("figures.js", "page.js")),
-        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
-        "figures": script,
-        "map": divs[0],
-        "umap": divs[1] if "umap" in figures else None,
-        "curves": list(zip(curves, curve_divs, strict=True)),
-        "curves_script": later,
         "data": _json(data),
         "layers": layers,
         "genes": [name for name in names if f"gene:{name}" in data["layers"]],
         "chosen_how": chosen_how,
         "scene": scene,
         "domains": domain_rows(adata),
+        "findings": findings_of(adata),
         "checks": checks_of(adata),
         "evaluation": evaluation_table(adata),
         "methods": methods,
@@ -127,6 +117,26 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "settings": settings_groups(adata, facts),
         "versions": facts.get("versions", {}) | versions(),
         "shown": shown,
+    }
+
+
+def _figures(adata: AnnData, scene: Scene, first: Layer) -> dict[str, Any]:
+    """Draw everything; map and UMAP are loaded first, the curves by the page once it can be used."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+
+    figures, curves, trends = map_and_umap(scene, first), curves_of(adata), trends_of(adata)
+    drawn = [trends, *curves] if trends else curves
+    script, divs = components(list(figures.values()))
+    later, own = components([curve.plot for curve in drawn], wrap_script=False) if drawn else ("", ())
+    return {
+        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
+        "figures": script,
+        "map": divs[0],
+        "umap": divs[1] if "umap" in figures else None,
+        "curves": list(zip(curves, own[len(drawn) - len(curves) :], strict=True)),
+        "trends": (trends, own[0]) if trends else None,
+        "curves_script": later,
     }
 
 

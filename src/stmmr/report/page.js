@@ -251,11 +251,12 @@ window.stmmr = (() => {
   function paint(plot, { ink, quiet, card, rule }) {
     for (const axis of [...plot.below, ...plot.left].filter((one) => one.visible))
       axis.setv({ axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: quiet, major_tick_line_color: quiet });
-    for (const part of plot.center) {
+    for (const part of [...plot.center, ...plot.right]) {
       if (part.type === "Grid" && part.visible) part.grid_line_color = rule;
       if (part.type === "ScaleBar") part.setv({ label_text_color: ink, bar_line_color: ink, background_fill_color: card });
       if (part.type === "LabelSet") part.text_color = ink;
-      if (part.type === "Legend") part.setv({ label_text_color: ink, background_fill_color: card, border_line_color: rule });
+      if (part.type === "Legend") part.setv({ label_text_color: ink, background_fill_color: card,
+        border_line_color: part.border_line_color && rule });
     }
     for (const renderer of plot.renderers) {
       if (renderer.name !== "ink") continue;
@@ -320,7 +321,7 @@ window.stmmr = (() => {
     const script = document.createElement("script");
     script.textContent = byId("curves-script").textContent;
     document.body.append(script);
-    while (Bokeh.documents.length < 2 || !Bokeh.documents[1].is_idle)
+    while (script.textContent.trim() && !Bokeh.documents[1]?.is_idle)
       await new Promise((done) => requestAnimationFrame(done));
     recolour();
     unlisted();
