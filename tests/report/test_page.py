@@ -311,15 +311,24 @@ def test_command_writes_it(tmp_path):
 
     adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
     adata.write_h5ad(tmp_path / "in.h5ad")
-    for name, options in (("with", []), ("without", ["--no-report"])):
-        arguments = ["run", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / name), "--n-domains", "3", *options]
-        app([*arguments, "--no-progress", "--label-key", "ground_truth"], result_action="return_value")
-    assert not (tmp_path / "without" / "report.html").exists()
-    page = Page((tmp_path / "with" / "report.html").read_text(encoding="utf-8"))
+    arguments = ["run", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--no-progress"]
+    app([*arguments, "--label-key", "ground_truth"], result_action="return_value")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     said = page.said()
     assert "Spatial domains of in" in said
     assert str(tmp_path) not in said
     assert "Adjusted Rand index" in said
-    facts = json.loads((tmp_path / "with" / "run.json").read_text())["stmmr"]
+    facts = json.loads((tmp_path / "out" / "run.json").read_text())["stmmr"]
     assert f"{facts['consensus']['agreement']:.2f}" in said
     assert f"{facts['evaluation']['stmmr_domain']['ari']:.3f}" in said
+
+
+def test_command_leaves_it_out(tmp_path, monkeypatch):
+    from stmmr import _output
+    from stmmr.cli import app
+
+    asked = []
+    monkeypatch.setattr(_output, "run_to_folder", lambda *_, **options: asked.append(options["report"]))
+    for more in ([], ["--no-report"]):
+        app(["run", "in.h5ad", "-o", str(tmp_path / "out"), *more], result_action="return_value")
+    assert asked == [True, False]

@@ -45,9 +45,11 @@ def write(
     """Write a page about a run that opens in any browser, without a network: one HTML file to send to others.
 
     It has a map of the tissue to move, zoom and point at, and the UMAP linked with it; the domains, how sure they are
-    and, after `stmmr.tl.domain_genes`, their genes; what to check before the domains are believed; the curves behind
-    what was chosen from the data; the scores, where labels were evaluated; settings, versions, and the methods with
-    references, to paste. Of more than 100,000 places the map is of pixels. Needs the extra ``report`` (bokeh).
+    and, after `stmmr.tl.domain_genes`, their genes; what other analyses found, where they ran (pseudotime and its
+    branches, genes along it, spatially variable genes, gene sets, the make-up of sections); what to check before the
+    domains are believed; the curves behind what was chosen from the data; the scores, where labels were evaluated;
+    settings, versions, and the methods with references, to paste. Many places are drawn as pixels until few are in
+    view; of more than 100,000 the map is of pixels throughout. Needs the extra ``report`` (bokeh).
 
     Parameters
     ----------
@@ -56,8 +58,8 @@ def write(
     path
         HTML file to write; replaced as a whole where it exists.
     genes
-        Genes that the map offers; None: the first of each domain after `stmmr.tl.domain_genes`, otherwise 48 highly
-        variable ones with the largest share of their variance between domains. At most 6 MB of them are kept.
+        Genes that the map offers; None: those of the tables and curves of the page, otherwise 48 highly variable ones
+        with the largest share of their variance between domains. At most 6 MB of them are kept.
     title
         Heading; the name of the input if None.
     run_facts
