@@ -35,6 +35,32 @@ def made_section(n=400, *, n_domains=3, genes=("GENE1", "GENE2"), seed=0):
     return adata
 
 
+def add_findings(adata):
+    """What the analyses after the domains leave, made by hand: of two genes and three domains."""
+    n = adata.n_obs
+    adata.obs["stmmr_pseudotime"] = np.linspace(0, 1, n)
+    adata.obs["stmmr_branch"] = pd.Categorical(np.where(np.arange(n) < n // 2, "1 to 2", "3"))
+    adata.var["stmmr_moran_i"], adata.var["stmmr_moran_pval_adj"] = [0.25, 0.75], [0.01, 0.0]
+    adata.uns["stmmr_domain_genes"] = pd.DataFrame(
+        {
+            "domain": pd.Categorical(["1", "1", "1", "1", "2"]),
+            "against": pd.Categorical(["neighbors", "neighbors", "rest", "rest", "rest"], ["neighbors", "rest"]),
+            "gene": pd.Categorical(["GENE1", "GENE2", "GENE2", "GENE1", "GENE2"]),
+            "specific": [True, True, True, False, False],
+        }
+    )
+    sets = {"gene_set": ["A_SET", "B_SET"], "n_shared": [2, 1], "n_set": [2, 9], "fold_enrichment": [3.25, 1.1]}
+    adata.uns["stmmr_enrichment"] = pd.DataFrame({"domain": ["1", "1"], **sets, "pval_adj": [1e-9, 0.5]})
+    table = pd.DataFrame({"log2_range": [2.0, 1.0], "fdr": [0.001, 0.2]}, index=["GENE2", "GENE1"])
+    curve = np.array([np.linspace(1, 2, 9), np.linspace(2, 1, 9)], dtype=np.float32)
+    trends = {"table": table, "pseudotime": np.linspace(0, 1, 9), "curve": curve, "low": curve - 0.1}
+    adata.uns["stmmr"] |= {
+        "trajectory": {"root": "tree", "root_domain": "3"},
+        "enrichment": {"stmmr_enrichment": {"gmt": "sets.gmt"}},
+        "gene_trends": trends | {"high": curve + 0.1, "confidence": 0.95},
+    }
+
+
 EXPRESSION = {
     "counts": "X",
     "layer": "",

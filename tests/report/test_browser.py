@@ -12,7 +12,7 @@ import pytest
 
 import stmmr
 
-from .conftest import made_section
+from .conftest import add_findings, made_section
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 READY = "document.documentElement.dataset.ready === 'all'"
@@ -20,7 +20,7 @@ LUMINANCE = """
 element => {
   const parts = (color) => color.match(/[\\d.]+/g).map(Number);
   const light = (color) => parts(color).slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .map((c) => (c <= 0.04095 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
     .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
   let below = element, back = "rgba(0, 0, 0, 0)";
   while (below && (parts(back)[3] ?? 1) === 0) {
@@ -28,6 +28,13 @@ element => {
     below = below.parentElement;
   }
   return [light(getComputedStyle(element).color), light(back)];
+}"""
+
+POSITION = """([left, down]) => {
+  const {x_range: x, y_range: y} = Bokeh.documents[0].get_model_by_name("map");
+  const box = document.querySelector("#map .canvas").getBoundingClientRect();
+  const share = [(left - x.start) / (x.end - x.start), (down - y.end) / (y.start - y.end)];
+  return [box.x + share[0] * box.width, box.y + share[1] * box.height];
 }"""
 
 
@@ -55,6 +62,7 @@ def report(tmp_path_factory):
     factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 1.0}
     adata.uns["spatial"] = {"s": {"images": images, "scalefactors": factors}}
     adata.uns["stmmr"]["history"] = {"loss": np.array([3.0, 2.0, 1.5])}
+    add_findings(adata)
     target = tmp_path_factory.mktemp("page") / "report.html"
     stmmr.report.write(adata, target)
     return target
@@ -83,7 +91,7 @@ def opened(browser, report):
 
 
 def shown(page):
-    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('places').data.value)")
+    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('places of map').data.value)")
 
 
 def canvas(page, name):
@@ -106,6 +114,22 @@ def test_layers_change_what_is_seen(opened):
     page.wait_for_function("document.querySelectorAll('#legend button').length === 3")
     assert shown(page) == before[2]
     assert page.locator("#gene").input_value() == ""
+
+
+def test_pseudotime_branch_and_genes_of_tables_are_shown(opened):
+    page = opened()
+    codes = {}
+    for title, entry in (("Pseudotime", "0.00"), ("Branch", "1 to 2")):
+        page.get_by_text(title, exact=True).first.click()
+        page.wait_for_function("entry => document.querySelector('#legend').textContent.includes(entry)", arg=entry)
+        codes[title] = shown(page)
+    assert (codes["Pseudotime"][0], codes["Pseudotime"][-1]) == (0, 253)
+    assert codes["Branch"] == [0] * 450 + [1] * 450
+    for place in ("#domains ~ .scroll", ".findings"):
+        page.get_by_text("Domain", exact=True).first.click()
+        page.locator(f"{place} [data-gene=GENE2]").first.click()
+        page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE2')")
+        assert page.locator("#gene").input_value() == "gene:GENE2"
 
 
 def test_picture_and_opacity(opened):
@@ -147,17 +171,10 @@ def test_drawing_around_places_selects_them(opened):
 
 def test_pointing_says_what_is_there_and_marks_it_in_both(opened):
     page = opened()
-    box = page.locator("#map .canvas").bounding_box()
-    at = page.evaluate(
-        """() => {
-          const [map, places] = ["map", "places"].map((name) => Bokeh.documents[0].get_model_by_name(name));
-          const {x_range: x, y_range: y} = map;
-          const [left, down] = [places.data.x[435], places.data.y[435]];
-          return [(left - x.start) / (x.end - x.start), (down - y.end) / (y.start - y.end)];
-        }"""
-    )
-    page.mouse.move(box["x"] + at[0] * box["width"] - 1, box["y"] + at[1] * box["height"])
-    page.mouse.move(box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"])
+    row, column = divmod(435, 30)
+    x, y = page.evaluate(POSITION, [column * 50.0, row * 50.0])
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
     tip = page.locator(".tip").first
     tip.wait_for()
     assert tip.inner_text().split("\n")[:2] == ["place435", "Domain: 2"]
@@ -219,15 +236,16 @@ def test_keyboard_reaches_every_control(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_are_legible(opened, scheme):
     page = opened(color_scheme=scheme)
-    texts = page.query_selector_all(
-        "p, dt, dd, th, td, a, button, figcaption, summary, label, legend, strong, li, span"
+    texts = page.locator("p, dt, dd, th, td, a, button, figcaption, summary, label, legend, strong, em, li, span")
+    found = texts.evaluate_all(
+        f"""elements => elements
+          .filter((one) => one.checkVisibility() && !one.children.length && one.innerText.trim())
+          .map((one) => [one.innerText, ({LUMINANCE})(one)])"""
     )
-    assert len(texts) > 100
-    for element in texts:
-        if not element.is_visible() or not element.inner_text().strip() or element.query_selector("*"):
-            continue
-        one, other = sorted(element.evaluate(LUMINANCE))
-        assert (other + 0.05) / (one + 0.05) >= 4.5, element.inner_text()
+    assert len(found) > 100
+    for text, lights in found:
+        one, other = sorted(lights)
+        assert (other + 0.05) / (one + 0.05) >= 4.5, text
 
 
 def test_theme_is_turned(opened):
@@ -277,3 +295,57 @@ def test_pixels_of_many_places(opened, tmp_path, monkeypatch):
     assert canvas(page, "map") != before
     page.locator(".domain").first.click()
     assert "places selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+
+
+DRAWN = """name => {
+  const plot = Bokeh.documents[0].get_model_by_name(name);
+  return [plot.select_one("circles").data_source.data.x.length, plot.select_one("pixels").visible];
+}"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    pytest.importorskip("bokeh")
+    target = tmp_path_factory.mktemp("page") / "many.html"
+    adata = made_section(8100)
+    stmmr.report.write(adata, target)
+    return target, adata
+
+
+def test_few_in_view_are_circles_and_more_are_pixels(opened, many):
+    target, adata = many
+    page = opened(target)
+    for name in ("map", "umap"):
+        assert page.evaluate(DRAWN, name) == [0, True]
+    # pixels know which place they show
+    x, y = page.evaluate(POSITION, adata.obsm["spatial"][4095].tolist())
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    page.locator(".tip").first.wait_for()
+    assert page.locator(".tip").first.inner_text().startswith("place4095\nDomain: ")
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('pointer').data.u.length") == 1
+    before = canvas(page, "map")
+    page.locator("#map [data-do=in]").click(click_count=5)
+    page.wait_for_function(f"({DRAWN})('map')[0] > 0")
+    drawn, pixels = page.evaluate(DRAWN, "map")
+    assert 0 < drawn <= 5000
+    assert not pixels
+    assert page.evaluate(DRAWN, "umap") == [0, True]
+    assert canvas(page, "map") != before
+    x, y = page.evaluate(POSITION, adata.obsm["spatial"][4095].tolist())
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    assert page.locator(".tip").first.inner_text().startswith("place4095\n")
+    page.locator("#map [data-do=reset]").click()
+    page.wait_for_function(f"({DRAWN})('map')[1]")
+
+
+def test_pixels_bring_out_a_domain(opened, many):
+    page = opened(many[0])
+    before = canvas(page, "map"), canvas(page, "umap")
+    page.locator("#legend button").nth(1).click()
+    assert "2,700 places selected; domains: 2 (100 %)" in page.locator("#status").inner_text()
+    assert canvas(page, "map") != before[0]
+    assert canvas(page, "umap") != before[1]
+    page.locator("#clear").click()
+    assert canvas(page, "map") == before[0]

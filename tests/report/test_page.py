@@ -15,7 +15,7 @@ from stmmr.pl import _raster
 from stmmr.pl._palette import PALETTE
 from stmmr.report import _scene, _write
 
-from .conftest import Page, made_section
+from .conftest import Page, add_findings, made_section
 
 ODD = """<b>&"x'</script><script>alert(1)//"""
 
@@ -103,6 +103,17 @@ def test_values_come_back_from_their_bytes(page_of, section):
     np.testing.assert_allclose(restored, np.minimum(true, gene["high"]), atol=gene["high"] / 253)
 
 
+def test_positions_come_back_from_their_steps(page_of, section):
+    section.obsm["X_stmmr_umap"][5] = np.nan
+    found = data_of(page_of(section))
+    for name, true in (("map", section.obsm["spatial"]), ("umap", section.obsm["X_stmmr_umap"])):
+        own = found[name]
+        for axis, low, high, values in zip("xy", own["low"], own["high"], true.T, strict=True):
+            steps = np.frombuffer(zlib.decompress(base64.b64decode(own[axis])), "<u2")
+            restored = np.where(steps == 65535, np.nan, low + steps / 65534 * (high - low))
+            np.testing.assert_allclose(restored, values, atol=(high - low) / 65534)
+
+
 def test_table_counts_places(page_of, section):
     rows = re.findall(r'<tr>\s*<th scope="row"><button.*?</tr>', page_of(section).text, re.DOTALL)
     said = [re.sub(r"<[^>]*>", " ", row).split() for row in rows]
@@ -112,16 +123,68 @@ def test_table_counts_places(page_of, section):
 
 
 def test_top_genes_are_those_of_the_table(page_of, section):
-    section.uns["stmmr_domain_genes"] = pd.DataFrame(
-        {
-            "domain": pd.Categorical(["1", "1", "2"]),
-            "gene": ["GENE2", "GENE1", "GENE2"],
-            "specific": [False, True, False],
-        }
-    )
+    from stmmr.report._genes import top_genes
+
+    add_findings(section)
+    assert top_genes(section) == {"1": ["GENE2", "GENE1"]}  # against the rest first, each once, specific ones only
     page = page_of(section)
-    assert [a["data-gene"] for a in page.of("button") if "data-gene" in a] == ["GENE1"]
-    assert [a["value"] for a in page.of("option")] == ["", "gene:GENE1"]
+    rows = re.findall(r'<td class="genes">(.*?)</td>', page.text, re.DOTALL)
+    assert [re.findall('data-gene="(.*?)"', row) for row in rows] == [["GENE2", "GENE1"], [], []]
+    assert [a["value"] for a in page.of("option")] == ["", "gene:GENE1", "gene:GENE2"]
+
+
+def test_table_of_domain_genes_is_the_one_that_is_read():
+    from stmmr.report._genes import top_genes
+
+    adata = made_section(400)
+    stmmr.tl.domain_genes(adata, domain_key="stmmr_domain", layer=None, min_share=0.1)
+    table = stmmr.tl.domain_genes_table(adata, domain="1", against="rest", only_specific=True)
+    assert top_genes(adata)["1"][0] == table["gene"].iloc[0] == "GENE1"
+
+
+FINDINGS = {
+    "Pseudotime": ("obs", "stmmr_pseudotime"),
+    "Branch": ("obs", "stmmr_branch"),
+    "Spatially variable genes": ("var", "stmmr_moran_i"),
+    "Gene sets": ("uns", "stmmr_enrichment"),
+    "Genes over pseudotime": ("steps", "gene_trends"),
+    "Top genes": ("uns", "stmmr_domain_genes"),
+}
+
+
+def test_findings_are_shown_where_they_are(page_of, section):
+    without = page_of(section).said()
+    assert not [title for title in FINDINGS if title in without]
+    add_findings(section)
+    section.obs["slide"] = pd.Categorical(np.where(np.arange(400) < 100, "one", "two"))
+    section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
+    page = page_of(section)
+    said = page.said()
+    assert not [title for title in FINDINGS if title not in said]
+    assert "2 of 2 genes are more alike" in said
+    assert "GENE2 0.75 < 1e-300 GENE1 0.25 0.010" in said
+    assert "1 A SET 2 of 2 3.2 1.0e-09" in said
+    assert "B SET" not in said
+    assert "1 of 2 genes change (false discovery rate below 0.05)" in said
+    assert "with the root in domain 3, one end of the longest path." in said
+    found = data_of(page)["layers"]
+    assert found["stmmr_branch"]["names"] == ["1 to 2", "3"]
+    np.testing.assert_allclose(
+        unpacked(found["stmmr_pseudotime"]["points"]) / 253, section.obs["stmmr_pseudotime"], atol=0.5 / 253
+    )
+    shares = pd.crosstab(section.obs["slide"], section.obs["stmmr_domain"], normalize="index")
+    for name, row in shares.iterrows():
+        counted = f"{name} {(section.obs['slide'] == name).sum()} "
+        assert counted + " ".join(f"{100 * share:.1f} %" for share in row) in said
+
+
+@pytest.mark.parametrize("title", FINDINGS)
+def test_each_finding_is_left_out_alone(page_of, section, title):
+    add_findings(section)
+    where, key = FINDINGS[title]
+    {"steps": section.uns["stmmr"], "uns": section.uns, "obs": section.obs, "var": section.var}[where].pop(key)
+    said = page_of(section).said()
+    assert [other for other in FINDINGS if other not in said] == [title]
 
 
 def test_genes_by_their_share_between_domains(section):
@@ -197,7 +260,7 @@ def test_many_places_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(_scene, "SAMPLED", 50)
     monkeypatch.setattr(_raster, "_LONG_SIDE", 40)
     found = data_of(page_of(section))
-    height, width = found["size"]
+    height, width = found["map"]["fixed"]["height"], found["map"]["fixed"]["width"]
     picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
     row = picture[height // 2]
     seen = row[row < 254]
@@ -216,7 +279,7 @@ def test_picture_is_cut_to_the_places(page_of, section):
     np.testing.assert_allclose(scene.xy, section.obsm["spatial"] * 2)
     picture = scene.picture
     assert (picture["x"], picture["y"]) == (0, 0)
-    assert scene.high[0] <= picture["x"] + picture["w"] + 4
+    assert scene.frame.high[0] <= picture["x"] + picture["w"] + 4
     assert picture["url"].startswith("data:image/jpeg;base64,")
     assert "Picture" in page_of(section).said()
 
@@ -248,15 +311,24 @@ def test_command_writes_it(tmp_path):
 
     adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
     adata.write_h5ad(tmp_path / "in.h5ad")
-    for name, options in (("with", []), ("without", ["--no-report"])):
-        arguments = ["run", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / name), "--n-domains", "3", *options]
-        app([*arguments, "--no-progress", "--label-key", "ground_truth"], result_action="return_value")
-    assert not (tmp_path / "without" / "report.html").exists()
-    page = Page((tmp_path / "with" / "report.html").read_text(encoding="utf-8"))
+    arguments = ["run", str(tmp_path / "in.h5ad"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--no-progress"]
+    app([*arguments, "--label-key", "ground_truth"], result_action="return_value")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     said = page.said()
     assert "Spatial domains of in" in said
     assert str(tmp_path) not in said
     assert "Adjusted Rand index" in said
-    facts = json.loads((tmp_path / "with" / "run.json").read_text())["stmmr"]
+    facts = json.loads((tmp_path / "out" / "run.json").read_text())["stmmr"]
     assert f"{facts['consensus']['agreement']:.2f}" in said
     assert f"{facts['evaluation']['stmmr_domain']['ari']:.3f}" in said
+
+
+def test_command_leaves_it_out(tmp_path, monkeypatch):
+    from stmmr import _output
+    from stmmr.cli import app
+
+    asked = []
+    monkeypatch.setattr(_output, "run_to_folder", lambda *_, **options: asked.append(options["report"]))
+    for more in ([], ["--no-report"]):
+        app(["run", "in.h5ad", "-o", str(tmp_path / "out"), *more], result_action="return_value")
+    assert asked == [True, False]

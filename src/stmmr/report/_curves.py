@@ -10,8 +10,10 @@ import numpy as np
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import require_extra
+from stmmr.pl._gene_trends import N_SHOWN
 from stmmr.pl._palette import PALETTE
 from stmmr.report._figures import STYLE
+from stmmr.report._findings import FDR
 from stmmr.report._layers import numbers_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 MARK: Final = "#D55E00"
 """Colour of what was chosen; seen on white and on black."""
+PALE: Final = "#F0E442"
+"""Yellow lines are lost on white."""
 BAND: Final = "#8A8A8A"
 N_BINS: Final = 40
 
@@ -125,6 +129,36 @@ def _library_size(adata: AnnData) -> Curve | None:
     _span(plot, float(np.median(size)), dimension="height")
     text = f"Median {np.median(size):,.0f} (dotted); nine of ten places have {few:,.0f} to {many:,.0f}."
     return Curve("Library size", text, plot)
+
+
+def trends_of(adata: AnnData) -> Curve | None:
+    """Draw genes over pseudotime; None where `stmmr.tl.gene_trends` did not run."""
+    found = recorded(adata).get("gene_trends")
+    if found is None:
+        return None
+    table, time = found["table"], np.asarray(found["pseudotime"])
+    plot = _axes("Pseudotime", "Expression (log1p)")
+    plot.height = 330
+    colors = [color for color in PALETTE if color != PALE]
+    models, items = require_extra("bokeh.models", extra="report"), []
+    for at, (gene, color) in enumerate(zip(table.index[:N_SHOWN], colors, strict=False)):
+        curve, low, high = (
+            np.log1p(np.asarray(found[name][at], dtype=np.float64)) for name in ("curve", "low", "high")
+        )
+        band = plot.varea(time, low, high, fill_color=color, fill_alpha=0.2)
+        line = plot.line(time, curve, line_color=color, line_width=2)
+        items.append((str(gene), [line, band]))
+    plot.add_layout(models.Legend(items=items, border_line_color=None, background_fill_alpha=0, padding=0), "right")
+    plot.y_range.start = 0
+    n = int((table["fdr"] < FDR).sum())
+    step = recorded(adata).get("trajectory", {})
+    root = f", which starts in domain {step['root_domain']}" if step else ""
+    text = (
+        f"The {min(N_SHOWN, len(table))} genes that change most surely along pseudotime{root}, with bands of "
+        f"{100 * float(found['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate below "
+        f"{FDR:g}); neighbouring places are alike, so that this ranks genes rather than proves a trajectory."
+    )
+    return Curve("Genes over pseudotime", text, plot)
 
 
 def _axes(x: str, y: str, *, ticks: NDArray[np.float64] | None = None, **options: Any) -> Any:

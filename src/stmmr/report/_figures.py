@@ -7,25 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._validate import require_extra
-from stmmr.pl._tissue import ALONE, FADED, ON_PICTURE
+from stmmr.pl._tissue import FADED
 from stmmr.report._layers import CLEAR, palette_of
 
 if TYPE_CHECKING:
     from stmmr.report._layers import Layer
-    from stmmr.report._scene import Scene
+    from stmmr.report._scene import Frame, Scene
 
 STYLE: Final = "white-space: pre-line; font: 13px/1.45 system-ui, sans-serif; color: #1b1d20"
 """Of what is said at the pointer, which the styles of the page do not reach."""
 TIP: Final = f'<div class="tip" style="{STYLE}">$index{{custom}}</div>'
-OF_PIXEL: Final = f'<div class="tip" style="{STYLE}">@image{{custom}}</div>'
 INK, CARD = "rgb(27, 29, 32)", "rgb(255, 255, 255)"
 """Colours of the page by day, written as browsers do: set again to the same, nothing is drawn anew."""
-DIMMED: Final = 0.08
-"""Opacity of places beside the selected ones."""
 
 
 def map_and_umap(scene: Scene, first: Layer) -> dict[str, Any]:
-    """Make the figures that show the places, with shared data, so that both show what is selected in one.
+    """Make the figures that show the places; the page fills in which of them, once it knows what is in view.
 
     Parameters
     ----------
@@ -39,34 +36,16 @@ def map_and_umap(scene: Scene, first: Layer) -> dict[str, Any]:
     Figures by name: "map" and, where there is a UMAP, "umap".
     """
     models = require_extra("bokeh.models", extra="report")
-    source = models.ColumnDataSource(_columns(scene, first), name="places")
     mapper = models.LinearColorMapper(palette=palette_of(first), low=-0.5, high=255.5, name="colors")
     ring = models.ColumnDataSource({"x": [], "y": [], "u": [], "v": []}, name="pointer")
-    figures = {"map": _map(models, scene, first, source, mapper, ring)}
-    if scene.umap is not None and np.isfinite(scene.umap).all(axis=1).any():
-        figures["umap"] = _umap(models, scene, source, mapper, ring)
+    figures = {"map": _map(models, scene, mapper, ring)}
+    if scene.layout is not None:
+        figures["umap"] = _umap(scene, mapper, ring)
     return figures
 
 
-def _columns(scene: Scene, first: Layer) -> dict[str, Any]:
-    points = scene.points
-    columns = {
-        "x": scene.xy[points, 0].astype(np.float32),
-        "y": scene.xy[points, 1].astype(np.float32),
-        "value": first.codes(first.values[points]),
-    }
-    if scene.umap is not None:
-        columns |= {"u": scene.umap[:, 0], "v": scene.umap[:, 1]}
-    return columns
-
-
-def _map(models: Any, scene: Scene, first: Layer, source: Any, mapper: Any, ring: Any) -> Any:
-    plot = _figure(
-        "map",
-        x_range=models.Range1d(float(scene.low[0]), float(scene.high[0])),
-        y_range=models.Range1d(float(scene.high[1]), float(scene.low[1])),
-        aspect_ratio=scene.aspect,
-    )
+def _map(models: Any, scene: Scene, mapper: Any, ring: Any) -> Any:
+    plot = _figure("map", scene.frame, down=True)
     if scene.picture is not None:
         place = {name: [scene.picture[name]] for name in ("url", "x", "y", "w", "h")}
         plot.image_url(
@@ -80,11 +59,7 @@ def _map(models: Any, scene: Scene, first: Layer, source: Any, mapper: Any, ring
             alpha=FADED,
             name="picture",
         )
-    if scene.grid is not None:
-        _add_pixels(plot, models, scene, first, mapper)
-    share = ALONE if scene.picture is None else ON_PICTURE
-    circles = _add_places(plot, models, source, mapper, radius=share * scene.spacing / 2, hidden=scene.grid is not None)
-    _add_hover(plot, models, [circles], TIP, visible=scene.grid is None)
+    _add_places(plot, mapper, radius=scene.radius)
     plot.scatter("x", "y", source=ring, size=16, **_ring())
     if scene.sections is not None:
         _name_sections(plot, models, scene)
@@ -105,73 +80,50 @@ def _map(models: Any, scene: Scene, first: Layer, source: Any, mapper: Any, ring
     return plot
 
 
-def _add_pixels(plot: Any, models: Any, scene: Scene, first: Layer, mapper: Any) -> None:
-    """Show many places as pixels."""
-    grid, nearest = scene.grid, scene.nearest
-    assert grid is not None  # noqa: S101 - asked by the caller
-    assert nearest is not None  # noqa: S101
-    low, side = grid.low, grid.side
-    pixels = plot.image(
-        image=[first.pixels(grid, nearest)],
-        x=low[0],
-        y=low[1],
-        dw=grid.width * side,
-        dh=grid.height * side,
-        color_mapper=mapper,
-        name="pixels",
-    )
-    _add_hover(plot, models, [pixels], OF_PIXEL, visible=True)
-
-
-def _add_places(plot: Any, models: Any, source: Any, mapper: Any, *, radius: float, hidden: bool) -> Any:
-    """Show places as circles of their size in the tissue; in place of pixels only where some are selected."""
-    fill = {"field": "value", "transform": mapper}
-    circles = plot.circle("x", "y", radius=radius, source=source, line_color=None, fill_color=fill, name="circles")
-    circles.visible = not hidden
-    circles.glyph.fill_alpha = 0 if hidden else 0.9
-    circles.selection_glyph = models.Circle(radius=radius, line_color=None, fill_color=fill)
-    circles.nonselection_glyph = models.Circle(
-        radius=radius, line_color=None, fill_color=fill, fill_alpha=0 if hidden else DIMMED
-    )
-    return circles
-
-
-def _umap(models: Any, scene: Scene, source: Any, mapper: Any, ring: Any) -> Any:
-    umap = scene.umap
-    assert umap is not None  # noqa: S101 - asked by the caller
-    low, high = np.nanmin(umap, axis=0), np.nanmax(umap, axis=0)
-    room = 0.55 * float((high - low).max()) or 1.0
-    centre = (low + high) / 2
-    plot = _figure(
-        "umap",
-        x_range=models.Range1d(float(centre[0] - room), float(centre[0] + room)),
-        y_range=models.Range1d(float(centre[1] - room), float(centre[1] + room)),
-        aspect_ratio=1,
-    )
-    n = int(np.isfinite(umap).all(axis=1).sum())
-    dots = plot.scatter(
-        "u",
-        "v",
-        size=float(np.clip(250 / n**0.5, 2, 7)),
-        source=source,
-        line_color=None,
-        fill_color={"field": "value", "transform": mapper},
-        fill_alpha=0.9,
-        nonselection_fill_alpha=DIMMED,
-        name="dots",
-    )
-    _add_hover(plot, models, [dots], TIP, visible=True)
+def _umap(scene: Scene, mapper: Any, ring: Any) -> Any:
+    assert scene.layout is not None  # noqa: S101 - asked by the caller
+    plot = _figure("umap", scene.layout, down=False)
+    _add_places(plot, mapper, size=scene.dot)
     plot.scatter("u", "v", source=ring, size=16, **_ring())
     return plot
 
 
-def _figure(name: str, **options: Any) -> Any:
-    """Make a figure without axes, of the width of what it is put in."""
-    figure = require_extra("bokeh.plotting", extra="report").figure
-    plot = figure(
+def _add_places(plot: Any, mapper: Any, *, radius: float | None = None, size: float | None = None) -> None:
+    """Add what the page fills: pixels, and circles of a radius in the tissue or a size on the screen."""
+    models = require_extra("bokeh.models", extra="report")
+    nothing = {"image": [np.zeros((1, 1), dtype=np.uint32)], **{name: [0.0] for name in ("x", "y", "dw", "dh")}}
+    pixels = plot.image_rgba(
+        image="image", x="x", y="y", dw="dw", dh="dh", source=models.ColumnDataSource(nothing), name="pixels"
+    )
+    empty = {name: np.zeros(0, dtype=np.float32) for name in ("x", "y", "value", "alpha", "at")}
+    source = models.ColumnDataSource(empty, name=f"places of {plot.name}")
+    look = {
+        "source": source,
+        "fill_color": {"field": "value", "transform": mapper},
+        "fill_alpha": "alpha",
+        "line_color": None,
+        "name": "circles",
+    }
+    if radius is not None:
+        circles = plot.circle("x", "y", radius=radius, **look)
+    else:
+        circles = plot.scatter("x", "y", size=size, **look)
+    _add_hover(plot, models, [circles, pixels])
+
+
+def _figure(name: str, frame: Frame, *, down: bool) -> Any:
+    """Make a figure without axes, of the width of what it is put in; `down` where y points downwards."""
+    models = require_extra("bokeh.models", extra="report")
+    (left, bottom), (right, top) = frame.low, frame.high
+    plot = require_extra("bokeh.plotting", extra="report").figure(
         name=name,
-        output_backend="webgl",
-        tools="pan,wheel_zoom,lasso_select",
+        x_range=models.Range1d(float(left), float(right)),
+        y_range=models.Range1d(*((float(top), float(bottom)) if down else (float(bottom), float(top)))),
+        aspect_ratio=frame.aspect,
+        # by the processor, a canvas is drawn several times as fast as WebGL
+        output_backend="canvas",
+        lod_threshold=None,
+        tools="pan,wheel_zoom",
         active_scroll=None,
         toolbar_location=None,
         sizing_mode="stretch_width",
@@ -179,27 +131,30 @@ def _figure(name: str, **options: Any) -> Any:
         background_fill_color=None,
         border_fill_color=None,
         outline_line_color=None,
-        **options,
     )
+    plot.add_tools(models.LassoSelectTool(renderers=[]))
+    plot.js_on_event("selectiongeometry", models.CustomJS(code=f"window.stmmr.lasso({name!r}, cb_obj)"))
     plot.axis.visible = False
     plot.grid.visible = False
     return plot
 
 
-def _add_hover(plot: Any, models: Any, renderers: list[Any], text: str, *, visible: bool) -> None:
+def _add_hover(plot: Any, models: Any, renderers: list[Any]) -> None:
     """Say what is below the pointer, and mark it in both figures."""
-    say = models.CustomJSHover(code="return window.stmmr.describe(value, special_vars)")
-    mark = models.CustomJS(code="window.stmmr.mark(cb_data.index.indices)")
-    if visible:
-        plot.add_tools(
-            models.HoverTool(
-                renderers=renderers,
-                tooltips=text,
-                formatters={"$index": say, "@image": say},
-                callback=mark,
-                point_policy="snap_to_data",
-            )
+    name = plot.name
+    say = models.CustomJSHover(code=f"return window.stmmr.describe({name!r}, special_vars)")
+    there = models.CustomJS(code=f"return window.stmmr.found({name!r}, cb_data.vars)")
+    plot.add_tools(
+        models.HoverTool(
+            renderers=renderers,
+            tooltips=TIP,
+            formatters={"$index": say},
+            filters={"$index": there},
+            callback=models.CustomJS(code=f"window.stmmr.mark({name!r}, cb_data)"),
+            point_policy="snap_to_data",
+            limit=1,
         )
+    )
 
 
 def _name_sections(plot: Any, models: Any, scene: Scene) -> None:

@@ -10,7 +10,9 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import recorded
+from stmmr.pl._gene_trends import N_SHOWN
 from stmmr.pp._columns import lognormalised_rows, require_gene
+from stmmr.report._findings import variable_genes
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -26,17 +28,23 @@ TOP: Final = 5
 
 
 def top_genes(adata: AnnData) -> dict[str, list[str]]:
-    """Get the first genes of each domain from what `stmmr.tl.domain_genes` stored; empty where it did not run.
+    """Get the first specific genes of each domain of `stmmr.tl.domain_genes`; empty where it did not run.
 
-    Genes are taken in the order of the table; where it says which are specific, these only.
+    Best first: those against the rest of the tissue, then those against the neighbours only.
     """
     table = adata.uns.get(_keys.DOMAIN_GENES)
-    if not isinstance(table, pd.DataFrame) or not {"domain", "gene"} <= set(table.columns):
+    if not isinstance(table, pd.DataFrame) or not {"domain", "against", "gene", "specific"} <= set(table.columns):
         return {}
-    if "specific" in table.columns:
-        table = table[table["specific"].astype(bool)]
-    grouped = table.groupby(table["domain"].astype(str), sort=False, observed=True)["gene"]
+    table = table[table["specific"].astype(bool)]
+    ordered = pd.concat([table[table["against"] == "rest"], table[table["against"] == "neighbors"]])
+    grouped = ordered.groupby(ordered["domain"].astype(str), sort=False)["gene"]
     return {str(domain): [str(gene) for gene in genes.unique()[:TOP]] for domain, genes in grouped}
+
+
+def trend_genes(adata: AnnData) -> list[str]:
+    """Get the genes whose curves over pseudotime are drawn; empty where `stmmr.tl.gene_trends` did not run."""
+    found = recorded(adata).get("gene_trends")
+    return [] if found is None else [str(gene) for gene in found["table"].index[:N_SHOWN]]
 
 
 def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str], str]:
@@ -48,9 +56,10 @@ def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str
         return named, "as named"
     if not has_expression(adata):
         return [], ""
-    top = [gene for names in top_genes(adata).values() for gene in names if gene in adata.var_names]
-    if top:
-        return sorted(set(top)), f"the first {TOP} of each domain"
+    listed = {gene for names in top_genes(adata).values() for gene in names}
+    listed |= {*variable_genes(adata), *trend_genes(adata)}
+    if there := sorted(listed & set(adata.var_names)):
+        return there, "those of the tables and curves"
     share = share_between_domains(adata)
     chosen = np.argsort(-share, kind="stable")[:SHOWN_AT_MOST]
     said = "the highly variable ones with the largest share of their variance between domains"

@@ -74,7 +74,7 @@ def palette_of(layer: Layer) -> list[str]:
     return [*layer.colors, *[MISSING] * (STEPS - len(layer.colors)), MISSING, CLEAR]
 
 
-def packed(bytes_: NDArray[np.uint8] | str) -> str:
+def packed(bytes_: NDArray[np.uint8] | NDArray[np.uint16] | str) -> str:
     """Compress (zlib) and write as base64, as browsers read by DecompressionStream."""
     raw = bytes_.encode() if isinstance(bytes_, str) else np.ascontiguousarray(bytes_).tobytes()
     return base64.b64encode(zlib.compress(raw, 9)).decode()
@@ -112,6 +112,8 @@ def layers_of(adata: AnnData) -> list[Layer]:
     for key, title in ((_keys.CONFIDENCE, "Confidence"), (_keys.PSEUDOTIME, "Pseudotime")):
         if key in adata.obs and np.isfinite(values := numbers_of(adata, key)).any():
             found.append(number_layer(key, title, values, span=(0.0, 1.0)))
+    if _keys.BRANCH in adata.obs and adata.obs[_keys.BRANCH].notna().any():
+        found.append(category_layer(adata, _keys.BRANCH))
     if _keys.LIBRARY_SIZE in adata.obs:
         size = numbers_of(adata, _keys.LIBRARY_SIZE)
         high = float(np.percentile(size, CUT_AT)) or 1.0

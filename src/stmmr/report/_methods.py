@@ -187,11 +187,31 @@ def _later(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
         said.append(
             f"Domains were connected by PAGA {cite('paga')} and places ordered by diffusion pseudotime "
             f"{cite('dpt')} in "
-            f"scanpy {cite('scanpy')}, with the root in domain {trajectory['root_domain']}."
+            f"scanpy {cite('scanpy')}, with the root in domain {trajectory['root_domain']}"
+            f"{', one end of the longest path' if trajectory.get('root') == 'tree' else ''}."
         )
+    said += _genes(adata, steps, cite)
     if _keys.UMAP in adata.obsm:
         said.append(f"The embedding was laid out by UMAP {cite('umap')}.")
     return " ".join(said)
+
+
+def _genes(adata: AnnData, steps: dict[str, Any], cite: Cited) -> list[str]:
+    said = []
+    if "gene_trends" in steps:
+        said.append(
+            f"The rate of each of {len(steps['gene_trends']['table']):,} genes was fitted as a smooth curve of "
+            f"pseudotime and tested against a constant one {cite('tradeseq')}."
+        )
+    if _keys.MORAN_I in adata.var:
+        said.append(f"Spatially variable genes were ranked by Moran's I {cite('moran')} of their normalised values.")
+    if _keys.ENRICHMENT in adata.uns:
+        gmt = steps.get("enrichment", {}).get(_keys.ENRICHMENT, {}).get("gmt", "")
+        of = f" of {gmt}" if gmt else ""
+        said.append(f"Gene sets{of} were tested for over-representation by the hypergeometric distribution.")
+    if said or _keys.DOMAIN_GENES in adata.uns:
+        said.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
+    return said
 
 
 def _evaluation(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr import _keys
 from stmmr._record import recorded
+from stmmr.pp._registered import ON_TISSUE_AT_LEAST
 from stmmr.pp._sections import graph_sections
 from stmmr.report._layers import numbers_of
 from stmmr.tl._metrics import categories
@@ -22,7 +23,7 @@ FEW_COUNTS: Final = 0.1
 """Share of the median library size below which a place has few counts."""
 FEW_COUNTS_AT_MOST: Final = 0.05
 SMALL_LIBRARY: Final = 100
-OFF_TISSUE_AT_MOST: Final = 0.05
+OFF_TISSUE_AT_MOST: Final = 1 - ON_TISSUE_AT_LEAST
 UNSURE_BELOW: Final = 0.5
 UNSURE_AT_MOST: Final = 0.2
 AGREEMENT_AT_LEAST: Final = 0.65
@@ -100,9 +101,8 @@ def _picture(adata: AnnData) -> Iterator[Check]:
         yield _check(
             "Places on tissue in the picture",
             f"{_percent(share)}",
-            f"Warns below {_percent(1 - OFF_TISSUE_AT_MOST, 0)}: the picture may be shifted, turned or of "
-            "another section.",
-            bad=share < 1 - OFF_TISSUE_AT_MOST,
+            f"Warns below {_percent(ON_TISSUE_AT_LEAST, 0)}: the picture may be shifted, turned or of another section.",
+            bad=share < ON_TISSUE_AT_LEAST,
         )
     if _keys.PATCH in adata.obs:
         shares = adata.obs[_keys.PATCH].value_counts(normalize=True)

@@ -149,4 +149,20 @@ WORKS: Final = {
         2021,
         "10.1038/s41592-021-01255-8",
     ),
+    "tradeseq": Work(
+        "Van den Berge, K. et al.",
+        "Trajectory-based differential expression analysis for single-cell sequencing data",
+        "Nature Communications 11, 1201",
+        2020,
+        "10.1038/s41467-020-14766-3",
+    ),
+    "moran": Work("Moran, P. A. P.", "Notes on continuous stochastic phenomena", "Biometrika 37(1-2), 17-23", 1950,
+                  "10.1093/biomet/37.1-2.17"),
+    "fdr": Work(
+        "Benjamini, Y. and Hochberg, Y.",
+        "Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple Testing",
+        "Journal of the Royal Statistical Society B 57(1), 289-300",
+        1995,
+        "10.1111/j.2517-6161.1995.tb02031.x",
+    ),
 }  # fmt: skip

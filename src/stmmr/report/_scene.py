@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from stmmr import _keys
 from stmmr._validate import coordinates
 from stmmr.io._library import find_library, sharpest_picture
 from stmmr.pl._raster import PIXELS_FROM, Grid
-from stmmr.pl._tissue import drawable, frame_of, in_rows, spacing_of
+from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
 from stmmr.pp._scale import um_per_unit
 from stmmr.pp._sections import graph_sections
 
@@ -31,6 +31,30 @@ SAMPLED: Final = 20_000
 """Places that the UMAP and selections show where the map is of pixels."""
 NARROWEST, WIDEST = 0.8, 1.6
 """Width of the map over its height."""
+CIRCLES_AT_MOST: Final = 5_000
+"""Places in view that are drawn as circles: of more, moving a figure would not be fluid without a graphics card."""
+STEPS: Final = 65_534
+"""Steps of a position between the corners of its figure, 0.2 µm in 10 mm; one more is for places without one."""
+
+
+class Frame(NamedTuple):
+    """What a figure shows at first."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    """Corners."""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        width, height = self.high - self.low
+        return float(width / height)
+
+    def steps(self, positions: NDArray[np.floating[Any]]) -> list[NDArray[np.uint16]]:
+        """Write positions, shape (N, 2), as whole numbers, x and y apart; STEPS + 1 where there is none."""
+        share = (positions - self.low) / (self.high - self.low)
+        whole = np.where(np.isfinite(share), np.rint(np.clip(share, 0, 1) * STEPS), STEPS + 1)
+        return list(whole.astype("<u2").T)
 
 
 @dataclass(frozen=True)
@@ -43,9 +67,7 @@ class Scene:
     """Places that are drawn one by one: all, or a sample where the map is of pixels."""
     spacing: float
     """Distance between places."""
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    """Corners of the frame."""
+    frame: Frame
     in_um: bool
     grid: Grid | None
     """Pixels, for many places."""
@@ -55,13 +77,28 @@ class Scene:
     """Its data URI ("url") and where it lies ("x", "y", "w", "h")."""
     sections: pd.Categorical | None
     umap: NDArray[np.float32] | None
-    """Positions of the points, shape (len(points), 2), NaN where there is none."""
+    """Positions of the points, shape (len(points), 2), NaN where there is none; None where no place has one."""
 
     @property
-    def aspect(self) -> float:
-        """Width over height of the frame."""
-        width, height = self.high - self.low
-        return float(width / height)
+    def radius(self) -> float:
+        """Radius of a place."""
+        return (ALONE if self.picture is None else ON_PICTURE) * self.spacing / 2
+
+    @property
+    def layout(self) -> Frame | None:
+        """What the figure of the UMAP shows."""
+        if self.umap is None:
+            return None
+        low, high = np.nanmin(self.umap, axis=0), np.nanmax(self.umap, axis=0)
+        room = 0.55 * float((high - low).max()) or 1.0
+        centre = (low + high).astype(np.float64) / 2
+        return Frame(centre - room, centre + room)
+
+    @property
+    def dot(self) -> float:
+        """Size of a place in the UMAP, in pixels of the screen."""
+        n = 1 if self.umap is None else int(np.isfinite(self.umap).all(axis=1).sum())
+        return float(np.clip(250 / n**0.5, 2, 7))
 
 
 def scene_of(adata: AnnData) -> Scene:
@@ -80,14 +117,15 @@ def scene_of(adata: AnnData) -> Scene:
     picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)
     low, high = fitted(low * unit, high * unit)
     umap = adata.obsm.get(_keys.UMAP)
+    if umap is not None and not np.isfinite(umap).all(axis=1).any():
+        umap = None
     points = points_of(xy, umap)
     grid = Grid(xy * unit, (low, high)) if len(xy) > PIXELS_FROM else None
     return Scene(
         xy=xy * unit,
         points=points,
         spacing=spacing * unit,
-        low=low,
-        high=high,
+        frame=Frame(low, high),
         in_um=math.isfinite(um),
         grid=grid,
         nearest=None if grid is None else grid.nearest(spacing * unit),

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 from stmmr import __version__, _keys
 from stmmr._validate import require_extra, require_key
 from stmmr.io._write import atomic_write
-from stmmr.report._curves import curves_of
+from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
+from stmmr.report._findings import findings_of
 from stmmr.report._genes import genes_to_show, values_of
 from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_of
 from stmmr.report._methods import methods_of
 from stmmr.report._quality import checks_of
-from stmmr.report._scene import scene_of
+from stmmr.report._scene import CIRCLES_AT_MOST, scene_of
 from stmmr.report._tables import domain_rows, evaluation_table, settings_groups, shown, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import numpy as np
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-    from stmmr.report._scene import Scene
+    from stmmr.report._scene import Frame, Scene
 
 HERE = Path(__file__).parent
 GENE_BYTES = 6_000_000
@@ -42,9 +45,11 @@ def write(
     """Write a page about a run that opens in any browser, without a network: one HTML file to send to others.
 
     It has a map of the tissue to move, zoom and point at, and the UMAP linked with it; the domains, how sure they are
-    and, after `stmmr.tl.domain_genes`, their genes; what to check before the domains are believed; the curves behind
-    what was chosen from the data; the scores, where labels were evaluated; settings, versions, and the methods with
-    references, to paste. Of more than 100,000 places the map is of pixels. Needs the extra ``report`` (bokeh).
+    and, after `stmmr.tl.domain_genes`, their genes; what other analyses found, where they ran (pseudotime and its
+    branches, genes along it, spatially variable genes, gene sets, the make-up of sections); what to check before the
+    domains are believed; the curves behind what was chosen from the data; the scores, where labels were evaluated;
+    settings, versions, and the methods with references, to paste. Many places are drawn as pixels until few are in
+    view; of more than 100,000 the map is of pixels throughout. Needs the extra ``report`` (bokeh).
 
     Parameters
     ----------
@@ -53,8 +58,8 @@ def write(
     path
         HTML file to write; replaced as a whole where it exists.
     genes
-        Genes that the map offers; None: the first of each domain after `stmmr.tl.domain_genes`, otherwise 48 highly
-        variable ones with the largest share of their variance between domains. At most 6 MB of them are kept.
+        Genes that the map offers; None: those of the tables and curves of the page, otherwise 48 highly variable ones
+        with the largest share of their variance between domains. At most 6 MB of them are kept.
     title
         Heading; the name of the input if None.
     run_facts
@@ -85,18 +90,12 @@ def _template() -> Any:
 
 def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None) -> dict[str, Any]:
     """Gather everything that the template fills in."""
-    from bokeh.embed import components
-    from bokeh.resources import Resources
-
     scene, layers = scene_of(adata), layers_of(adata)
     names, chosen_how = genes_to_show(adata, genes)
-    figures = map_and_umap(scene, layers[0])
-    data, curves = _data(adata, scene, layers, names), curves_of(adata)
-    script, divs = components(list(figures.values()))
-    later, curve_divs = components([curve.plot for curve in curves], wrap_script=False) if curves else ("", ())
+    data = _data(adata, scene, layers, names)
     methods, cited = methods_of(adata)
     source = Path(str(facts.get("input", "")))  # its folder is nobody else's business
-    return {
+    return _figures(adata, scene, layers[0]) | {
         "title": title or f"Spatial domains of {source.stem or 'a section'}",
         "input": source.name,
         "version": __version__,
@@ -104,19 +103,14 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "adata": adata,
         "facts": facts,
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
-        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh", "bokeh-gl"]).js_raw),
-        "figures": script,
-        "map": divs[0],
-        "umap": divs[1] if "umap" in figures else None,
-        "curves": list(zip(curves, curve_divs, strict=True)),
-        "curves_script": later,
+        "script": "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("figures.js", "page.js")),
         "data": _json(data),
         "layers": layers,
         "genes": [name for name in names if f"gene:{name}" in data["layers"]],
         "chosen_how": chosen_how,
         "scene": scene,
         "domains": domain_rows(adata),
+        "findings": findings_of(adata),
         "checks": checks_of(adata),
         "evaluation": evaluation_table(adata),
         "methods": methods,
@@ -125,6 +119,26 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "settings": settings_groups(adata, facts),
         "versions": facts.get("versions", {}) | versions(),
         "shown": shown,
+    }
+
+
+def _figures(adata: AnnData, scene: Scene, first: Layer) -> dict[str, Any]:
+    """Draw everything; map and UMAP are loaded first, the curves by the page once it can be used."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+
+    figures, curves, trends = map_and_umap(scene, first), curves_of(adata), trends_of(adata)
+    drawn = [trends, *curves] if trends else curves
+    script, divs = components(list(figures.values()))
+    later, own = components([curve.plot for curve in drawn], wrap_script=False) if drawn else ("", ())
+    return {
+        "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
+        "figures": script,
+        "map": divs[0],
+        "umap": divs[1] if "umap" in figures else None,
+        "curves": list(zip(curves, own[len(drawn) - len(curves) :], strict=True)),
+        "trends": (trends, own[0]) if trends else None,
+        "curves_script": later,
     }
 
 
@@ -147,10 +161,26 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: list[str]) -
         "first": layers[0].key,
         "names": packed("\n".join(map(str, adata.obs_names[scene.points]))),
         "scale": palette_of(first) if first is not None else [],
-        "size": None if scene.grid is None else [scene.grid.height, scene.grid.width],
-        "low": scene.low.tolist(),
-        "high": scene.high.tolist(),
+        "map": _placed(scene.frame, scene.xy[scene.points]) | {"fixed": _fixed(scene)},
+        "umap": None if scene.layout is None or scene.umap is None else _placed(scene.layout, scene.umap),
+        "radius": scene.radius,
+        "size": scene.dot,
+        "few": CIRCLES_AT_MOST,
     }
+
+
+def _placed(frame: Frame, positions: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    x, y = frame.steps(positions)
+    return {"x": packed(x), "y": packed(y), "low": frame.low.tolist(), "high": frame.high.tolist()}
+
+
+def _fixed(scene: Scene) -> dict[str, float] | None:
+    """Say where the pixels lie that were made beforehand."""
+    grid = scene.grid
+    if grid is None:
+        return None
+    (x, y), w, h = grid.low.tolist(), grid.width * grid.side, grid.height * grid.side
+    return {"x": x, "y": y, "w": w, "h": h, "width": grid.width, "height": grid.height}
 
 
 def _packed(layer: Layer, scene: Scene) -> dict[str, Any]:

@@ -5,9 +5,11 @@ window.stmmr = (() => {
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const unknown = 254, empty = 255;
-  const plots = {};
+  const figures = {};
   const bytes = new Map();
-  let names = null, shown = data.first, domains = null, source = null, ring = null, mapper = null, highlighted = null;
+  // what both figures show: codes of the places, colours of the codes, the places that are brought out
+  const look = { codes: null, pixels: null, colors: null, chosen: null, opacity: 0.9 };
+  let names = null, shown = data.first, domains = null, ring = null, mapper = null, highlighted = null, positions = null;
 
   async function unpacked(text) {
     const raw = await (await fetch_(text)).arrayBuffer();
@@ -33,23 +35,41 @@ window.stmmr = (() => {
     if (code === unknown) return `${layer.title}: missing`;
     return layer.names ? `${layer.title}: ${layer.names[code]}` : `${layer.title}: ${number(layer, code)}`;
   }
-  function describe(value, vars) {
-    if (vars.image_index) return said(shown, Number(value));
-    const at = vars.index;
+  function placeOf(name, vars) {
+    return vars.image_index ? figures[name].placeAt(vars.x, vars.y) : figures[name].nth(vars.index);
+  }
+  function describe(name, vars) {
+    const at = placeOf(name, vars);
+    if (at < 0) return said(shown, look.pixels[figures[name].pixelAt(vars.x, vars.y)]);
     const lines = names ? [names[at]] : [];
-    const keys = new Set([data.first, "stmmr_confidence", shown]);
-    for (const key of keys) {
+    for (const key of new Set([data.first, "stmmr_confidence", shown])) {
       const found = bytes.get(`points ${key}`);
       if (found) lines.push(said(key, found[at]));
     }
     return lines.join("\n");
   }
+  // whether there is something to say
+  function found(name, vars) {
+    if (!figures[name]) return false;
+    if (placeOf(name, vars) >= 0) return true;
+    const pixel = figures[name].pixelAt(vars.x, vars.y);
+    return pixel >= 0 && look.pixels[pixel] !== empty;
+  }
+  // bokeh tells of circles and of pixels one after the other
+  const below = {};
   let marked = -1;
-  function mark(indices) {
-    const at = indices && indices.length ? indices[0] : -1;
-    if (at === marked || !source) return;
+  function mark(name, { index, geometry, renderer }) {
+    const figure = figures[name];
+    if (!figure) return;
+    const hit = { circles: index.indices?.length, pixels: index.image_indices?.length }[renderer.name];
+    const at = !hit ? -1 : renderer.name === "circles" ? figure.nth(index.indices[0]) : figure.placeAt(geometry.x, geometry.y);
+    below[name] = { ...below[name], [renderer.name]: at };
+    ringAt(Math.max(...Object.values(below[name])));
+  }
+  function ringAt(at) {
+    if (at === marked) return;
     marked = at;
-    const { x, y, u, v } = source.data;
+    const { x, y, u, v } = positions;
     ring.data = at < 0 ? { x: [], y: [], u: [], v: [] }
       : { x: [x[at]], y: [y[at]], u: [u ? u[at] : NaN], v: [v ? v[at] : NaN] };
   }
@@ -58,21 +78,26 @@ window.stmmr = (() => {
   async function show(key) {
     const layer = data.layers[key];
     const points = await layerBytes(key, "points");
-    const pixels = data.size ? await layerBytes(key, "pixels") : null;
+    const pixels = data.map.fixed ? await layerBytes(key, "pixels") : null;
     shown = key;
     const grey = data.scale.length ? data.scale[unknown] : "#d9d9d9";
     const palette = layer.names
       ? [...layer.colors, ...Array(255 - layer.colors.length).fill(grey), "#00000000"] : data.scale;
     mapper.palette = palette;
-    source.data = { ...source.data, value: points };
-    if (pixels) {
-      const found = plots.map.select_one("pixels").data_source;
-      const before = found.data.image[0];
-      found.data = { ...found.data, image: [new before.constructor(pixels, data.size)] };
-    }
+    look.colors = Uint32Array.from(palette, abgr);
+    look.codes = points;
+    look.pixels = pixels;
+    redraw();
     legend(layer);
     for (const input of document.querySelectorAll("input[name=layer]")) input.checked = input.value === key;
     if (byId("gene")) byId("gene").value = layer.gene ? key : "";
+  }
+  function abgr(color) {
+    const parts = color.match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
+    return ((((parts[3] ?? 255) << 24) | (parts[2] << 16) | (parts[1] << 8) | parts[0]) >>> 0);
+  }
+  function redraw() {
+    for (const figure of Object.values(figures)) figure.update();
   }
   function swatch(color) {
     const found = document.createElement("i");
@@ -116,33 +141,28 @@ window.stmmr = (() => {
   // selections
   function highlight(code) {
     highlighted = highlighted === code ? null : code;
-    const indices = [];
-    if (highlighted !== null) domains.forEach((of, at) => { if (of === code) indices.push(at); });
-    source.selected.indices = indices;
-    press();
+    choose(highlighted === null ? null : Uint8Array.from(domains, (of) => of === code));
   }
-  function press() {
+  function lasso(name, event) {
+    if (!event.final || event.geometry.type !== "poly") return;
+    highlighted = null;
+    choose(figures[name].inside(event.geometry));
+  }
+  function choose(chosen) {
+    const n = chosen ? chosen.reduce((sum, is) => sum + is, 0) : 0;
+    look.chosen = n ? chosen : null;
     for (const button of document.querySelectorAll("[data-domain]"))
       button.setAttribute("aria-pressed", String(highlighted === Number(button.dataset.domain)));
+    byId("clear").hidden = !n;
+    byId("status").textContent = n ? counted(chosen, n) : "";
+    redraw();
   }
-  function selected() {
-    const indices = source.selected.indices;
-    const layer = data.layers[data.first];
-    if (highlighted !== null && (!indices.length || indices.some((at) => domains[at] !== highlighted))) {
-      highlighted = null;
-      press();
-    }
-    byId("clear").hidden = !indices.length;
-    const pixels = plots.map.select_one("pixels");
-    if (pixels) plots.map.select_one("circles").visible = indices.length > 0;
-    if (pixels) pixels.glyph.global_alpha = indices.length ? 0.15 : Number(byId("opacity").value);
-    if (!indices.length) { byId("status").textContent = ""; return; }
-    const counts = new Map();
-    for (const at of indices) counts.set(domains[at], (counts.get(domains[at]) || 0) + 1);
-    const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([code, n]) =>
-      `${code === unknown ? "none" : layer.names[code]} (${Math.round((100 * n) / indices.length)} %)`);
-    byId("status").textContent =
-      `${indices.length.toLocaleString("en")} places selected; domains: ${most.join(", ")}${counts.size > 4 ? ", …" : ""}.`;
+  function counted(chosen, n) {
+    const layer = data.layers[data.first], counts = new Map();
+    chosen.forEach((is, at) => { if (is) counts.set(domains[at], (counts.get(domains[at]) || 0) + 1); });
+    const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([code, some]) =>
+      `${code === unknown ? "none" : layer.names[code]} (${Math.round((100 * some) / n)} %)`);
+    return `${n.toLocaleString("en")} places selected; domains: ${most.join(", ")}${counts.size > 4 ? ", …" : ""}.`;
   }
 
   // moving and zooming
@@ -204,7 +224,7 @@ window.stmmr = (() => {
     });
     // a wheel that zooms before one asked for it keeps the page from being scrolled
     canvas.addEventListener("pointerdown", () => { wheel.active = true; });
-    figure.addEventListener("pointerleave", () => { wheel.active = false; mark([]); });
+    figure.addEventListener("pointerleave", () => { wheel.active = false; ringAt(-1); });
     drag(figure, plot, matchMedia("(pointer: coarse)").matches ? null : "move");
   }
 
@@ -231,11 +251,12 @@ window.stmmr = (() => {
   function paint(plot, { ink, quiet, card, rule }) {
     for (const axis of [...plot.below, ...plot.left].filter((one) => one.visible))
       axis.setv({ axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: quiet, major_tick_line_color: quiet });
-    for (const part of plot.center) {
+    for (const part of [...plot.center, ...plot.right]) {
       if (part.type === "Grid" && part.visible) part.grid_line_color = rule;
       if (part.type === "ScaleBar") part.setv({ label_text_color: ink, bar_line_color: ink, background_fill_color: card });
       if (part.type === "LabelSet") part.text_color = ink;
-      if (part.type === "Legend") part.setv({ label_text_color: ink, background_fill_color: card, border_line_color: rule });
+      if (part.type === "Legend") part.setv({ label_text_color: ink, background_fill_color: card,
+        border_line_color: part.border_line_color && rule });
     }
     for (const renderer of plot.renderers) {
       if (renderer.name !== "ink") continue;
@@ -275,13 +296,11 @@ window.stmmr = (() => {
       input.addEventListener("change", () => show(input.value));
     byId("gene")?.addEventListener("change", (event) => show(event.target.value || data.first));
     byId("picture")?.addEventListener("change", (event) => {
-      plots.map.select_one("picture").visible = event.target.checked;
+      figures.map.plot.select_one("picture").visible = event.target.checked;
     });
     byId("opacity").addEventListener("input", (event) => {
-      const pixels = plots.map.select_one("pixels");
-      const alpha = Number(event.target.value);
-      if (pixels) pixels.glyph.global_alpha = alpha;
-      else plots.map.select_one("circles").glyph.fill_alpha = { value: alpha };
+      look.opacity = Number(event.target.value);
+      redraw();
     });
     document.addEventListener("click", (event) => {
       const domain = event.target.closest("[data-domain]"), gene = event.target.closest("[data-gene]");
@@ -290,36 +309,53 @@ window.stmmr = (() => {
       if (gene) show(`gene:${gene.dataset.gene}`);
       if (text) copy(text);
     });
-    byId("clear").addEventListener("click", () => { source.selected.indices = []; });
+    byId("clear").addEventListener("click", () => {
+      highlighted = null;
+      choose(null);
+    });
     byId("theme").addEventListener("click", turn);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
-    source.selected.change.connect(selected);
   }
 
   async function drawCurves() {
     const script = document.createElement("script");
     script.textContent = byId("curves-script").textContent;
     document.body.append(script);
-    while (Bokeh.documents.length < 2 || !Bokeh.documents[1].is_idle)
+    while (script.textContent.trim() && !Bokeh.documents[1]?.is_idle)
       await new Promise((done) => requestAnimationFrame(done));
     recolour();
     unlisted();
     root.dataset.ready = "all";
   }
 
+  // positions are whole numbers from 0 to 65534 between the corners; 65535 is none
+  async function axis(packed, low, high) {
+    const raw = new Uint16Array((await unpacked(packed)).buffer);
+    return Float32Array.from(raw, (step) => (step === 65535 ? NaN : low + (step / 65534) * (high - low)));
+  }
+  async function place(plots) {
+    const { few, radius, size, map, umap } = data;
+    positions = { x: await axis(map.x, map.low[0], map.high[0]), y: await axis(map.y, map.low[1], map.high[1]) };
+    figures.map = figureOf(plots.map, { x: positions.x, y: positions.y, radius, few, fixed: map.fixed, look });
+    if (!umap) return;
+    positions.u = await axis(umap.x, umap.low[0], umap.high[0]);
+    positions.v = await axis(umap.y, umap.low[1], umap.high[1]);
+    figures.umap = figureOf(plots.umap, { x: positions.u, y: positions.v, size, few, look });
+  }
+
   async function start() {
     while (!window.Bokeh?.documents.length || !Bokeh.documents[0].is_idle)
       await new Promise((done) => requestAnimationFrame(done));
-    for (const plot of Bokeh.documents[0].roots()) if (plot.name) plots[plot.name] = plot;
-    source = plots.map.select_one("places");
+    const plots = Object.fromEntries(Bokeh.documents[0].roots().map((plot) => [plot.name, plot]));
     ring = plots.map.select_one("pointer");
     mapper = plots.map.select_one("colors");
     recolour();
     unlisted();
+    await place(plots);
     domains = await layerBytes(data.first, "points");
-    for (const figure of document.querySelectorAll("[data-plot]")) connect(figure, plots[figure.dataset.plot]);
+    for (const [name, figure] of Object.entries(figures)) connect(byId(name), figure.plot);
     listen();
-    legend(data.layers[data.first]);
+    await show(data.first);
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     root.dataset.ready = "true";
     await drawCurves();
@@ -331,5 +367,5 @@ window.stmmr = (() => {
     if (!root.dataset.theme) delete root.dataset.theme;
   } catch { /* the system's choice, then */ }
   document.addEventListener("DOMContentLoaded", start);
-  return { describe, mark, show };
+  return { describe, found, lasso, mark, show };
 })();
