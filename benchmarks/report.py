@@ -178,7 +178,7 @@ def picture(browser, target: Path) -> None:
         size = (round(whole.width * share), round(whole.height * share))
         small = whole.resize(size, Image.Resampling.LANCZOS)
         # of all colours: the median cut, which is the default, gives those of small domains away
-        small = small.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small = small.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
         small.save(PICTURE, optimize=True)
         if PICTURE.stat().st_size < PICTURE_BYTES:
             break
