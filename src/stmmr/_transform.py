@@ -18,7 +18,7 @@ from stmmr.pp._genes import Normalisation, count_statistics
 from stmmr.pp._graph import kernel_of, spatial_graph
 from stmmr.pp._rows import by_rows, map_rows
 from stmmr.pp._scale import units
-from stmmr.pp._sections import centred, graph_sections, laid_apart, sections_of
+from stmmr.pp._sections import centred, graph_sections, plane_coordinates, sections_of
 from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ def _expression(
 def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring the noise of a section, which may be counted deeper or less deep, to that of the trained ones."""
     known = expression_features(trained, use_rep=None, n_components=expression.shape[1])
-    noise = local_noise(known, laid_apart(coordinates(trained), graph_sections(trained)))
+    noise = local_noise(known, plane_coordinates(trained))
     sections = graph_sections(new)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes
-    return with_equal_noise(expression, laid_apart(coordinates(new), sections), codes, to=noise)
+    return with_equal_noise(expression, plane_coordinates(new), codes, to=noise)
 
 
 def _check_genes(read: list[str], found: int, new: AnnData) -> None:

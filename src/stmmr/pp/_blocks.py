@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr._validate import InputError, coordinates, representation, require_key
+from stmmr._validate import InputError, representation, require_key
 from stmmr.pp._components import PLACES_PER_COMPONENT, expression_features, principal_components, with_equal_noise
-from stmmr.pp._sections import centred, graph_sections, laid_apart
+from stmmr.pp._sections import centred, graph_sections, plane_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,8 +74,7 @@ def features_of(
     """Get the principal components of the expression, then those of further blocks; shape (N, F) each."""
     expression, sections = expression_features(adata, use_rep=use_rep, n_components=n_components), graph_sections(adata)
     if sections is not None and len(sections.categories) > 1:
-        apart = laid_apart(coordinates(adata), sections)
-        expression = with_equal_noise(expression, apart, sections.codes)
+        expression = with_equal_noise(expression, plane_coordinates(adata), sections.codes)
     return [expression, *(block_features(adata, block, n_components=n_components) for block in blocks)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from stmmr._validate import (
     require_positive,
     require_step,
 )
-from stmmr.pp._bandwidth import bandwidth_curve
+from stmmr.pp._bandwidth import Curve, bandwidth_curve
 from stmmr.pp._components import expression_features
 from stmmr.pp._scale import units
 from stmmr.pp._sections import (
     check_frames,
     graph_sections,
     laid_apart,
+    planes,
     sections_of,
     stacked_coordinates,
     tissue_coordinates,
@@ -70,7 +71,7 @@ def spatial_graph(
         hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
         model; falls back to "spatial" where there are none, as published), or "spatial_3d"
         (``obsm["spatial_3d"]``, x, y and z in one unit: sections stand in one frame, and places have neighbours in
-        those above and below).
+        those above and below; the bandwidth is chosen within sections).
     use_rep
         Key of ``obsm`` to choose the bandwidth by; ``None``: the components that `stmmr.pp.expression` wrote.
     section_key
@@ -112,18 +113,12 @@ def spatial_graph(
     unit, um_per_unit, scale_from = ("array steps", math.nan, "unknown") if by_array else units(adata)
     if stacked:
         unit, um_per_unit, scale_from = _stacked_units(adata)
-    curve = {}
+    curve: dict[str, Any] = {}
     if bandwidth is None:
         otherwise = ", name a representation (use_rep), or give a bandwidth"
         features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
-        found = bandwidth_curve(features, xy, tolerance=tolerance)
-        bandwidth = found.choose()
-        curve = {
-            "bandwidth_best": float(found.bandwidths[found.error.argmin()]),
-            "bandwidths_tried": found.bandwidths,
-            "error": found.error,
-            "standard_error": found.standard_error,
-        }
+        # within sections: one a few µm below would be all the neighbours there are to a place, and others have none
+        bandwidth, curve = _chosen(bandwidth_curve(features, apart, tolerance=tolerance))
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
         logger.info("Bandwidth chosen: %s, %.2f times the distance between places.", length, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")
@@ -150,15 +145,25 @@ def spatial_graph(
     record(adata, spatial_graph=parameters | curve)
 
 
+def _chosen(found: Curve) -> tuple[float, dict[str, Any]]:
+    """Get the bandwidth, and the curve it was chosen by as it is noted."""
+    noted = {
+        "bandwidth_best": float(found.bandwidths[found.error.argmin()]),
+        "bandwidths_tried": found.bandwidths,
+        "error": found.error,
+        "standard_error": found.standard_error,
+    }
+    return found.choose(), noted
+
+
 def _positions(
     adata: AnnData, sections: pd.Categorical | None, *, stacked: bool, by_array: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Get the positions that the graph is of, and those with sections laid apart."""
-    if not stacked:
-        xy = laid_apart(array_positions(adata) if by_array else coordinates(adata), sections)
-        return xy, xy
-    xyz = stacked_coordinates(adata)
-    return xyz, xyz if sections is None else laid_apart(xyz[:, :2], sections)
+    if stacked:
+        return stacked_coordinates(adata), planes(adata, sections)
+    xy = laid_apart(array_positions(adata) if by_array else coordinates(adata), sections)
+    return xy, xy
 
 
 def _stacked_units(adata: AnnData) -> tuple[str, float, str]:
@@ -168,7 +173,7 @@ def _stacked_units(adata: AnnData) -> tuple[str, float, str]:
 
 
 def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
-    """Measure how much of the weight of the neighbours of a place is of other sections; warn of nothing."""
+    """Measure how much of the weight of the neighbours of a place is of other sections."""
     if _keys.GRAPH not in adata.obsp:
         return math.nan
     pairs = adata.obsp[_keys.GRAPH].tocoo()

@@ -152,6 +152,20 @@ def tissue_coordinates(adata: AnnData) -> NDArray[np.float64]:
     return laid_apart(coordinates(adata), graph_sections(adata))
 
 
+def plane_coordinates(adata: AnnData) -> NDArray[np.float64]:
+    """Get the coordinates of the places in which noise is measured: the sections of the spatial graph laid apart."""
+    graph = recorded(adata).get("spatial_graph", {})
+    sections = graph_sections(adata)
+    stacked = graph.get("use") == _keys.SPATIAL_3D
+    return planes(adata, sections) if stacked else laid_apart(coordinates(adata), sections)
+
+
+def planes(adata: AnnData, sections: pd.Categorical | None) -> NDArray[np.float64]:
+    """Lay the sections of ``obsm["spatial_3d"]`` apart, shape (N, 2); without sections, (N, 3) as they are."""
+    xyz = stacked_coordinates(adata)
+    return xyz if sections is None else laid_apart(xyz[:, :2], sections)
+
+
 def stacked_coordinates(adata: AnnData) -> NDArray[np.float64]:
     """Get the coordinates of the places in one frame of all sections, shape (N, 3), checked.
 
