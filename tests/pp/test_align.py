@@ -17,11 +17,11 @@ def turned(degrees):
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
-def serial(*maps, drop=0):
+def serial(*maps, drop=0, side=18):
     """Sections of one tissue, counted anew, each but the first moved by a map and a shift."""
     parts = {}
     for at, move in enumerate([np.eye(2), *maps]):
-        part = stmmr.datasets.simulated_tissue(n_rows=18, n_cols=18, n_domains=4, n_genes=120, random_state=3)
+        part = stmmr.datasets.simulated_tissue(n_rows=side, n_cols=side, n_domains=4, n_genes=120, random_state=3)
         rng = np.random.default_rng(at)
         part.X.data = rng.poisson(part.X.data).astype(np.float32)
         part.obsm["where"] = 0.5 * part.obsm["spatial"]
@@ -103,8 +103,8 @@ def test_what_is_missing_is_said():
         align_sections(both, "section", z=10)
 
 
-def stacked(gap):
-    both = serial(np.eye(2))
+def stacked(gap, **options):
+    both = serial(np.eye(2), **options)
     z = gap * both.obs["section"].cat.codes.to_numpy()
     both.obsm[_keys.SPATIAL_3D] = np.column_stack([both.obsm["where"], z])
     return both
@@ -133,11 +133,31 @@ def test_sections_far_apart_in_z_are_as_those_without(caplog):
     assert abs(both.obsp[_keys.GRAPH] - alone.obsp[_keys.GRAPH]).max() < 1e-4
 
 
-def test_run_in_3d_uses_the_stack():
-    both = stacked(PITCH)
-    stmmr.run(both, n_domains=4, histology=False, section_key="section", in_3d=True, progress=False)
+def test_the_same_tissue_above_and_below_helps():
+    both, ari = stacked(PITCH, side=26), {}
+    for in_3d in (False, True):
+        stmmr.run(both, n_domains=4, histology=False, section_key="section", in_3d=in_3d, progress=False)
+        ari[in_3d] = stmmr.tl.evaluate(both, label_key="ground_truth")["ari"]
     assert both.uns["stmmr"]["spatial_graph"]["use"] == "spatial_3d"
-    assert stmmr.tl.evaluate(both, label_key="ground_truth")["ari"] > 0.5
+    assert ari[True] > ari[False] + 0.05
+
+
+@pytest.mark.realdata
+def test_sections_of_the_heart_come_close_to_their_registration(shared_data):
+    heart = stmmr.read(shared_data / "st_human_heart_9sections.h5ad")
+    heart = heart[heart.obs["image"].str.contains("^(?:7|8|9)_")].copy()
+    heart.obsm["spatial"] = 200.0 * heart.obs[["array_col", "array_row"]].to_numpy(float)
+    registered, before = heart.obsm.pop(_keys.SPATIAL_3D)[:, :2], heart.obsm["spatial"]
+    stmmr.pp.expression(heart, section_key="image")
+    align_sections(heart, "image", z=100, um_per_unit=1.0)
+
+    def off(xy):
+        source, target = xy - xy.mean(axis=0), registered - registered.mean(axis=0)
+        u, strength, vt = np.linalg.svd(source.T @ target)
+        scale = strength.sum() / np.square(source).sum()
+        return np.median(np.linalg.norm(source @ u @ vt - target / scale, axis=1)) / 200
+
+    assert off(heart.obsm[_keys.SPATIAL_3D][:, :2]) < min(2.0, 0.75 * off(before))
 
 
 @pytest.mark.parametrize(
