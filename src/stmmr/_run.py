@@ -51,6 +51,7 @@ def run(
     use_rep: str | None = None,
     blocks: Blocks | None = None,
     section_key: str | None = None,
+    in_3d: bool = False,
     label_key: str | None = None,
     random_state: int = 0,
     table: str | None = None,
@@ -101,6 +102,9 @@ def run(
         or gaussian; none for features of a picture).
     section_key
         Column of obs with the section of each place, where there are several.
+    in_3d
+        Whether places have neighbours in the sections above and below as well, by obsm["spatial_3d"]
+        (`stmmr.pp.align_sections` makes it); not with the preset "paper".
     label_key
         Column of obs with expert labels to compare with, after everything is decided.
     random_state
@@ -153,6 +157,8 @@ def run(
     adata = of.adata
     sees = histology and (of.image is not None or pp.has_picture(adata))
     named = of.blocks | named_blocks(blocks, histology=sees)
+    if in_3d:
+        _check_stacked(adata, preset)
     _check(adata, named, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
     if sees:  # what is wrong with the picture or the encoder is said at once
         encoder = pp.encoder_of(encoder)
@@ -167,7 +173,7 @@ def run(
         if preset == "paper":
             pp.spatial_graph(adata, use="array", bandwidth=2.0, section_key=section_key)
         else:
-            pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
+            pp.spatial_graph(adata, use="spatial_3d" if in_3d else "spatial", use_rep=use_rep, section_key=section_key)
 
     def picture() -> None:
         pp.histology(
@@ -267,6 +273,15 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _check_stacked(adata: AnnData, preset: str) -> None:
+    """Check that a graph in three dimensions can be made."""
+    from stmmr.pp._sections import stacked_coordinates
+
+    stacked_coordinates(adata)
+    if preset == "paper":
+        raise InputError("Expected in_3d=False with the preset 'paper', whose graph is of the array. Use the default.")
 
 
 def _check(

@@ -12,12 +12,13 @@ from stmmr._record import record, recorded
 from stmmr._validate import InputError, coordinates, listed, logger, require_step
 from stmmr.data import propagated
 from stmmr.pp._blocks import block_features, block_values, standardised
+from stmmr.pp._components import expression_features, local_noise, with_equal_noise
 from stmmr.pp._expression import library_size, projected, raw_counts
 from stmmr.pp._genes import Normalisation, count_statistics
 from stmmr.pp._graph import kernel_of, spatial_graph
 from stmmr.pp._rows import by_rows, map_rows
 from stmmr.pp._scale import units
-from stmmr.pp._sections import centred, graph_sections, sections_of
+from stmmr.pp._sections import centred, graph_sections, plane_coordinates, sections_of
 from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def mapped_features(
         :, :n_components
     ]
     spatial_graph(new, bandwidth=_bandwidth(trained, new), section_key=section_key)
+    expression = _with_noise_of(trained, new, expression)
     pictures = [_picture(trained, new, block, n_components=n_components) for block in blocks.values()]
     kernel = kernel_of(new)
     return [propagated(features, kernel, progress=progress) for features in (expression, *pictures)]
@@ -88,6 +90,15 @@ def _expression(
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
     new.obs[_keys.LIBRARY_SIZE] = size
     return projected(counts, normalise, centres=centres, axes=axes, progress=progress)
+
+
+def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring the noise of a section, which may be counted deeper or less deep, to that of the trained ones."""
+    known = expression_features(trained, use_rep=None, n_components=expression.shape[1])
+    noise = local_noise(known, plane_coordinates(trained))
+    sections = graph_sections(new)
+    codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes
+    return with_equal_noise(expression, plane_coordinates(new), codes, to=noise)
 
 
 def _check_genes(read: list[str], found: int, new: AnnData) -> None:

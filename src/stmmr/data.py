@@ -19,7 +19,7 @@ from stmmr.pp._blocks import block_features, block_target, features_of
 from stmmr.pp._components import expression_features
 from stmmr.pp._expression import gene_rows
 from stmmr.pp._graph import kernel_of
-from stmmr.pp._sections import tissue_coordinates
+from stmmr.pp._sections import plane_coordinates
 from stmmr.settings import EXPRESSION, Block
 from stmmr.start import LinearStart, linear_start
 
@@ -229,7 +229,7 @@ def model_inputs(
     start = None
     if settings.features == "pca" and not settings.hidden:
         read = features_of(adata, further, use_rep=use_rep, n_components=settings.n_components)
-        xy, latent = tissue_coordinates(adata), settings.latent
+        xy, latent = plane_coordinates(adata), settings.latent
         start, smooth = linear_start(read, [first, *further], kernel, xy=xy, latent=latent, progress=progress)
         weights = start.weights
     else:

@@ -1,5 +1,7 @@
 """Several sections in one table: nothing passes from one to another, and a shift between them is no signal."""
 
+import logging
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -8,7 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr import _keys
-from stmmr.pp._sections import centred, laid_apart
+from stmmr.pp._components import local_noise, noise_map, with_equal_noise
+from stmmr.pp._sections import centred, laid_apart, look_like_labels
 
 
 def pair(shift=0.0):
@@ -106,3 +109,84 @@ def test_bad_sections_are_said_before_anything_is_written(section, message):
             function(adata, section_key="section")
     assert not adata.layers
     assert not adata.uns
+
+
+def frames():
+    xy = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20).obsm["spatial"]
+    cells = np.random.default_rng(0).uniform(0, 1000, (2000, 2))
+    return {"grid": xy, "cells": cells}
+
+
+@pytest.mark.parametrize("kind", ["grid", "cells"])
+def test_labels_are_told_from_sections(kind):
+    xy = frames()[kind]
+    n, rng = len(xy), np.random.default_rng(1)
+    layers = pd.Categorical(pd.qcut(xy[:, 1], 5, labels=False).astype(str))
+    sections = pd.Categorical(np.repeat(["a", "b"], n))
+    assert look_like_labels(xy, layers)
+    own_frames = np.vstack([xy, xy])  # one grid for both, one shifted, one far away
+    assert not look_like_labels(own_frames, sections)
+    own_frames[n:] += 0.4 * (xy[1] - xy[0]) + rng.normal(size=2)
+    assert not look_like_labels(own_frames, sections)
+    own_frames[n:] += [2 * np.ptp(xy[:, 0]), 0]
+    assert not look_like_labels(own_frames, sections)
+
+
+def said(caplog, column, xy=None):
+    adata = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_genes=20)
+    adata = adata[adata.obs["ground_truth"].notna()].copy()
+    adata.obs["section"] = column(adata)
+    if xy is not None:
+        adata.obsm["spatial"] = xy(adata)
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        stmmr.pp.spatial_graph(adata, bandwidth=100.0, section_key="section")
+    return caplog.text
+
+
+def test_a_column_of_labels_is_warned_of(caplog):
+    text = said(caplog, lambda adata: adata.obs["ground_truth"])
+    assert "obs['section'] looks like labels of places instead of sections: places of Layer 1" in text
+
+
+def test_one_section_only_is_said(caplog):
+    assert "There is one section only in obs['section'], a." in said(caplog, lambda _: "a")
+
+
+def halves(adata):
+    return np.where(np.arange(adata.n_obs) % 2, "a", "b")
+
+
+def test_other_units_are_warned_of(caplog):
+    def xy(adata):
+        return adata.obsm["spatial"] * np.where(halves(adata) == "a", 1.0, 3.0)[:, None]
+
+    text = said(caplog, halves, xy)
+    assert "Places of b lie 3.0 times as far apart as those of a: their coordinates may be in different units" in text
+
+
+def test_a_column_of_numbers_is_no_column_of_sections():
+    adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
+    adata.obs["size"] = np.arange(adata.n_obs)
+    with pytest.raises(stmmr.InputError, match=r"few sections of the data in obs\['size'\], found \d+ values at"):
+        stmmr.run(adata, section_key="size", progress=False)
+
+
+def test_noise_of_sections_becomes_alike():
+    rng = np.random.default_rng(0)
+    xy = np.stack(np.meshgrid(range(60), range(60)), axis=-1).reshape(-1, 2).astype(float)
+    codes = (xy[:, 0] >= 30).astype(int)
+    signal = np.sin(xy[:, :1] / 10) * [1.0, 0.5, 0.0]
+    loud = np.where(codes[:, None] == 1, [3.0, 1.0, 0.5], [1.0, 1.0, 1.0])
+    noisy = (signal + loud * rng.normal(size=(len(xy), 3))).astype(np.float32)
+    apart = xy + codes[:, None] * [1000, 0]
+    equal = with_equal_noise(noisy, apart, codes)
+    one, other = (local_noise(equal[codes == code], xy[codes == code]) for code in (0, 1))
+    np.testing.assert_allclose(one, other, atol=1e-4 * np.trace(one))
+    given = local_noise(noisy, apart)
+    np.testing.assert_allclose(with_equal_noise(equal, apart, codes, to=given), equal, atol=1e-3)
+
+
+def test_few_places_leave_the_noise_as_it_is():
+    rng = np.random.default_rng(0)
+    xy, features = rng.uniform(size=(3, 2)), rng.normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_allclose(features @ noise_map(features, xy, np.diag([1.0, 2, 3, 4])), features, atol=1e-5)

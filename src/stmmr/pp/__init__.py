@@ -1,6 +1,8 @@
 """From what was measured to what the model reads."""
 
 from stmmr.encoders import Encoder, HEEncoder, encoder_of, encoders
+from stmmr.pp._align import align_sections
+from stmmr.pp._concat import concat_sections
 from stmmr.pp._expression import expression
 from stmmr.pp._graph import spatial_graph
 from stmmr.pp._histology import has_picture, histology
@@ -8,6 +10,8 @@ from stmmr.pp._histology import has_picture, histology
 __all__ = [
     "Encoder",
     "HEEncoder",
+    "align_sections",
+    "concat_sections",
     "encoder_of",
     "encoders",
     "expression",

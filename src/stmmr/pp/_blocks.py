@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._validate import InputError, representation, require_key
-from stmmr.pp._components import PLACES_PER_COMPONENT, expression_features, principal_components
-from stmmr.pp._sections import centred, graph_sections
+from stmmr.pp._components import PLACES_PER_COMPONENT, expression_features, principal_components, with_equal_noise
+from stmmr.pp._sections import centred, graph_sections, plane_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,9 @@ def features_of(
     adata: AnnData, blocks: Sequence[Block], *, use_rep: str | None, n_components: int
 ) -> list[NDArray[np.float32]]:
     """Get the principal components of the expression, then those of further blocks; shape (N, F) each."""
-    expression = expression_features(adata, use_rep=use_rep, n_components=n_components)
+    expression, sections = expression_features(adata, use_rep=use_rep, n_components=n_components), graph_sections(adata)
+    if sections is not None and len(sections.categories) > 1:
+        expression = with_equal_noise(expression, plane_coordinates(adata), sections.codes)
     return [expression, *(block_features(adata, block, n_components=n_components) for block in blocks)]
 
 

@@ -28,6 +28,8 @@ NULL_PLACES: Final = 20_000
 NULL_DRAWS_AT_MOST: Final = 20
 """Places of tissues of pure noise, in all, whose largest eigenvalues are averaged: the fewer each has, the more they
 vary."""
+NOISE_PLACES_PER_FEATURE: Final = 20
+"""Places for each feature from which on a section's own noise is taken; with fewer, a share of it."""
 PLACES_PER_COMPONENT: Final = 4
 """Fewest places for each principal component that is read."""
 
@@ -142,6 +144,56 @@ def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.f
         covariance += second_moments(difference)
         n += len(place)
     return covariance / (2 * n)
+
+
+def with_equal_noise(
+    features: NDArray[np.float32],
+    xy: NDArray[np.float64],
+    codes: NDArray[np.integer[Any]],
+    *,
+    to: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
+    """Bring the noise of each section to one covariance, by a linear map for each.
+
+    Sections differ in depth and quality, and with them in noise; places of a noisier one would lie farther out.
+    What differs because other tissue was cut stays, as noise is of neighbouring places.
+
+    Parameters
+    ----------
+    features
+        The mean of each section taken off, shape (N, F).
+    xy
+        Coordinates with sections laid apart, shape (N, 2).
+    codes
+        Section of each place, shape (N,).
+    to
+        The covariance, shape (F, F); that over all sections where it is not given.
+
+    Returns
+    -------
+    float32, shape (N, F).
+    """
+    mean = local_noise(features, xy) if to is None else to
+    equal = empty(features.shape)
+    for code in range(int(codes.max()) + 1):
+        own = np.flatnonzero(codes == code)
+        equal[own] = features[own] @ noise_map(features[own], xy[own], mean)
+    return equal
+
+
+def noise_map(features: NDArray[np.float32], xy: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the map, shape (F, F), that brings the noise of a section to a covariance, less so the fewer its places."""
+    n, width = features.shape
+    share = min(1.0, n / (NOISE_PLACES_PER_FEATURE * width)) if n > NOISE_NEIGHBOURS else 0.0
+    own = share * local_noise(features, xy) + (1 - share) * to if share else to
+    return _power(own, -0.5) @ _power(to, 0.5)
+
+
+def _power(covariance: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
+    """Raise a covariance to a power, shape (F, F)."""
+    variance, rotation = np.linalg.eigh(covariance)
+    kept = np.maximum(variance, 1e-6 * (variance[-1] or 1)) ** exponent
+    return np.asarray(rotation * kept @ rotation.T)
 
 
 def second_moments(rows: NDArray[Any]) -> NDArray[np.float64]:

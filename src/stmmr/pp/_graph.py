@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
 from stmmr import _keys
-from stmmr._record import record
+from stmmr._record import record, recorded
 from stmmr._validate import (
     InputError,
     coordinates,
@@ -17,19 +17,30 @@ from stmmr._validate import (
     require_positive,
     require_step,
 )
-from stmmr.pp._bandwidth import bandwidth_curve
+from stmmr.pp._bandwidth import Curve, bandwidth_curve
 from stmmr.pp._components import expression_features
 from stmmr.pp._scale import units
-from stmmr.pp._sections import graph_sections, laid_apart, sections_of, tissue_coordinates
+from stmmr.pp._sections import (
+    check_frames,
+    graph_sections,
+    laid_apart,
+    planes,
+    sections_of,
+    stacked_coordinates,
+    tissue_coordinates,
+)
 from stmmr.pp._weights import Kernel, nearest_neighbour_distance
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
-Coordinates = Literal["spatial", "array"]
+Coordinates = Literal["spatial", "array", "spatial_3d"]
 WRITTEN_AT_MOST: Final = 100_000
 """Places whose weights are written out; they take more memory than all else, and no step reads them."""
+ACROSS_AT_LEAST: Final = 1e-3
+"""Share of the weight of neighbours in other sections, below which to warn that sections stand by themselves."""
 
 
 def spatial_graph(
@@ -58,12 +69,14 @@ def spatial_graph(
     use
         "spatial" (``obsm["spatial"]``; where there is none, the array, with its rows √3 columns apart if it is
         hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
-        model; falls back to "spatial" where there are none, as published).
+        model; falls back to "spatial" where there are none, as published), or "spatial_3d"
+        (``obsm["spatial_3d"]``, x, y and z in one unit: sections stand in one frame, and places have neighbours in
+        those above and below; the bandwidth is chosen within sections).
     use_rep
         Key of ``obsm`` to choose the bandwidth by; ``None``: the components that `stmmr.pp.expression` wrote.
     section_key
         Column of ``obs`` that names the section of each place, where there are several: no edge crosses from one to
-        another, wherever their coordinates lie.
+        another, wherever their coordinates lie, unless `use` is "spatial_3d".
     tolerance
         Kernel value at which the graph is cut; 4e-5 is 4.5 bandwidths.
 
@@ -78,7 +91,8 @@ def spatial_graph(
         is from (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown) and, where the
         bandwidth was chosen, ``"bandwidths_tried"``, the ``"error"`` of the prediction at each, in variances of the
         noise, its ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`), and ``"bandwidth_best"``, that of the smallest
-        error.
+        error. With "spatial_3d" and sections, ``"across_sections"``: the share of the weight of a place's neighbours
+        that is of other sections (NaN where weights are not written).
 
     Raises
     ------
@@ -86,26 +100,25 @@ def spatial_graph(
         If coordinates are missing, not finite or all the same, an option is out of range, or there is nothing to
         choose the bandwidth by.
     """
-    require_choice(use, ("spatial", "array"), name="use")
+    require_choice(use, get_args(Coordinates), name="use")
     if not 0 < tolerance < 1:
         raise InputError(f"Expected tolerance between 0 and 1, found {tolerance!r}.")
     by_array = use == "array" and {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns)
     sections = sections_of(adata, section_key)
-    xy = laid_apart(array_positions(adata) if by_array else coordinates(adata), sections)
-    distance = nearest_neighbour_distance(xy)
+    stacked = use == _keys.SPATIAL_3D
+    if not (by_array or stacked):
+        check_frames(coordinates(adata), sections, section_key=section_key)
+    xy, apart = _positions(adata, sections, stacked=stacked, by_array=by_array)
+    distance = nearest_neighbour_distance(apart)
     unit, um_per_unit, scale_from = ("array steps", math.nan, "unknown") if by_array else units(adata)
-    curve = {}
+    if stacked:
+        unit, um_per_unit, scale_from = _stacked_units(adata)
+    curve: dict[str, Any] = {}
     if bandwidth is None:
         otherwise = ", name a representation (use_rep), or give a bandwidth"
         features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
-        found = bandwidth_curve(features, xy, tolerance=tolerance)
-        bandwidth = found.choose()
-        curve = {
-            "bandwidth_best": float(found.bandwidths[found.error.argmin()]),
-            "bandwidths_tried": found.bandwidths,
-            "error": found.error,
-            "standard_error": found.standard_error,
-        }
+        # within sections: one a few µm below would be all the neighbours there are to a place, and others have none
+        bandwidth, curve = _chosen(bandwidth_curve(features, apart, tolerance=tolerance))
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
         logger.info("Bandwidth chosen: %s, %.2f times the distance between places.", length, bandwidth / distance)
     require_positive(bandwidth, name="bandwidth")
@@ -114,9 +127,10 @@ def spatial_graph(
         adata.obsp[_keys.GRAPH] = kernel.weights()
     elif _keys.GRAPH in adata.obsp:
         del adata.obsp[_keys.GRAPH]  # of another bandwidth
+    without = by_array or (_keys.SPATIAL not in adata.obsm and not stacked)
     parameters = {
-        "use": "array" if by_array else "spatial",
-        "coordinates": "array" if by_array or _keys.SPATIAL not in adata.obsm else "spatial",
+        "use": "array" if by_array else use if stacked else "spatial",
+        "coordinates": "array" if without else use if stacked else "spatial",
         "bandwidth": float(bandwidth),
         "nearest_neighbour_distance": distance,
         "unit": unit,
@@ -126,7 +140,53 @@ def spatial_graph(
         "tolerance": tolerance,
         "mean_neighbours": kernel.mean_neighbours(),
     }
+    if stacked and sections is not None:
+        parameters["across_sections"] = _share_across(adata, sections)
     record(adata, spatial_graph=parameters | curve)
+
+
+def _chosen(found: Curve) -> tuple[float, dict[str, Any]]:
+    """Get the bandwidth, and the curve it was chosen by as it is noted."""
+    noted = {
+        "bandwidth_best": float(found.bandwidths[found.error.argmin()]),
+        "bandwidths_tried": found.bandwidths,
+        "error": found.error,
+        "standard_error": found.standard_error,
+    }
+    return found.choose(), noted
+
+
+def _positions(
+    adata: AnnData, sections: pd.Categorical | None, *, stacked: bool, by_array: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Get the positions that the graph is of, and those with sections laid apart."""
+    if stacked:
+        return stacked_coordinates(adata), planes(adata, sections)
+    xy = laid_apart(array_positions(adata) if by_array else coordinates(adata), sections)
+    return xy, xy
+
+
+def _stacked_units(adata: AnnData) -> tuple[str, float, str]:
+    """Name the unit of the coordinates in three dimensions, its length in µm and what tells it."""
+    aligned = "align_sections" in recorded(adata)
+    return ("µm", 1.0, "align_sections") if aligned else ("coordinate units", math.nan, "unknown")
+
+
+def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
+    """Measure how much of the weight of the neighbours of a place is of other sections."""
+    if _keys.GRAPH not in adata.obsp:
+        return math.nan
+    pairs = adata.obsp[_keys.GRAPH].tocoo()
+    others = pairs.row != pairs.col
+    across = sections.codes[pairs.row] != sections.codes[pairs.col]
+    share = float(pairs.data[across].sum() / max(pairs.data[others].sum(), 1e-12))
+    if share < ACROSS_AT_LEAST and len(sections.categories) > 1:
+        logger.warning(
+            "Sections are too far apart in z for neighbours in others: these have %.1g of the weight. Check that z is "
+            "in the unit of x and y.",
+            share,
+        )
+    return share
 
 
 def array_positions(adata: AnnData) -> NDArray[np.float64]:

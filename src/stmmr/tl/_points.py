@@ -10,7 +10,7 @@ from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import representation, require_key
 from stmmr.pp._blocks import features_of
-from stmmr.pp._sections import tissue_coordinates
+from stmmr.pp._sections import plane_coordinates
 from stmmr.settings import Block, used_blocks
 from stmmr.start import linear_start
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
@@ -95,7 +95,7 @@ def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> N
     n_components = int(model["n_components"])
     features = features_of(adata, list(further), use_rep=model["use_rep"] or None, n_components=n_components)
     first = Block("", likelihood=model["likelihood"], weight=model["expression_weight"])
-    places = tissue_coordinates(adata)
+    places = plane_coordinates(adata)
     start, propagated = linear_start(features, [first, *further], kernel, xy=places, progress=progress)
     return start.embed(propagated)
 
