@@ -34,7 +34,12 @@ ORDER = [
     "_resume",
     "_given",
     "_run",
+    "_asked",
+    "_analyses",
+    "_folder",
     "_output",
+    "_reanalyse",
+    "_map",
     "_info",
     "cli",
 ]

@@ -1,6 +1,7 @@
 """Figures of what ``stmmr.tl`` and the model stored: every function draws one thing and returns its Axes."""
 
 from stmmr.pl._bandwidth import bandwidth
+from stmmr.pl._composition import composition
 from stmmr.pl._domain_genes import domain_genes
 from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
@@ -15,6 +16,7 @@ from stmmr.pl._values import values
 
 __all__ = [
     "bandwidth",
+    "composition",
     "domain_genes",
     "domain_tree",
     "domains",
