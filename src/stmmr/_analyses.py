@@ -145,7 +145,7 @@ def carry_out(
         logger.info("No genes along pseudotime: that needs counts that stmmr.pp.expression read.")
     for at, name in enumerate(wanted, start=1):
         if NEEDS.get(name) in failed:
-            logger.warning("%s: left out, as there are no %s.", name.capitalize(), NEEDS[name])
+            logger.warning("%s: left out, as they need the %s.", name.capitalize(), NEEDS[name])
             continue
         try:
             take(name, steps[name], adata, done=None, at=f"analysis {at}/{len(wanted)}")

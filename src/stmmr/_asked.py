@@ -214,4 +214,5 @@ def _check_enhance(adata: AnnData, asked: Analyses, before: Before) -> None:
         require_gene(adata, gene)
     n_genes = len(asked.enhance_genes) if asked.enhance_genes else None
     n_bytes = require_small(adata, layer=before.layer, n_genes=n_genes)
-    logger.info("Denoised expression will take %.0f MB in memory, and less in the file.", n_bytes / 1e6)
+    if n_bytes > 1e6:
+        logger.info("Denoised expression will take %.0f MB in memory, and less in the file.", n_bytes / 1e6)

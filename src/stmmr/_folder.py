@@ -167,7 +167,8 @@ def _trends_shown(adata: AnnData) -> list[str]:
     """Choose genes to draw: the surest of all mostly fall together, so those that peak early, midway and late."""
     table = recorded(adata)["gene_trends"]["table"]
     third = np.minimum(table["peak"] * 3, 2).astype(int)
-    return table.groupby(third.to_numpy()).head(2).sort_values("peak", kind="stable").index.astype(str).tolist()
+    shown = table.groupby(third.to_numpy()).head(2).sort_values("peak", kind="stable")
+    return [str(name) for name in shown.index]
 
 
 def _leads(adata: AnnData) -> bool:
