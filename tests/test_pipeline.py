@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr import _keys
-from stmmr._output import CONTENTS, write_results
+from stmmr._folder import CONTENTS, OF_ANALYSES, write_results
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,8 @@ def test_command_line_twice_the_same(tissue, tmp_path):
         )
         assert out.returncode == 0, out.stderr
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
-    not_asked = {"number_of_domains.png", "result.zarr", "spatialdata.zarr"}
+    not_asked = {"number_of_domains.png", "result.zarr", "spatialdata.zarr"} | OF_ANALYSES
+    not_asked -= {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
     if importlib.util.find_spec("bokeh") is None:
         not_asked.add("report.html")
     assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - not_asked
@@ -283,8 +284,9 @@ def test_command_line_twice_the_same(tissue, tmp_path):
 def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
     stmmr.pp.spatial_graph(done := done.copy(), bandwidth=200.0)
     write_results(done, tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == set(CONTENTS) - {
+    assert {p.name for p in tmp_path.iterdir()} == set(CONTENTS) - OF_ANALYSES - {
         "bandwidth.png",
+        "model",
         "number_of_domains.png",
         "report.html",
         "result.zarr",
@@ -313,10 +315,10 @@ def test_info(tissue, tmp_path):
 def test_options_are_those_of_run():
     import inspect
 
-    from stmmr.cli import run_command
+    from stmmr.cli import NOT_OPTIONS, run_command
 
     of_run = {n for n, p in inspect.signature(stmmr.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    assert of_run <= set(inspect.signature(run_command).parameters)
+    assert of_run - NOT_OPTIONS <= set(inspect.signature(run_command).parameters)
 
 
 @pytest.mark.realdata

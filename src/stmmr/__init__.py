@@ -9,12 +9,27 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 __version__ = version("stmmr")
-__all__ = ["Block", "InputError", "StMMR", "datasets", "io", "pl", "pp", "read", "report", "reproduce", "run", "tl"]
+__all__ = [
+    "Block",
+    "InputError",
+    "StMMR",
+    "analyse",
+    "datasets",
+    "io",
+    "pl",
+    "pp",
+    "read",
+    "report",
+    "reproduce",
+    "run",
+    "tl",
+]
 
 logging.getLogger("stmmr").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from stmmr import datasets, io, pl, pp, report, reproduce, tl
+    from stmmr._analyses import analyse
     from stmmr._run import run
     from stmmr._validate import InputError
     from stmmr.io import read
@@ -26,6 +41,7 @@ _NAMES = {
     "Block": "stmmr.settings",
     "InputError": "stmmr._validate",
     "StMMR": "stmmr.model",
+    "analyse": "stmmr._analyses",
     "read": "stmmr.io",
     "run": "stmmr._run",
 }

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-import numpy as np
 import psutil
 
 from stmmr import _keys
+from stmmr._analyses import carry_out, facts_of, raise_first, with_genes
+from stmmr._asked import Analyses, Before, check
+from stmmr._folder import (
+    MODEL,
+    noted,
+    plain,
+    say_contents,
+    write_facts,
+    write_report,
+    write_results,
+    write_spatialdata,
+)
 from stmmr._parallel import is_first
 from stmmr._record import record, recorded
 from stmmr._run import peak_memory_mb, run
@@ -21,11 +31,12 @@ from stmmr.report._tables import versions
 from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from anndata import AnnData
-    from matplotlib.axes import Axes
+
+    from stmmr.model import StMMR
 
 logger = logging.getLogger("stmmr")
 IN_MEMORY_AT_MOST: Final = 2 * 2**30
@@ -46,6 +57,7 @@ def run_to_folder(
     mode: Mode = "auto",
     spatialdata: bool = False,
     report: bool = True,
+    analyses: Analyses | None = None,
 ) -> None:
     """Read, run and write; the output folder appears whole at the end, or not at all.
 
@@ -70,10 +82,12 @@ def run_to_folder(
         Write a SpatialData store as well.
     report
         Write report.html, where bokeh is installed.
+    analyses
+        What is asked of the domains; their genes where None. If one of them fails, all other results are written
+        before its error is raised.
     """
     from stmmr import datasets
     from stmmr.io._elements import import_spatialdata
-    from stmmr.io._tables import counts_at
     from stmmr.io._write import publish_folder
 
     if spatialdata:
@@ -82,60 +96,74 @@ def run_to_folder(
         except ImportError as error:
             raise InputError(f"Expected the extra for --spatialdata: {error}") from error
 
-    start, asked = time.perf_counter(), options
+    start, given, asked = time.perf_counter(), options, analyses or Analyses()
     if not is_first():  # of processes that were started together: it only trains
         adata, options = (
             (datasets.simulated_tissue(), options) if source is None else opened(source, options, bin_size=bin_size)
         )
         run(adata, **options)
         return
-    with publish_folder(output, overwrite=overwrite) as folder, kept_beside(output) as checkpoint:
-        if source is None:
-            adata, backed = datasets.simulated_tissue(), False
-        else:
-            backed = stays_on_disk(source, mode, table=options.get("table"))
-            if backed and spatialdata:
-                raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
-            adata, options = opened(source, options, bin_size=bin_size, backed=backed)
-        run(adata, **(options | {"checkpoint": options.get("checkpoint") or checkpoint}))
-        record(adata, mode="disk" if backed else "memory")
-        write_results(adata, folder, source=counts_at(source, asked.get("table")) if source and backed else None)
+    with publish_folder(output, overwrite=overwrite) as folder, kept_beside(output) as beside:
+        adata, options, counts = _data(source, options, bin_size=bin_size, mode=mode, in_memory=spatialdata)
+        check(adata, asked, Before.of_run(options))
+        checkpoint = options.get("checkpoint") or beside
+        model = checkpoint / MODEL if options.get("preset", "default") != "paper" else None
+        run(adata, **(options | {"checkpoint": checkpoint, "save_model": model}))
+        record(adata, mode="memory" if counts is None else "disk")
+        asked, progress = with_genes(adata, asked), options.get("progress", True)
+        failed = carry_out(adata, asked, model=lambda: kept_model(model, adata), progress=progress)
+        failed |= write_results(adata, folder, source=counts)
+        if model is not None:
+            shutil.copytree(model, folder / MODEL)
         if spatialdata:
             write_spatialdata(adata, folder / "spatialdata.zarr")
         facts = {
             "input": "simulated tissue" if source is None else str(source),
-            "options": {name: _plain(value) for name, value in asked.items()},
+            "options": plain(given),
             "places": adata.n_obs,
             "genes": adata.n_vars,
-            "stmmr": _plain(recorded(adata)),
+            "analyses": plain(facts_of(adata, asked, failed)),
+            "stmmr": noted(adata),
             "versions": versions(PACKAGES),
             "seconds_in_all": round(time.perf_counter() - start, 3),
             "peak_memory_mb": peak_memory_mb(),
         }
         if report:
             write_report(adata, folder / "report.html", facts)
-        (folder / "run.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    shutil.rmtree(checkpoint, ignore_errors=True)  # not before the results are in their place
-    for name, meaning in CONTENTS.items():
-        if (output / name).exists():
-            logger.info("%s: %s", output / name, meaning)
+        write_facts(facts, folder)
+    shutil.rmtree(beside, ignore_errors=True)  # not before the results are in their place
+    say_contents(output)
+    raise_first(failed, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
 
 
-CONTENTS = {
-    "report.html": "all of it on one page, to open in a browser and to send to others",
-    "result.h5ad": "the data with embedding, domains and everything that was set",
-    "result.zarr": "the data with embedding, domains and everything that was set",
-    "spatialdata.zarr": "the same, with the picture, for squidpy, spatialdata-plot and napari-spatialdata",
-    "domains.csv": "one row per place: its domain, how sure it is, and the domain after the vote of its neighbours",
-    "run.json": "settings, versions, times, peak memory",
-    "domains.png": "the domains over the picture",
-    "confidence.png": "how sure the domain of each place is",
-    "domains_refined.png": "the same after the vote",
-    "embedding.png": "the embedding as a UMAP",
-    "training.png": "the training curve",
-    "number_of_domains.png": "the curve that the number of domains was chosen on",
-    "bandwidth.png": "the curve that the bandwidth of the graph was chosen on",
-}
+def _data(
+    source: Path | None, options: dict[str, Any], *, bin_size: int | None, mode: Mode, in_memory: bool
+) -> tuple[AnnData, dict[str, Any], Path | None]:
+    """Read the data; get the options that remain, and where the counts are if they stay there."""
+    from stmmr import datasets
+    from stmmr.io._tables import counts_at
+
+    if source is None:
+        return datasets.simulated_tissue(), options, None
+    table = options.get("table")
+    backed = stays_on_disk(source, mode, table=table)
+    if backed and in_memory:
+        raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
+    adata, options = opened(source, options, bin_size=bin_size, backed=backed)
+    return adata, options, counts_at(source, table) if backed else None
+
+
+def kept_model(folder: Path | None, adata: AnnData) -> StMMR:
+    """Load the model that was kept of a run, and leave what the run wrote as it is."""
+    from stmmr.model import StMMR
+
+    if folder is None or not folder.is_dir():
+        raise InputError("Expected the trained model among the results (model/), found none. Run stmmr run again.")
+    embedding, before = adata.obsm[_keys.EMBEDDING], recorded(adata)
+    model = StMMR.load(folder, adata)
+    adata.obsm[_keys.EMBEDDING] = embedding  # computed anew, it would differ by round-off
+    record(adata, **before)
+    return model
 
 
 @contextmanager
@@ -184,15 +212,6 @@ def opened(
     return read_recognised(found, bin_size=bin_size, backed=backed), options
 
 
-def write_spatialdata(adata: AnnData, target: Path) -> None:
-    """Write the data as a SpatialData store."""
-    from stmmr.io import to_spatialdata
-    from stmmr.io._elements import quietly
-
-    with quietly():
-        to_spatialdata(adata).write(target)
-
-
 def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool:
     """Decide whether the counts stay in their file, and say so."""
     from stmmr.io._read import recognise
@@ -224,59 +243,3 @@ def memory_needed(n_entries: int, n_places: int) -> int:
 def would_stay_on_disk(needed: int, free: int) -> bool:
     """Tell whether counts are left in their file, by the bytes needed and free."""
     return needed > min(IN_MEMORY_AT_MOST, free / 2)
-
-
-def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -> None:
-    """Write the table, the figures and the data, whose counts are in `source` where they stayed there."""
-    from matplotlib import pyplot as plt
-
-    from stmmr import pl, tl
-    from stmmr.io._tables import write_beside_counts, write_h5ad
-
-    tl.umap(adata)
-    table = adata.obs[[_keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED]].rename_axis(index="place")
-    table.columns = ["domain", "confidence", "domain_refined"]
-    table.to_csv(folder / "domains.csv")
-    figures: dict[str, Callable[[], Axes]] = {
-        "domains.png": lambda: pl.domains(adata),
-        "confidence.png": lambda: pl.values(adata, _keys.CONFIDENCE, vmin=0, vmax=1),
-        "domains_refined.png": lambda: pl.domains(adata, domain_key=_keys.DOMAIN_REFINED),
-        "embedding.png": lambda: pl.embedding(adata),
-        "training.png": lambda: pl.history(adata),
-    }
-    if "bandwidths_tried" in recorded(adata)["spatial_graph"]:
-        figures["bandwidth.png"] = lambda: pl.bandwidth(adata)
-    if "number_of_domains" in recorded(adata):
-        figures["number_of_domains.png"] = lambda: pl.number_of_domains(adata)
-    for name, draw in figures.items():
-        figure = draw().get_figure(root=True)
-        assert figure is not None  # noqa: S101 - axes just drawn
-        figure.savefig(folder / name, dpi=200, bbox_inches="tight")
-        plt.close(figure)
-    if source is None:
-        write_h5ad(adata, folder / "result.h5ad")
-    else:
-        write_beside_counts(adata, source, folder / ("result.zarr" if source.is_dir() else "result.h5ad"))
-
-
-def write_report(adata: AnnData, target: Path, facts: dict[str, Any]) -> None:
-    """Write the report; say so where what it needs is not installed."""
-    from stmmr import report
-
-    try:
-        report.write(adata, target, run_facts=facts)
-    except ImportError as error:
-        logger.info("No report was written: %s", error)
-
-
-def _plain(value: Any) -> Any:
-    """Turn into what JSON holds; NaN becomes null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

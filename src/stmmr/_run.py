@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stmmr.encoders import Encoder
+    from stmmr.model import StMMR
 
 FULL_BATCH_AT_MOST: Final = 20_000
 """Places that `paper` reads in one batch, as published; of more, it draws batches."""
 BATCH: Final = 4_096
-DECIDE_NOTHING: Final = {"data", "label_key", "checkpoint", "cache", "accelerator", "devices", "num_nodes", "progress"}
+DECIDE_NOTHING: Final = {
+    "data", "label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress"
+}  # fmt: skip
 """Options that the results do not depend on."""
 
 
@@ -57,6 +60,7 @@ def run(
     table: str | None = None,
     coordinate_system: str | None = None,
     checkpoint: Path | None = None,
+    save_model: Path | None = None,
     devices: int = 1,
     num_nodes: int = 1,
     accelerator: Literal["auto", "cpu", "cuda"] = "auto",
@@ -116,6 +120,8 @@ def run(
     checkpoint
         Folder that keeps the steps that are done: killed at any point, the same call on the same data goes on from
         there and ends with the same result. It is left to the caller to remove.
+    save_model
+        Folder to save the trained model to, for `stmmr.StMMR.load`; an earlier one is replaced.
     devices
         Processes on this machine that train together, with a GPU each if on GPUs; more than one need the extra
         ``distributed`` (Lightning).
@@ -196,7 +202,9 @@ def run(
         }
         engine = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "precision": precision}
         kept = None if done is None else done.folder / "training.safetensors"
-        train_model(adata, shape=shape, engine=engine | {"checkpoint": kept}, progress=progress)
+        model = train_model(adata, shape=shape, engine=engine | {"checkpoint": kept}, progress=progress)
+        if save_model is not None and is_first():
+            model.save(save_model, overwrite=True)
 
     def number() -> None:
         tl.number_of_domains(adata, random_state=random_state, progress=progress)
@@ -228,7 +236,9 @@ def run(
     done = None if checkpoint is None else Progress(checkpoint, adata, decide)
     with scratch_folder(checkpoint):
         for at, (name, step) in enumerate(steps.items(), start=1):
-            take(name, step, adata, done=done, at=f"{at}/{len(steps)}")
+            # a training that is done goes on from its last state, at once, where its model was not saved
+            unsaved = name == "training" and save_model is not None and not (save_model / "model.json").exists()
+            take(name, step, adata, done=done, at=f"{at}/{len(steps)}", again=unsaved)
             if name == "training" and not is_first():
                 return
     if label_key is not None:
@@ -237,7 +247,7 @@ def run(
     of.put_back()
 
 
-def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> None:
+def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> StMMR:
     """Train and embed, in batches where the preset reads all places at once and there are too many of them."""
     from stmmr.model import StMMR
 
@@ -247,12 +257,14 @@ def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any]
     size = model.settings.batch_size
     how = f"in batches of {size}" if 0 < size < adata.n_obs else "in one batch"
     logger.info("Training %s, %d places in all.", how, adata.n_obs)
-    model.fit(progress=progress, **engine)
+    return model.fit(progress=progress, **engine)
 
 
-def take(name: str, step: Callable[[], None], adata: AnnData, *, done: Progress | None, at: str) -> None:
+def take(
+    name: str, step: Callable[[], None], adata: AnnData, *, done: Progress | None, at: str, again: bool = False
+) -> None:
     """Take a step, or get what it wrote before; note how long it took and how much memory that was."""
-    if done is not None and done.restore(name, adata):
+    if done is not None and not again and done.restore(name, adata):
         logger.info("%s %s: done before.", at, name)
         return
     start, before = time.perf_counter(), dict(adata.obsm)

@@ -13,17 +13,21 @@ import cyclopts
 from cyclopts import Parameter
 
 from stmmr import __version__
+from stmmr._analyses import analyse
+from stmmr._asked import Analyses
+from stmmr._map import map_section
 from stmmr._run import run as run_steps
 from stmmr._validate import InputError
 from stmmr.reproduce import reproduce
 from stmmr.settings import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
 
 app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
 OPTION_NAMES = {
     "blocks": ("--block",),
+    "enhance_genes": ("--enhance-gene",),
     "image": ("--image", "-i"),
     "n_seeds": ("--seeds",),
     "presets": ("--preset",),
@@ -33,6 +37,8 @@ OPTION_NAMES = {
 OPTION_TYPES: dict[str, Any] = {
     "blocks": list[str] | None,
     "encoder": str,
+    "enhance_genes": list[str] | None,
+    "gene_sets": Path | None,
     "image": Path | None,
     "registration": Path | None,
 }
@@ -40,33 +46,54 @@ OPTION_TYPES: dict[str, Any] = {
 OPTION_TEXTS = {
     "blocks": "A further kind of measurement, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a "
     "key of obsm and what its values are (nb, zinb, bernoulli, gaussian; none for features of a picture). Repeat it "
-    "for more."
+    "for more.",
+    "enhance_genes": "A gene to write denoised, instead of all. Repeat it for more.",
 }
+ANALYSES = cyclopts.Group("Analyses", sort_key=1)
+NOT_OPTIONS = {"model", "save_model"}
+"""What the commands take care of themselves: the model is among the results."""
 
 
-def with_options_of(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the keyword options of a Python function: names, types, defaults and help."""
-    hints = inspect.get_annotations(function, eval_str=False)
-    texts = _parameter_texts(function)
+def with_options_of(*functions: Callable[..., Any], without: Collection[str] = ()) -> Callable[..., Any]:
+    """Give a command the keyword options of Python functions: names, types, defaults and help."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command, eval_str=True)
         kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                name = OPTION_NAMES.get(parameter.name)
-                annotation = OPTION_TYPES.get(parameter.name)
-                if parameter.name not in OPTION_TYPES:
-                    annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
-                shown = Parameter(
-                    name=name, help=OPTION_TEXTS.get(parameter.name, texts.get(parameter.name)), negative_iterable=()
-                )
-                kept.append(parameter.replace(annotation=Annotated[annotation, shown]))
+        for function in functions:
+            known = {p.name for p in kept} | NOT_OPTIONS | set(without)
+            kept += [option for option in _options_of(function) if option.name not in known]
         command.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in kept}
         return command
 
     return decorate
+
+
+def _options_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """Turn the keyword parameters of a function into options of a command."""
+    hints = inspect.get_annotations(function, eval_str=False)
+    texts = _parameter_texts(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in NOT_OPTIONS:
+            continue
+        annotation = OPTION_TYPES.get(parameter.name)
+        if parameter.name not in OPTION_TYPES:
+            annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
+        group: dict[str, Any] = {"group": ANALYSES} if parameter.name in Analyses.names() else {}
+        shown = Parameter(
+            name=OPTION_NAMES.get(parameter.name),
+            help=OPTION_TEXTS.get(parameter.name, texts.get(parameter.name)),
+            negative_iterable=(),
+            negative="" if parameter.default is False else None,  # there is nothing to take back
+            **group,
+        )
+        yield parameter.replace(annotation=Annotated[annotation, shown])
+
+
+def _asked(options: dict[str, Any]) -> Analyses:
+    """Take what is said of analyses out of the options of a command."""
+    return Analyses(**{name: options.pop(name) for name in Analyses.names() if name in options})
 
 
 def _parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
@@ -76,7 +103,7 @@ def _parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
 
 
 @app.command(name="run")
-@with_options_of(run_steps)
+@with_options_of(run_steps, analyse)
 def run_command(
     source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
     *,
@@ -88,7 +115,10 @@ def run_command(
     report: bool = True,
     **options: Any,
 ) -> None:
-    """Find the spatial domains of a section and write data, table, settings and figures.
+    """Find the spatial domains of a section and write data, tables, settings and figures.
+
+    What is asked of the domains besides is written as well; `stmmr analyse` adds it later. Their genes are found
+    unless --no-genes is given.
 
     Parameters
     ----------
@@ -117,6 +147,77 @@ def run_command(
         mode=mode,
         spatialdata=spatialdata,
         report=report,
+        analyses=_asked(options),
+        options=options,
+    )
+
+
+@app.command(name=("analyse", "analyze"))
+@with_options_of(analyse)
+def analyse_command(
+    result: Annotated[Path, Parameter(name=["RESULT", "--result"])], *, report: bool = True, **options: Any
+) -> None:
+    """Ask more of the domains that a run has found, and add the answers to its folder.
+
+    The folder is rewritten as a whole, or is as it was.
+
+    Parameters
+    ----------
+    result
+        Folder that stmmr run or stmmr map wrote.
+    report
+        Write report.html anew (extra ``report``).
+    """
+    from stmmr._reanalyse import analyse_folder
+
+    progress = options.pop("progress", True)
+    analyse_folder(result, _asked(options), report=report, progress=progress)
+
+
+@app.command(name="map")
+@with_options_of(map_section, analyse, without=("enhance", "enhance_genes"))
+def map_command(
+    source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
+    *,
+    model: Path,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    bin_size: int | None = None,
+    mode: Mode = "auto",
+    report: bool = True,
+    **options: Any,
+) -> None:
+    """Map a new section onto a trained model, without training, and write the same kind of folder.
+
+    Parameters
+    ----------
+    source
+        A vendor's folder, a table of counts, .h5ad or .zarr.
+    model
+        Folder that stmmr run wrote for another section.
+    output
+        Folder for the results.
+    overwrite
+        Replace an output folder of an earlier run.
+    bin_size
+        Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip.
+    mode
+        Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
+    report
+        Write report.html, one page about the section to send to others (extra ``report``).
+    """
+    from stmmr._map import map_to_folder
+
+    analyses = _asked(options)
+    map_to_folder(
+        source,
+        output,
+        result=model,
+        overwrite=overwrite,
+        bin_size=bin_size,
+        mode=mode,
+        report=report,
+        analyses=analyses,
         options=options,
     )
 

@@ -44,6 +44,13 @@ def test_bars_on_axes_that_are_given(sections):
     assert composition(sections, "section", ax=given) is given
 
 
+def test_bars_of_the_table_of_before(sections):
+    with pytest.raises(InputError, match="Give section_key"):
+        composition(sections)
+    sections.uns["stmmr_composition"] = stmmr.tl.composition(sections, "section")
+    assert texts(composition(sections).texts) == ["80", "74"]
+
+
 def test_a_section_key_that_is_not_there(sections):
     with pytest.raises(InputError, match=r"key 'sectoin' in obs.*Did you mean 'section'"):
         composition(sections, "sectoin")

@@ -100,6 +100,14 @@ def test_layout_gives_each_node_a_spot_of_its_own(seed):
     assert at[3, 0] == 0
 
 
+def test_short_branches_share_a_row():
+    tree = np.zeros((7, 7))
+    for one, other in ((0, 1), (1, 2), (2, 3), (3, 4), (0, 5), (2, 6)):
+        tree[one, other] = tree[other, one] = 1
+    at = layout(tree, 0, np.array([9, 8, 7, 6, 5, 1, 1]))
+    np.testing.assert_array_equal(at, [[0, 0], [1, 0], [2, 0], [3, 0], [4, 0], [1, -1], [3, -1]])
+
+
 def test_curves_with_bands(ordered):
     ax = stmmr.pl.gene_trends(ordered)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["A", "B", "C"]

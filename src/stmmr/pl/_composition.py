@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stmmr import _keys
+from stmmr._validate import require_key
 from stmmr.pl._axes import add_legend, new_axes, text_width, title_of
 from stmmr.pl._palette import category_colors
 from stmmr.tl import composition as composition_of
@@ -19,7 +20,9 @@ _BAR: Final = 0.8
 """How much of it the bar takes."""
 
 
-def composition(adata: AnnData, section_key: str, *, domain_key: str = _keys.DOMAIN, ax: Axes | None = None) -> Axes:
+def composition(
+    adata: AnnData, section_key: str | None = None, *, domain_key: str = _keys.DOMAIN, ax: Axes | None = None
+) -> Axes:
     """Draw the share of every domain in each section as a bar for each section.
 
     Places without a domain are left out, so that each bar is whole; how many places it stands for is written at its
@@ -30,7 +33,7 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = _keys.DOM
     adata
         With domains.
     section_key
-        Column of ``obs`` with the section of each place.
+        Column of ``obs`` with the section of each place. None: the table that `stmmr.analyse` left.
     domain_key
         Column of ``obs`` with the domains; their colours are those of every other figure.
     ax
@@ -43,9 +46,14 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = _keys.DOM
     Raises
     ------
     InputError
-        If a column is not there, or a place has no section.
+        If there is no table, a column is not there, or a place has no section.
     """
-    table = composition_of(adata, section_key, domain_key=domain_key)
+    if section_key is None:
+        hint = "Give section_key, or run stmmr.analyse(adata) first."
+        require_key(adata.uns, _keys.COMPOSITION, where="uns", hint=hint)
+        table = adata.uns[_keys.COMPOSITION]
+    else:
+        table = composition_of(adata, section_key, domain_key=domain_key)
     share = table.pivot_table("share", "section", "domain", observed=False, sort=False)
     places = table.groupby("section", observed=False, sort=False)["places"].sum()
     names, domains = share.index.astype(str).tolist(), share.columns

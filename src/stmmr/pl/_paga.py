@@ -55,6 +55,8 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     InputError
         If there is no trajectory, or its domains are no longer in ``obs``.
     """
+    from matplotlib.patheffects import withStroke
+
     found = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
     names, key = [str(name) for name in found["domains"]], str(found["domain_key"])
     weights, tree = np.asarray(found["connectivities"]), np.asarray(found["tree"])
@@ -70,7 +72,17 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     ax.scatter(at[:, 0], at[:, 1], s=area, color=colors, edgecolors=rims, linewidths=1.5, zorder=3)
     for (x, y), name, size in zip(at, names, area, strict=True):
         below = (0, -np.sqrt(size) / 2 - 3)
-        ax.annotate(name, (x, y), below, textcoords="offset points", ha="center", va="top", fontsize="small", zorder=4)
+        ax.annotate(
+            name,
+            (x, y),
+            below,
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize="small",
+            zorder=4,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # so that no line strikes it through
+        )
     low, high = at.min(axis=0), at.max(axis=0)
     ax.set(xlim=(low[0] - 0.5, high[0] + 0.5), ylim=(low[1] - 0.6, high[1] + 0.6))
     ax.set_axis_off()
@@ -110,12 +122,16 @@ def _draw_links(
                 zorder=2 if in_tree else 1,
                 shrinkA=0,
                 shrinkB=0,
+                clip_on=False,  # arcs may rise above the axes
             )
         )
 
 
 def layout(tree: NDArray[np.float64], root: int, sizes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Place the nodes of a forest: x counts the edges to the root, each leaf has a row, and no two nodes share a spot.
+    """Place the nodes of a forest: x counts the edges to the root, no two nodes share a spot.
+
+    The largest children go on in the row of their parent; each other one begins a branch in the next row below that has
+    room for it.
 
     Parameters
     ----------
@@ -124,28 +140,31 @@ def layout(tree: NDArray[np.float64], root: int, sizes: NDArray[np.intp]) -> NDA
     root
         First node of the topmost tree; each other tree begins with its largest node, below.
     sizes
-        Of the nodes, shape (K,); larger children stand above.
+        Of the nodes, shape (K,).
 
     Returns
     -------
     Shape (K, 2).
     """
     at = np.full((len(tree), 2), np.nan)
-    row = 0.0
+    taken: set[tuple[int, int]] = set()
 
-    def place(node: int, rooted: Rooted) -> float:
-        nonlocal row
-        children = sorted(rooted.children(node), key=lambda child: (-sizes[child], child))
-        if children:
-            rows = [place(child, rooted) for child in children]
-            height = rows[0]
-        else:
-            height, row = row, row - 1
-        at[node] = rooted.depth[node], height
-        return height
+    def place(node: int, row: int, rooted: Rooted) -> None:
+        run, others = [node], []
+        while children := sorted(rooted.children(run[-1]), key=lambda child: (-sizes[child], child)):
+            others.append(children[1:])
+            run.append(children[0])
+        columns = [int(rooted.depth[one]) for one in run]
+        while any((column, row) in taken for column in columns):
+            row += 1
+        taken.update((column, row) for column in columns)
+        at[run] = np.column_stack([columns, np.full(len(run), -float(row))])
+        for children in others[::-1]:  # the short branches at the end stay close
+            for child in children:
+                place(child, row + 1, rooted)
 
     while np.isnan(at).any():
-        place(root, Rooted.at(tree, root))
+        place(root, max((row + 1 for _, row in taken), default=0), Rooted.at(tree, root))
         todo = np.flatnonzero(np.isnan(at[:, 0]))
         root = int(todo[sizes[todo].argmax()]) if len(todo) else root
     return at

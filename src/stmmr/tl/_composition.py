@@ -81,19 +81,9 @@ def compare_composition(
     """
     from scipy.stats import f_oneway, false_discovery_control, ttest_ind
 
-    require_key(adata.obs.columns, group_key, where="obs")
-    table = composition(adata, section_key, domain_key=domain_key)
-    of = adata.obs.groupby(section_key, observed=True)[group_key].unique()
-    mixed = [str(name) for name, groups in of.items() if len(groups) != 1]
-    if mixed:
-        raise InputError(f"Expected one {group_key} for each section, found several in {listed(mixed)}.")
-    group = of.map(lambda groups: groups[0])
+    group = section_groups(adata, section_key, group_key=group_key)
     sizes = group.value_counts()
-    if len(sizes) < 2 or sizes.min() < 2:
-        raise InputError(
-            f"Expected two groups or more of at least two sections each in obs[{group_key!r}], found "
-            f"{listed(f'{name}: {n}' for name, n in sizes.items())}. Sections are the replicates."
-        )
+    table = composition(adata, section_key, domain_key=domain_key)
     counts = table.pivot_table(index="section", columns="domain", values="places", observed=True)
     logs = (counts + PSEUDO).apply(np.log)
     ratios = logs.sub(logs.mean(axis=1), axis=0)
@@ -112,3 +102,31 @@ def compare_composition(
             "pval_adj": false_discovery_control(np.nan_to_num(pval, nan=1.0)),
         }
     )
+
+
+def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Series:
+    """Get the group of each section, checked.
+
+    Raises
+    ------
+    InputError
+        If a column is not there, a place has no section or no group, a section is of two groups, or there are not two
+        groups of two sections or more.
+    """
+    require_key(adata.obs.columns, group_key, where="obs")
+    sections_of(adata, section_key)
+    of = adata.obs.groupby(section_key, observed=True)[group_key].unique()
+    mixed = [str(name) for name, groups in of.items() if len(groups) != 1]
+    if mixed:
+        raise InputError(f"Expected one {group_key} for each section, found several in {listed(mixed)}.")
+    group: pd.Series = of.map(lambda groups: groups[0])
+    without = [str(name) for name in group.index[group.isna()]]
+    if without:
+        raise InputError(f"Expected a {group_key} for each section, found none of {listed(without)}.")
+    sizes = group.value_counts()
+    if len(sizes) < 2 or sizes.min() < 2:
+        raise InputError(
+            f"Expected two groups or more of at least two sections each in obs[{group_key!r}], found "
+            f"{listed(f'{name}: {n}' for name, n in sizes.items())}. Sections are the replicates."
+        )
+    return group

@@ -17,6 +17,7 @@ from stmmr.pp._rows import is_dask, is_on_disk, slices
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     from stmmr.model import StMMR
@@ -91,7 +92,8 @@ def enhance(
     adata, read = model.adata, model.inputs.gene_names
     _check(model)
     chosen = read if genes is None else _chosen(genes, read, [str(name) for name in adata.var_names])
-    _check_size(model, len(chosen), named=genes is not None)
+    step = require_step(adata, "expression", by="stmmr.pp.expression")
+    require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
     size = np.asarray(model.inputs.blocks[0].library_size, dtype=np.float64)  # (N, 1)
     mean = model.denoise(genes=chosen)
     at: Any = slice(None) if genes is None else [read.index(name) for name in chosen]
@@ -159,17 +161,31 @@ def _chosen(genes: Sequence[str], read: list[str], known: list[str]) -> list[str
     return list(dict.fromkeys(genes))
 
 
-def _check_size(model: StMMR, n_genes: int, *, named: bool) -> None:
-    """Check that what is written fits, or was asked for gene by gene."""
-    adata = model.adata
-    width = n_genes if named else adata.n_vars
-    n_bytes = 4 * adata.n_obs * width
-    step = require_step(adata, "expression", by="stmmr.pp.expression")
-    _, counts = raw_counts(adata, str(step["layer"]) or None)
-    elsewhere = not named and (is_on_disk(counts) or is_dask(counts))
+def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> int:
+    """Check that what is written fits, or was asked for gene by gene; get its size in bytes.
+
+    Parameters
+    ----------
+    adata
+        What it is written to.
+    layer
+        Layer with the raw counts, as in `stmmr.pp.expression`.
+    n_genes
+        How many genes were named; None where none was.
+
+    Raises
+    ------
+    InputError
+        If it is more than 2 GB, or the counts lie on disk and no genes are named.
+    """
+    width = adata.n_vars if n_genes is None else n_genes
+    n_bytes = 4 * int(adata.n_obs) * int(width)
+    _, counts = raw_counts(adata, layer)
+    elsewhere = n_genes is None and (is_on_disk(counts) or is_dask(counts))
     if n_bytes > AT_MOST or elsewhere:
         why = "counts that stay on disk" if elsewhere else "more than 2 GB"
         raise InputError(
             f"Expected names of genes for {why}: all {adata.n_obs} × {width} values would take {n_bytes / 1e9:.2g} GB. "
             "Give fewer, as genes=[…]."
         )
+    return n_bytes

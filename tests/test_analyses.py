@@ -1,0 +1,492 @@
+"""What is asked of the domains: each flag, each bad input with its sentence, folders that are whole or as they were."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import stmmr
+from stmmr import _keys, cli
+from stmmr._asked import Analyses, Before
+from stmmr._folder import CONTENTS, OF_ANALYSES
+
+GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
+TRAJECTORY = {"trajectory.png", "paga.png", "gene_trends.csv", "gene_trends.png"}
+
+
+def run_main(*arguments):
+    """Run the command in this process; return its exit status."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(list(map(str, arguments)))
+    return end.value.code
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def facts(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def write_gmt(path, genes):
+    path.write_text("".join(f"set{i}\t\t" + "\t".join(genes[i::4]) + "\n" for i in range(4)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    tissue = stmmr.datasets.simulated_tissue(n_rows=14, n_cols=14, n_domains=3, n_genes=40)
+    tissue.write_h5ad(folder / "in.h5ad")
+    write_gmt(folder / "sets.gmt", list(tissue.var_names))
+    write_gmt(folder / "mouse.gmt", [name.lower().capitalize() + "x" for name in tissue.var_names])
+    (folder / "table.gmt").write_text("gene,count\nA,1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(source):
+    """What a run without any of it wrote."""
+    options = ("--n-domains", 3, "--no-genes", "--no-histology", "--no-progress", "--no-report")
+    assert run_main("run", source / "in.h5ad", "-o", source / "plain", *options) == 0
+    return source / "plain"
+
+
+@pytest.fixture
+def result(plain, tmp_path):
+    return shutil.copytree(plain, tmp_path / "result")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Four sections of two groups."""
+    folder = tmp_path_factory.mktemp("several")
+    parts = {
+        f"s{i}": stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_domains=3, n_genes=40, random_state=i)
+        for i in range(4)
+    }
+    both = ad.concat(parts, label="section", index_unique="-")
+    both.obs["group"] = np.where(both.obs["section"].isin(["s0", "s1"]), "healthy", "ill")
+    both.obs["mixed"] = np.where(np.arange(both.n_obs) % 2, "a", "b")
+    both.write_h5ad(folder / "in.h5ad")
+    return folder
+
+
+def test_run_with_everything(source, tmp_path):
+    out = tmp_path / "out"
+    asked = ("--gene-sets", source / "sets.gmt", "--root-domain", 2, "--enhance")
+    options = ("--n-domains", 3, "--no-histology", "--no-progress")
+    assert run_main("run", source / "in.h5ad", "-o", out, *options, *asked) == 0
+    assert names(out) >= GENES | TRAJECTORY | {"enrichment.csv", "model"}
+    adata = ad.read_h5ad(out / "result.h5ad")
+    assert adata.layers[_keys.ENHANCED].dtype == np.float32
+    assert set(adata.uns) >= {_keys.DOMAIN_GENES, _keys.ENRICHMENT}
+    places = pd.read_csv(out / "domains.csv", index_col="place", dtype={"domain": str})
+    np.testing.assert_allclose(places["pseudotime"], adata.obs[_keys.PSEUDOTIME])
+    assert places["branch"].notna().all()
+    root = adata.uns["stmmr"]["trajectory"]["root_place"]
+    assert places.loc[root, "domain"] == "2"
+    assert places.loc[root, "pseudotime"] == 0
+    genes = pd.read_csv(out / "domain_genes.csv")
+    assert (genes["z"] > 0).all()
+    assert (genes["pval_adj"] < 0.05).all()
+    assert pd.read_csv(out / "spatially_variable_genes.csv")["morans_i"].is_monotonic_decreasing
+    assert list(pd.read_csv(out / "gene_trends.csv")["gene"]) == list(adata.uns["stmmr"]["gene_trends"]["table"].index)
+    done = facts(out)["analyses"]
+    assert list(done) == [
+        "domain genes",
+        "spatially variable genes",
+        "gene sets",
+        "trajectory",
+        "gene trends",
+        "denoised expression",
+    ]
+    assert done["trajectory"]["options"] == {"root_domain": "2"}
+    assert all(one["seconds"] >= 0 for one in done.values())
+
+
+def test_genes_are_found_by_default_and_nothing_else(source, tmp_path):
+    options = ("--n-domains", 3, "--no-histology", "--no-progress", "--no-report")
+    assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
+    assert names(tmp_path / "out") & OF_ANALYSES == GENES
+    adata = ad.read_h5ad(tmp_path / "out/result.h5ad")
+    # p-values of the file are those of the function
+    again = stmmr.tl.domain_genes_table(adata).copy()
+    stmmr.tl.domain_genes(adata)
+    pd.testing.assert_frame_equal(again, stmmr.tl.domain_genes_table(adata))
+
+
+def test_one_domain_has_no_genes_and_that_is_no_error(source, tmp_path):
+    options = ("--n-domains", 1, "--no-histology", "--no-progress", "--no-report")
+    assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
+    assert not names(tmp_path / "out") & OF_ANALYSES
+
+
+def test_plain_run_has_none(plain):
+    assert not names(plain) & OF_ANALYSES
+    assert (plain / "model/weights.safetensors").stat().st_size < 1_000_000
+    assert facts(plain)["analyses"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        (("--genes",), GENES),
+        (("--gene-sets", "sets.gmt"), {"domain_genes.csv", "domain_genes.png", "enrichment.csv"}),
+        (("--trajectory",), TRAJECTORY),
+        (("--root-domain", "3"), TRAJECTORY),
+        (("--root-gene", "GENE"), TRAJECTORY),
+        (("--root-gene", "GENE", "--root-expression", "lowest"), TRAJECTORY),
+        (("--root-place", "PLACE"), TRAJECTORY),
+        (("--enhance",), set()),
+        (("--enhance-gene", "GENE"), set()),
+    ],
+)
+def test_each_flag_added_later(source, result, options, written):
+    before = ad.read_h5ad(result / "result.h5ad")
+    (result / "notes.txt").write_text("of the user")
+    kept = contents(result)
+    words = {"GENE": before.var_names[0], "PLACE": before.obs_names[7], "sets.gmt": source / "sets.gmt"}
+    assert run_main("analyse", result, *(words.get(one, one) for one in options), "--no-progress", "--no-report") == 0
+    assert names(result) & OF_ANALYSES == written
+    after = contents(result)
+    for name in set(kept) - {"result.h5ad", "report.html", "run.json", "domains.csv"}:
+        assert after[name] == kept[name]  # other figures, the model, and what is not ours
+    adata = ad.read_h5ad(result / "result.h5ad")
+    np.testing.assert_array_equal(adata.obsm[_keys.EMBEDDING], before.obsm[_keys.EMBEDDING])
+    assert (adata.obs[_keys.DOMAIN] == before.obs[_keys.DOMAIN]).all()
+    if "--enhance" in options:
+        assert _keys.ENHANCED in adata.layers
+    if "--enhance-gene" in options:
+        assert list(adata.obsm[_keys.ENHANCED]) == [before.var_names[0]]
+    if "--root-place" in options:
+        assert adata.uns["stmmr"]["trajectory"]["root_place"] == before.obs_names[7]
+
+
+def test_twice_the_same_and_additions_add_up(result):
+    def written():
+        return {name: content for name, content in contents(result).items() if name.endswith((".csv", ".png"))}
+
+    assert run_main("analyse", result, "--root-domain", 2, "--no-progress", "--no-report") == 0
+    first = written()
+    assert run_main("analyze", result, "--root-domain", 2, "--no-progress", "--no-report") == 0
+    assert written() == first
+    assert run_main("analyse", result, "--genes", "--no-progress", "--no-report") == 0
+    assert written().items() > first.items()
+    assert set(facts(result)["analyses"]) == {
+        "trajectory",
+        "gene trends",
+        "domain genes",
+        "spatially variable genes",
+    }
+
+
+def test_enhanced_as_in_python(source, result):
+    assert run_main("analyse", result, "--enhance", "--no-progress", "--no-report") == 0
+    adata = stmmr.read(source / "in.h5ad")
+    stmmr.run(adata, n_domains=3, histology=False, save_model=result / "again", progress=False)
+    model = stmmr.StMMR.load(result / "again", adata)
+    stmmr.analyse(adata, enhance=True, model=model, progress=False)
+    found = ad.read_h5ad(result / "result.h5ad").layers[_keys.ENHANCED]
+    np.testing.assert_allclose(found, adata.layers[_keys.ENHANCED], rtol=1e-5)
+
+
+def test_model_of_a_run_that_goes_on_is_saved(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("stmmr.pp._graph.WRITTEN_AT_MOST", 0)
+    options = {"n_domains": 3, "histology": False, "progress": False, "checkpoint": tmp_path / "unfinished"}
+    first, again = (stmmr.read(source / "in.h5ad", backed=True) for _ in range(2))
+    stmmr.run(first, **options)
+    stmmr.run(again, **options, save_model=tmp_path / "model")
+    np.testing.assert_array_equal(again.obsm[_keys.EMBEDDING], first.obsm[_keys.EMBEDDING])
+    stmmr.StMMR.load(tmp_path / "model", again)
+    np.testing.assert_allclose(again.obsm[_keys.EMBEDDING], first.obsm[_keys.EMBEDDING], rtol=1e-4, atol=1e-4)
+
+
+BAD = [
+    (("--root-domain", "2", "--root-gene", "GENE"), "Expected one root, found root_domain='2' and root_gene='g"),
+    (("--root-domain", "9"), "Expected the key '9' in obs['stmmr_domain'], found 1, 2, 3."),
+    (("--root-gene", "CLOSE"), "found none. Did you mean 'g"),
+    (("--root-place", "nowhere"), "'nowhere' in obs_names"),
+    (("--gene-sets", "none.gmt"), "Expected a file of gene sets (.gmt), found none at"),
+    (("--gene-sets", "table.gmt"), "Expected a name, a description and genes in each line of table.gmt"),
+    (("--gene-sets", "mouse.gmt"), "Take the file of this species"),
+    (("--enhance-gene", "CLOSE"), "found none. Did you mean 'g"),
+    (("--group-key", "ground_truth"), "Expected several sections for group_key"),
+    (("--pseudobulk",), "Expected several sections for pseudobulk"),
+]
+
+
+@pytest.fixture
+def words(source):
+    gene = ad.read_h5ad(source / "in.h5ad", backed="r").var_names[0]
+    files = {name: source / name for name in ("none.gmt", "table.gmt", "mouse.gmt")}
+    return files | {"GENE": gene, "CLOSE": gene + "1"}
+
+
+@pytest.mark.parametrize(("options", "found"), BAD)
+def test_bad_input_is_said_before_the_long_steps(source, words, tmp_path, capsys, monkeypatch, options, found):
+    monkeypatch.setattr("stmmr._output.run", lambda *_, **__: pytest.fail("the long steps began"))
+    given = [words.get(one, one) for one in options]
+    run = ("run", source / "in.h5ad", "-o", tmp_path / "out", "--n-domains", 3, "--no-histology", "--no-progress")
+    assert run_main(*run, *given) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("stmmr: Expected ")
+    assert found.replace("'g", f"'{words['GENE'][:1]}") in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "found"), [*BAD, ((), "Expected an analysis to carry out")])
+def test_bad_input_leaves_a_result_as_it_was(source, words, result, capsys, options, found):
+    before = contents(result.parent)
+    assert run_main("analyse", result, *(words.get(one, one) for one in options), "--no-progress", "--no-report") == 1
+    assert found.replace("'g", f"'{words['GENE'][:1]}") in capsys.readouterr().err.splitlines()[-1]
+    assert contents(result.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (("--n-domains", 1, "--trajectory"), "Expected at least 2 domains for a trajectory, found 1"),
+        (("--n-domains", 1, "--genes"), "Expected at least 2 domains for the genes of domains, found 1"),
+        (("--preset", "paper", "--enhance"), "Expected a model of counts (the default preset)"),
+        (("--use-rep", "spatial", "--enhance"), "Expected a model of counts (the default preset)"),
+        (("--mode", "disk", "--enhance"), "Expected names of genes for counts that stay on disk"),
+    ],
+)
+def test_options_that_do_not_go_together(source, tmp_path, capsys, options, found):
+    assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", "--no-histology", *options) == 1
+    assert found in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_root_that_is_not_among_the_domains_found_loses_nothing(source, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr("stmmr._output.Before.of_run", lambda _: Before(None))  # as with --n-domains auto
+    options = ("--n-domains", 3, "--root-domain", 99, "--genes", "--no-histology", "--no-progress", "--no-report")
+    assert run_main("run", source / "in.h5ad", "-o", out, *options) == 1
+    *_, said, note = capsys.readouterr().err.splitlines()
+    found = ad.read_h5ad(out / "result.h5ad").obs[_keys.DOMAIN].cat.categories
+    assert said == f"stmmr: Expected the key '99' in obs['stmmr_domain'], found {', '.join(found)}."
+    assert f"stmmr analyse {out}" in note
+    assert names(out) & OF_ANALYSES == GENES
+    assert facts(out)["analyses"]["trajectory"]["error"] == said.removeprefix("stmmr: ")
+    assert names(tmp_path) == {"out"}
+    assert run_main("analyse", out, "--root-domain", found[0], "--no-progress", "--no-report") == 0
+    assert "error" not in facts(out)["analyses"]["trajectory"]
+    assert names(out) & OF_ANALYSES == GENES | TRAJECTORY
+
+
+@pytest.mark.parametrize("fails", ["stmmr.tl.gene_trends", "stmmr.pl.paga"])
+def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch, fails):
+    def broken(*_, **__):
+        raise ZeroDivisionError("of the analysis")
+
+    monkeypatch.setattr(fails, broken)
+    out = tmp_path / "out"
+    options = ("--n-domains", 3, "--trajectory", "--no-genes", "--no-histology", "--no-progress", "--no-report")
+    with pytest.raises(ZeroDivisionError, match="of the analysis") as error:
+        cli.main(list(map(str, ("run", source / "in.h5ad", "-o", out, *options))))
+    assert "All other results are in" in error.value.__notes__[-1]
+    assert _keys.PSEUDOTIME in ad.read_h5ad(out / "result.h5ad").obs
+    assert names(out) >= {"domains.png", "trajectory.png", "run.json", "model"}
+
+
+def test_failed_analysis_leaves_a_result_as_it_was(result, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    before = contents(result.parent)
+    monkeypatch.setattr("stmmr.pl.trajectory", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["analyse", str(result), "--genes", "--root-domain", "2", "--no-progress"])
+    assert contents(result.parent) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_killed_analysis_leaves_a_result_as_it_was(result):
+    before = contents(result)
+    code = (
+        "import os, signal\n"
+        "from stmmr import cli, pl\n"
+        "pl.paga = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "cli.main()"
+    )
+    line = [sys.executable, "-c", code, "analyse", str(result), "--root-domain", "2", "--no-progress"]
+    assert subprocess.run(line, check=False, capture_output=True).returncode == -9
+    assert contents(result) == before
+    assert run_main("analyse", result, "--root-domain", 2, "--no-progress", "--no-report") == 0
+    assert names(result.parent) == {"result"}
+
+
+def test_folders_that_are_no_result(source, tmp_path, result, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/run.txt").touch()
+    for folder, found in (("nothing", "no such folder"), ("other", "run.txt")):
+        assert run_main("analyse", tmp_path / folder, "--genes") == 1
+        assert f"(with run.json) at {tmp_path / folder}, found {found}." in capsys.readouterr().err
+    (result / "run.json").write_text("{")
+    assert run_main("analyse", result, "--genes") == 1
+    assert "found something else" in capsys.readouterr().err
+    shutil.rmtree(result / "model")
+    (result / "run.json").write_text("{}")
+    assert run_main("analyse", result, "--enhance") == 1
+    assert "Expected the trained model in" in capsys.readouterr().err
+    assert run_main("map", source / "in.h5ad", "--model", result, "-o", tmp_path / "out") == 1
+    assert "Expected the trained model among the results" in capsys.readouterr().err
+    (result / "result.h5ad").unlink()
+    assert run_main("analyse", result, "--genes") == 1
+    assert "found neither" in capsys.readouterr().err
+
+
+def test_counts_on_disk(source, tmp_path):
+    out, options = (
+        tmp_path / "out",
+        ("--n-domains", 3, "--mode", "disk", "--no-histology", "--no-progress", "--no-report"),
+    )
+    assert run_main("run", source / "in.h5ad", "-o", out, *options) == 0
+    before = ad.read_h5ad(out / "result.h5ad")
+    gene = before.var_names[0]
+    assert run_main("analyse", out, "--root-domain", 2, "--enhance-gene", gene, "--no-progress", "--no-report") == 0
+    after = ad.read_h5ad(out / "result.h5ad")
+    assert (after.X != before.X).nnz == 0
+    assert {_keys.PSEUDOTIME, _keys.BRANCH} <= set(after.obs)
+    assert list(after.obsm[_keys.ENHANCED]) == [gene]
+    assert facts(out)["stmmr"]["mode"] == "disk"
+
+
+def test_several_sections(several, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--n-domains", 3, "--section-key", "section", "--no-genes", "--no-progress", "--no-report")
+    assert run_main("run", several / "in.h5ad", "-o", out, *options, "--group-key", "mixed") == 1
+    assert "Expected one mixed for each section" in capsys.readouterr().err
+    assert run_main("run", several / "in.h5ad", "-o", out, *options) == 0
+    assert names(out) & OF_ANALYSES == {"composition.csv", "composition.png"}
+    table = pd.read_csv(out / "composition.csv", dtype={"domain": str})
+    np.testing.assert_allclose(table.groupby("section")["share"].sum(), 1, rtol=1e-5)
+    assert table["places"].sum() == ad.read_h5ad(out / "result.h5ad").n_obs
+    assert run_main("analyse", out, "--group-key", "group", "--no-progress") == 0
+    tests = pd.read_csv(out / "composition_tests.csv", dtype={"domain": str})
+    assert {"share_healthy", "share_ill", "pval_adj"} <= set(tests)
+    assert facts(out)["stmmr"]["composition"] == {"section_key": "section", "group_key": "group"}
+    assert run_main("analyse", out, "--genes", "--no-progress", "--no-report") == 0
+    assert names(out) >= GENES | {"composition_tests.csv", "composition.png"}
+
+
+def test_pseudobulk(several, tmp_path):
+    pytest.importorskip("pydeseq2")
+    options = ("--n-domains", 3, "--section-key", "section", "--no-genes", "--no-progress", "--no-report")
+    assert run_main("run", several / "in.h5ad", "-o", tmp_path / "out", *options, "--pseudobulk") == 0
+    table = pd.read_csv(tmp_path / "out/domain_genes_pseudobulk.csv", dtype={"domain": str})
+    assert table["domain"].nunique() >= 2
+
+
+@pytest.fixture(scope="module")
+def other(source):
+    """Another section of the same kind, without a picture."""
+    tissue = stmmr.datasets.simulated_tissue(n_rows=14, n_cols=14, n_domains=3, n_genes=40, random_state=0)
+    tissue[: tissue.n_obs // 2].copy().write_h5ad(source / "other.h5ad")
+    return source / "other.h5ad"
+
+
+def test_map(source, plain, other, tmp_path):
+    out = tmp_path / "out"
+    options = ("--label-key", "ground_truth", "--root-domain", 2, "--no-progress")
+    assert run_main("map", other, "--model", plain, "-o", out, *options) == 0
+    there = {"result.h5ad", "domains.csv", "domains.png", "confidence.png", "domains_refined.png", "embedding.png"}
+    assert names(out) >= there | GENES | {"composition.csv", "composition.png", "trajectory.png", "paga.png"}
+    assert not names(out) & {"training.png", "model"}
+    adata, trained = ad.read_h5ad(out / "result.h5ad"), ad.read_h5ad(plain / "result.h5ad")
+    known = trained.obs[_keys.DOMAIN][adata.obs_names].astype(str)
+    assert (adata.obs[_keys.DOMAIN].astype(str) == known).mean() > 0.8
+    assert list(adata.obs[_keys.DOMAIN].cat.categories) == list(trained.obs[_keys.DOMAIN].cat.categories)
+    table = pd.read_csv(out / "composition.csv")
+    assert table.groupby("section")["places"].sum().to_dict() == {"other": adata.n_obs, "in": trained.n_obs}
+    assert facts(out)["model"] == str(plain)
+    assert facts(out)["stmmr"]["evaluation"]
+    assert run_main("analyse", out, "--gene-sets", source / "sets.gmt", "--no-progress", "--no-report") == 0
+    assert names(out) >= GENES | {"composition.csv", "composition.png", "enrichment.csv"}
+
+
+def test_map_reads_the_picture_that_the_model_reads(source, other, tmp_path, capsys):
+    trained, out = tmp_path / "trained", tmp_path / "out"
+    assert run_main("run", source / "in.h5ad", "-o", trained, "--n-domains", 3, "--no-progress", "--no-report") == 0
+    assert run_main("map", other, "--model", trained, "-o", out, "--no-progress", "--no-report") == 0
+    assert _keys.HISTOLOGY in ad.read_h5ad(out / "result.h5ad").obsm
+    blind = ad.read_h5ad(other)
+    del blind.uns["spatial"]
+    blind.write_h5ad(tmp_path / "blind.h5ad")
+    assert run_main("map", tmp_path / "blind.h5ad", "--model", trained, "-o", tmp_path / "no") == 1
+    assert "Expected a picture, which the model reads" in capsys.readouterr().err
+
+
+def test_map_of_several_sections(several, tmp_path):
+    trained, out = tmp_path / "trained", tmp_path / "out"
+    options = ("--section-key", "section", "--no-progress", "--no-report")
+    assert run_main("run", several / "in.h5ad", "-o", trained, *options, "--n-domains", 3, "--no-genes") == 0
+    assert run_main("map", several / "in.h5ad", "--model", trained, "-o", out, *options, "--no-genes") == 0
+    table = pd.read_csv(out / "composition.csv")
+    assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in (trained) s{i}" for i in range(4)}
+
+
+def test_in_python(source):
+    adata = stmmr.read(source / "in.h5ad")
+    with pytest.raises(stmmr.InputError, match=r"Run stmmr\.run"):
+        stmmr.analyse(adata, genes=True)
+    stmmr.run(adata, n_domains=3, histology=False, progress=False)
+    with pytest.raises(stmmr.InputError, match="Expected an analysis"):
+        stmmr.analyse(adata)
+    with pytest.raises(stmmr.InputError, match=r"Give it as model="):
+        stmmr.analyse(adata, enhance=True)
+    stmmr.analyse(adata, genes=True, root_domain="2", progress=False)
+    assert {_keys.PSEUDOTIME, _keys.BRANCH} <= set(adata.obs)
+    assert _keys.MORAN_I in adata.var
+    assert {"domain genes", "trajectory", "gene trends"} <= set(adata.uns["stmmr"]["seconds"])
+
+
+def test_another_root_forgets_the_curves_of_the_first(source):
+    adata = stmmr.read(source / "in.h5ad")
+    stmmr.run(adata, n_domains=3, histology=False, progress=False)
+    stmmr.analyse(adata, root_domain="2", progress=False)
+    del adata.uns["stmmr"]["expression"]
+    stmmr.analyse(adata, root_domain="1", progress=False)
+    assert "gene_trends" not in adata.uns["stmmr"]
+
+
+def test_errors_of_several_analyses_are_all_said(source, monkeypatch):
+    adata = stmmr.read(source / "in.h5ad")
+    stmmr.run(adata, n_domains=3, histology=False, progress=False)
+
+    def broken(*_, **__):
+        raise stmmr.InputError("no such thing")
+
+    monkeypatch.setattr("stmmr.tl.trajectory", broken)
+    monkeypatch.setattr("stmmr.tl.spatially_variable_genes", broken)
+    with pytest.raises(stmmr.InputError, match="no such thing") as error:
+        stmmr.analyse(adata, genes=True, trajectory=True, progress=False)
+    assert error.value.__notes__ == ["Trajectory: no such thing"]
+    assert _keys.DOMAIN_GENES in adata.uns
+
+
+def test_options_are_those_of_the_function():
+    import inspect
+
+    of_function = set(inspect.signature(stmmr.analyse).parameters) - {"adata", "model", "progress"}
+    assert of_function == set(Analyses.names())
+    for command in (cli.run_command, cli.analyse_command):
+        assert of_function <= set(inspect.signature(command).parameters)
+    assert of_function - {"enhance", "enhance_genes"} <= set(inspect.signature(cli.map_command).parameters)
+
+
+def test_contents_are_what_can_be_written():
+    assert set(CONTENTS) >= OF_ANALYSES >= GENES | TRAJECTORY

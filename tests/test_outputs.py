@@ -1,0 +1,26 @@
+"""The reference of outputs has everything there is."""
+
+from pathlib import Path
+
+import pytest
+
+from stmmr import _keys
+from stmmr._folder import CONTENTS
+
+OUTPUTS = Path(__file__).parents[1] / "docs" / "outputs.md"
+KEYS = sorted({value for name, value in vars(_keys).items() if name.isupper()})
+
+
+@pytest.fixture(scope="module")
+def text():
+    return OUTPUTS.read_text()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_there(text, key):
+    assert f'"{key}"' in text or f"`{key}`" in text
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_every_file_is_there(text, name):
+    assert f"`{name}" in text
