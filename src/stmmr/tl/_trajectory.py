@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import cKDTree
 
 from stmmr import _keys
 from stmmr._record import record
@@ -28,6 +27,8 @@ N_NEIGHBORS: Final = 30
 """Twice as many as for UMAP: after propagation, the nearest fifteen are hardly more than those around in the tissue."""
 NEAREST: Final = 5
 """Places of the sample whose mean pseudotime another place takes."""
+TREE_AT_MOST: Final = 10
+"""Width of an embedding whose nearest places are looked up in a tree."""
 
 End = Literal["highest", "lowest"]
 
@@ -223,11 +224,16 @@ def _of_all(
     points: NDArray[np.floating[Any]], fitted: NDArray[np.intp], time: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Give each place not in the sample the mean of the nearest in it; NaN where the nearest one is unreachable."""
+    from sklearn.neighbors import NearestNeighbors
+
     if len(fitted) == len(points):
         return time
-    found, tree = np.empty(len(points)), cKDTree(points[fitted])
+    # a tree of more directions visits nearly every point, one at a time
+    algorithm = "kd_tree" if points.shape[1] <= TREE_AT_MOST else "brute"
+    sample = NearestNeighbors(n_neighbors=NEAREST, algorithm=algorithm).fit(points[fitted])
+    found = np.empty(len(points))
     for rows in slices(len(points), CHUNK):
-        near = time[tree.query(points[rows], k=NEAREST, workers=-1)[1]]
+        near = time[sample.kneighbors(points[rows], return_distance=False)]
         reached = np.isfinite(near)
         mean = np.where(reached, near, 0).sum(axis=1) / np.maximum(reached.sum(axis=1), 1)
         found[rows] = np.where(reached[:, 0], mean, np.nan)
