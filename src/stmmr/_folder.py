@@ -41,6 +41,7 @@ CONTENTS: Final = {
     "spatially_variable_genes.csv": "Moran's I of each gene, highest first",
     "domain_genes_pseudobulk.csv": "genes of each domain, with sections as replicates",
     "enrichment.csv": "gene sets in which the genes of each domain are",
+    "enrichment.png": "the gene sets that stand out in each domain",
     "composition.csv": "places of every domain in every section",
     "composition.png": "the share of each section that every domain makes up",
     "composition_tests.csv": "how groups of sections differ in their domains",
@@ -155,6 +156,7 @@ def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
         "bandwidth.png": ("bandwidths_tried" in steps["spatial_graph"], lambda: pl.bandwidth(adata)),
         "number_of_domains.png": ("number_of_domains" in steps, lambda: pl.number_of_domains(adata)),
         "domain_genes.png": (_leads(adata), lambda: pl.domain_genes(adata)),
+        "enrichment.png": (_stands_out(adata), lambda: pl.enrichment(adata)),
         "composition.png": (_keys.COMPOSITION in adata.uns, lambda: pl.composition(adata)),
         "trajectory.png": ("trajectory" in steps, lambda: pl.trajectory(adata)),
         "paga.png": ("trajectory" in steps, lambda: pl.paga(adata)),
@@ -174,6 +176,11 @@ def _trends_shown(adata: AnnData) -> list[str]:
 def _leads(adata: AnnData) -> bool:
     """Tell whether a gene is higher in a domain than in the rest."""
     return _keys.DOMAIN_GENES in adata.uns and bool((adata.uns[_keys.DOMAIN_GENES]["z"] > 0).any())
+
+
+def _stands_out(adata: AnnData) -> bool:
+    """Tell whether a gene set is found in a domain more often than by chance."""
+    return _keys.ENRICHMENT in adata.uns and bool((adata.uns[_keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any())
 
 
 def write_data(adata: AnnData, folder: Path, *, source: Path | None = None) -> None:
