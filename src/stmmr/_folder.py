@@ -160,17 +160,9 @@ def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
         "composition.png": (_keys.COMPOSITION in adata.uns, lambda: pl.composition(adata)),
         "trajectory.png": ("trajectory" in steps, lambda: pl.trajectory(adata)),
         "paga.png": ("trajectory" in steps, lambda: pl.paga(adata)),
-        "gene_trends.png": ("gene_trends" in steps, lambda: pl.gene_trends(adata, genes=_trends_shown(adata))),
+        "gene_trends.png": ("gene_trends" in steps, lambda: pl.gene_trends(adata)),
     }
     return {name: draw for name, (there, draw) in figures.items() if there}
-
-
-def _trends_shown(adata: AnnData) -> list[str]:
-    """Choose genes to draw: the surest of all mostly fall together, so those that peak early, midway and late."""
-    table = recorded(adata)["gene_trends"]["table"]
-    third = np.minimum(table["peak"] * 3, 2).astype(int)
-    shown = table.groupby(third.to_numpy()).head(2).sort_values("peak", kind="stable")
-    return [str(name) for name in shown.index]
 
 
 def _leads(adata: AnnData) -> bool:

@@ -9,6 +9,7 @@ from matplotlib.patches import FancyArrowPatch
 
 import stmmr
 from stmmr import InputError
+from stmmr.pl._gene_trends import leading_trends
 from stmmr.pl._paga import layout
 from stmmr.pl._palette import category_colors
 
@@ -34,7 +35,7 @@ def ordered(section):
             "root_place": "place20",
         },
         "gene_trends": {
-            "table": pd.DataFrame({"f": [3.0, 2, 1]}, index=genes),
+            "table": pd.DataFrame({"f": [3.0, 2, 1], "peak": [0.0, 0.5, 1.0]}, index=genes),
             "pseudotime": np.linspace(0, 1, 100),
             "curve": curve,
             "low": 0.9 * curve,
@@ -115,6 +116,11 @@ def test_curves_with_bands(ordered):
     assert len(ax.collections) == 3
     ax = stmmr.pl.gene_trends(ordered, genes=["C"], ax=plt.subplots()[1])
     assert len(ax.lines) == 1
+
+
+def test_genes_that_peak_early_midway_and_late():
+    peak = pd.Series([0.1, 0.2, 0.0, 1.0, 0.15, 0.5], index=list("ABCDEF"))  # the surest first
+    assert leading_trends(peak.to_frame("peak")) == ["A", "B", "F", "D"]
 
 
 def test_draws_on_given_axes(ordered):

@@ -13,10 +13,12 @@ from stmmr.pl._palette import PALETTE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-N_SHOWN: Final = 6
+EACH: Final = 2
+"""Genes that are drawn of those that peak in each third of pseudotime."""
 STYLES: Final = ("-", "--", ":")
 
 
@@ -28,7 +30,8 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     adata
         Annotated data after `stmmr.tl.gene_trends`.
     genes
-        Names of fitted genes; the first six of the table if None. At most 18.
+        Names of fitted genes; if None, the two surest of those that peak early, midway and late each, as the surest of
+        all often rise and fall together. At most 18.
     ax
         Axes to draw on; a new figure if None.
 
@@ -43,7 +46,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     """
     found = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
     fitted = [str(name) for name in found["table"].index]
-    shown = fitted[:N_SHOWN] if genes is None else list(dict.fromkeys(genes))
+    shown = leading_trends(found["table"]) if genes is None else list(dict.fromkeys(genes))
     colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are lost on white
     if not 1 <= len(shown) <= len(colors) * len(STYLES):
         raise InputError(f"Expected 1 to {len(colors) * len(STYLES)} genes, found {len(shown)}.")
@@ -61,3 +64,10 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
     return ax
+
+
+def leading_trends(table: pd.DataFrame) -> list[str]:
+    """Choose genes to draw from the table of gene trends, which has the surest first; early peaks first."""
+    third = np.minimum(3 * table["peak"].to_numpy(), 2).astype(int)
+    shown = table.groupby(third).head(EACH).sort_values("peak", kind="stable")
+    return [str(name) for name in shown.index]

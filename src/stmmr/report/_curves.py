@@ -10,7 +10,7 @@ import numpy as np
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import require_extra
-from stmmr.pl._gene_trends import N_SHOWN
+from stmmr.pl._gene_trends import leading_trends
 from stmmr.pl._palette import PALETTE
 from stmmr.report._figures import STYLE
 from stmmr.report._findings import FDR
@@ -141,7 +141,9 @@ def trends_of(adata: AnnData) -> Curve | None:
     plot.height = 330
     colors = [color for color in PALETTE if color != PALE]
     models, items = require_extra("bokeh.models", extra="report"), []
-    for at, (gene, color) in enumerate(zip(table.index[:N_SHOWN], colors, strict=False)):
+    names = table.index.astype(str).tolist()
+    for gene, color in zip(leading_trends(table), colors, strict=False):
+        at = names.index(gene)
         curve, low, high = (
             np.log1p(np.asarray(found[name][at], dtype=np.float64)) for name in ("curve", "low", "high")
         )
@@ -154,9 +156,9 @@ def trends_of(adata: AnnData) -> Curve | None:
     step = recorded(adata).get("trajectory", {})
     root = f", which starts in domain {step['root_domain']}" if step else ""
     text = (
-        f"The {min(N_SHOWN, len(table))} genes that change most surely along pseudotime{root}, with bands of "
-        f"{100 * float(found['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate below "
-        f"{FDR:g}); neighbouring places are alike, so that this ranks genes rather than proves a trajectory."
+        f"Of the genes that peak early, midway and late along pseudotime{root}, those that change most surely, with "
+        f"bands of {100 * float(found['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery "
+        f"rate below {FDR:g}); neighbouring places are alike, so that this ranks genes rather than proves a trajectory."
     )
     return Curve("Genes over pseudotime", text, plot)
 

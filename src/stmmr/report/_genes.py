@@ -10,7 +10,7 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import recorded
-from stmmr.pl._gene_trends import N_SHOWN
+from stmmr.pl._gene_trends import leading_trends
 from stmmr.pp._columns import lognormalised_rows, require_gene
 from stmmr.report._findings import variable_genes
 from stmmr.tl._metrics import categories
@@ -44,7 +44,7 @@ def top_genes(adata: AnnData) -> dict[str, list[str]]:
 def trend_genes(adata: AnnData) -> list[str]:
     """Get the genes whose curves over pseudotime are drawn; empty where `stmmr.tl.gene_trends` did not run."""
     found = recorded(adata).get("gene_trends")
-    return [] if found is None else [str(gene) for gene in found["table"].index[:N_SHOWN]]
+    return [] if found is None else leading_trends(found["table"])
 
 
 def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str], str]:
