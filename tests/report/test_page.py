@@ -254,6 +254,7 @@ def test_sections_are_named_and_counted(page_of, section):
     section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
     page = page_of(section)
     assert "Sections 2" in page.said()
+    assert "Spatial domains of 2 sections" in page.said()
     assert '"second"' in page.text
 
 

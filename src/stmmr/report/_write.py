@@ -95,8 +95,10 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
     data = _data(adata, scene, layers, names)
     methods, cited = methods_of(adata)
     source = Path(str(facts.get("input", "")))  # its folder is nobody else's business
+    n_sections = 1 if scene.sections is None else len(scene.sections.categories)
+    unnamed = f"{n_sections} sections" if n_sections > 1 else "a section"
     return _figures(adata, scene, layers[0]) | {
-        "title": title or f"Spatial domains of {source.stem or 'a section'}",
+        "title": title or f"Spatial domains of {source.stem or unnamed}",
         "input": source.name,
         "version": __version__,
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
