@@ -118,7 +118,7 @@ def run_command(
     """Find the spatial domains of a section and write data, tables, settings and figures.
 
     What is asked of the domains besides is written as well; `stmmr analyse` adds it later. Their genes are found
-    unless --no-genes is given.
+    unless --no-genes is given, or there are more than 100,000 places.
 
     Parameters
     ----------
