@@ -1,4 +1,4 @@
-"""Pseudotime and PAGA on a cortex: `python -m benchmarks.trajectory` writes its section of docs/trajectory.md and the figure.
+"""Pseudotime and PAGA on a cortex: `python -m benchmarks.trajectory` writes part of docs/trajectory.md and its figure.
 
 Every result is kept in .benchmarks/trajectory.jsonl; remove that file after a change of the model.
 """
