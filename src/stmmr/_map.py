@@ -197,7 +197,7 @@ def map_to_folder(
         record(adata, mode="disk" if backed else "memory")
         asked = with_genes(adata, asked)
         failed = carry_out(adata, asked, model=None, progress=progress)
-        _count(adata, trained, names=(source.stem, Path(str(before.get("input", "trained"))).stem))
+        _count(adata, trained, names=(source.stem, _said(before)))
         failed |= write_results(adata, folder, source=counts_at(source, given.get("table")) if backed else None)
         facts = {
             "input": str(source),
@@ -216,6 +216,12 @@ def map_to_folder(
         write_facts(facts, folder)
     say_contents(output)
     raise_first(failed, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
+
+
+def _said(before: dict[str, Any]) -> str:
+    """Name the input of a run, or its inputs."""
+    given = before.get("input", "trained")
+    return " + ".join(given) if isinstance(given, dict) else Path(str(given)).stem
 
 
 def _count(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) -> None:

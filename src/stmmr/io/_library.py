@@ -21,7 +21,7 @@ PICTURES: Final = ("hires", "lowres")
 SPOT: Final = 0.55
 """Diameter of a spot over the distance between spots, on Visium."""
 FULLRES: Final = "fullres"
-"""The full-resolution picture, which is not kept: its scale factor is 1 and left out, unless coordinates were changed."""
+"""The picture in full, which is not kept: its scale factor is 1, and left out unless the coordinates were changed."""
 
 
 def scale_key(picture: str) -> str:
@@ -53,8 +53,8 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Mapping[str, 
         if len(libraries) > 1:
             raise InputError(
                 f"Expected library_id to name one of the libraries in uns['spatial'], found {listed(libraries)}. "
-                "Give library_id='…' or, if they are of several sections, run with section_key='…' (--section-key), the "
-                "column of obs that has their names."
+                "Give library_id='…' or, if they are of several sections, run with section_key='…' (--section-key), "
+                "the column of obs that has their names."
             )
         return next(iter(libraries.values()), {})
     require_key(libraries, library_id, where="uns['spatial']")

@@ -43,7 +43,7 @@ OF_ONE_RUN: Final = frozenset(
 
 
 def concat_sections(
-    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = "section", join: Join = "inner"
+    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = _keys.SECTION, join: Join = "inner"
 ) -> AnnData:
     """Put sections into one table, as every step takes them with `section_key`.
 

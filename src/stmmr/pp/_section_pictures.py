@@ -98,9 +98,7 @@ def registered_pictures(
     return found
 
 
-def rows_of(
-    adata: AnnData, found: Mapping[str, Registered], *, section_key: str | None
-) -> dict[str, NDArray[np.intp]]:
+def rows_of(adata: AnnData, found: Mapping[str, Registered], *, section_key: str | None) -> dict[str, NDArray[np.intp]]:
     """Get the places that each picture is of, as rows of the data."""
     sections = sections_of(adata, section_key)
     if WHOLE in found or sections is None:
