@@ -176,7 +176,7 @@ def histology(
     adata.obsm[key_added] = features
     adata.obs[_keys.PATCH] = _flags(encoded, found, rows)
     about = {"stain": stain or "", "encoder": encoder.name, "diameters_um": list(encoder.diameters_um)}
-    parameters = {"key_added": key_added, **_noted(found), **about, "feature_names": names}
+    parameters = {"key_added": key_added, **_noted(found, section_key), **about, "feature_names": names}
     shown = [_store(adata, one, rows[name], library_id=name or library_id) for name, one in found.items()]
     record(adata, histology=parameters | {"picture_is_stored": all(shown)})
     return adata if copy else None
@@ -276,7 +276,7 @@ def _flags(
     return every[np.argsort(np.concatenate(list(rows.values())))]
 
 
-def _noted(found: Mapping[str, Registered]) -> dict[str, Any]:
+def _noted(found: Mapping[str, Registered], section_key: str | None) -> dict[str, Any]:
     """Say of each picture what it is and how it lies, as a list where sections have their own."""
     each = [
         {
@@ -295,7 +295,7 @@ def _noted(found: Mapping[str, Registered]) -> dict[str, Any]:
     lists: dict[str, Any] = {key: [facts[key] for facts in each] for key in each[0]}
     places = np.concatenate([one.on_tissue for one in found.values()])
     by_section = {"on_tissue": float(places.mean()), "on_tissue_by_section": lists["on_tissue"]}
-    return {"sections": list(found)} | lists | by_section
+    return {"section_key": section_key, "sections": list(found)} | lists | by_section
 
 
 def _fingerprint(found: Registered) -> str:
