@@ -125,7 +125,7 @@ def run_to_folder(
             write_spatialdata(adata, folder / "spatialdata.zarr")
         facts = {
             "input": _said(named),
-            "options": plain(given),
+            "options": plain(given | ({} if align_um is None else {"align": align_um})),
             "places": adata.n_obs,
             "genes": adata.n_vars,
             "analyses": plain(facts_of(adata, asked, failed)),
