@@ -13,6 +13,7 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._validate import InputError, coordinates, listed, logger, require_choice, unique_names
+from stmmr.io._library import FULLRES, scale_key
 from stmmr.pp._scale import um_per_unit
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ OF_ONE_RUN: Final = frozenset(
 
 
 def concat_sections(
-    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = "section", join: Join = "inner"
+    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = _keys.SECTION, join: Join = "inner"
 ) -> AnnData:
     """Put sections into one table, as every step takes them with `section_key`.
 
@@ -204,6 +205,8 @@ def _in_one_unit(parts: Mapping[str, AnnData]) -> dict[str, AnnData]:
 def _scaled(library: Mapping[str, Any], factor: float, um: float) -> dict[str, Any]:
     """Change the scale factors of a library for coordinates that were multiplied."""
     factors = dict(library.get("scalefactors", {}))
+    if factor != 1:
+        factors.setdefault(scale_key(FULLRES), 1.0)
     for key in [key for key in factors if key.startswith("tissue_") and key.endswith("_scalef")]:
         factors[key] = factors[key] / factor
     for key in ("spot_diameter_fullres", "fiducial_diameter_fullres"):
