@@ -64,6 +64,20 @@ def test_units_order_and_further_genes_do_not_matter(tissue, trained):
     np.testing.assert_allclose(wider.obsm["X_stmmr"][::-1], expected, atol=1e-3 * expected.std())
 
 
+def test_bandwidth_of_sections_upon_each_other_is_that_of_one(tissue, trained):
+    """Without a known unit it is taken from the distance of places, which is of one section only."""
+    import anndata as ad
+
+    parts = [prepared(tissue) for _ in range(2)]
+    for at, part in enumerate(parts):
+        part.obsm["spatial"] = part.obsm["spatial"] + 0.1 * at
+        del part.obs["array_row"]
+    both = ad.concat(parts, label="slide", keys=["a", "b"], index_unique="-")
+    trained.transform(both, section_key="slide", progress=False)
+    bandwidth = trained.adata.uns["stmmr"]["spatial_graph"]["bandwidth"]
+    assert both.uns["stmmr"]["spatial_graph"]["bandwidth"] == pytest.approx(bandwidth)
+
+
 def test_another_section_of_the_tissue_finds_the_same_domains(tissue, trained):
     """Counted anew, mirrored."""
     adata = prepared(tissue)

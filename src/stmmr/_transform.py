@@ -18,7 +18,7 @@ from stmmr.pp._genes import Normalisation, count_statistics
 from stmmr.pp._graph import kernel_of, spatial_graph
 from stmmr.pp._rows import by_rows, map_rows
 from stmmr.pp._scale import units
-from stmmr.pp._sections import centred, graph_sections, plane_coordinates, sections_of
+from stmmr.pp._sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
 from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def mapped_features(
     expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
         :, :n_components
     ]
-    spatial_graph(new, bandwidth=_bandwidth(trained, new), section_key=section_key)
+    spatial_graph(new, bandwidth=_bandwidth(trained, new, section_key), section_key=section_key)
     expression = _with_noise_of(trained, new, expression)
     pictures = [_picture(trained, new, block, n_components=n_components) for block in blocks.values()]
     kernel = kernel_of(new)
@@ -114,7 +114,7 @@ def _check_genes(read: list[str], found: int, new: AnnData) -> None:
         )
 
 
-def _bandwidth(trained: AnnData, new: AnnData) -> float:
+def _bandwidth(trained: AnnData, new: AnnData, section_key: str | None) -> float:
     """Get the bandwidth of the trained graph in the units of another section, by µm, else by the distance of places."""
     graph = require_step(trained, "spatial_graph", by="stmmr.pp.spatial_graph")
     if graph["use"] == "array":
@@ -124,7 +124,8 @@ def _bandwidth(trained: AnnData, new: AnnData) -> float:
     _, um, _ = units(new)
     if math.isfinite(um) and math.isfinite(graph["um_per_unit"]):
         return float(graph["bandwidth"] * graph["um_per_unit"] / um)
-    distance = nearest_neighbour_distance(coordinates(new))
+    # sections in frames of their own lie upon each other
+    distance = nearest_neighbour_distance(laid_apart(coordinates(new), sections_of(new, section_key)))
     return float(graph["bandwidth"] / graph["nearest_neighbour_distance"] * distance)
 
 

@@ -47,3 +47,13 @@ def test_a_long_legend_beside_a_low_tissue_leaves_room_for_it(section):
     legend = ax.get_legend().get_window_extent()
     assert legend.height < 1.3 * ax.figure.bbox.height
     assert ax.get_window_extent().width > 0.4 * ax.figure.bbox.width
+
+
+def test_sections_have_a_bar_of_the_scale_they_share(section, library):
+    factors = library["scalefactors"] | {"microns_per_pixel": 0.5}
+    section.uns["spatial"] = {name: library | {"scalefactors": factors} for name in "ab"}
+    section.obs["donor"] = np.repeat(["a", "b"], 40)
+    section.uns["stmmr"] = {"spatial_graph": {"section_key": "donor"}}
+    bars = [bar.txt_label.get_text() for bar in domains(section).artists]
+    assert len(bars) == 1
+    assert bars[0].endswith("µm")

@@ -76,6 +76,14 @@ def test_positions_by_name_give_the_order():
     assert both.obsm[_keys.SPATIAL_3D][(both.obs["section"] == "s2").to_numpy(), 2] == pytest.approx(5.5)
 
 
+def test_sections_named_by_numbers_have_their_positions():
+    both = serial(turned(20))
+    both.obs["section"] = both.obs["section"].map({"s0": 10, "s1": 9}).astype(int)
+    align_sections(both, "section", z={9: 30.0, 10: 5}, um_per_unit=0.5)
+    assert both.uns["stmmr"]["align_sections"]["order"] == ["10", "9"]
+    np.testing.assert_array_equal(both.obsm["spatial_3d"][:, 2], np.where(both.obs["section"] == 9, 30, 5))
+
+
 def test_many_places_are_drawn(monkeypatch):
     from stmmr.pp import _align
 

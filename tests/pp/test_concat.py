@@ -77,6 +77,30 @@ def test_results_of_single_runs_stay_behind():
     assert _keys.EMBEDDING not in both.obsm
 
 
+def test_what_only_some_sections_have_is_left_out_and_said(caplog):
+    """Counts of one section only, filled with 0 in the other, would be read as counts of both."""
+    first, second = section(0), section(1)
+    first.layers["counts"] = first.X.copy()
+    first.obsm["features"], second.obsm["features"] = np.ones((first.n_obs, 5)), np.ones((second.n_obs, 9))
+    first.obsm["own"] = np.ones((first.n_obs, 2))
+    for join in ("inner", "outer"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="stmmr"):
+            both = concat_sections([first, second], join=join)
+        assert not both.layers
+        assert list(both.obsm) == ["spatial"]
+        for left_out in ("layers['counts']", "obsm['features']", "obsm['own']"):
+            assert f"{left_out} is left out: some sections lack it" in caplog.text
+    assert set(first.obsm) == {"spatial", "features", "own"}
+
+
+def test_genes_of_one_name_are_told_apart(caplog):
+    twice = section(1, names=lambda names: [names[0], names[0], *names[2:]])
+    both = concat_sections([section(0), twice])
+    assert both.n_vars == 29
+    assert "1 gene names occur more than once" in caplog.text
+
+
 def ensembl(names, code="", first=100):
     return [f"ENS{code}G{first + at:011d}" for at in range(len(names))]
 
@@ -117,3 +141,7 @@ def test_what_cannot_be_put_together_is_said():
         concat_sections([section(), nowhere])
     with pytest.raises(InputError, match="join to be one of inner, outer"):
         concat_sections([section(), section()], join="left")
+    with pytest.raises(InputError, match="two sections or more, found one table"):
+        concat_sections(section())
+    with pytest.raises(InputError, match=r"AnnData for every section, found str for '2'\. Read files by stmmr\.read"):
+        concat_sections([section(), "b.h5ad"])

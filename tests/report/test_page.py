@@ -201,6 +201,8 @@ def test_genes_by_their_share_between_domains(section):
 def test_genes_that_are_not_there(page_of, section):
     with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
+    with pytest.raises(stmmr.InputError, match=r"Expected a list of names of genes, found 'GENE2'. Write \['GENE2'\]"):
+        page_of(section, genes="GENE2")
 
 
 def test_genes_have_a_budget(page_of, section, monkeypatch):
@@ -253,6 +255,13 @@ def test_sections_are_named_and_counted(page_of, section):
     page = page_of(section)
     assert "Sections 2" in page.said()
     assert '"second"' in page.text
+
+
+def test_sections_are_in_um_where_all_tell_their_unit(section):
+    section.obs["slide"] = np.where(np.arange(400) < 200, "first", "second")
+    section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
+    section.uns["spatial"] = {name: {"scalefactors": {"microns_per_pixel": 0.5}} for name in ("first", "second")}
+    assert _scene.scene_of(section).in_um
 
 
 def test_many_places_are_pixels(page_of, section, monkeypatch):

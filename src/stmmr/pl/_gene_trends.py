@@ -9,6 +9,7 @@ import numpy as np
 from stmmr._validate import InputError, require_key, require_step
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.pl._palette import PALETTE
+from stmmr.pp._columns import require_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,8 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
         If there are no curves, a gene is not among them, or there are more genes than lines to tell apart.
     """
     found = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
+    if genes is not None:
+        require_list(genes)
     fitted = [str(name) for name in found["table"].index]
     shown = leading_trends(found["table"]) if genes is None else list(dict.fromkeys(genes))
     colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are lost on white

@@ -13,7 +13,7 @@ from stmmr.io._library import find_library, sharpest_picture
 from stmmr.io._picture import check_picture, masked_glass, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
 from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
-from stmmr.pp._scale import um_per_unit
+from stmmr.pp._scale import um_per_unit, units
 from stmmr.pp._sections import graph_sections
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def draw_places(
     if sections is not None:
         _name_sections(ax, xy, sections)
     look.add_legend(ax)
-    um, _ = um_per_unit(adata, xy, library)
+    um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     if math.isfinite(um):
         _add_scale_bar(ax, um, width=float(high[0] - low[0]))
     return ax

@@ -153,10 +153,11 @@ def _heights(z: float | Mapping[str, float], names: list[str]) -> list[float]:
     if not isinstance(z, Mapping):
         require_positive(z, name="z")
         return [float(z) * at for at in range(len(names))]
-    missing = [name for name in names if name not in z or not math.isfinite(z[name])]
+    given = {str(name): float(height) for name, height in z.items()}
+    missing = [name for name in names if not math.isfinite(given.get(name, math.nan))]
     if missing:
         raise InputError(f"Expected z of every section in µm, found none of {listed(missing)}.")
-    return [float(z[name]) for name in names]
+    return [given[name] for name in names]
 
 
 def _in_um(adata: AnnData, sections: pd.Categorical, um_per_unit: float | None) -> NDArray[np.float64]:
@@ -169,7 +170,7 @@ def _in_um(adata: AnnData, sections: pd.Categorical, um_per_unit: float | None) 
     um = np.empty(len(xy))
     for code, name in enumerate(sections.categories):
         own = sections.codes == code
-        library = [libraries[name]] if name in libraries else list(libraries.values())
+        library = [libraries[str(name)]] if str(name) in libraries else list(libraries.values())
         um[own], _ = um_of(adata[own], xy[own], *library)
     if not np.isfinite(um).all():
         unknown = sections.categories[np.unique(sections.codes[~np.isfinite(um)])]

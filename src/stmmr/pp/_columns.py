@@ -17,7 +17,7 @@ from stmmr.pp._genes import CountStatistics, count_statistics, lognorm
 from stmmr.pp._rows import as_csr, by_rows, map_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -159,6 +159,12 @@ def require_gene(adata: AnnData, gene: str) -> None:
         else:
             hint = "Data without genes have an embedding only."
         raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} of the data, found none. {hint}")
+
+
+def require_list(genes: Iterable[str]) -> None:
+    """Check that genes are several names and not a single one, whose letters would pass for names."""
+    if isinstance(genes, str):
+        raise InputError(f"Expected a list of names of genes, found {genes!r}. Write [{genes!r}].")
 
 
 def close_names(name: str, names: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from stmmr import _keys
 from stmmr._validate import InputError, coordinates, listed, logger, require_choice, unique_names
+from stmmr.io._files import names_may_repeat
 from stmmr.io._library import FULLRES, scale_key
 from stmmr.pp._scale import um_per_unit
 
@@ -71,15 +72,18 @@ def concat_sections(
     ``uns["spatial"]``
         Pictures and scale factors of each section under its name (``library_key`` of squidpy is `section_key`); with
         ``microns_per_pixel`` where it is known.
-    ``obs``, ``obsm``, ``layers``
-        What the sections have (in common, with "inner"), but for results of `stmmr`, which hold for a section by
-        itself. ``obsp`` and other entries of ``uns`` stay behind.
+    ``obs``
+        The columns of all sections (that all have, with "inner").
+    ``obsm``, ``layers``
+        Entries that all sections have, in one width; others are left out with a warning.
+
+    Results of `stmmr`, which hold for a section by itself, ``obsp`` and other entries of ``uns`` stay behind.
 
     Raises
     ------
     InputError
-        If there are fewer than two sections, they have no genes in common (the likely reason is said), one has a column
-        of the name `section_key`, or only some have coordinates.
+        If there are fewer than two sections, one is no AnnData, they have no genes in common (the likely reason is
+        said), one has a column of the name `section_key`, or only some have coordinates.
     """
     import anndata as ad
 
@@ -95,6 +99,7 @@ def concat_sections(
             names[names.duplicated()][0],
         )
     placed = _in_one_unit(parts)
+    _keep_common(placed)
     both: AnnData = ad.concat(
         placed, label=section_key, join=join, merge="same", index_unique="-" if clashing else None
     )
@@ -109,13 +114,24 @@ def _named(
     sections: Mapping[str, AnnData] | Sequence[AnnData], section_key: str, *, filled: bool
 ) -> dict[str, AnnData]:
     """Name sections and check that they can be put together; `filled` ones can take genes that they lack."""
+    from anndata import AnnData
+
     if isinstance(sections, Mapping):
         named = {str(name): part for name, part in sections.items()}
+    elif isinstance(sections, AnnData):
+        raise InputError(
+            "Expected two sections or more, found one table. Name its sections by section_key in each step."
+        )
     else:
         named = {str(at): part for at, part in enumerate(sections, start=1)}
     if len(named) < 2:
         raise InputError(f"Expected two sections or more, found {len(named)}. Run a single one by itself.")
     for name, part in named.items():
+        if not isinstance(part, AnnData):
+            raise InputError(
+                f"Expected AnnData for every section, found {type(part).__name__} for {name!r}. Read files by "
+                "stmmr.read; of MuData give the modality with the expression, of SpatialData the table."
+            )
         if section_key in part.obs:
             raise InputError(
                 f"Expected sections without a column {section_key!r} in obs, found one in {name!r}. "
@@ -131,16 +147,16 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
     """Leave out what holds for one section by itself; names become unique. The section given stays as it is."""
     from anndata import AnnData
 
-    kept = AnnData(
-        X=_as_csr(part.X) if filled else part.X,
-        obs=part.obs[[column for column in part.obs if column not in OF_ONE_RUN]].copy(),
-        var=part.var[[column for column in part.var if not str(column).startswith("stmmr_")]].copy(),
-        obsm={key: value for key, value in part.obsm.items() if key not in OF_ONE_RUN},
-        layers={
-            key: _as_csr(value) if filled else value for key, value in part.layers.items() if key not in OF_ONE_RUN
-        },
-        uns={_keys.SPATIAL: dict(part.uns.get(_keys.SPATIAL, {}))},
-    )
+    layers = {key: value for key, value in part.layers.items() if key not in OF_ONE_RUN}
+    with names_may_repeat():
+        kept = AnnData(
+            X=_as_csr(part.X) if filled else part.X,
+            obs=part.obs[[column for column in part.obs if column not in OF_ONE_RUN]].copy(),
+            var=part.var[[column for column in part.var if not str(column).startswith("stmmr_")]].copy(),
+            obsm={key: value for key, value in part.obsm.items() if key not in OF_ONE_RUN},
+            layers={key: _as_csr(value) if filled else value for key, value in layers.items()},
+            uns={_keys.SPATIAL: dict(part.uns.get(_keys.SPATIAL, {}))},
+        )
     unique_names(kept)
     return kept
 
@@ -200,6 +216,26 @@ def _in_one_unit(parts: Mapping[str, AnnData]) -> dict[str, AnnData]:
             for library, content in libraries.items()
         }
     return dict(parts)
+
+
+def _keep_common(parts: Mapping[str, AnnData]) -> None:
+    """Leave out what only some sections have, or in another width: filled with 0, missing counts would pass for none.
+
+    anndata would also cut arrays in ``obsm`` to the narrowest, whatever their columns stand for.
+    """
+    for what in ("obsm", "layers"):
+        every = [getattr(part, what) for part in parts.values()]
+        for key in dict.fromkeys(key for one in every for key in one):
+            found = {_kind(one[key], what) if key in one else None for one in every}
+            if len(found) > 1:
+                logger.warning("%s[%r] is left out: some sections lack it, or have it in another width.", what, key)
+                for one in every:
+                    one.pop(key, None)
+
+
+def _kind(value: Any, what: str) -> tuple[bool, int]:
+    """Tell what can stand under one key; layers are as wide as their section has genes."""
+    return isinstance(value, pd.DataFrame), value.shape[1] if what == "obsm" else 0
 
 
 def _scaled(library: Mapping[str, Any], factor: float, um: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr.pl._gene_trends import leading_trends
-from stmmr.pp._columns import lognormalised_rows, require_gene
+from stmmr.pp._columns import lognormalised_rows, require_gene, require_list
 from stmmr.report._findings import variable_genes
 from stmmr.tl._metrics import categories
 
@@ -50,6 +50,7 @@ def trend_genes(adata: AnnData) -> list[str]:
 def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str], str]:
     """Choose genes, and say in words how they were chosen; none where there are no counts."""
     if genes is not None:
+        require_list(genes)
         named = list(dict.fromkeys(genes))
         for gene in named:
             require_gene(adata, gene)

@@ -15,7 +15,7 @@ from stmmr._validate import coordinates
 from stmmr.io._library import find_library, sharpest_picture
 from stmmr.pl._raster import PIXELS_FROM, Grid
 from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
-from stmmr.pp._scale import um_per_unit
+from stmmr.pp._scale import um_per_unit, units
 from stmmr.pp._sections import graph_sections
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def scene_of(adata: AnnData) -> Scene:
     sections = graph_sections(adata)
     libraries = adata.uns.get(_keys.SPATIAL, {})
     library = find_library(adata) if sections is None and len(libraries) == 1 else {}
-    um, _ = um_per_unit(adata, xy, library)
+    um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     unit = um if math.isfinite(um) else 1.0
     if sections is not None:
         xy = in_rows(xy, sections)
