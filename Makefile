@@ -45,6 +45,11 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.pictures
 	$(BIN)/python -m benchmarks.encoders
 	$(BIN)/python -m benchmarks.modalities
+	$(BIN)/python -m benchmarks.genes
+	$(BIN)/python -m benchmarks.trajectory
+	$(BIN)/python -m benchmarks.denoising
+	$(BIN)/python -m benchmarks.sections
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf .venv demo_output .mypy_cache .pytest_cache .ruff_cache docs/_build docs/api/generated

@@ -1,4 +1,4 @@
-"""Denoised expression on counts held out: `python -m benchmarks.denoising` writes docs/denoising.md.
+"""Denoised expression on counts held out: `python -m benchmarks.denoising` writes its section of docs/denoising.md.
 
 Every result is kept in .benchmarks/denoising.jsonl as soon as it is there; remove that file after a change of the
 model.
@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 
 import stmmr
 from benchmarks._cache import Key, Row, complete
-from benchmarks._table import DATA, ROOT, write
+from benchmarks._table import DATA, ROOT, stamp, write_section
 from benchmarks.accuracy import quiet
 from stmmr import _keys
 from stmmr.pp._expression import gene_rows
@@ -30,6 +30,7 @@ from stmmr.pp._weights import nearest
 from stmmr.tl._enhance import dispersions
 
 CACHE = ROOT / ".benchmarks" / "denoising.jsonl"
+PAGE = ROOT / "docs" / "denoising.md"
 NAMES = ["visium_dlpfc_151673", "osmfish_cortex"]
 PSEUDO = np.geomspace(0.03, 30, 13)
 MIXED = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4)
@@ -218,7 +219,7 @@ def report(rows: dict[Key, Row], seen: str) -> None:
             if found:
                 table.append([name, method, *(cell(found, score, best[score]) for score in SCORES), f"{len(found)}"])
                 table[-1].append(f"{np.median([row['seconds'] for row in found]):.1f}")
-    write("denoising.md", "Denoised expression", TEXT, table, seen)
+    write_section("On counts held out", TEXT, table, seen, stamp(), page=PAGE)
 
 
 def cell(rows: list[Row], score: str, best: float) -> str:

@@ -26,16 +26,45 @@ PAIRS = {
     "DLPFC": (("visium_dlpfc_151673", "visium_dlpfc_151674"), 7, "sum_umi_full"),
     "STARmap": (("starmap_mpfc_BZ5", "starmap_mpfc_BZ9"), 4, None),
 }
-TEXT = """With `section_key`, no edge crosses from one section to another, the mean of each section is taken off every
-gene and picture feature before the components are found, and the noise of each section, measured among its
-neighbouring places, is brought to one covariance ([architecture.md](architecture.md)); sections are taken to
-hold much the same tissue. `stmmr.pp.concat_sections({"a": one, "b": other})` makes the table: names that
-clash get that of their section, coordinates are brought to one unit where it is known, pictures stay under
+TEXT = """Give all of them to one command; each is a section, named after its file or folder (of Space Ranger's
+`outs/`, the folder above):
+
+```bash
+stmmr run 151673/outs/ 151674/outs/ -o result
+stmmr run 151673/outs/ 151674/outs/ -o result --align 10    # serial sections 10 µm apart, in three dimensions
+stmmr run all.h5ad --section-key section -o result          # sections that are in one table already
+```
+
+`domains.csv` has a column `section`, `composition.csv` counts domains by section. In Python:
+
+```python
+adata = stmmr.pp.concat_sections({"151673": one, "151674": other})
+stmmr.run(adata, section_key="section")
+```
+
+**Pictures.** Each section is described by its own H&E picture, with its own scale, tissue, white of the glass and
+checks, just as it would be by itself; messages name the section. That is so wherever libraries in `uns["spatial"]`
+have the names of sections (`library_key` in squidpy), or by `image={"151673": "one.tif", "151674": "other.tif"}`
+in Python. If a section has no picture while others have one, a warning says so and no picture is read at all. On
+visium_dlpfc_151673 and 151674 (lowres pictures of 600 pixels, one command, `--n-domains 7`, three seeds) ARI is
+0.589 ± 0.008 and 0.643 ± 0.014 with the pictures and 0.584 ± 0.005 and 0.631 ± 0.003 without (`--no-histology`):
+within seeds of each other, as such pictures have a weight of .03.
+
+**Alignment.** `--align UM` aligns each section to the one before it (`pp.align_sections`), stacks them in the
+order given, UM µm apart, and gives places neighbours above and below (`in_3d=True`). Where an AnnData has
+`obsm["spatial_3d"]` already, `--in-3d` takes it as it is. When edges across
+sections help is measured below.
+
+**What sections share.** With `section_key`, no edge crosses from one section to another, the mean of each section
+is taken off every gene and picture feature before the components are found, and the noise of each section,
+measured among its neighbouring places, is brought to one covariance ([architecture.md](architecture.md)); sections
+are taken to hold much the same tissue. `stmmr.pp.concat_sections({"a": one, "b": other})` makes the table: names
+that clash get that of their section, coordinates are brought to one unit where it is known, pictures stay under
 the name of their section. `model.transform(other)` does the same to a section that is mapped, at the same
 bandwidth in µm; a section maps onto itself up to round-off. `tl.transfer_domains` names its domains by linear
-discriminant analysis of the embedding, `tl.match_domains` takes over the names of another partition
-(Hungarian method), `tl.composition` counts domains by section and `tl.compare_composition` tests groups of
-sections, which are the replicates.
+discriminant analysis of the embedding, `tl.match_domains` takes over the names of another partition (Hungarian
+method), `tl.composition` counts domains by section and `tl.compare_composition` tests groups of sections, which
+are the replicates.
 
 ## Two sections of one tissue
 

@@ -1,4 +1,4 @@
-"""Pseudotime and PAGA on a cortex: `python -m benchmarks.trajectory` writes docs/trajectory.md and its figure.
+"""Pseudotime and PAGA on a cortex: `python -m benchmarks.trajectory` writes part of docs/trajectory.md and its figure.
 
 Every result is kept in .benchmarks/trajectory.jsonl; remove that file after a change of the model.
 """
@@ -17,11 +17,12 @@ from scipy.stats import spearmanr
 
 import stmmr
 from benchmarks._cache import Key, Row, complete
-from benchmarks._table import ROOT, write
+from benchmarks._table import ROOT, stamp, write_section
 from benchmarks.accuracy import LABEL, embed, prepared, quiet
 from stmmr import _keys
 
 CACHE = ROOT / ".benchmarks" / "trajectory.jsonl"
+PAGE = ROOT / "docs" / "trajectory.md"
 NAMES = ["visium_dlpfc_151673", "visium_dlpfc_151674"]
 LAYERS = ["WM", "Layer6", "Layer5", "Layer4", "Layer3", "Layer2", "Layer1"]
 STRONG = 0.1
@@ -117,7 +118,7 @@ def report(rows: dict[Key, Row], seen: str) -> None:
             found = [row for (d, m, _), row in rows.items() if (d, m) == (data, root)]
             if found:
                 table.append([data, root, *line(found)])
-    write("trajectory.md", "Trajectories", TEXT, table, seen)
+    write_section("On layers of the cortex", TEXT, table, seen, stamp(), page=PAGE)
     draw()
 
 

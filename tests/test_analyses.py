@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import _keys, cli
+from stmmr import _analyses, _keys, cli
 from stmmr._asked import Analyses, Before
 from stmmr._folder import CONTENTS, OF_ANALYSES
 
@@ -131,6 +131,15 @@ def test_one_domain_has_no_genes_and_that_is_no_error(source, tmp_path):
     options = ("--n-domains", 1, "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
     assert not names(tmp_path / "out") & OF_ANALYSES
+
+
+def test_genes_of_very_many_places_wait_to_be_asked_for(source, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(_analyses, "UNASKED_AT_MOST", 100)
+    caplog.set_level("INFO", logger="stmmr")
+    options = ("--n-domains", 3, "--no-histology", "--no-progress", "--no-report")
+    assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
+    assert not names(tmp_path / "out") & OF_ANALYSES
+    assert "No genes of domains, which takes minutes for 133 places: ask for them (genes, --genes)" in caplog.text
 
 
 def test_plain_run_has_none(plain):

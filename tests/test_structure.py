@@ -34,6 +34,7 @@ ORDER = [
     "_resume",
     "_given",
     "_run",
+    "_several",
     "_asked",
     "_analyses",
     "_folder",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stmmr import _keys
 from stmmr._asked import (
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr.model import StMMR
+
+UNASKED_AT_MOST: Final = 100_000
+"""Places up to which a run finds the genes of domains unasked; of a million that takes longer than the run."""
 
 
 def analyse(
@@ -208,6 +211,13 @@ def with_genes(adata: AnnData, asked: Analyses) -> Analyses:
     sizes = adata.obs[_keys.DOMAIN].value_counts()
     if (sizes > 0).sum() < 2 or sizes.max() < FEWEST:
         logger.info("No genes of domains, as there are no two domains to compare.")
+        return asked
+    if adata.n_obs > UNASKED_AT_MOST:
+        logger.info(
+            "No genes of domains, which takes minutes for %s places: ask for them (genes, --genes), or later by stmmr "
+            "analyse.",
+            f"{adata.n_obs:,}",
+        )
         return asked
     return replace(asked, genes=True)
 

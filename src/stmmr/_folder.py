@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr import _keys
+from stmmr._asked import section_key_of
 from stmmr._record import recorded
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ CONTENTS: Final = {
     "result.h5ad": "the data with embedding, domains and everything that was set",
     "result.zarr": "the data with embedding, domains and everything that was set",
     "spatialdata.zarr": "the same, with the picture, for squidpy, spatialdata-plot and napari-spatialdata",
-    "domains.csv": "one row per place: its domain, how sure it is, and the domain after the vote of its neighbours",
+    "domains.csv": "one row per place: its section where there are several, its domain, how sure it is, and the domain "
+    "after the vote of its neighbours",
     "run.json": "settings, versions, times, peak memory",
     MODEL: "the trained model, for stmmr map and denoised expression",
     "domains.png": "the domains over the picture",
@@ -90,8 +92,10 @@ def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -
 
 def write_tables(adata: AnnData, folder: Path) -> None:
     """Write the table of the places, and those of the analyses that there are."""
-    found = [key for key in _PLACES if key in adata.obs]
-    adata.obs[found].rename(columns=_PLACES).rename_axis(index="place").to_csv(folder / "domains.csv")
+    table = adata.obs[[key for key in _PLACES if key in adata.obs]].rename(columns=_PLACES)
+    if (key := section_key_of(adata)) is not None:
+        table.insert(0, "section", adata.obs[key].to_numpy())
+    table.rename_axis(index="place").to_csv(folder / "domains.csv")
     for name, table in _tables(adata).items():
         table.to_csv(folder / name, index=False, float_format="%.6g")
 

@@ -95,7 +95,12 @@ def map_section(
     if label_key is not None:
         require_key(adata.obs.columns, label_key, where="obs")
     unique_names(adata)
-    picture = {"image": image, "registration": registration, "um_per_pixel": um_per_pixel}
+    picture = {
+        "image": image,
+        "registration": registration,
+        "um_per_pixel": um_per_pixel,
+        "section_key": section_key,
+    }
     if sees:
         see = _picture_step(adata, trained, picture, encoder=encoder, cache=cache, progress=progress)
 
@@ -128,15 +133,16 @@ def _picture_step(
 ) -> Callable[[], None]:
     """Check the picture and the encoder, and get the step that describes it as in the training."""
     from stmmr import pp
-    from stmmr.pp._registered import registered_picture
+    from stmmr.pp._section_pictures import registered_pictures
 
     before = recorded(trained)["histology"]
     if picture["image"] is None and not pp.has_picture(adata):
         raise InputError("Expected a picture, which the model reads, found none. Give image='…' (--image).")
     sees = pp.encoder_of(str(before["encoder"]) if encoder is None else encoder)
-    found = registered_picture(adata, picture["image"], **{k: v for k, v in picture.items() if k != "image"})
+    found = registered_pictures(adata, picture["image"], **{k: v for k, v in picture.items() if k != "image"})
     stain: Literal["macenko"] | None = "macenko" if before["stain"] else None
-    return lambda: pp.histology(adata, image=found, encoder=sees, stain=stain, cache=cache, progress=progress)
+    how = {"section_key": picture["section_key"], "stain": stain, "cache": cache, "progress": progress}
+    return lambda: pp.histology(adata, image=found, encoder=sees, **how)
 
 
 def map_to_folder(
@@ -191,7 +197,7 @@ def map_to_folder(
         record(adata, mode="disk" if backed else "memory")
         asked = with_genes(adata, asked)
         failed = carry_out(adata, asked, model=None, progress=progress)
-        _count(adata, trained, names=(source.stem, Path(str(before.get("input", "trained"))).stem))
+        _count(adata, trained, names=(source.stem, _said(before)))
         failed |= write_results(adata, folder, source=counts_at(source, given.get("table")) if backed else None)
         facts = {
             "input": str(source),
@@ -210,6 +216,12 @@ def map_to_folder(
         write_facts(facts, folder)
     say_contents(output)
     raise_first(failed, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
+
+
+def _said(before: dict[str, Any]) -> str:
+    """Name the input of a run, or its inputs."""
+    given = before.get("input", "trained")
+    return " + ".join(given) if isinstance(given, dict) else Path(str(given)).stem
 
 
 def _count(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -26,6 +27,7 @@ from stmmr._folder import (
 from stmmr._parallel import is_first
 from stmmr._record import record, recorded
 from stmmr._run import peak_memory_mb, run
+from stmmr._several import align, check_several, named_inputs, together
 from stmmr._validate import InputError, listed, require_choice
 from stmmr.report._tables import versions
 from stmmr.settings import Mode, named_blocks
@@ -48,7 +50,7 @@ PACKAGES = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy
 
 
 def run_to_folder(
-    source: Path | None,
+    source: Path | Sequence[Path] | None,
     output: Path,
     *,
     overwrite: bool,
@@ -58,6 +60,7 @@ def run_to_folder(
     spatialdata: bool = False,
     report: bool = True,
     analyses: Analyses | None = None,
+    align_um: float | None = None,
 ) -> None:
     """Read, run and write; the output folder appears whole at the end, or not at all.
 
@@ -66,7 +69,7 @@ def run_to_folder(
     Parameters
     ----------
     source
-        What `stmmr.read` takes; ``None`` for the simulated tissue.
+        What `stmmr.read` takes; several are the sections of one run. ``None`` for the simulated tissue.
     output
         Folder to make.
     overwrite
@@ -85,8 +88,9 @@ def run_to_folder(
     analyses
         What is asked of the domains; their genes where None. If one of them fails, all other results are written
         before its error is raised.
+    align_um
+        Distance of neighbouring sections in µm, to align and stack them for a graph in three dimensions.
     """
-    from stmmr import datasets
     from stmmr.io._elements import import_spatialdata
     from stmmr.io._write import publish_folder
 
@@ -97,14 +101,16 @@ def run_to_folder(
             raise InputError(f"Expected the extra for --spatialdata: {error}") from error
 
     start, given, asked = time.perf_counter(), options, analyses or Analyses()
+    named = _named(source)
+    if len(named) > 1:
+        check_several(options, mode=mode)
+    where: dict[str, Any] = {"bin_size": bin_size, "align_um": align_um}
     if not is_first():  # of processes that were started together: it only trains
-        adata, options = (
-            (datasets.simulated_tissue(), options) if source is None else opened(source, options, bin_size=bin_size)
-        )
+        adata, options, _ = _data(named, options, mode="memory", in_memory=True, **where)
         run(adata, **options)
         return
     with publish_folder(output, overwrite=overwrite) as folder, kept_beside(output) as beside:
-        adata, options, counts = _data(source, options, bin_size=bin_size, mode=mode, in_memory=spatialdata)
+        adata, options, counts = _data(named, options, mode=mode, in_memory=spatialdata, **where)
         check(adata, asked, Before.of_run(options))
         checkpoint = options.get("checkpoint") or beside
         model = checkpoint / MODEL if options.get("preset", "default") != "paper" else None
@@ -118,8 +124,8 @@ def run_to_folder(
         if spatialdata:
             write_spatialdata(adata, folder / "spatialdata.zarr")
         facts = {
-            "input": "simulated tissue" if source is None else str(source),
-            "options": plain(given),
+            "input": _said(named),
+            "options": plain(given | ({} if align_um is None else {"align": align_um})),
             "places": adata.n_obs,
             "genes": adata.n_vars,
             "analyses": plain(facts_of(adata, asked, failed)),
@@ -136,21 +142,46 @@ def run_to_folder(
     raise_first(failed, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
 
 
+def _named(source: Path | Sequence[Path] | None) -> dict[str, Path]:
+    """Name what is to be read; nothing for the simulated tissue."""
+    if source is None:
+        return {}
+    return named_inputs(list(source) if isinstance(source, Sequence) else [source])
+
+
+def _said(named: dict[str, Path]) -> str | dict[str, str]:
+    """Say what was read, as run.json holds it: several inputs by their names."""
+    paths = {name: str(path) for name, path in named.items()}
+    return paths if len(paths) > 1 else next(iter(paths.values()), "simulated tissue")
+
+
 def _data(
-    source: Path | None, options: dict[str, Any], *, bin_size: int | None, mode: Mode, in_memory: bool
+    named: dict[str, Path],
+    options: dict[str, Any],
+    *,
+    bin_size: int | None,
+    mode: Mode,
+    in_memory: bool,
+    align_um: float | None,
 ) -> tuple[AnnData, dict[str, Any], Path | None]:
     """Read the data; get the options that remain, and where the counts are if they stay there."""
     from stmmr import datasets
     from stmmr.io._tables import counts_at
 
-    if source is None:
-        return datasets.simulated_tissue(), options, None
-    table = options.get("table")
-    backed = stays_on_disk(source, mode, table=table)
-    if backed and in_memory:
-        raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
-    adata, options = opened(source, options, bin_size=bin_size, backed=backed)
-    return adata, options, counts_at(source, table) if backed else None
+    counts = None
+    if not named:
+        adata = datasets.simulated_tissue()
+    elif len(named) > 1:
+        parts = {name: opened(path, options, bin_size=bin_size) for name, path in named.items()}
+        adata, options = together(parts, options)
+    else:
+        (source,), table = named.values(), options.get("table")
+        backed = stays_on_disk(source, mode, table=table)
+        if backed and in_memory:
+            raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
+        adata, options = opened(source, options, bin_size=bin_size, backed=backed)
+        counts = counts_at(source, table) if backed else None
+    return adata, options if align_um is None else align(adata, align_um, options), counts
 
 
 def kept_model(folder: Path | None, adata: AnnData) -> StMMR:

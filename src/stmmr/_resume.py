@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from stmmr import __version__, _keys
 from stmmr._validate import logger
+from stmmr.io._library import PICTURES
 from stmmr.io._write import atomic_write
 
 if TYPE_CHECKING:
@@ -125,6 +127,13 @@ def fingerprint(adata: AnnData) -> str:
             found.update(pd.util.hash_pandas_object(matrix).to_numpy().tobytes())
         elif isinstance(matrix, np.ndarray):
             found.update(np.ascontiguousarray(matrix).data)
+    for name, library in adata.uns.get(_keys.SPATIAL, {}).items():
+        if not isinstance(library, Mapping):
+            continue
+        found.update(f"{name}{library.get('scalefactors', {})}".encode())
+        for picture in PICTURES:
+            pixels = np.asarray(library.get("images", {}).get(picture, ()))
+            found.update(f"{picture}{pixels.shape}".encode() + pixels.tobytes())
     return found.hexdigest()
 
 

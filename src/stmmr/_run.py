@@ -17,7 +17,7 @@ from stmmr._validate import InputError, coordinates, logger, require_choice, req
 from stmmr.settings import Block, Blocks, Preset, named_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from anndata import AnnData
@@ -41,8 +41,8 @@ def run(
     data: AnnData | MuData | SpatialData,
     *,
     n_domains: int | Literal["auto"] = "auto",
-    image: str | Path | NDArray[np.uint8] | None = None,
-    registration: str | Path | NDArray[np.float64] | None = None,
+    image: str | Path | NDArray[np.uint8] | Mapping[str, Any] | None = None,
+    registration: str | Path | NDArray[np.float64] | Mapping[str, Any] | None = None,
     um_per_pixel: float | None = None,
     encoder: str | Path | Encoder = "he",
     stain: Literal["macenko"] | None = None,
@@ -78,7 +78,8 @@ def run(
         How many domains to find; "auto" takes the number that stands out (`stmmr.tl.number_of_domains`).
     image
         H&E picture, whose pixels are the units of the coordinates unless `registration` is given, or the name of an
-        image of a SpatialData object; otherwise the picture in the data, if any.
+        image of a SpatialData object; otherwise the picture in the data, if any. Of several sections, those in the
+        data under the names of the sections, or a mapping from these names to pictures.
     registration
         Affine map from coordinates to pixels of the picture: a 3 × 3 matrix, as a CSV file or the imagealignment.csv of
         Xenium Explorer.
@@ -149,7 +150,7 @@ def run(
     """
     options = dict(locals())
     from stmmr import pp, tl
-    from stmmr.pp._registered import registered_picture
+    from stmmr.pp._section_pictures import registered_pictures, will_see
 
     require_choice(preset, get_args(Preset), name="preset")
     of = given(
@@ -161,14 +162,15 @@ def run(
         coordinate_system=coordinate_system,
     )
     adata = of.adata
-    sees = histology and (of.image is not None or pp.has_picture(adata))
+    sees = histology and will_see(adata, of.image, section_key=section_key)
     named = of.blocks | named_blocks(blocks, histology=sees)
     if in_3d:
         _check_stacked(adata, preset)
     _check(adata, named, n_domains=n_domains, use_rep=use_rep, section_key=section_key, label_key=label_key)
     if sees:  # what is wrong with the picture or the encoder is said at once
         encoder = pp.encoder_of(encoder)
-        of.image = registered_picture(adata, of.image, registration=of.registration, um_per_pixel=um_per_pixel)
+        where = {"registration": of.registration, "um_per_pixel": um_per_pixel, "section_key": section_key}
+        of.image = registered_pictures(adata, of.image, **where)
     elif registration is not None:
         raise InputError("Expected a picture with its registration, found none. Give image='…' (--image) as well.")
 
@@ -185,6 +187,7 @@ def run(
         pp.histology(
             adata,
             image=of.image,
+            section_key=section_key,
             encoder=encoder,
             stain=stain,
             cache=cache if cache is not None or done is None else done.folder / "features",

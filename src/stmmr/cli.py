@@ -105,11 +105,12 @@ def _parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
 @app.command(name="run")
 @with_options_of(run_steps, analyse)
 def run_command(
-    source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
+    source: Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())],
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     bin_size: int | None = None,
+    align: float | None = None,
     mode: Mode = "auto",
     spatialdata: Annotated[bool, Parameter(negative="")] = False,
     report: bool = True,
@@ -118,18 +119,22 @@ def run_command(
     """Find the spatial domains of a section and write data, tables, settings and figures.
 
     What is asked of the domains besides is written as well; `stmmr analyse` adds it later. Their genes are found
-    unless --no-genes is given.
+    unless --no-genes is given, or there are more than 100,000 places.
 
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad or .zarr; several are the sections of one run, each with its own
+        picture, named after files or folders.
     output
         Folder for result.h5ad, domains.csv, run.json and figures.
     overwrite
         Replace an output folder of an earlier run.
     bin_size
         Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip.
+    align
+        Distance of neighbouring sections in µm: aligns and stacks them, in the order given, so that places have
+        neighbours in the sections above and below as well (extra ``integration``).
     mode
         Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
     spatialdata
@@ -148,6 +153,7 @@ def run_command(
         spatialdata=spatialdata,
         report=report,
         analyses=_asked(options),
+        align_um=align,
         options=options,
     )
 

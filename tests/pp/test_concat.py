@@ -52,6 +52,8 @@ def test_units_become_those_of_the_first_section():
     both = concat_sections({"a": first, "b": second})
     own = (both.obs["section"] == "b").to_numpy()
     np.testing.assert_allclose(both.obsm["spatial"][own], 2 * second.obsm["spatial"])
+    # pixels of a picture in full, as it comes with the second section, per unit of the coordinates
+    assert both.uns["spatial"]["b"]["scalefactors"].pop("tissue_fullres_scalef") == pytest.approx(0.5)
     for library in both.uns["spatial"].values():
         expected = {"tissue_hires_scalef": 0.125, "spot_diameter_fullres": 110.0, "microns_per_pixel": 0.5}
         assert library["scalefactors"] == pytest.approx(expected)

@@ -20,6 +20,8 @@ PICTURES: Final = ("hires", "lowres")
 """Names of the pictures in a library, the sharpest first."""
 SPOT: Final = 0.55
 """Diameter of a spot over the distance between spots, on Visium."""
+FULLRES: Final = "fullres"
+"""The picture in full, which is not kept: its scale factor is 1, and left out unless the coordinates were changed."""
 
 
 def scale_key(picture: str) -> str:
@@ -51,12 +53,19 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Mapping[str, 
         if len(libraries) > 1:
             raise InputError(
                 f"Expected library_id to name one of the libraries in uns['spatial'], found {listed(libraries)}. "
-                "Give library_id='…', or process the sections one by one."
+                "Give library_id='…' or, if they are of several sections, run with section_key='…' (--section-key), "
+                "the column of obs that has their names."
             )
         return next(iter(libraries.values()), {})
     require_key(libraries, library_id, where="uns['spatial']")
     library: Mapping[str, Any] = libraries[library_id]
     return library
+
+
+def holds_picture(library: Mapping[str, Any]) -> bool:
+    """Tell whether a library has a picture that is more than a blank placeholder."""
+    images = [library.get("images", {}).get(name) for name in PICTURES]
+    return any(image is not None and not is_blank(np.asarray(image)) for image in images)
 
 
 def sharpest_picture(library: Mapping[str, Any]) -> tuple[NDArray[Any], float] | None:
@@ -87,9 +96,9 @@ def store_picture(
         Distance of neighbouring places, for the diameter of a spot where the scale factors have none: scanpy
         and squidpy draw no picture without one.
     library_id
-        Which library, where there are several; one is made where there is none.
+        Which library, where there are several; it is made where there is none.
     """
-    library = find_library(adata, library_id)
+    library = _found_or_new(adata, library_id)
     images, factors = library.get("images", {}), library.get("scalefactors", {})
     own = images.get(PICTURES[0])
     if sharpest_picture(library) is not None or (own is not None and not is_blank(np.asarray(own))):
@@ -116,9 +125,15 @@ def store_mask(adata: AnnData, mask: NDArray[np.bool_], *, scale: float, library
     library_id
         Which library, where there are several.
     """
-    library = find_library(adata, library_id)
+    library = _found_or_new(adata, library_id)
     images = {**library.get("images", {}), _keys.TISSUE_MASK: mask}
     factors = {**library.get("scalefactors", {}), scale_key(_keys.TISSUE_MASK): scale}
     libraries = adata.uns.get(_keys.SPATIAL, {})
     name = library_id or next(iter(libraries), "library")
     adata.uns[_keys.SPATIAL] = {**libraries, name: {**library, "images": images, "scalefactors": factors}}
+
+
+def _found_or_new(adata: AnnData, library_id: str | None) -> Mapping[str, Any]:
+    """Find a library, or start the one of that name."""
+    missing = library_id is not None and library_id not in adata.uns.get(_keys.SPATIAL, {})
+    return {} if missing else find_library(adata, library_id)

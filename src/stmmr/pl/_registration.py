@@ -28,7 +28,7 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
     adata
         After `stmmr.pp.histology`.
     library_id
-        Which picture, where ``uns["spatial"]`` has several.
+        Which picture, where ``uns["spatial"]`` has several; of a section, the places of that section are drawn.
     ax
         Axes to draw on; a new figure if None.
 
@@ -45,6 +45,9 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
     hint = "Run stmmr.pp.histology(adata) first."
     require_key(adata.obs.columns, _keys.PATCH, where="obs", hint=hint)
     library = find_library(adata, library_id)
+    step = require_step(adata, "histology", by="stmmr.pp.histology")
+    if "sections" in step:
+        adata = adata[adata.obs[step["section_key"]].astype(str) == library_id]
     require_key(library.get("images", {}), _keys.TISSUE_MASK, where="the images of uns['spatial']", hint=hint)
     mask = np.asarray(library["images"][_keys.TISSUE_MASK])
     scale = library["scalefactors"][scale_key(_keys.TISSUE_MASK)]
@@ -53,8 +56,8 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         width, height = LONG_SIDE * np.array([columns, rows]) / max(columns, rows)
         ax = new_axes(width + look.legend_width(height), height)
     # of another picture than the one that was read, there is the mask only
-    stored = require_step(adata, "histology", by="stmmr.pp.histology")["picture_is_stored"]
-    draw_places(adata, look, image=bool(stored), library_id=library_id, alpha=None, ax=ax)
+    stored = bool(step["picture_is_stored"])
+    draw_places(adata, look, image=stored, library_id=library_id, alpha=None, ax=ax)
     if mask.any() and not mask.all():
         x, y = (np.arange(columns) + 0.5) / scale, (np.arange(rows) + 0.5) / scale
         if not stored:

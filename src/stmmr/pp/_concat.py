@@ -14,6 +14,7 @@ from scipy import sparse
 from stmmr import _keys
 from stmmr._validate import InputError, coordinates, listed, logger, require_choice, unique_names
 from stmmr.io._files import names_may_repeat
+from stmmr.io._library import FULLRES, scale_key
 from stmmr.pp._scale import um_per_unit
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ OF_ONE_RUN: Final = frozenset(
 
 
 def concat_sections(
-    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = "section", join: Join = "inner"
+    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = _keys.SECTION, join: Join = "inner"
 ) -> AnnData:
     """Put sections into one table, as every step takes them with `section_key`.
 
@@ -240,6 +241,8 @@ def _kind(value: Any, what: str) -> tuple[bool, int]:
 def _scaled(library: Mapping[str, Any], factor: float, um: float) -> dict[str, Any]:
     """Change the scale factors of a library for coordinates that were multiplied."""
     factors = dict(library.get("scalefactors", {}))
+    if factor != 1:
+        factors.setdefault(scale_key(FULLRES), 1.0)
     for key in [key for key in factors if key.startswith("tissue_") and key.endswith("_scalef")]:
         factors[key] = factors[key] / factor
     for key in ("spot_diameter_fullres", "fiducial_diameter_fullres"):

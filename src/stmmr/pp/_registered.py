@@ -11,7 +11,7 @@ import numpy as np
 
 from stmmr import _keys, _validate
 from stmmr._validate import InputError, listed, logger
-from stmmr.io._library import PICTURES, find_library, scale_key
+from stmmr.io._library import FULLRES, PICTURES, find_library, scale_key
 from stmmr.io._placing import warn_implausible_scale
 from stmmr.io._registration import mapped, read_registration, scale_of, scaling
 from stmmr.io._slide import open_slide
@@ -122,7 +122,12 @@ def registered_picture(
     else:
         _validate.require_positive(image_scale, name="image_scale")
         slide = open_slide(image)
-        matrix = scaling(image_scale) if registration is None else read_registration(registration, um_per_unit=um)
+        # the coordinates that the picture goes with may have been brought to another unit
+        before = float(library.get("scalefactors", {}).get(scale_key(FULLRES), 1.0))
+        if registration is None:
+            matrix = scaling(image_scale * before)
+        else:
+            matrix = read_registration(registration, um_per_unit=um / before) @ scaling(before)
     scale = scale_of(matrix)
     if math.isnan(um):
         um, told_by = _unknown_scale(xy, slide, scale)

@@ -105,7 +105,8 @@ def _histology(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     across = " and ".join(f"{d:g}" for d in np.ravel(step["diameters_um"]))
     encoder = "colour, texture and nuclei" if step["encoder"] == "he" else f"the encoder {step['encoder']}"
     stain = f" after stain normalisation {cite('macenko')}" if step.get("stain") else ""
-    said = f"The H&E picture was described around each place by {encoder} in patches of {across} µm{stain}."
+    which = "The H&E picture of each section" if "sections" in step else "The H&E picture"
+    said = f"{which} was described around each place by {encoder} in patches of {across} µm{stain}."
     weight = model.get("histology_weight_used")
     if weight is None or model.get("preset") != "default":
         return said

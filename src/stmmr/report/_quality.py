@@ -97,10 +97,13 @@ def _counts(adata: AnnData) -> Iterator[Check]:
 def _picture(adata: AnnData) -> Iterator[Check]:
     step = recorded(adata).get("histology")
     if step is not None:
-        share = float(step["on_tissue"])
+        share, lowest = float(step["on_tissue"]), ""
+        if "on_tissue_by_section" in step:
+            share, section = min(zip(np.ravel(step["on_tissue_by_section"]), np.ravel(step["sections"]), strict=True))
+            lowest = f" in section {section}, the lowest of all"
         yield _check(
             "Places on tissue in the picture",
-            f"{_percent(share)}",
+            f"{_percent(share)}{lowest}",
             f"Warns below {_percent(ON_TISSUE_AT_LEAST, 0)}: the picture may be shifted, turned or of another section.",
             bad=share < ON_TISSUE_AT_LEAST,
         )

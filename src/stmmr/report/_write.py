@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr import __version__, _keys
-from stmmr._validate import require_extra, require_key
+from stmmr._validate import listed, require_extra, require_key
 from stmmr.io._write import atomic_write
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
@@ -88,18 +88,26 @@ def _template() -> Any:
     return found.get_template("page.html")
 
 
+def _read_from(given: Any) -> tuple[str, str]:
+    """Name what was read, for the heading and in full; its folder is nobody else's business."""
+    if isinstance(given, dict):
+        names = [f"{name} ({Path(str(path)).name})" for name, path in given.items()]
+        return listed(given, at_most=4), ", ".join(names)
+    return Path(str(given)).stem, Path(str(given)).name
+
+
 def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None) -> dict[str, Any]:
     """Gather everything that the template fills in."""
     scene, layers = scene_of(adata), layers_of(adata)
     names, chosen_how = genes_to_show(adata, genes)
     data = _data(adata, scene, layers, names)
     methods, cited = methods_of(adata)
-    source = Path(str(facts.get("input", "")))  # its folder is nobody else's business
+    source, read = _read_from(facts.get("input", ""))
     n_sections = 1 if scene.sections is None else len(scene.sections.categories)
     unnamed = f"{n_sections} sections" if n_sections > 1 else "a section"
     return _figures(adata, scene, layers[0]) | {
-        "title": title or f"Spatial domains of {source.stem or unnamed}",
-        "input": source.name,
+        "title": title or f"Spatial domains of {source or unnamed}",
+        "input": read,
         "version": __version__,
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "adata": adata,
