@@ -69,6 +69,19 @@ def result(plain, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def run_once(source):
+    """What stmmr.run wrote in memory; to be copied."""
+    adata = stmmr.read(source / "in.h5ad")
+    stmmr.run(adata, n_domains=3, histology=False, save_model=source / "once", progress=False)
+    return adata
+
+
+@pytest.fixture
+def found(run_once):
+    return run_once.copy()
+
+
+@pytest.fixture(scope="module")
 def several(tmp_path_factory):
     """Four sections of two groups."""
     folder = tmp_path_factory.mktemp("several")
@@ -81,6 +94,16 @@ def several(tmp_path_factory):
     both.obs["mixed"] = np.where(np.arange(both.n_obs) % 2, "a", "b")
     both.write_h5ad(folder / "in.h5ad")
     return folder
+
+
+SEVERAL = ("--n-domains", 3, "--section-key", "section", "--no-genes", "--no-progress", "--no-report")
+
+
+@pytest.fixture(scope="module")
+def several_plain(several):
+    """What a run of them wrote."""
+    assert run_main("run", several / "in.h5ad", "-o", several / "plain", *SEVERAL) == 0
+    return several / "plain"
 
 
 def test_run_with_everything(source, tmp_path):
@@ -179,6 +202,8 @@ def test_each_flag_added_later(source, result, options, written):
         assert _keys.ENHANCED in adata.layers
     if "--enhance-gene" in options:
         assert list(adata.obsm[_keys.ENHANCED]) == [before.var_names[0]]
+    said = set(facts(result)["analyses"])
+    assert said == {"domain genes", "gene sets"} or "--gene-sets" not in options
     if "--root-place" in options:
         assert adata.uns["stmmr"]["trajectory"]["root_place"] == before.obs_names[7]
 
@@ -201,14 +226,12 @@ def test_twice_the_same_and_additions_add_up(result):
     }
 
 
-def test_enhanced_as_in_python(source, result):
+def test_enhanced_as_in_python(source, found, result):
     assert run_main("analyse", result, "--enhance", "--no-progress", "--no-report") == 0
-    adata = stmmr.read(source / "in.h5ad")
-    stmmr.run(adata, n_domains=3, histology=False, save_model=result / "again", progress=False)
-    model = stmmr.StMMR.load(result / "again", adata)
-    stmmr.analyse(adata, enhance=True, model=model, progress=False)
-    found = ad.read_h5ad(result / "result.h5ad").layers[_keys.ENHANCED]
-    np.testing.assert_allclose(found, adata.layers[_keys.ENHANCED], rtol=1e-5)
+    model = stmmr.StMMR.load(source / "once", found)
+    stmmr.analyse(found, enhance=True, model=model, progress=False)
+    written = ad.read_h5ad(result / "result.h5ad").layers[_keys.ENHANCED]
+    np.testing.assert_allclose(written, found.layers[_keys.ENHANCED], rtol=1e-5)
 
 
 def test_model_of_a_run_that_goes_on_is_saved(source, tmp_path, monkeypatch):
@@ -296,19 +319,22 @@ def test_root_that_is_not_among_the_domains_found_loses_nothing(source, tmp_path
     assert names(out) & OF_ANALYSES == GENES | TRAJECTORY
 
 
-@pytest.mark.parametrize("fails", ["stmmr.tl.gene_trends", "stmmr.pl.paga"])
-def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch, fails):
+def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("of the analysis")
 
-    monkeypatch.setattr(fails, broken)
+    for fails in ("stmmr.tl.gene_trends", "stmmr.pl.paga"):
+        monkeypatch.setattr(fails, broken)
     out = tmp_path / "out"
     options = ("--n-domains", 3, "--trajectory", "--no-genes", "--no-histology", "--no-progress", "--no-report")
     with pytest.raises(ZeroDivisionError, match="of the analysis") as error:
         cli.main(list(map(str, ("run", source / "in.h5ad", "-o", out, *options))))
+    assert error.value.__notes__[0] == "Paga.png: of the analysis"
     assert "All other results are in" in error.value.__notes__[-1]
     assert _keys.PSEUDOTIME in ad.read_h5ad(out / "result.h5ad").obs
     assert names(out) >= {"domains.png", "trajectory.png", "run.json", "model"}
+    assert facts(out)["analyses"]["gene trends"]["error"] == "of the analysis"
+    assert set(facts(out)["analyses"]) == {"trajectory", "gene trends"}
 
 
 def test_failed_analysis_leaves_a_result_as_it_was(result, monkeypatch):
@@ -374,12 +400,12 @@ def test_counts_on_disk(source, tmp_path):
     assert facts(out)["stmmr"]["mode"] == "disk"
 
 
-def test_several_sections(several, tmp_path, capsys):
+def test_several_sections(several, several_plain, tmp_path, capsys):
     out = tmp_path / "out"
-    options = ("--n-domains", 3, "--section-key", "section", "--no-genes", "--no-progress", "--no-report")
-    assert run_main("run", several / "in.h5ad", "-o", out, *options, "--group-key", "mixed") == 1
+    assert run_main("run", several / "in.h5ad", "-o", out, *SEVERAL, "--group-key", "mixed") == 1
     assert "Expected one mixed for each section" in capsys.readouterr().err
-    assert run_main("run", several / "in.h5ad", "-o", out, *options) == 0
+    shutil.copytree(several_plain, out)
+    assert set(facts(out)["analyses"]) == {"composition"}
     assert names(out) & OF_ANALYSES == {"composition.csv", "composition.png"}
     table = pd.read_csv(out / "composition.csv", dtype={"domain": str})
     np.testing.assert_allclose(table.groupby("section")["share"].sum(), 1, rtol=1e-5)
@@ -392,10 +418,10 @@ def test_several_sections(several, tmp_path, capsys):
     assert names(out) >= GENES | {"composition_tests.csv", "composition.png"}
 
 
-def test_pseudobulk(several, tmp_path):
+def test_pseudobulk(several_plain, tmp_path):
     pytest.importorskip("pydeseq2")
-    options = ("--n-domains", 3, "--section-key", "section", "--no-genes", "--no-progress", "--no-report")
-    assert run_main("run", several / "in.h5ad", "-o", tmp_path / "out", *options, "--pseudobulk") == 0
+    shutil.copytree(several_plain, tmp_path / "out")
+    assert run_main("analyse", tmp_path / "out", "--pseudobulk", "--no-progress", "--no-report") == 0
     table = pd.read_csv(tmp_path / "out/domain_genes_pseudobulk.csv", dtype={"domain": str})
     assert table["domain"].nunique() >= 2
 
@@ -439,20 +465,33 @@ def test_map_reads_the_picture_that_the_model_reads(source, other, tmp_path, cap
     assert "Expected a picture, which the model reads" in capsys.readouterr().err
 
 
-def test_map_of_several_sections(several, tmp_path):
-    trained, out = tmp_path / "trained", tmp_path / "out"
-    options = ("--section-key", "section", "--no-progress", "--no-report")
-    assert run_main("run", several / "in.h5ad", "-o", trained, *options, "--n-domains", 3, "--no-genes") == 0
-    assert run_main("map", several / "in.h5ad", "--model", trained, "-o", out, *options, "--no-genes") == 0
+def test_map_of_several_sections(several, several_plain, tmp_path):
+    out = tmp_path / "out"
+    options = ("--section-key", "section", "--no-progress", "--no-report", "--no-genes")
+    assert run_main("map", several / "in.h5ad", "--model", several_plain, "-o", out, *options) == 0
     table = pd.read_csv(out / "composition.csv")
     assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in (trained) s{i}" for i in range(4)}
 
 
-def test_in_python(source):
+def test_counts_in_a_layer(source, plain, tmp_path):
+    adata = ad.read_h5ad(source / "in.h5ad")
+    adata.layers["raw"], adata.X = adata.X, adata.X * 0.37
+    adata.obsm["X_own"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5))
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    gene, rest = adata.var_names[0], ("--layer", "raw", "--no-progress", "--no-report")
+    mapped, represented = tmp_path / "mapped", tmp_path / "represented"
+    assert run_main("map", tmp_path / "in.h5ad", "--model", plain, "-o", mapped, *rest, "--root-gene", gene) == 0
+    assert names(mapped) >= GENES | {"trajectory.png"}
+    options = ("--use-rep", "X_own", "--n-domains", 3, "--no-histology", "--genes", "--root-gene", gene)
+    assert run_main("run", tmp_path / "in.h5ad", "-o", represented, *rest, *options) == 0
+    assert names(represented) >= GENES | {"trajectory.png"}
+
+
+def test_in_python(source, found):
     adata = stmmr.read(source / "in.h5ad")
     with pytest.raises(stmmr.InputError, match=r"Run stmmr\.run"):
         stmmr.analyse(adata, genes=True)
-    stmmr.run(adata, n_domains=3, histology=False, progress=False)
+    adata = found
     with pytest.raises(stmmr.InputError, match="Expected an analysis"):
         stmmr.analyse(adata)
     with pytest.raises(stmmr.InputError, match=r"Give it as model="):
@@ -463,18 +502,16 @@ def test_in_python(source):
     assert {"domain genes", "trajectory", "gene trends"} <= set(adata.uns["stmmr"]["seconds"])
 
 
-def test_another_root_forgets_the_curves_of_the_first(source):
-    adata = stmmr.read(source / "in.h5ad")
-    stmmr.run(adata, n_domains=3, histology=False, progress=False)
+def test_another_root_forgets_the_curves_of_the_first(found):
+    adata = found
     stmmr.analyse(adata, root_domain="2", progress=False)
     del adata.uns["stmmr"]["expression"]
     stmmr.analyse(adata, root_domain="1", progress=False)
     assert "gene_trends" not in adata.uns["stmmr"]
 
 
-def test_errors_of_several_analyses_are_all_said(source, monkeypatch):
-    adata = stmmr.read(source / "in.h5ad")
-    stmmr.run(adata, n_domains=3, histology=False, progress=False)
+def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
+    adata = found
 
     def broken(*_, **__):
         raise stmmr.InputError("no such thing")

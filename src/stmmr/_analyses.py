@@ -12,6 +12,7 @@ from stmmr._asked import (
     GENE_SETS,
     GENES,
     NEEDS,
+    OPTIONS,
     PSEUDOBULK,
     SPATIALLY_VARIABLE,
     TRAJECTORY,
@@ -19,7 +20,6 @@ from stmmr._asked import (
     Analyses,
     Before,
     check,
-    layer_of,
     section_key_of,
 )
 from stmmr._record import record, recorded
@@ -112,8 +112,7 @@ def analyse(
     require_something(adata, asked)
     if asked.enhanced and (model is None or model.adata is not adata):
         raise InputError("Expected the fitted model of these data for denoised expression. Give it as model=….")
-    failed = carry_out(adata, asked, model=None if model is None else lambda: model, progress=progress)
-    raise_first(failed)
+    raise_first(carry_out(adata, asked, model=None if model is None else lambda: model, progress=progress))
 
 
 def require_something(adata: AnnData, asked: Analyses) -> None:
@@ -124,8 +123,8 @@ def require_something(adata: AnnData, asked: Analyses) -> None:
 
 def carry_out(
     adata: AnnData, asked: Analyses, *, model: Callable[[], StMMR] | None, progress: bool
-) -> dict[str, Exception]:
-    """Carry out what is asked for; get what failed, by its name.
+) -> dict[str, Exception | None]:
+    """Carry out what is asked for; get how each ended, by its name.
 
     Parameters
     ----------
@@ -140,22 +139,24 @@ def carry_out(
 
     Returns
     -------
-    The error of each analysis that failed. What reads its results is left out.
+    The error of each analysis that failed, None of the others. What reads the results of one that failed is left out.
     """
     steps = _steps(adata, asked, model, progress=progress)
-    wanted, failed = asked.wanted(adata), {}
+    wanted = asked.wanted(adata)
+    ended: dict[str, Exception | None] = {}
     if asked.ordered and TRENDS not in wanted:
         logger.info("No genes along pseudotime: that needs counts that stmmr.pp.expression read.")
     for at, name in enumerate(wanted, start=1):
-        if NEEDS.get(name) in failed:
+        if ended.get(NEEDS.get(name, "")) is not None:
             logger.warning("%s: left out, as they need the %s.", name.capitalize(), NEEDS[name])
             continue
+        ended[name] = None
         try:
             take(name, steps[name], adata, done=None, at=f"analysis {at}/{len(wanted)}")
         except Exception as error:  # noqa: BLE001 - whatever it is, hours of training before it are not thrown away
             logger.warning("%s failed: %s", name.capitalize(), error)
-            failed[name] = error
-    return failed
+            ended[name] = error
+    return ended
 
 
 def _steps(
@@ -163,7 +164,7 @@ def _steps(
 ) -> dict[str, Callable[[], Any]]:
     from stmmr import tl
 
-    section_key, layer = section_key_of(adata), layer_of(adata)
+    section_key = section_key_of(adata)
 
     def compose() -> None:
         adata.uns[_keys.COMPOSITION] = _named(tl.composition(adata, str(section_key)))
@@ -184,11 +185,9 @@ def _steps(
         tl.enhance(model(), genes=asked.enhance_genes or None)
 
     return {
-        GENES: lambda: tl.domain_genes(adata, layer=layer, progress=progress),
-        SPATIALLY_VARIABLE: lambda: tl.spatially_variable_genes(adata, layer=layer, progress=progress),
-        PSEUDOBULK: lambda: tl.domain_genes_pseudobulk(
-            adata, section_key=str(section_key), layer=layer, progress=progress
-        ),
+        GENES: lambda: tl.domain_genes(adata, progress=progress),
+        SPATIALLY_VARIABLE: lambda: tl.spatially_variable_genes(adata, progress=progress),
+        PSEUDOBULK: lambda: tl.domain_genes_pseudobulk(adata, section_key=str(section_key), progress=progress),
         GENE_SETS: lambda: tl.enrichment(adata, str(asked.gene_sets)),
         COMPOSITION: compose,
         TRAJECTORY: trajectory,
@@ -222,18 +221,19 @@ def with_genes(adata: AnnData, asked: Analyses) -> Analyses:
     return replace(asked, genes=True)
 
 
-def facts_of(adata: AnnData, asked: Analyses, failed: Mapping[str, Exception]) -> dict[str, Any]:
-    """Say of each analysis what was asked for, and how long it took or why it failed."""
+def facts_of(adata: AnnData, asked: Analyses, ended: Mapping[str, Exception | None]) -> dict[str, Any]:
+    """Say of each analysis that was carried out what was asked for, and how long it took or why it failed."""
     seconds = recorded(adata).get("seconds", {})
     facts = {}
-    for name in asked.wanted(adata):
-        found = {"error": str(failed[name])} if name in failed else {"seconds": seconds.get(name)}
+    for name in (name for name in ended if name in OPTIONS):  # the others are figures
+        found = {"seconds": seconds.get(name)} if ended[name] is None else {"error": str(ended[name])}
         facts[name] = {"options": asked.options_of(name)} | found
     return facts
 
 
-def raise_first(failed: Mapping[str, Exception], *notes: str) -> None:
+def raise_first(ended: Mapping[str, Exception | None], *notes: str) -> None:
     """Raise the first error, if any, with the others and what to know as notes."""
+    failed = {name: error for name, error in ended.items() if error is not None}
     for at, (name, error) in enumerate(failed.items()):
         if at == 0:
             first = error

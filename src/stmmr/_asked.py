@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._validate import InputError, logger, require_extra
-from stmmr.pp._columns import gene_columns, require_gene
+from stmmr.pp._columns import counts_layer, gene_columns, require_gene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +121,7 @@ class Before(NamedTuple):
             [str(name) for name in domains.categories],
             section_key_of(adata),
             str(model.get("use_rep") or "") or None,
-            layer_of(adata),
+            counts_layer(adata),
             str(model.get("preset", "default")),
         )
 
@@ -138,12 +138,6 @@ class Before(NamedTuple):
 def section_key_of(adata: AnnData) -> str | None:
     """Get the column with the sections that the spatial graph, or an earlier analysis, kept apart."""
     return str(recorded(adata).get("spatial_graph", {}).get("section_key") or "") or None
-
-
-def layer_of(adata: AnnData) -> str | None:
-    """Get the layer with the raw counts, as the run or the mapping was told."""
-    steps = recorded(adata)
-    return str(steps.get("expression", steps.get("mapped", {})).get("layer") or "") or None
 
 
 def check(adata: AnnData, asked: Analyses, before: Before) -> None:

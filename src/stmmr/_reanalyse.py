@@ -62,14 +62,15 @@ def analyse_folder(result: Path, asked: Analyses, *, report: bool = True, progre
         require_something(adata, asked)
         if asked.enhanced:
             _require_model(result)
-        raise_first(carry_out(adata, asked, model=lambda: kept_model(result / MODEL, adata), progress=progress))
+        ended = carry_out(adata, asked, model=lambda: kept_model(result / MODEL, adata), progress=progress)
+        raise_first(ended)
         _copy_others(result, folder)
         write_tables(adata, folder)
         raise_first(write_figures(adata, folder, only=OF_ANALYSES))
         write_data(adata, folder, source=counts)
         if (result / "spatialdata.zarr").exists():
             write_spatialdata(adata, folder / "spatialdata.zarr")
-        added = {name: fact | {"stmmr": __version__} for name, fact in plain(facts_of(adata, asked, {})).items()}
+        added = {name: fact | {"stmmr": __version__} for name, fact in plain(facts_of(adata, asked, ended)).items()}
         facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": noted(adata)}
         facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
         if report:

@@ -237,6 +237,8 @@ def run(
         logger.info("Processes that were started together keep no finished steps, as they could find different ones.")
         checkpoint = None
     done = None if checkpoint is None else Progress(checkpoint, adata, decide)
+    if use_rep is not None and layer is not None:  # for what reads genes later
+        record(adata, counts={"layer": layer})
     with scratch_folder(checkpoint):
         for at, (name, step) in enumerate(steps.items(), start=1):
             # a training that is done goes on from its last state, at once, where its model was not saved

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stmmr import InputError, cli
-from stmmr.reproduce import _labels, reproduce
+from stmmr.reproduce import _labels, _methods, reproduce
 from stmmr.reproduce._recipes import RECIPES
 
 _spec = importlib.util.spec_from_file_location("layout", Path(__file__).with_name("layout.py"))
@@ -80,6 +80,28 @@ def test_features_of_cells_follow_their_numbers(tmp_path):
     assert read.adata.obs_names[:2].tolist() == ["1_1", "2_1"]
 
 
+def test_counts_of_pdac_are_those_of_the_layer(tmp_path, out, monkeypatch):
+    adata = layout.as_anndata()
+    counts = adata.X.toarray()
+    adata.layers["counts"], adata.X = adata.X, np.log1p(counts)  # as scanpy leaves them, and dense
+    adata.write_h5ad(tmp_path / "PDAC.h5ad")
+    seen = {}
+    monkeypatch.setattr(_methods, "train_model", lambda adata, **_: seen.update(adata=adata))
+    with pytest.raises(InputError):  # without an embedding
+        reproduce("pdac", tmp_path, out, presets=("paper",), progress=False)
+    expected = counts / counts.sum(axis=1, keepdims=True) * 1e4
+    np.testing.assert_allclose(seen["adata"].obsm["X_scaled"], expected, rtol=1e-5)
+
+
+def test_coordinates_in_three_dimensions(tmp_path, out):
+    adata = layout.as_anndata()
+    adata.obsm["spatial"] = np.column_stack([adata.obsm["spatial"], np.zeros(adata.n_obs)])
+    adata.write_h5ad(tmp_path / "D4.h5ad")
+    options = {"presets": ("paper",), "epochs": 2, "width": 8, "progress": False}
+    table = reproduce("chicken-heart", tmp_path, out, **options)
+    assert table["preset"].tolist() == ["paper"]
+
+
 def test_unknown_data_set_names_the_closest(tmp_path, out):
     with pytest.raises(InputError, match=r"found 'dlpcf'\. Did you mean 'dlpfc'"):
         reproduce("dlpcf", tmp_path, out)
@@ -90,6 +112,10 @@ def test_unknown_section_and_preset(record, out):
         reproduce("dlpfc", record, out, sections=("999",))
     with pytest.raises(InputError, match="Expected preset to be one of line, default, auto, paper, found 'best'"):
         reproduce("dlpfc", record, out, presets=("best",))
+    with pytest.raises(InputError, match="Expected presets among line, default, auto, paper, found none"):
+        reproduce("dlpfc", record, out, presets=())
+    with pytest.raises(InputError, match="Expected a folder as output, found the file"):
+        reproduce("dlpfc", record, layout.__file__)
     with pytest.raises(InputError, match=r"Expected the section '151507' as DLPFC/151507 .* found the sections 151673"):
         reproduce("dlpfc", record, out, sections=("151507",))
     with pytest.raises(InputError, match="Expected dlpfc for several sections together"):
@@ -146,8 +172,6 @@ def test_output_of_another_data_set_is_left_alone(record, out):
 
 def test_finished_rows_are_not_run_again(record, out, monkeypatch):
     layout.dlpfc(record / "Data", sections=("151674",))
-    from stmmr.reproduce import _methods
-
     taken, run = [], _methods.measured
 
     def counted(section, asked, **files):

@@ -48,6 +48,12 @@ def test_statistic_is_that_of_scipy(sections):
     assert found["pval"] == pytest.approx(expected.pvalue)
 
 
+def test_a_name_without_places_changes_nothing(sections):
+    before = tl.compare_composition(sections, "section", group_key="group")
+    sections.obs["stmmr_domain"] = sections.obs["stmmr_domain"].astype("category").cat.add_categories(["unused"])
+    pd.testing.assert_frame_equal(tl.compare_composition(sections, "section", group_key="group"), before)
+
+
 def test_three_groups(sections):
     sections.obs["group"] = sections.obs["section"].astype(str).map(lambda name: "uvw"[int(name[1]) % 3])
     table = tl.compare_composition(sections, "section", group_key="group")

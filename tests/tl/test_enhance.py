@@ -189,7 +189,7 @@ def test_only_a_fitted_model_of_counts():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"genes": ["GNE001"]}, "key 'GNE001' in var_names.*Did you mean 'GENE001'"),
+        ({"genes": ["GNE001"]}, "the gene 'GNE001' among .* Did you mean 'GENE001'"),
         ({"genes": "GENE001"}, "Expected a list of names of genes, found 'GENE001'"),
         ({"scale": "cell"}, "Expected scale to be one of median, place, found 'cell'"),
     ],

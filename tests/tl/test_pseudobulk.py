@@ -109,6 +109,8 @@ def test_bad_input_says_what_to_do(sections):
         domain_genes_pseudobulk(one, section_key="section")
     with pytest.raises(InputError, match=r"found 0 domains in 0 sections\. Lower min_places"):
         domain_genes_pseudobulk(sections, section_key="section", min_places=31)
+    with pytest.raises(InputError, match=r"Expected genes of 1000000 counts in all, found \d+ at most"):
+        domain_genes_pseudobulk(sections, section_key="section", min_counts=10**6)
     apart = sections[[s + d in {"wA", "wB", "xA", "xB"} for s, d in sections.obs.to_numpy()]].copy()
     apart.obs.loc[(apart.obs["section"] == "x") & (apart.obs["stmmr_domain"] == "B"), "stmmr_domain"] = None
     with pytest.raises(InputError, match="found 3 sums of a domain in a section for 3 effects"):

@@ -295,6 +295,18 @@ def test_bad_input(options, message):
         stmmr.tl.trajectory(along_a_line(50), **options)
 
 
+def test_numbers_as_names(gradient):
+    original, _ = gradient
+    adata = original.copy()
+    adata.obs.index, adata.var.index = pd.RangeIndex(adata.n_obs), pd.RangeIndex(adata.n_vars)
+    stmmr.tl.trajectory(adata, root_place="7")
+    assert noted(adata)["root_place"] == "7"
+    stmmr.tl.trajectory(adata, root_gene="3")
+    stmmr.tl.gene_trends(adata, genes=["3"])
+    assert list(adata.uns["stmmr"]["gene_trends"]["table"].index) == ["3"]
+    np.testing.assert_array_equal(gene_values(adata, "3"), gene_values(original, original.var_names[3]))
+
+
 def test_one_domain_only():
     adata = along_a_line(50)
     adata.obs["stmmr_domain"] = pd.Categorical(["1"] * 50)

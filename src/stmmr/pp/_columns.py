@@ -26,6 +26,10 @@ VALUES_AT_ONCE: Final = 2**24
 """Values other than zero of a block of genes: 134 MB, three times that while it is put together."""
 
 
+LAYER_NOTED_BY: Final = ("expression", "mapped", "counts")
+"""Steps that note the layer with the counts; the last is a run that read a representation instead."""
+
+
 class GeneColumns(NamedTuple):
     """Counts that are read gene by gene: every block of genes takes a pass over the rows."""
 
@@ -84,8 +88,8 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
     adata
         With raw counts, in memory or in a file.
     layer
-        Layer that holds them; None: that which `stmmr.pp.expression` read, otherwise ``layers["counts"]``, otherwise
-        ``X``. Library sizes are those of `stmmr.pp.expression` where it ran, otherwise the sums.
+        Layer that holds them; None: that which `counts_layer` finds, otherwise ``layers["counts"]``, otherwise ``X``.
+        Library sizes are those of `stmmr.pp.expression` where it ran, otherwise the sums.
     progress
         Whether to show progress bars.
 
@@ -96,13 +100,18 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
     """
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputError(f"Expected places and genes, found {adata.n_obs} × {adata.n_vars}.")
-    layer = layer or recorded(adata).get("expression", {}).get("layer") or None
-    where, given = raw_counts(adata, layer)
+    where, given = raw_counts(adata, layer or counts_layer(adata))
     counts = by_rows(given)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
     size_key = _keys.LIBRARY_SIZE if _keys.LIBRARY_SIZE in adata.obs.columns else None
     return GeneColumns(counts, statistics, library_size(adata, statistics.size, size_key=size_key))
+
+
+def counts_layer(adata: AnnData) -> str | None:
+    """Get the layer with the raw counts, as the run, `stmmr.pp.expression` or a mapping was told; None without one."""
+    steps = recorded(adata)
+    return next((str(steps[name].get("layer") or "") or None for name in LAYER_NOTED_BY if name in steps), None)
 
 
 def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> NDArray[np.float64]:
@@ -119,7 +128,7 @@ def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> NDArr
         otherwise from the counts.
     """
     require_gene(adata, gene)
-    at = int(np.flatnonzero(adata.var_names == gene)[0])
+    at = int(np.flatnonzero(adata.var_names.astype(str) == gene)[0])
     if layer is None and _keys.LOGNORM not in adata.layers:
         column: Any = gene_columns(adata).of(slice(at, at + 1))
     else:
@@ -150,12 +159,13 @@ def require_gene(adata: AnnData, gene: str) -> None:
     InputError
         If it is not; names those that are called much the same.
     """
-    if gene not in adata.var_names:
-        close = close_names(gene, adata.var_names.astype(str).tolist())
+    names = adata.var_names.astype(str)  # numbers, where somebody set them so
+    if gene not in names:
+        close = close_names(gene, names.tolist())
         if close:
             hint = f"Did you mean {' or '.join(map(repr, close))}?"
         elif adata.n_vars:
-            hint = f"Genes are called like {listed(adata.var_names[:3])}."
+            hint = f"Genes are called like {listed(names[:3])}."
         else:
             hint = "Data without genes have an embedding only."
         raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} of the data, found none. {hint}")

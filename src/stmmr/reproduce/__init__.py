@@ -85,7 +85,11 @@ def reproduce(
     from stmmr.reproduce._layout import Files
     from stmmr.reproduce._table import Rows, state_of
 
-    recipe = recipe_of(dataset)
+    recipe, output = recipe_of(dataset), Path(output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"Expected a folder as output, found the file {output}. Choose another --output.")
+    if not presets:
+        raise InputError(f"Expected presets among {listed(get_args(Preset))}, found none.")
     for preset in presets:
         require_choice(preset, get_args(Preset), name="preset")
     for name, number in {"n_seeds": n_seeds, "epochs": epochs, "width": width}.items():
@@ -95,7 +99,7 @@ def reproduce(
     chosen = _chosen(recipe, files, sections, together=together)
     groups = [chosen] if together else [(name,) for name in chosen]
     states = {"+".join(names): state_of([f for name in names for f in files.state(name)]) for names in groups}
-    rows = Rows(Path(output), dataset, states)
+    rows = Rows(output, dataset, states)
     for names in groups:  # what is wrong with any of them is said before the first long run
         _read(files, names)
     published = (recipe.together if together else None) or recipe.paper

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import pandas as pd
 import psutil
+from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import recorded
 from stmmr._run import BATCH, FULL_BATCH_AT_MOST, run, train_model
 from stmmr._validate import logger
+from stmmr.pp._expression import raw_counts
 from stmmr.reproduce._layout import FEATURES
 from stmmr.reproduce._recipes import AUTHORS_SEED
 from stmmr.settings import Block
@@ -141,7 +143,7 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
     blocks, picture = _picture(adata)
     read = _expression(adata, section, published)
     if published.pixels_as_array:
-        adata.obs[_keys.ARRAY_COL], adata.obs[_keys.ARRAY_ROW] = adata.obsm[_keys.SPATIAL].T
+        adata.obs[_keys.ARRAY_COL], adata.obs[_keys.ARRAY_ROW] = adata.obsm[_keys.SPATIAL][:, :2].T
     pp.spatial_graph(adata, use="array", bandwidth=published.bandwidth, section_key=section.section_key)
     if picture == "he":
         pp.histology(adata, progress=asked.progress)
@@ -192,7 +194,7 @@ def _expression(adata: AnnData, section: Section, published: Published) -> dict[
             adata.obs[ONE] = 1.0
         pp.expression(adata, size_key=size_key, n_top_genes=n_top_genes)
         return {}
-    counts = adata.X.tocsr()
+    counts = sparse.csr_matrix(raw_counts(adata, None)[1])
     counts = counts[:, counts.getnnz(axis=0) >= MIN_PLACES]
     size = np.asarray(counts.sum(axis=1)).ravel()
     adata.obsm[SCALED] = (counts.toarray() * (TOTAL / np.maximum(size, 1))[:, None]).astype(np.float32)
@@ -226,7 +228,7 @@ def _in_pixels(adata: AnnData) -> bool:
     columns = [_keys.ARRAY_COL, _keys.ARRAY_ROW]
     if recorded(adata)["spatial_graph"]["use"] != "array" or _keys.SPATIAL not in adata.obsm:
         return False
-    return bool(np.array_equal(adata.obs[columns].to_numpy(np.float64), adata.obsm[_keys.SPATIAL]))
+    return bool(np.array_equal(adata.obs[columns].to_numpy(np.float64), adata.obsm[_keys.SPATIAL][:, :2]))
 
 
 def _pseudotime(adata: AnnData, asked: Asked, domains: pd.Series, notes: list[str]) -> pd.DataFrame:

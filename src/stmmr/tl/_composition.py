@@ -57,7 +57,7 @@ def compare_composition(
 
     Sections are the replicates, not places: Welch's t-test between two groups, or an analysis of variance between more,
     of the centred log-ratios of the shares (Aitchison 1982, doi:10.1111/j.2517-6161.1982.tb01195.x), and the false
-    discovery rate over domains (Benjamini and Hochberg 1995).
+    discovery rate over domains (Benjamini and Hochberg 1995). Domains that no section has are left out.
 
     Parameters
     ----------
@@ -85,12 +85,14 @@ def compare_composition(
     sizes = group.value_counts()
     table = composition(adata, section_key, domain_key=domain_key)
     counts = table.pivot_table(index="section", columns="domain", values="places", observed=True)
+    counts = counts.loc[:, counts.sum() > 0]  # a name without places would move the centre of all others
     logs = (counts + PSEUDO).apply(np.log)
     ratios = logs.sub(logs.mean(axis=1), axis=0)
     by_group = [ratios.loc[group.index[group == name]] for name in sizes.index]
     values = [[rows[domain].to_numpy() for rows in by_group] for domain in ratios.columns]
     found = [ttest_ind(*each, equal_var=False) if len(each) == 2 else f_oneway(*each) for each in values]
     shares = table.pivot_table(index="section", columns="domain", values="share", observed=True)
+    shares = shares[ratios.columns]
     means = {f"share_{name}": shares.loc[group.index[group == name]].mean().to_numpy() for name in sizes.index}
     pval = np.array([one.pvalue for one in found])
     return pd.DataFrame(

@@ -10,7 +10,8 @@ from scipy import special
 
 from stmmr import _keys
 from stmmr._record import record
-from stmmr._validate import InputError, listed, require_choice, require_key, require_step
+from stmmr._validate import InputError, listed, require_choice, require_step
+from stmmr.pp._columns import require_gene
 from stmmr.pp._expression import gene_rows, raw_counts
 from stmmr.pp._rows import is_dask, is_on_disk, slices
 
@@ -91,7 +92,7 @@ def enhance(
     require_choice(scale, ("median", "place"), name="scale")
     adata, read = model.adata, model.inputs.gene_names
     _check(model)
-    chosen = read if genes is None else _chosen(genes, read, [str(name) for name in adata.var_names])
+    chosen = read if genes is None else _chosen(adata, genes, read)
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
     size = np.asarray(model.inputs.blocks[0].library_size, dtype=np.float64)  # (N, 1)
@@ -146,12 +147,12 @@ def _check(model: StMMR) -> None:
         )
 
 
-def _chosen(genes: Sequence[str], read: list[str], known: list[str]) -> list[str]:
+def _chosen(adata: AnnData, genes: Sequence[str], read: list[str]) -> list[str]:
     """Get the names of genes, each once, checked."""
     if isinstance(genes, str) or not len(genes):
         raise InputError(f"Expected a list of names of genes, found {genes!r}.")
     for gene in genes:
-        require_key(known, gene, where="var_names")
+        require_gene(adata, gene)
     unread = [gene for gene in genes if gene not in set(read)]
     if unread:
         raise InputError(

@@ -306,7 +306,8 @@ def _columns(adata: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
         raise InputError(f"Expected a list of names of genes, found {genes!r}.")
     for gene in genes:
         require_gene(adata, gene)
-    return np.array([int(np.flatnonzero(adata.var_names == gene)[0]) for gene in dict.fromkeys(genes)])
+    names = adata.var_names.astype(str)
+    return np.array([int(np.flatnonzero(names == gene)[0]) for gene in dict.fromkeys(genes)])
 
 
 def _on_path(adata: AnnData, to_domain: str | None) -> NDArray[np.bool_]:

@@ -96,7 +96,7 @@ def domain_genes_pseudobulk(
     ------
     InputError
         If there are fewer than two sections or two domains in them, a place has no section, no residual is left to
-        measure variation by, or there are no raw counts.
+        measure variation by, no gene has enough counts, or there are no raw counts.
     ImportError
         If PyDESeq2 is not there.
 
@@ -123,6 +123,8 @@ def domain_genes_pseudobulk(
     design = _design(samples, domain_key=domain_key)
     names, genes = pd.Index(domains.categories.astype(str)), adata.var_names.astype(str)
     tested = sums.sum(axis=0) >= min_counts
+    if not tested.any():
+        raise InputError(f"Expected genes of {min_counts} counts in all, found {int(sums.sum(axis=0).max())} at most.")
     of = [code for code in np.unique(samples["domain"]) if n_sections[code] >= FEWEST_SECTIONS]
     _say_left_out(names, of)
     found = _fitted(pd.DataFrame(sums[:, tested], index=design.index, columns=genes[tested]), design, of)

@@ -217,7 +217,7 @@ def _root_place(
 
 def _at(names: pd.Index, name: str) -> int:
     """Get the position of a name, the first where it is not unique."""
-    return int(np.flatnonzero(names == name)[0])
+    return int(np.flatnonzero(names.astype(str) == name)[0])
 
 
 def _of_all(
