@@ -196,16 +196,16 @@ def map_to_folder(
         map_section(adata, kept_model(result / MODEL, trained), **options)
         record(adata, mode="disk" if backed else "memory")
         asked = with_genes(adata, asked)
-        failed = carry_out(adata, asked, model=None, progress=progress)
+        ended = carry_out(adata, asked, model=None, progress=progress)
         _count(adata, trained, names=(source.stem, _said(before)))
-        failed |= write_results(adata, folder, source=counts_at(source, given.get("table")) if backed else None)
+        ended |= write_results(adata, folder, source=counts_at(source, given.get("table")) if backed else None)
         facts = {
             "input": str(source),
             "model": str(result),
             "options": plain(given),
             "places": adata.n_obs,
             "genes": adata.n_vars,
-            "analyses": plain(facts_of(adata, asked, failed)),
+            "analyses": plain(facts_of(adata, asked, ended)),
             "stmmr": noted(adata),
             "versions": versions(PACKAGES),
             "seconds_in_all": round(time.perf_counter() - start, 3),
@@ -215,7 +215,7 @@ def map_to_folder(
             write_report(adata, folder / "report.html", facts)
         write_facts(facts, folder)
     say_contents(output)
-    raise_first(failed, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
+    raise_first(ended, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
 
 
 def _said(before: dict[str, Any]) -> str:

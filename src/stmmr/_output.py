@@ -117,8 +117,8 @@ def run_to_folder(
         run(adata, **(options | {"checkpoint": checkpoint, "save_model": model}))
         record(adata, mode="memory" if counts is None else "disk")
         asked, progress = with_genes(adata, asked), options.get("progress", True)
-        failed = carry_out(adata, asked, model=lambda: kept_model(model, adata), progress=progress)
-        failed |= write_results(adata, folder, source=counts)
+        ended = carry_out(adata, asked, model=lambda: kept_model(model, adata), progress=progress)
+        ended |= write_results(adata, folder, source=counts)
         if model is not None:
             shutil.copytree(model, folder / MODEL)
         if spatialdata:
@@ -128,7 +128,7 @@ def run_to_folder(
             "options": plain(given | ({} if align_um is None else {"align": align_um})),
             "places": adata.n_obs,
             "genes": adata.n_vars,
-            "analyses": plain(facts_of(adata, asked, failed)),
+            "analyses": plain(facts_of(adata, asked, ended)),
             "stmmr": noted(adata),
             "versions": versions(PACKAGES),
             "seconds_in_all": round(time.perf_counter() - start, 3),
@@ -139,7 +139,7 @@ def run_to_folder(
         write_facts(facts, folder)
     shutil.rmtree(beside, ignore_errors=True)  # not before the results are in their place
     say_contents(output)
-    raise_first(failed, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
+    raise_first(ended, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
 
 
 def _named(source: Path | Sequence[Path] | None) -> dict[str, Path]:

@@ -82,6 +82,8 @@ def check_frames(xy: NDArray[np.float64], sections: pd.Categorical | None, *, se
         for code, name in enumerate(sections.categories)
         if len(own := np.unique(xy[sections.codes == code], axis=0)) > 1
     }
+    if not spacing:
+        return
     widest, closest = (choose(spacing, key=spacing.__getitem__) for choose in (max, min))
     if spacing[widest] > UNIT_MISMATCH * spacing[closest]:
         logger.warning(
