@@ -50,7 +50,8 @@ WITH_PICTURE = {"visium_dlpfc_151673", "visium_dlpfc_151674", "st_her2_A1"}
 TEXT = """Adjusted Rand index with the expert labels: median over seeds, ± standard deviation, and after the
 slash the agreement between seeds (median ARI of pairs of partitions). The number of domains is given; labels are read
 by this table and by nothing before it; one configuration for all data. The nine heart sections are one table with a
-`section_key`: no edge crosses sections and the mean of each is taken off, for every method.
+`section_key`: no edge crosses sections and the mean of each is taken off, for every method; the default makes their
+noise alike as well.
 
 - **PCA + mixture**: no coordinates at all. **line**: the linear baseline, PCs smoothed over one distance between
   places, 15 components whitened, k-means, tied Gaussian mixture.
