@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys, _validate
-from stmmr._validate import InputError, listed, logger, require_key
+from stmmr import _keys
+from stmmr._validate import InputError, coordinates, listed, logger, require_key
 from stmmr.io._library import holds_picture
 from stmmr.pp._registered import Registered, registered_picture
 from stmmr.pp._sections import sections_of
@@ -114,11 +114,11 @@ def _alone(adata: AnnData, name: str, rows: NDArray[np.intp]) -> AnnData:
     """Get what a picture needs to know of a section: its positions and its library, without the counts."""
     from anndata import AnnData
 
-    _validate.require_key(adata.obsm, _keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
+    require_key(adata.obsm, _keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
     facts = {key: adata.uns[key] for key in OF_DATA if key in adata.uns}
     return AnnData(
         obs=adata.obs[[column for column in OF_PLACES if column in adata.obs]].iloc[rows].copy(),
-        obsm={_keys.SPATIAL: _validate.coordinates(adata)[rows]},
+        obsm={_keys.SPATIAL: coordinates(adata)[rows]},
         uns={_keys.SPATIAL: {name: adata.uns.get(_keys.SPATIAL, {}).get(name, {})}, **facts},
     )
 

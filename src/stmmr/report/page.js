@@ -358,9 +358,9 @@ window.stmmr = (() => {
     await show(data.first);
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     root.dataset.ready = "true";
-    await drawCurves();
     names = new TextDecoder().decode(await unpacked(data.names)).split("\n");
     if (data.layers.stmmr_confidence) await layerBytes("stmmr_confidence", "points");
+    await drawCurves();
   }
   try {
     root.dataset.theme = localStorage.getItem("stmmr-theme") || "";
