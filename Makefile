@@ -22,8 +22,9 @@ help:
 demo: .venv/.installed
 	$(BIN)/stmmr demo --output demo_output --overwrite
 
+# one thread for each of the processes: threads that wait for each other take twice the time
 test: lint
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: .venv/.installed
 	$(BIN)/ruff check
