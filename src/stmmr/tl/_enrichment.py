@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from stmmr import _keys
 from stmmr._record import record, recorded
@@ -167,6 +166,8 @@ def _of_size(sets: dict[str, set[str]], fewest: int, most: int) -> dict[str, set
 
 
 def _over_represented(genes: set[str], sets: dict[str, set[str]], *, n_background: int) -> pd.DataFrame:
+    from scipy import stats
+
     shared = [genes & of for of in sets.values()]
     n_shared, n_set = np.array([len(some) for some in shared]), np.array([len(of) for of in sets.values()])
     pval = np.asarray(stats.hypergeom.sf(n_shared - 1, n_background, n_set, len(genes)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import record, recorded
@@ -276,6 +276,8 @@ def _against(
     sums: list[NDArray[np.float64]], n_of: NDArray[np.float64], others: NDArray[np.bool_], ranks: RankSums
 ) -> list[NDArray[np.float64]]:
     """Put together what is known of one comparison; each of shape (K, G)."""
+    from scipy import stats
+
     inside, outside = n_of[:, None], (others @ n_of)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         (share, mean, count), (share_other, mean_other, count_other) = (
@@ -291,6 +293,8 @@ def _against(
 
 def adjusted(pval: NDArray[np.float64]) -> NDArray[np.float64]:
     """Adjust p-values by Benjamini and Hochberg along the last axis; NaN stays and does not count."""
+    from scipy import stats
+
     result = np.full(pval.shape, np.nan)
     for at in np.ndindex(pval.shape[:-1]):
         known = ~np.isnan(pval[at])

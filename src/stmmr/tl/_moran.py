@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
 from stmmr import _keys
 from stmmr._record import record
@@ -125,6 +125,8 @@ def spatially_variable_genes(
     ----------
     Moran (1950), doi:10.1093/biomet/37.1-2.17; Cliff and Ord (1981), Spatial Processes, for both variances.
     """
+    from scipy import stats
+
     require_choice(null, get_args(Null), name="null")
     require_positive(n_neighbors, name="n_neighbors")
     unique_names(adata)
