@@ -28,10 +28,10 @@ from sklearn.mixture import GaussianMixture
 import stmmr
 from benchmarks._cache import Key, Row, complete
 from benchmarks._table import DATA, ROOT, write
-from benchmarks.line import linear_line
 from benchmarks.peers import PEERS, missing
 from stmmr import _keys
 from stmmr.pp._weights import propagate
+from stmmr.reproduce._line import linear_line
 
 CACHE = ROOT / ".benchmarks" / "accuracy.jsonl"
 LABEL = "ground_truth"

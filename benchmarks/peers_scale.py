@@ -19,9 +19,9 @@ import stmmr
 from benchmarks._process import Row, keep, kept, measured, simulated
 from benchmarks._simulate import N_DOMAINS
 from benchmarks._table import PERFORMANCE, ROOT, stamp, write_section
-from benchmarks.line import linear_line
 from benchmarks.peers import PEERS
 from stmmr import _keys
+from stmmr.reproduce._line import linear_line
 
 CACHE = ROOT / ".benchmarks" / "peers_scale.jsonl"
 SIZES = (1_000, 3_000, 10_000, 30_000)

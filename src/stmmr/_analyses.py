@@ -167,10 +167,10 @@ def _steps(
     section_key = section_key_of(adata)
 
     def compose() -> None:
-        adata.uns[_keys.COMPOSITION] = _named(tl.composition(adata, str(section_key)))
+        adata.uns[_keys.COMPOSITION] = named_rows(tl.composition(adata, str(section_key)))
         if asked.group_key is not None:
             tests = tl.compare_composition(adata, str(section_key), group_key=asked.group_key)
-            adata.uns[_keys.COMPOSITION_TESTS] = _named(tests)
+            adata.uns[_keys.COMPOSITION_TESTS] = named_rows(tests)
         record(adata, composition={"section_key": section_key or "", "group_key": asked.group_key or ""})
 
     def trajectory() -> None:
@@ -196,7 +196,7 @@ def _steps(
     }
 
 
-def _named(table: pd.DataFrame) -> pd.DataFrame:
+def named_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Name rows by texts, as files have it."""
     return table.set_axis(table.index.astype(str))
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from stmmr import _keys
+from stmmr._analyses import facts_of
 from stmmr._asked import section_key_of
 from stmmr._record import recorded
+from stmmr._run import peak_memory_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
+
+    from stmmr._asked import Analyses
 
 logger = logging.getLogger("stmmr")
 MODEL: Final = "model"
@@ -206,6 +211,51 @@ def write_report(adata: AnnData, target: Path, facts: dict[str, Any]) -> None:
         report.write(adata, target, run_facts=facts)
     except ImportError as error:
         logger.info("No report was written: %s", error)
+
+
+def write_account(
+    adata: AnnData,
+    folder: Path,
+    said: dict[str, Any],
+    *,
+    asked: Analyses,
+    ended: Mapping[str, Exception | None],
+    start: float,
+    report: bool,
+) -> None:
+    """Write run.json, and the report where it is wanted.
+
+    Parameters
+    ----------
+    adata
+        With everything that was found.
+    folder
+        Of the results.
+    said
+        What was read and with which options, in the order of the file.
+    asked
+        What was asked of the domains.
+    ended
+        How each analysis ended.
+    start
+        When it began, by ``time.perf_counter``.
+    report
+        Whether to write report.html.
+    """
+    from stmmr.report._tables import OF_RESULTS, versions
+
+    facts = said | {
+        "places": adata.n_obs,
+        "genes": adata.n_vars,
+        "analyses": plain(facts_of(adata, asked, ended)),
+        "stmmr": noted(adata),
+        "versions": versions(OF_RESULTS),
+        "seconds_in_all": round(time.perf_counter() - start, 3),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    if report:
+        write_report(adata, folder / "report.html", facts)
+    write_facts(facts, folder)
 
 
 def write_facts(facts: dict[str, Any], folder: Path) -> None:

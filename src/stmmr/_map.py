@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 
 from stmmr import _keys
-from stmmr._analyses import carry_out, facts_of, raise_first, with_genes
+from stmmr._analyses import carry_out, named_rows, raise_first, with_genes
 from stmmr._asked import Analyses, Before, check
-from stmmr._folder import MODEL, noted, plain, say_contents, write_facts, write_report, write_results
-from stmmr._output import PACKAGES, kept_model, opened, stays_on_disk
+from stmmr._folder import MODEL, plain, say_contents, write_account, write_results
+from stmmr._output import kept_model, opened, stays_on_disk
 from stmmr._reanalyse import data_in, facts_in
 from stmmr._record import record, recorded
-from stmmr._run import peak_memory_mb, take
+from stmmr._run import evaluate_domains, take
 from stmmr._validate import InputError, coordinates, require_key, unique_names
 from stmmr.pp._sections import graph_sections, sections_of
-from stmmr.report._tables import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,8 +117,7 @@ def map_section(
     for at, (name, step) in enumerate(steps.items(), start=1):
         take(name, step, adata, done=None, at=f"{at}/{len(steps)}")
     if label_key is not None:
-        for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
-            tl.evaluate(adata, label_key=label_key, domain_key=key)
+        evaluate_domains(adata, label_key)
 
 
 def _picture_step(
@@ -199,21 +197,8 @@ def map_to_folder(
         ended = carry_out(adata, asked, model=None, progress=progress)
         _count(adata, trained, names=(source.stem, _said(before)))
         ended |= write_results(adata, folder, source=counts_at(source, given.get("table")) if backed else None)
-        facts = {
-            "input": str(source),
-            "model": str(result),
-            "options": plain(given),
-            "places": adata.n_obs,
-            "genes": adata.n_vars,
-            "analyses": plain(facts_of(adata, asked, ended)),
-            "stmmr": noted(adata),
-            "versions": versions(PACKAGES),
-            "seconds_in_all": round(time.perf_counter() - start, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        if report:
-            write_report(adata, folder / "report.html", facts)
-        write_facts(facts, folder)
+        said = {"input": str(source), "model": str(result), "options": plain(given)}
+        write_account(adata, folder, said, asked=asked, ended=ended, start=start, report=report)
     say_contents(output)
     raise_first(ended, f"All other results are in {output}; add this one by: stmmr analyse {output} …")
 
@@ -234,8 +219,7 @@ def _count(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) -> None:
         names = names[0], f"{names[1]} (trained)"
     both = [_named_places(one, name) for one, name in zip((adata, trained), names, strict=True)]
     light = AnnData(obs=pd.concat(both).set_axis(np.arange(sum(map(len, both))).astype(str)))
-    table = tl.composition(light, "section")
-    adata.uns[_keys.COMPOSITION] = table.set_axis(table.index.astype(str))
+    adata.uns[_keys.COMPOSITION] = named_rows(tl.composition(light, "section"))
 
 
 def _named_places(adata: AnnData, name: str) -> pd.DataFrame:

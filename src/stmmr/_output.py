@@ -12,24 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import psutil
 
 from stmmr import _keys
-from stmmr._analyses import carry_out, facts_of, raise_first, with_genes
+from stmmr._analyses import carry_out, raise_first, with_genes
 from stmmr._asked import Analyses, Before, check
-from stmmr._folder import (
-    MODEL,
-    noted,
-    plain,
-    say_contents,
-    write_facts,
-    write_report,
-    write_results,
-    write_spatialdata,
-)
+from stmmr._folder import MODEL, plain, say_contents, write_account, write_results, write_spatialdata
 from stmmr._parallel import is_first
 from stmmr._record import record, recorded
-from stmmr._run import peak_memory_mb, run
+from stmmr._run import run
 from stmmr._several import align, check_several, named_inputs, together
 from stmmr._validate import InputError, listed, require_choice
-from stmmr.report._tables import versions
 from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:
@@ -46,7 +36,6 @@ IN_MEMORY_AT_MOST: Final = 2 * 2**30
 ENTRY_BYTES, PLACE_BYTES = 28, 2_000
 """What a run in memory holds for each entry of the counts (with a normalised copy, and what writing takes) and each
 place; measured, see docs/performance.md."""
-PACKAGES = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
 
 
 def run_to_folder(
@@ -123,20 +112,9 @@ def run_to_folder(
             shutil.copytree(model, folder / MODEL)
         if spatialdata:
             write_spatialdata(adata, folder / "spatialdata.zarr")
-        facts = {
-            "input": _said(named),
-            "options": plain(given | ({} if align_um is None else {"align": align_um})),
-            "places": adata.n_obs,
-            "genes": adata.n_vars,
-            "analyses": plain(facts_of(adata, asked, ended)),
-            "stmmr": noted(adata),
-            "versions": versions(PACKAGES),
-            "seconds_in_all": round(time.perf_counter() - start, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        if report:
-            write_report(adata, folder / "report.html", facts)
-        write_facts(facts, folder)
+        aligned = {} if align_um is None else {"align": align_um}
+        said = {"input": _said(named), "options": plain(given | aligned)}
+        write_account(adata, folder, said, asked=asked, ended=ended, start=start, report=report)
     shutil.rmtree(beside, ignore_errors=True)  # not before the results are in their place
     say_contents(output)
     raise_first(ended, f"All other results are in {output}; add this one by: stmmr analyse {output} …")

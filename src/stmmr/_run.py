@@ -247,9 +247,16 @@ def run(
             if name == "training" and not is_first():
                 return
     if label_key is not None:
-        for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
-            tl.evaluate(adata, label_key=label_key, domain_key=key)
+        evaluate_domains(adata, label_key)
     of.put_back()
+
+
+def evaluate_domains(adata: AnnData, label_key: str) -> None:
+    """Compare the domains, and those after the vote, with expert labels."""
+    from stmmr import tl
+
+    for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
+        tl.evaluate(adata, label_key=label_key, domain_key=key)
 
 
 def train_model(adata: AnnData, *, shape: dict[str, Any], engine: dict[str, Any], progress: bool) -> StMMR:

@@ -295,7 +295,7 @@ def test_picture_is_cut_to_the_places(page_of, section):
 
 
 def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):
-    from stmmr._output import write_report
+    from stmmr._folder import write_report
 
     monkeypatch.setitem(sys.modules, "bokeh", None)
     with pytest.raises(ImportError, match=r"pip install 'stmmr\[report\]'"):

@@ -22,17 +22,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-PACKAGES: Final = (
-    "anndata",
-    "bokeh",
-    "numpy",
-    "scanpy",
-    "scikit-image",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "umap-learn",
-)
+OF_RESULTS: Final = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
+PACKAGES: Final = tuple(sorted((*OF_RESULTS, "bokeh", "umap-learn")))
+"""Packages that shape the results, and the page as well."""
 SCORES: Final = {
     "ari": ("Adjusted Rand index", "1 is best"),
     "nmi": ("Normalised mutual information", "1 is best"),
