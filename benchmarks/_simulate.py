@@ -17,8 +17,8 @@ import pandas as pd
 from anndata.io import write_elem
 from scipy import sparse
 
-from stmmr.io._write import atomic_write
-from stmmr.pp._rows import slices
+from stmmr._core.files import atomic_write
+from stmmr._core.rows import slices
 
 PITCH_UM, JITTER_UM, FIELD_UM = 10.0, 2.0, 1000.0
 N_DOMAINS, N_TYPES = 12, 16

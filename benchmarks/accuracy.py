@@ -29,8 +29,8 @@ import stmmr
 from benchmarks._cache import Key, Row, complete
 from benchmarks._table import DATA, ROOT, write
 from benchmarks.peers import PEERS, missing
-from stmmr import _keys
-from stmmr.pp._weights import propagate
+from stmmr._core import keys
+from stmmr._core.kernel import propagate
 from stmmr.reproduce._line import linear_line
 
 CACHE = ROOT / ".benchmarks" / "accuracy.jsonl"
@@ -107,7 +107,7 @@ def default(adata: AnnData, k: int, seed: int) -> None:
 
 def refined(adata: AnnData, k: int, seed: int) -> None:
     default(adata, k, seed)
-    stmmr.tl.refine(adata, key_added=_keys.DOMAIN)
+    stmmr.tl.refine(adata, key_added=keys.DOMAIN)
 
 
 def no_picture(adata: AnnData, k: int, seed: int) -> None:
@@ -121,14 +121,14 @@ def no_consensus(adata: AnnData, k: int, seed: int) -> None:
 
 
 def fixed_bandwidth(adata: AnnData, k: int, seed: int) -> None:
-    graph = adata.uns[_keys.UNS]["spatial_graph"]
+    graph = adata.uns[keys.UNS]["spatial_graph"]
     distance, section_key = graph["nearest_neighbour_distance"], graph["section_key"] or None
     stmmr.pp.spatial_graph(adata, bandwidth=distance, section_key=section_key)
     default(adata, k, seed)
 
 
 def all_components(adata: AnnData, k: int, seed: int) -> None:
-    adata.obsm["X_smooth"] = propagate(adata.obsp[_keys.GRAPH], adata.obsm[_keys.COMPONENTS])
+    adata.obsm["X_smooth"] = propagate(adata.obsp[keys.GRAPH], adata.obsm[keys.COMPONENTS])
     stmmr.tl.consensus(adata, k, use_rep="X_smooth", random_state=seed)
 
 
@@ -151,20 +151,20 @@ def graph_loss(adata: AnnData, k: int, seed: int) -> None:
 
 
 def paper(adata: AnnData, k: int, seed: int) -> None:
-    graph = adata.uns[_keys.UNS]["spatial_graph"]
+    graph = adata.uns[keys.UNS]["spatial_graph"]
     stmmr.pp.spatial_graph(adata, use="array", bandwidth=2.0, section_key=graph["section_key"] or None)
     stmmr.StMMR(adata, preset="paper", random_state=seed).fit(progress=False)
     stmmr.tl.domains(adata, k, random_state=seed)
 
 
 def line(adata: AnnData, k: int, seed: int) -> None:
-    adata.obs[_keys.DOMAIN] = linear_line(adata, k, seed=seed).astype(str)
+    adata.obs[keys.DOMAIN] = linear_line(adata, k, seed=seed).astype(str)
 
 
 def pca(adata: AnnData, k: int, seed: int) -> None:
-    scores = adata.obsm[_keys.COMPONENTS][:, :15].astype(float)
+    scores = adata.obsm[keys.COMPONENTS][:, :15].astype(float)
     mixture = GaussianMixture(k, covariance_type="tied", n_init=5, random_state=seed)
-    adata.obs[_keys.DOMAIN] = mixture.fit_predict(scores / scores.std(axis=0)).astype(str)
+    adata.obs[keys.DOMAIN] = mixture.fit_predict(scores / scores.std(axis=0)).astype(str)
 
 
 Method = Callable[[AnnData, int, int], None]
@@ -212,13 +212,13 @@ def scored(adata: AnnData, method: str, seed: int) -> Row:
     start = time.perf_counter()
     METHODS[method](adata, adata.obs[LABEL].nunique(), seed)
     seconds = time.perf_counter() - start
-    _, codes = np.unique(adata.obs[_keys.DOMAIN].astype(str), return_inverse=True)
+    _, codes = np.unique(adata.obs[keys.DOMAIN].astype(str), return_inverse=True)
     return {
         "method": method,
         "seed": seed,
-        "ari": score(adata, _keys.DOMAIN),
+        "ari": score(adata, keys.DOMAIN),
         "seconds": seconds,
-        "weight": adata.uns[_keys.UNS].get("model", {}).get("histology_weight_used"),
+        "weight": adata.uns[keys.UNS].get("model", {}).get("histology_weight_used"),
         "labels": codes.tolist(),
     }
 

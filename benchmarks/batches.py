@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from benchmarks._table import DATA, write
-from stmmr import _keys
+from stmmr._core import keys
 
 VISIUM, XENIUM = "visium_dlpfc_151673", "xenium_mouse_brain"
 DOMAINS = {VISIUM: 7, XENIUM: 12}
@@ -44,7 +44,7 @@ def domains(adata: AnnData, k: int, *, seed: int, devices: int = 1, **settings: 
     """Train and cut; the seed is that of the training, and the readout's is always 0."""
     model = stmmr.StMMR(adata, random_state=seed, **settings).fit(progress=False, devices=devices)
     stmmr.tl.consensus(adata, k, random_state=0)
-    return adata.obs[_keys.DOMAIN].astype(str).to_numpy(), len(model.history["loss"])
+    return adata.obs[keys.DOMAIN].astype(str).to_numpy(), len(model.history["loss"])
 
 
 def with_labels(adata: AnnData, found: np.ndarray) -> str:

@@ -23,10 +23,10 @@ import stmmr
 from benchmarks._cache import Key, Row, complete
 from benchmarks._table import DATA, ROOT, stamp, write_section
 from benchmarks.accuracy import quiet
-from stmmr import _keys
-from stmmr.pp._expression import gene_rows
+from stmmr._core import keys
+from stmmr._core.counts import gene_rows
+from stmmr._core.kernel import nearest
 from stmmr.pp._graph import kernel_of
-from stmmr.pp._weights import nearest
 from stmmr.tl._enhance import dispersions
 
 CACHE = ROOT / ".benchmarks" / "denoising.jsonl"
@@ -87,9 +87,9 @@ def halves(name: str, seed: int) -> Halves:
     stmmr.pp.spatial_graph(adata)
     if stmmr.pp.has_picture(adata):
         stmmr.pp.histology(adata, progress=False)
-    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy()
+    size = adata.obs[keys.LIBRARY_SIZE].to_numpy()
     read = gene_rows(adata, normalised=False).take(np.arange(adata.n_obs)).toarray().astype(np.float64)
-    rest = rest[:, adata.var[_keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(np.float64)
+    rest = rest[:, adata.var[keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(np.float64)
     return Halves(adata, read, rest, (size / np.median(size))[:, None])
 
 
@@ -134,7 +134,7 @@ def raw(of: Halves, _seed: int) -> NDArray[np.float64]:
 
 
 def around(of: Halves, n_neighbors: int) -> NDArray[np.float64]:
-    near = nearest(of.adata.obsm[_keys.SPATIAL][:, :2].astype(np.float64), n_neighbors)
+    near = nearest(of.adata.obsm[keys.SPATIAL][:, :2].astype(np.float64), n_neighbors)
     return with_pseudo_count(of, of.first + of.first[near].sum(axis=1), of.size + of.size[near].sum(axis=1))
 
 
@@ -165,7 +165,7 @@ def decoder(of: Halves, seed: int) -> NDArray[np.float64]:
 def enhanced(of: Halves, seed: int) -> NDArray[np.float64]:
     model = fitted(of, seed)
     stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="place")
-    return of.adata.obsm[_keys.ENHANCED].to_numpy(np.float64)
+    return of.adata.obsm[keys.ENHANCED].to_numpy(np.float64)
 
 
 def fitted(of: Halves, seed: int) -> stmmr.StMMR:

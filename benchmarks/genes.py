@@ -14,7 +14,7 @@ from anndata import AnnData
 import stmmr
 from benchmarks._table import ROOT, markdown, stamp
 from benchmarks.accuracy import HEART, LABEL, default, prepared, quiet
-from stmmr import _keys
+from stmmr._core import keys
 
 PAGE = ROOT / "docs" / "genes.md"
 KNOWN = {
@@ -22,13 +22,13 @@ KNOWN = {
     "st_pdac_A": [("Cancer", "KRT19"), ("Pancreatic", "PRSS1")],
     HEART: [("right atria", "MYH6"), ("left ventricle", "MYH7")],
 }
-KEYS = {"found": _keys.DOMAIN, "expert": LABEL}
+KEYS = {"found": keys.DOMAIN, "expert": LABEL}
 BEGIN, END = "<!-- tables by benchmarks.genes -->", "<!-- end of tables -->"
 
 
 def named(adata: AnnData) -> dict[str, tuple[str, float]]:
     """Name for each expert region the domain that shares most places with it (Jaccard index)."""
-    both = pd.crosstab(adata.obs[LABEL], adata.obs[_keys.DOMAIN]).astype(float)
+    both = pd.crosstab(adata.obs[LABEL], adata.obs[keys.DOMAIN]).astype(float)
     union = both.sum(axis=1).to_numpy()[:, None] + both.sum(axis=0).to_numpy() - both
     jaccard = both / union
     return {region: (str(row.idxmax()), float(row.max())) for region, row in jaccard.iterrows()}
@@ -75,8 +75,8 @@ def summary(adata: AnnData, name: str, seconds: dict[str, float]) -> list[str]:
         .tolist()
         for against in ("neighbors", "rest")
     }
-    varying = int((adata.var[_keys.MORAN_P_ADJUSTED] < 0.05).sum())
-    best = adata.var[_keys.MORAN_I].nlargest(5).index.tolist()
+    varying = int((adata.var[keys.MORAN_P_ADJUSTED] < 0.05).sum())
+    best = adata.var[keys.MORAN_I].nlargest(5).index.tolist()
     return [
         f"{name} ({adata.n_obs} × {adata.n_vars})",
         ", ".join(map(str, n_specific["neighbors"])),

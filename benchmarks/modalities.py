@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from benchmarks._table import ROOT, markdown, stamp
-from stmmr import _keys
+from stmmr._core import keys
 
 SEEDS = range(5)
 N_DOMAINS, N_PROTEINS, DEPTH = 4, 20, 300
@@ -57,7 +57,7 @@ def score(adata: AnnData, model: str, seed: int) -> float:
     elif model == "expression and noise":
         options = {"blocks": {"noise": stmmr.Block("noise", "nb")}}
     stmmr.run(adata, n_domains=N_DOMAINS + 1, histology=False, random_state=seed, progress=False, **options)
-    return float(adjusted_rand_score(adata.obs["truth"], adata.obs[_keys.DOMAIN]))
+    return float(adjusted_rand_score(adata.obs["truth"], adata.obs[keys.DOMAIN]))
 
 
 def main() -> None:

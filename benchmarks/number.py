@@ -20,7 +20,7 @@ from benchmarks._cache import Key, Row, complete
 from benchmarks._table import ROOT, write
 from benchmarks.accuracy import LABEL, NAMES, embed, quiet, score
 from benchmarks.accuracy import prepared as labelled
-from stmmr import _keys
+from stmmr._core import keys
 
 CACHE = ROOT / ".benchmarks" / "number.jsonl"
 SCORES = ("ari at annotated", "ari", "ari of tree")
@@ -72,7 +72,7 @@ def prepared(data: str, seed: int) -> AnnData:
     else:
         rows, k = SIMULATED[data]
         adata = stmmr.datasets.simulated_tissue(n_rows=rows, n_cols=rows, n_domains=k, random_state=seed)
-        del adata.uns[_keys.SPATIAL]
+        del adata.uns[keys.SPATIAL]
         stmmr.pp.expression(adata)
         stmmr.pp.spatial_graph(adata)
     embed(adata, seed)
@@ -87,7 +87,7 @@ def measure(data: str, method: str, seed: int) -> Row:
     start = time.perf_counter()
     stmmr.tl.number_of_domains(adata, random_state=seed)
     row: Row = {"data": data, "method": method, "seed": seed, "seconds": time.perf_counter() - start}
-    found = {name: np.asarray(value).tolist() for name, value in adata.uns[_keys.UNS]["number_of_domains"].items()}
+    found = {name: np.asarray(value).tolist() for name, value in adata.uns[keys.UNS]["number_of_domains"].items()}
     row |= {"places": adata.n_obs, "annotated": annotated, "found": found}
     if seed == 0:
         row["ari at annotated"] = partition(adata, annotated)
@@ -102,7 +102,7 @@ def measure(data: str, method: str, seed: int) -> Row:
 def partition(adata: AnnData, k: int) -> float:
     """Cut into domains by consensus, and compare."""
     stmmr.tl.consensus(adata, k, random_state=0)
-    return score(adata, _keys.DOMAIN)
+    return score(adata, keys.DOMAIN)
 
 
 def median_seed(rows: list[Row]) -> Row:
@@ -187,7 +187,7 @@ def draw(rows: list[Row]) -> None:
 
     figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained")
     for ax, row in zip(axes.flat, rows, strict=True):
-        stmmr.pl.number_of_domains(AnnData(uns={_keys.UNS: {"number_of_domains": row["found"]}}), ax=ax)
+        stmmr.pl.number_of_domains(AnnData(uns={keys.UNS: {"number_of_domains": row["found"]}}), ax=ax)
         ax.axvline(row["annotated"], color="black", linewidth=1, linestyle=":", ymax=0.8)
         ax.set_title(row["data"], fontsize="medium", loc="left")
         ax.set(xlabel="", ylabel="")

@@ -24,15 +24,15 @@ from pathlib import Path
 import numpy as np
 from anndata import AnnData
 
-from stmmr import _keys
-from stmmr.pp._sections import tissue_coordinates
+from stmmr._core import keys
+from stmmr._core.sections import tissue_coordinates
 
 
 def places(adata: AnnData) -> AnnData:
     """Keep the coordinates and the counts of genes seen in three places; rarer ones stop `seurat_v3` on st_pdac_A."""
-    seen = adata.layers[_keys.COUNTS].getnnz(axis=0) >= 3
-    given = AnnData(adata.layers[_keys.COUNTS][:, seen], obs=adata.obs[[]].copy(), var=adata.var.loc[seen, []].copy())
-    given.obsm[_keys.SPATIAL] = tissue_coordinates(adata)
+    seen = adata.layers[keys.COUNTS].getnnz(axis=0) >= 3
+    given = AnnData(adata.layers[keys.COUNTS][:, seen], obs=adata.obs[[]].copy(), var=adata.var.loc[seen, []].copy())
+    given.obsm[keys.SPATIAL] = tissue_coordinates(adata)
     return given
 
 
@@ -49,22 +49,22 @@ def banksy(adata: AnnData, k: int, seed: int) -> None:
     from banksy.main import LeidenPartition
     from banksy_utils.umap_pca import pca_umap
 
-    spots = _keys.ARRAY_ROW in adata.obs
+    spots = keys.ARRAY_ROW in adata.obs
     weight, neighbours = (0.2, 18) if spots else (0.8, 15)
     given = places(adata)
     if spots:
         sc.pp.highly_variable_genes(given, n_top_genes=2000, flavor="seurat_v3", subset=True)
     sc.pp.normalize_total(given)
-    given.obs[["x", "y"]] = given.obsm[_keys.SPATIAL]
+    given.obs[["x", "y"]] = given.obsm[keys.SPATIAL]
     plots = dict.fromkeys(["plt_edge_hist", "plt_nbr_weights", "plt_theta"], False)
     with silence():
         np.random.seed(seed)  # noqa: NPY002 - the seed of its PCA
-        steps = initialize_banksy(given, ("x", "y", _keys.SPATIAL), neighbours, max_m=1, **plots)
+        steps = initialize_banksy(given, ("x", "y", keys.SPATIAL), neighbours, max_m=1, **plots)
         steps, _ = generate_banksy_matrix(given, steps, [weight], max_m=1)
         pca_umap(steps, pca_dims=[20], plt_remaining_var=False)
         found = steps["scaled_gaussian"][weight]["adata"].obsm["reduced_pc_20"]
         partitioner = LeidenPartition(found, num_nn=50)
-        adata.obs[_keys.DOMAIN] = searched(partitioner, k, seed).astype(str)
+        adata.obs[keys.DOMAIN] = searched(partitioner, k, seed).astype(str)
 
 
 def searched(partitioner: object, k: int, seed: int) -> np.ndarray:
@@ -94,15 +94,15 @@ def cellcharter(adata: AnnData, k: int, seed: int) -> None:
     import scvi
     import squidpy as sq
 
-    spots = _keys.ARRAY_ROW in adata.obs
+    spots = keys.ARRAY_ROW in adata.obs
     n_latent, n_layers = (5, 4) if spots else (10, 3)
     given = places(adata)
     if spots:
         sc.pp.highly_variable_genes(given, n_top_genes=5000, flavor="seurat_v3", subset=True)
-    given.layers[_keys.COUNTS] = given.X.copy()
+    given.layers[keys.COUNTS] = given.X.copy()
     with silence():
         scvi.settings.seed = seed
-        scvi.model.SCVI.setup_anndata(given, layer=_keys.COUNTS)
+        scvi.model.SCVI.setup_anndata(given, layer=keys.COUNTS)
         model = scvi.model.SCVI(given, n_latent=n_latent)
         model.train(early_stopping=True, enable_progress_bar=False, accelerator="cpu")
         given.obsm["X_scVI"] = model.get_latent_representation(given).astype(np.float32)
@@ -112,7 +112,7 @@ def cellcharter(adata: AnnData, k: int, seed: int) -> None:
         quiet = {"accelerator": "cpu", "enable_progress_bar": False}
         mixture = cc.tl.Cluster(k, random_state=seed, trainer_params=quiet)
         mixture.fit(given, use_rep="X_cellcharter")
-        adata.obs[_keys.DOMAIN] = np.asarray(mixture.predict(given, use_rep="X_cellcharter")).astype(str)
+        adata.obs[keys.DOMAIN] = np.asarray(mixture.predict(given, use_rep="X_cellcharter")).astype(str)
 
 
 def graphst(adata: AnnData, k: int, seed: int) -> None:
@@ -125,7 +125,7 @@ def graphst(adata: AnnData, k: int, seed: int) -> None:
         model = GraphST(places(adata), device=torch.device("cpu"), epochs=600, random_seed=seed)
         given = model.train()
         clustering(given, k, method="leiden", start=0.1, end=2.0, increment=0.01)
-    adata.obs[_keys.DOMAIN] = given.obs["domain"].astype(str)
+    adata.obs[keys.DOMAIN] = given.obs["domain"].astype(str)
 
 
 @contextmanager

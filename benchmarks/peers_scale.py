@@ -20,7 +20,7 @@ from benchmarks._process import Row, keep, kept, measured, simulated
 from benchmarks._simulate import N_DOMAINS
 from benchmarks._table import PERFORMANCE, ROOT, stamp, write_section
 from benchmarks.peers import PEERS
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.reproduce._line import linear_line
 
 CACHE = ROOT / ".benchmarks" / "peers_scale.jsonl"
@@ -56,9 +56,9 @@ def dense(adata: AnnData, **widths: int) -> float:
 
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata, bandwidth=BANDWIDTH_UM)
-    values = torch.from_numpy(adata.layers[_keys.LOGNORM].toarray())
+    values = torch.from_numpy(adata.layers[keys.LOGNORM].toarray())
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((adata.n_obs, N_IMAGE), dtype=np.float32))
-    graph = torch.from_numpy(adata.obsp[_keys.GRAPH].toarray())
+    graph = torch.from_numpy(adata.obsp[keys.GRAPH].toarray())
     n_genes, settings = values.shape[1], settings_of("paper", **widths)
     shapes = [
         Shape("expression", n_genes, n_genes, settings.likelihood, settings.expression_weight),
@@ -81,7 +81,7 @@ def one(method: str, path: Path) -> None:
     elif method == DENSE:
         epoch = dense(adata)
     else:
-        adata.layers[_keys.COUNTS] = adata.X.copy()
+        adata.layers[keys.COUNTS] = adata.X.copy()
         PEERS[method](adata, N_DOMAINS, 0)
     print(json.dumps({"epoch": epoch}))
 

@@ -24,7 +24,7 @@ import stmmr
 from benchmarks._cache import Key, Row, complete
 from benchmarks._table import ROOT, write
 from benchmarks.accuracy import LABEL, quiet, scored
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.datasets import _counts
 
 CACHE = ROOT / ".benchmarks" / "robustness.jsonl"
@@ -81,10 +81,10 @@ def dropout(adata: AnnData, lost: float, rng: np.random.Generator) -> None:
 def thin_layer(adata: AnnData, width: float, rng: np.random.Generator) -> None:
     """Lay the tissue out anew: one layer, some rows of the array wide, between two broad domains."""
     layers = ["upper", THIN, "lower"]
-    row = adata.obs[_keys.ARRAY_ROW].to_numpy(int)
+    row = adata.obs[keys.ARRAY_ROW].to_numpy(int)
     top = 20 - int(width) // 2
     domain = np.digitize(row, [top, top + int(width)])
-    xy_um = adata.obsm[_keys.SPATIAL] * 0.5
+    xy_um = adata.obsm[keys.SPATIAL] * 0.5
     counts, _ = _counts(rng, domain, xy_um, n_genes=adata.n_vars, names=layers)
     adata.X = counts
     adata.obs[LABEL] = pd.Categorical.from_codes(domain, layers)
@@ -94,22 +94,22 @@ def thin_layer(adata: AnnData, width: float, rng: np.random.Generator) -> None:
 def rotated(adata: AnnData, degrees: float, rng: np.random.Generator) -> None:
     """Turn the coordinates."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    adata.obsm[_keys.SPATIAL] = adata.obsm[_keys.SPATIAL] @ np.array([[cos, sin], [-sin, cos]])
+    adata.obsm[keys.SPATIAL] = adata.obsm[keys.SPATIAL] @ np.array([[cos, sin], [-sin, cos]])
     thin(adata, KEPT, rng)
 
 
 def stretched(adata: AnnData, times: float, rng: np.random.Generator) -> None:
     """Stretch the y axis."""
-    adata.obsm[_keys.SPATIAL] = adata.obsm[_keys.SPATIAL] * [1, times]
+    adata.obsm[keys.SPATIAL] = adata.obsm[keys.SPATIAL] * [1, times]
     thin(adata, KEPT, rng)
 
 
 def batches(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
     """Cut the tissue in two, lay the halves apart, and shift each gene between them by a normal log fold."""
-    xy = adata.obsm[_keys.SPATIAL].copy()
+    xy = adata.obsm[keys.SPATIAL].copy()
     right = right_half(adata)
     xy[right, 0] += 10 * np.ptp(xy[:, 0])
-    adata.obsm[_keys.SPATIAL] = xy
+    adata.obsm[keys.SPATIAL] = xy
     shift = spread * rng.standard_normal(adata.n_vars)
     thin(adata, expit(np.where(right, 1, -1)[:, None] * shift), rng)  # their ratio is the fold; 0.5 without a shift
 
@@ -122,7 +122,7 @@ def named(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
 
 def right_half(adata: AnnData) -> np.ndarray:
     """Tell the places right of the middle."""
-    x = adata.obsm[_keys.SPATIAL][:, 0]
+    x = adata.obsm[keys.SPATIAL][:, 0]
     return x > np.median(x)
 
 
@@ -183,7 +183,7 @@ CASES = {
 def tissue(seed: int) -> AnnData:
     """Simulate the tissue, without its picture."""
     adata = stmmr.datasets.simulated_tissue(random_state=seed)
-    del adata.uns[_keys.SPATIAL]
+    del adata.uns[keys.SPATIAL]
     return adata
 
 

@@ -15,7 +15,7 @@ import torch
 
 import stmmr
 from benchmarks._table import DATA, PERFORMANCE, ROOT, stamp, write_section
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.pp._blocks import block_features
 from stmmr.settings import Block
 
@@ -51,9 +51,9 @@ def epochs() -> tuple[float, float]:
     stmmr.pp.histology(adata)
     model = stmmr.StMMR(adata, preset="paper")
     batch = model.inputs.whole()
-    values = torch.from_numpy(adata[:, model.inputs.gene_names].layers[_keys.LOGNORM].toarray())
-    graph = torch.from_numpy(adata.obsp[_keys.GRAPH].toarray())
-    image = block_features(adata, Block(_keys.HISTOLOGY), n_components=model.settings.n_components)
+    values = torch.from_numpy(adata[:, model.inputs.gene_names].layers[keys.LOGNORM].toarray())
+    graph = torch.from_numpy(adata.obsp[keys.GRAPH].toarray())
+    image = block_features(adata, Block(keys.HISTOLOGY), n_components=model.settings.n_components)
     features = [values, torch.from_numpy(image)]
     dense = dense_module()
     network = model.network.train()

@@ -20,7 +20,7 @@ import stmmr
 from benchmarks._cache import Key, Row, complete
 from benchmarks._table import ROOT, stamp, write_section
 from benchmarks.accuracy import LABEL, embed, prepared, quiet
-from stmmr import _keys
+from stmmr._core import keys
 
 CACHE = ROOT / ".benchmarks" / "trajectory.jsonl"
 PAGE = ROOT / "docs" / "trajectory.md"
@@ -54,7 +54,7 @@ def held(shared: pd.DataFrame) -> list[set[int]]:
 
 def run(adata: AnnData, root: str) -> None:
     """Take a root that a user would."""
-    shared = pd.crosstab(adata.obs[LABEL], adata.obs[_keys.DOMAIN])
+    shared = pd.crosstab(adata.obs[LABEL], adata.obs[keys.DOMAIN])
     kind, _, name = root.rpartition(" ")
     if kind == "gene":
         stmmr.tl.trajectory(adata, root_gene=name)
@@ -73,11 +73,11 @@ def measure(data: str, method: str, seed: int) -> Row:
     start = time.perf_counter()
     run(adata, method)
     row: Row = {"data": data, "method": method, "seed": seed, "seconds": time.perf_counter() - start}
-    found = adata.uns[_keys.UNS]["trajectory"]
+    found = adata.uns[keys.UNS]["trajectory"]
     depth = adata.obs[LABEL].astype(object).map({name: at for at, name in enumerate(LAYERS)}).astype(float)
     from_top = -1 if method.endswith("Layer1") else 1
-    row["spearman"] = from_top * float(spearmanr(adata.obs[_keys.PSEUDOTIME], depth, nan_policy="omit")[0])
-    layers = held(pd.crosstab(adata.obs[LABEL], adata.obs[_keys.DOMAIN])[found["domains"]])
+    row["spearman"] = from_top * float(spearmanr(adata.obs[keys.PSEUDOTIME], depth, nan_policy="omit")[0])
+    layers = held(pd.crosstab(adata.obs[LABEL], adata.obs[keys.DOMAIN])[found["domains"]])
     beside = np.array([[min(abs(i - j) for i in a for j in b) <= 1 for a in layers] for b in layers])
     upper = np.triu(np.ones_like(beside), 1).astype(bool)
     weights, tree = found["connectivities"], found["tree"]

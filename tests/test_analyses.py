@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import _analyses, _keys, cli
+from stmmr import _analyses, cli
 from stmmr._asked import Analyses, Before
+from stmmr._core import keys
 from stmmr._folder import CONTENTS, OF_ANALYSES
 
 GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
@@ -113,10 +114,10 @@ def test_run_with_everything(source, tmp_path):
     assert run_main("run", source / "in.h5ad", "-o", out, *options, *asked) == 0
     assert names(out) >= GENES | TRAJECTORY | {"enrichment.csv", "model"}
     adata = ad.read_h5ad(out / "result.h5ad")
-    assert adata.layers[_keys.ENHANCED].dtype == np.float32
-    assert set(adata.uns) >= {_keys.DOMAIN_GENES, _keys.ENRICHMENT}
+    assert adata.layers[keys.ENHANCED].dtype == np.float32
+    assert set(adata.uns) >= {keys.DOMAIN_GENES, keys.ENRICHMENT}
     places = pd.read_csv(out / "domains.csv", index_col="place", dtype={"domain": str})
-    np.testing.assert_allclose(places["pseudotime"], adata.obs[_keys.PSEUDOTIME])
+    np.testing.assert_allclose(places["pseudotime"], adata.obs[keys.PSEUDOTIME])
     assert places["branch"].notna().all()
     root = adata.uns["stmmr"]["trajectory"]["root_place"]
     assert places.loc[root, "domain"] == "2"
@@ -196,12 +197,12 @@ def test_each_flag_added_later(source, result, options, written):
     for name in set(kept) - {"result.h5ad", "report.html", "run.json", "domains.csv"}:
         assert after[name] == kept[name]  # other figures, the model, and what is not ours
     adata = ad.read_h5ad(result / "result.h5ad")
-    np.testing.assert_array_equal(adata.obsm[_keys.EMBEDDING], before.obsm[_keys.EMBEDDING])
-    assert (adata.obs[_keys.DOMAIN] == before.obs[_keys.DOMAIN]).all()
+    np.testing.assert_array_equal(adata.obsm[keys.EMBEDDING], before.obsm[keys.EMBEDDING])
+    assert (adata.obs[keys.DOMAIN] == before.obs[keys.DOMAIN]).all()
     if "--enhance" in options:
-        assert _keys.ENHANCED in adata.layers
+        assert keys.ENHANCED in adata.layers
     if "--enhance-gene" in options:
-        assert list(adata.obsm[_keys.ENHANCED]) == [before.var_names[0]]
+        assert list(adata.obsm[keys.ENHANCED]) == [before.var_names[0]]
     said = set(facts(result)["analyses"])
     assert said == {"domain genes", "gene sets"} or "--gene-sets" not in options
     if "--root-place" in options:
@@ -230,8 +231,8 @@ def test_enhanced_as_in_python(source, found, result):
     assert run_main("analyse", result, "--enhance", "--no-progress", "--no-report") == 0
     model = stmmr.StMMR.load(source / "once", found)
     stmmr.analyse(found, enhance=True, model=model, progress=False)
-    written = ad.read_h5ad(result / "result.h5ad").layers[_keys.ENHANCED]
-    np.testing.assert_allclose(written, found.layers[_keys.ENHANCED], rtol=1e-5)
+    written = ad.read_h5ad(result / "result.h5ad").layers[keys.ENHANCED]
+    np.testing.assert_allclose(written, found.layers[keys.ENHANCED], rtol=1e-5)
 
 
 def test_model_of_a_run_that_goes_on_is_saved(source, tmp_path, monkeypatch):
@@ -240,9 +241,9 @@ def test_model_of_a_run_that_goes_on_is_saved(source, tmp_path, monkeypatch):
     first, again = (stmmr.read(source / "in.h5ad", backed=True) for _ in range(2))
     stmmr.run(first, **options)
     stmmr.run(again, **options, save_model=tmp_path / "model")
-    np.testing.assert_array_equal(again.obsm[_keys.EMBEDDING], first.obsm[_keys.EMBEDDING])
+    np.testing.assert_array_equal(again.obsm[keys.EMBEDDING], first.obsm[keys.EMBEDDING])
     stmmr.StMMR.load(tmp_path / "model", again)
-    np.testing.assert_allclose(again.obsm[_keys.EMBEDDING], first.obsm[_keys.EMBEDDING], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(again.obsm[keys.EMBEDDING], first.obsm[keys.EMBEDDING], rtol=1e-4, atol=1e-4)
 
 
 BAD = [
@@ -308,7 +309,7 @@ def test_root_that_is_not_among_the_domains_found_loses_nothing(source, tmp_path
     options = ("--n-domains", 3, "--root-domain", 99, "--genes", "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", out, *options) == 1
     *_, said, note = capsys.readouterr().err.splitlines()
-    found = ad.read_h5ad(out / "result.h5ad").obs[_keys.DOMAIN].cat.categories
+    found = ad.read_h5ad(out / "result.h5ad").obs[keys.DOMAIN].cat.categories
     assert said == f"stmmr: Expected the key '99' in obs['stmmr_domain'], found {', '.join(found)}."
     assert f"stmmr analyse {out}" in note
     assert names(out) & OF_ANALYSES == GENES
@@ -331,7 +332,7 @@ def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch):
         cli.main(list(map(str, ("run", source / "in.h5ad", "-o", out, *options))))
     assert error.value.__notes__[0] == "Paga.png: of the analysis"
     assert "All other results are in" in error.value.__notes__[-1]
-    assert _keys.PSEUDOTIME in ad.read_h5ad(out / "result.h5ad").obs
+    assert keys.PSEUDOTIME in ad.read_h5ad(out / "result.h5ad").obs
     assert names(out) >= {"domains.png", "trajectory.png", "run.json", "model"}
     assert facts(out)["analyses"]["gene trends"]["error"] == "of the analysis"
     assert set(facts(out)["analyses"]) == {"trajectory", "gene trends"}
@@ -395,8 +396,8 @@ def test_counts_on_disk(source, tmp_path):
     assert run_main("analyse", out, "--root-domain", 2, "--enhance-gene", gene, "--no-progress", "--no-report") == 0
     after = ad.read_h5ad(out / "result.h5ad")
     assert (after.X != before.X).nnz == 0
-    assert {_keys.PSEUDOTIME, _keys.BRANCH} <= set(after.obs)
-    assert list(after.obsm[_keys.ENHANCED]) == [gene]
+    assert {keys.PSEUDOTIME, keys.BRANCH} <= set(after.obs)
+    assert list(after.obsm[keys.ENHANCED]) == [gene]
     assert facts(out)["stmmr"]["mode"] == "disk"
 
 
@@ -442,9 +443,9 @@ def test_map(source, plain, other, tmp_path):
     assert names(out) >= there | GENES | {"composition.csv", "composition.png", "trajectory.png", "paga.png"}
     assert not names(out) & {"training.png", "model"}
     adata, trained = ad.read_h5ad(out / "result.h5ad"), ad.read_h5ad(plain / "result.h5ad")
-    known = trained.obs[_keys.DOMAIN][adata.obs_names].astype(str)
-    assert (adata.obs[_keys.DOMAIN].astype(str) == known).mean() > 0.8
-    assert list(adata.obs[_keys.DOMAIN].cat.categories) == list(trained.obs[_keys.DOMAIN].cat.categories)
+    known = trained.obs[keys.DOMAIN][adata.obs_names].astype(str)
+    assert (adata.obs[keys.DOMAIN].astype(str) == known).mean() > 0.8
+    assert list(adata.obs[keys.DOMAIN].cat.categories) == list(trained.obs[keys.DOMAIN].cat.categories)
     table = pd.read_csv(out / "composition.csv")
     assert table.groupby("section")["places"].sum().to_dict() == {"other": adata.n_obs, "in": trained.n_obs}
     assert facts(out)["model"] == str(plain)
@@ -457,7 +458,7 @@ def test_map_reads_the_picture_that_the_model_reads(source, other, tmp_path, cap
     trained, out = tmp_path / "trained", tmp_path / "out"
     assert run_main("run", source / "in.h5ad", "-o", trained, "--n-domains", 3, "--no-progress", "--no-report") == 0
     assert run_main("map", other, "--model", trained, "-o", out, "--no-progress", "--no-report") == 0
-    assert _keys.HISTOLOGY in ad.read_h5ad(out / "result.h5ad").obsm
+    assert keys.HISTOLOGY in ad.read_h5ad(out / "result.h5ad").obsm
     blind = ad.read_h5ad(other)
     del blind.uns["spatial"]
     blind.write_h5ad(tmp_path / "blind.h5ad")
@@ -497,8 +498,8 @@ def test_in_python(source, found):
     with pytest.raises(stmmr.InputError, match=r"Give it as model="):
         stmmr.analyse(adata, enhance=True)
     stmmr.analyse(adata, genes=True, root_domain="2", progress=False)
-    assert {_keys.PSEUDOTIME, _keys.BRANCH} <= set(adata.obs)
-    assert _keys.MORAN_I in adata.var
+    assert {keys.PSEUDOTIME, keys.BRANCH} <= set(adata.obs)
+    assert keys.MORAN_I in adata.var
     assert {"domain genes", "trajectory", "gene trends"} <= set(adata.uns["stmmr"]["seconds"])
 
 
@@ -521,7 +522,7 @@ def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
     with pytest.raises(stmmr.InputError, match="no such thing") as error:
         stmmr.analyse(adata, genes=True, trajectory=True, progress=False)
     assert error.value.__notes__ == ["Trajectory: no such thing"]
-    assert _keys.DOMAIN_GENES in adata.uns
+    assert keys.DOMAIN_GENES in adata.uns
 
 
 def test_options_are_those_of_the_function():

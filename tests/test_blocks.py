@@ -11,7 +11,8 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from stmmr import Block, _keys
+from stmmr import Block
+from stmmr._core import keys
 from stmmr.pp._blocks import block_features, block_target, log_ratios, tf_idf
 from stmmr.pp._graph import kernel_of
 from stmmr.settings import named_blocks
@@ -77,7 +78,7 @@ def score(adata, **options):
     small(adata, **options).fit(progress=False)
     stmmr.tl.consensus(adata, 5)
     known = adata.obs["ground_truth"].notna()
-    return adjusted_rand_score(adata.obs["truth"][known], adata.obs[_keys.DOMAIN][known])
+    return adjusted_rand_score(adata.obs["truth"][known], adata.obs[keys.DOMAIN][known])
 
 
 def test_a_border_that_only_the_protein_shows_is_found(tissue):
@@ -89,10 +90,10 @@ def test_a_border_that_only_the_protein_shows_is_found(tissue):
 
 def test_a_block_of_noise_adds_little(tissue):
     small(tissue).fit(progress=False)
-    before = tissue.obsm[_keys.EMBEDDING].copy()
+    before = tissue.obsm[keys.EMBEDDING].copy()
     small(tissue, blocks={"noise": Block("noise", "nb")}).fit(progress=False)
     rest = before - before.mean(0)
-    now = tissue.obsm[_keys.EMBEDDING] - tissue.obsm[_keys.EMBEDDING].mean(0)
+    now = tissue.obsm[keys.EMBEDDING] - tissue.obsm[keys.EMBEDDING].mean(0)
     off = rest - now @ np.linalg.lstsq(now, rest, rcond=None)[0]
     assert (off**2).sum() < 0.2 * (rest**2).sum()
 
@@ -110,7 +111,7 @@ def test_order_of_further_blocks_changes_nothing_but_signs(tissue):
     z = []
     for order in (names, names[::-1]):
         small(tissue, blocks={name: ALL[name] for name in order}).fit(progress=False)
-        z.append(tissue.obsm[_keys.EMBEDDING] - tissue.obsm[_keys.EMBEDDING].mean(0))
+        z.append(tissue.obsm[keys.EMBEDDING] - tissue.obsm[keys.EMBEDDING].mean(0))
     assert z[0].shape == z[1].shape
     sign = np.sign((z[0] * z[1]).sum(0))
     np.testing.assert_allclose(z[1] * sign, z[0], atol=2e-2 * np.abs(z[0]).max())
@@ -123,17 +124,17 @@ def test_every_likelihood_trains_saves_and_loads(settings, tissue, tmp_path):
     model = small(tissue, blocks=ALL, **{"steps": 5} | settings).fit(progress=False, accelerator="cpu")
     terms = {f"likelihood of {name}" for name, block in ALL.items() if block.likelihood}
     assert terms | {"likelihood"} <= set(model.history)
-    assert np.isfinite(tissue.obsm[_keys.EMBEDDING]).all()
+    assert np.isfinite(tissue.obsm[keys.EMBEDDING]).all()
     assert model.denoise("protein").shape == (tissue.n_obs, 16)
     assert ((model.denoise("atac") > 0) & (model.denoise("atac") < 1)).all()
     assert model.denoise().shape == (tissue.n_obs, len(model.inputs.gene_names))
     with pytest.raises(stmmr.InputError, match="'stain2' in the blocks with a likelihood"):
         model.denoise("stain2")
-    before = tissue.obsm[_keys.EMBEDDING].copy()
+    before = tissue.obsm[keys.EMBEDDING].copy()
     model.save(tmp_path / "model")
     loaded = stmmr.StMMR.load(tmp_path / "model", tissue)
     assert loaded.blocks == model.blocks
-    np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], before, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(tissue.obsm[keys.EMBEDDING], before, rtol=1e-4, atol=1e-3)
     tissue.write_h5ad(tmp_path / "a.h5ad")
     assert set(ad.read_h5ad(tmp_path / "a.h5ad").uns["stmmr"]["model"]["blocks"]) == set(ALL)
 
@@ -141,9 +142,9 @@ def test_every_likelihood_trains_saves_and_loads(settings, tissue, tmp_path):
 def test_two_processes_embed_as_one(tissue):
     blocks = {name: ALL[name] for name in ("protein", "stain2")}
     small(tissue, blocks=blocks, batch_size=64).fit(progress=False)
-    embedding = tissue.obsm[_keys.EMBEDDING].copy()
+    embedding = tissue.obsm[keys.EMBEDDING].copy()
     model = small(tissue, blocks=blocks, batch_size=64).fit(progress=False, devices=2)
-    np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], embedding, atol=1e-5)
+    np.testing.assert_allclose(tissue.obsm[keys.EMBEDDING], embedding, atol=1e-5)
     assert len(model.history["likelihood of protein"]) == 10
 
 
@@ -151,7 +152,7 @@ def test_another_bandwidth_embeds_with_the_blocks(tissue):
     blocks = {name: ALL[name] for name in ("protein", "stain2")} | {"weighed": Block("intensity", "gaussian", 0.5)}
     stmmr.pp.histology(tissue, progress=False)
     small(tissue, blocks=blocks).fit(progress=False)
-    np.testing.assert_allclose(embedding_at(tissue, kernel_of(tissue)), tissue.obsm[_keys.EMBEDDING], atol=1e-4)
+    np.testing.assert_allclose(embedding_at(tissue, kernel_of(tissue)), tissue.obsm[keys.EMBEDDING], atol=1e-4)
 
 
 def test_models_of_the_format_before_are_read(tissue, tmp_path):
@@ -160,7 +161,7 @@ def test_models_of_the_format_before_are_read(tissue, tmp_path):
     stmmr.pp.histology(tissue, progress=False)
     for image in (True, False):
         model = small(tissue, use_histology=image, attention=True, aligned_weight=1.0).fit(progress=False)
-        before = tissue.obsm[_keys.EMBEDDING].copy()
+        before = tissue.obsm[keys.EMBEDDING].copy()
         folder = tmp_path / str(image)
         model.save(folder)
         weights = load_file(folder / "weights.safetensors")
@@ -174,7 +175,7 @@ def test_models_of_the_format_before_are_read(tissue, tmp_path):
         del saved["blocks"]
         (folder / "model.json").write_text(json.dumps(saved | {"format": 1}))
         stmmr.StMMR.load(folder, tissue)
-        np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], before, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(tissue.obsm[keys.EMBEDDING], before, rtol=1e-5, atol=1e-5)
 
 
 def test_a_blocks_histology_takes_the_name_of_the_picture(tissue):
@@ -265,7 +266,7 @@ def test_bad_blocks(block, spoil, message, tissue):
         stmmr.run(tissue, n_domains=3, blocks={"protein": block}, progress=False)
     with pytest.raises(stmmr.InputError, match=message):
         stmmr.StMMR(tissue, blocks={"protein": block})
-    assert _keys.EMBEDDING not in tissue.obsm
+    assert keys.EMBEDDING not in tissue.obsm
 
 
 def test_fractions_will_do_for_other_likelihoods(tissue):

@@ -13,7 +13,8 @@ import pytest
 import tifffile
 
 import stmmr
-from stmmr import _keys, _output, cli
+from stmmr import _output, cli
+from stmmr._core import keys
 
 
 def run_main(*arguments):
@@ -97,7 +98,7 @@ def test_kill_while_writing(earlier, capsys):
     partial = new - kept
     assert all(name.startswith(".out.") for name in partial)
     assert {name.rpartition("/")[2] for name in partial} >= {"domains.csv", "domain_genes.csv"}
-    assert _keys.DOMAIN in ad.read_h5ad(earlier / "out/result.h5ad").obs
+    assert keys.DOMAIN in ad.read_h5ad(earlier / "out/result.h5ad").obs
     assert run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3) == 1
     assert "--overwrite" in capsys.readouterr().err
     after = {name: content for name, content in contents(earlier).items() if name not in kept}

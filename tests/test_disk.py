@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import _keys, _output, _scratch, cli
-from stmmr.pp import _rows, _weights
+from stmmr import _output, cli
+from stmmr._core import kernel, keys, rows
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def tissue():
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(_rows, "CHUNK", 100)
-    monkeypatch.setattr(_weights, "TILE", 120)
+    monkeypatch.setattr(rows, "CHUNK", 100)
+    monkeypatch.setattr(kernel, "TILE", 120)
 
 
 def run_main(*arguments):
@@ -51,9 +51,9 @@ def test_on_disk_as_in_memory(tissue, tmp_path, write, result):
     written = (ad.read_h5ad if result.endswith("h5ad") else ad.read_zarr)(tmp_path / "disk" / result)
     assert (written.X != tissue.X).nnz == 0
     assert written.obs_names.tolist() == tissue.obs_names.tolist()
-    assert {_keys.EMBEDDING, _keys.COMPONENTS, "spatial"} <= set(written.obsm)
-    assert (written.obs[_keys.DOMAIN].astype(str) == tables[1]["domain"].astype(str)).all()
-    assert _keys.LOGNORM not in written.layers
+    assert {keys.EMBEDDING, keys.COMPONENTS, "spatial"} <= set(written.obsm)
+    assert (written.obs[keys.DOMAIN].astype(str) == tables[1]["domain"].astype(str)).all()
+    assert keys.LOGNORM not in written.layers
     assert list(written.uns["spatial"]) == ["simulated"]
 
 
@@ -77,15 +77,15 @@ def test_other_inputs_are_read_into_memory(shared_fixtures, tmp_path, capsys):
 
 
 def test_wide_arrays_go_to_a_file_beyond_a_size(tissue, tmp_path, monkeypatch):
-    monkeypatch.setattr(_scratch, "IN_MEMORY_AT_MOST", 1000)
+    monkeypatch.setattr(rows, "IN_MEMORY_AT_MOST", 1000)
     adata, other = tissue.copy(), tissue.copy()
-    with _scratch.scratch_folder(tmp_path):
+    with rows.scratch_folder(tmp_path):
         stmmr.run(adata, n_domains=4, histology=False, progress=False)
-    assert isinstance(adata.obsm[_keys.COMPONENTS], np.memmap)
+    assert isinstance(adata.obsm[keys.COMPONENTS], np.memmap)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     stmmr.run(other, n_domains=4, histology=False, progress=False)
-    assert (adata.obs[_keys.DOMAIN] == other.obs[_keys.DOMAIN]).mean() > 0.99
+    assert (adata.obs[keys.DOMAIN] == other.obs[keys.DOMAIN]).mean() > 0.99
 
 
 def test_room_is_asked_for_before_it_is_written_to(tissue, tmp_path, monkeypatch, capsys):

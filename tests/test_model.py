@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import stmmr
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.train import Devices, RankError, _checkpoint, train_and_embed
 
 
@@ -51,11 +51,11 @@ def weights_of(model):
 
 def test_two_processes_embed_as_one(tissue, capfd, monkeypatch):
     alone = small(tissue).fit(progress=False)
-    embedding = tissue.obsm[_keys.EMBEDDING].copy()
+    embedding = tissue.obsm[keys.EMBEDDING].copy()
     environment = dict(os.environ)
     both = small(tissue).fit(progress=False, devices=2)
     assert os.environ == environment
-    np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], embedding, atol=1e-5)
+    np.testing.assert_allclose(tissue.obsm[keys.EMBEDDING], embedding, atol=1e-5)
     assert len(both.history["loss"]) == 10
     assert len(alone.history["loss"]) == 20
     assert np.mean(both.history["loss"][-3:]) < np.mean(both.history["loss"][:3])
@@ -67,7 +67,7 @@ def test_two_processes_embed_as_one(tissue, capfd, monkeypatch):
 def test_two_processes_go_on_with_the_same_bits(tissue, tmp_path, monkeypatch):
     settings = EVERYTHING | {"steps": 30}
     whole = small(tissue, **settings).fit(progress=False, devices=2)
-    embedding = tissue.obsm[_keys.EMBEDDING].copy()
+    embedding = tissue.obsm[keys.EMBEDDING].copy()
     hooks(tmp_path, monkeypatch)
     stopped = small(tissue, **settings)
     options = {"random_state": 0, "progress": False, "checkpoint": tmp_path / "state.safetensors"}
@@ -78,7 +78,7 @@ def test_two_processes_go_on_with_the_same_bits(tissue, tmp_path, monkeypatch):
     assert resumed.history == whole.history
     for name, value in weights_of(whole).items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
-    np.testing.assert_array_equal(tissue.obsm[_keys.EMBEDDING], embedding)
+    np.testing.assert_array_equal(tissue.obsm[keys.EMBEDDING], embedding)
     with pytest.raises(stmmr.InputError, match="other number of processes"):
         small(tissue, **settings).fit(progress=False, checkpoint=options["checkpoint"])
 
@@ -188,7 +188,7 @@ def test_processes_that_torchrun_started(tissue, tmp_path):
     assert out.returncode == 0, out.stderr
     small(tissue).fit(progress=False)
     for rank in range(2):
-        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), tissue.obsm[_keys.EMBEDDING], atol=1e-5)
+        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), tissue.obsm[keys.EMBEDDING], atol=1e-5)
     assert torchrun(tmp_path, "die").returncode != 0
 
 
@@ -208,7 +208,7 @@ def test_bad_devices(settings, options, message, tissue):
     model = small(tissue, **settings)
     with pytest.raises(stmmr.InputError, match=message):
         model.fit(progress=False, **options)
-    assert _keys.EMBEDDING not in tissue.obsm
+    assert keys.EMBEDDING not in tissue.obsm
 
 
 def test_one_process_needs_no_fabric():
@@ -224,10 +224,10 @@ def test_one_process_needs_no_fabric():
 
 def test_resumed_fit_is_the_undisturbed_one(tissue, tmp_path):
     model = small(tissue, **EVERYTHING).fit(progress=False, checkpoint=tmp_path / "state.safetensors")
-    embedding = tissue.obsm[_keys.EMBEDDING].copy()
+    embedding = tissue.obsm[keys.EMBEDDING].copy()
     again = small(tissue, **EVERYTHING).fit(progress=False, checkpoint=tmp_path / "state.safetensors")
     assert again.history == model.history
-    np.testing.assert_array_equal(tissue.obsm[_keys.EMBEDDING], embedding)
+    np.testing.assert_array_equal(tissue.obsm[keys.EMBEDDING], embedding)
 
 
 def test_a_model_saved_before_there_were_landmarks_is_read(tissue, tmp_path):
@@ -283,10 +283,10 @@ def test_no_dense_matrix_of_places_and_genes(tissue):
 @pytest.mark.parametrize("precision", [None, "bf16-mixed"])
 def test_gpu_is_near_the_processor(tissue, precision):
     single = small(tissue, **EVERYTHING | {"dropout": 0.0}).fit(progress=False, accelerator="cpu")
-    embedding = tissue.obsm[_keys.EMBEDDING].copy()
+    embedding = tissue.obsm[keys.EMBEDDING].copy()
     on_gpu = small(tissue, **EVERYTHING | {"dropout": 0.0}).fit(progress=False, accelerator="cuda", precision=precision)
     np.testing.assert_allclose(on_gpu.history["loss"], single.history["loss"], rtol=0.02)
-    np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], embedding, atol=0.05 * np.abs(embedding).max())
+    np.testing.assert_allclose(tissue.obsm[keys.EMBEDDING], embedding, atol=0.05 * np.abs(embedding).max())
     assert on_gpu.denoise().shape == (tissue.n_obs, len(on_gpu.inputs.gene_names))
 
 

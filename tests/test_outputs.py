@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr._folder import CONTENTS
 
 OUTPUTS = Path(__file__).parents[1] / "docs" / "outputs.md"
-KEYS = sorted({value for name, value in vars(_keys).items() if name.isupper()})
+KEYS = sorted({value for name, value in vars(keys).items() if name.isupper()})
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr._folder import CONTENTS, OF_ANALYSES, write_results
 
 
@@ -47,9 +47,9 @@ def small_paper(adata, **changes):
 
 def test_run_finds_the_domains(done):
     known = done.obs["ground_truth"].notna()
-    assert adjusted_rand_score(done.obs["ground_truth"][known], done.obs[_keys.DOMAIN][known]) > 0.5
-    assert done.obs[_keys.DOMAIN].value_counts().is_monotonic_decreasing
-    assert np.isfinite(done.obsm[_keys.EMBEDDING]).all()
+    assert adjusted_rand_score(done.obs["ground_truth"][known], done.obs[keys.DOMAIN][known]) > 0.5
+    assert done.obs[keys.DOMAIN].value_counts().is_monotonic_decreasing
+    assert np.isfinite(done.obsm[keys.EMBEDDING]).all()
 
 
 def test_progress_false_reaches_every_bar(tissue, capsys, monkeypatch):
@@ -73,8 +73,8 @@ def test_labels_change_nothing(tissue, done):
     tissue.obs["other"] = rng.permutation(tissue.obs["ground_truth"].astype(object))
     del tissue.obs["ground_truth"]
     stmmr.run(tissue, n_domains=4, label_key="other", progress=False)
-    np.testing.assert_array_equal(tissue.obsm[_keys.EMBEDDING], done.obsm[_keys.EMBEDDING])
-    assert (tissue.obs[_keys.DOMAIN] == done.obs[_keys.DOMAIN]).all()
+    np.testing.assert_array_equal(tissue.obsm[keys.EMBEDDING], done.obsm[keys.EMBEDDING])
+    assert (tissue.obs[keys.DOMAIN] == done.obs[keys.DOMAIN]).all()
 
 
 @pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
@@ -103,8 +103,8 @@ def test_graph_is_the_cut_kernel(tissue):
     xy = tissue.obs[["array_col", "array_row"]].to_numpy(float)
     dense = np.exp(-(cdist(xy, xy) ** 2) / 8) + np.eye(len(xy))
     dense /= dense.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(tissue.obsp[_keys.GRAPH].toarray(), dense, atol=4e-5)
-    assert sparse.issparse(tissue.obsp[_keys.GRAPH])
+    np.testing.assert_allclose(tissue.obsp[keys.GRAPH].toarray(), dense, atol=4e-5)
+    assert sparse.issparse(tissue.obsp[keys.GRAPH])
 
 
 def test_lognorm_is_scanpys(tissue):
@@ -114,19 +114,19 @@ def test_lognorm_is_scanpys(tissue):
     other = ad.AnnData(tissue.X.copy())
     sc.pp.normalize_total(other)
     sc.pp.log1p(other)
-    np.testing.assert_allclose(tissue.layers[_keys.LOGNORM].toarray(), other.X.toarray(), rtol=1e-5)
-    assert tissue.var[_keys.HIGHLY_VARIABLE].sum() == 50
+    np.testing.assert_allclose(tissue.layers[keys.LOGNORM].toarray(), other.X.toarray(), rtol=1e-5)
+    assert tissue.var[keys.HIGHLY_VARIABLE].sum() == 50
 
 
 @pytest.mark.parametrize("make", [stmmr.StMMR, small_paper])
 def test_saved_model_gives_the_same_embedding(tissue, tmp_path, make):
     model = make(prepared(tissue))
     model.fit(progress=False)
-    before = tissue.obsm[_keys.EMBEDDING].copy()
+    before = tissue.obsm[keys.EMBEDDING].copy()
     model.save(tmp_path / "model")
-    del tissue.obsm[_keys.EMBEDDING]
+    del tissue.obsm[keys.EMBEDDING]
     loaded = stmmr.StMMR.load(tmp_path / "model", tissue)
-    np.testing.assert_allclose(tissue.obsm[_keys.EMBEDDING], before, rtol=1e-4, atol=1e-3)  # float32 round-off
+    np.testing.assert_allclose(tissue.obsm[keys.EMBEDDING], before, rtol=1e-4, atol=1e-3)  # float32 round-off
     assert loaded.history == model.history
     assert loaded.denoise().shape[0] == tissue.n_obs
     with pytest.raises(stmmr.InputError, match="overwrite"):
@@ -152,7 +152,7 @@ def test_representation_without_genes(simulated):
     adata = ad.AnnData(shape=(simulated.n_obs, 0), obs=simulated.obs[[]])
     adata.obsm["X_scvi"], adata.obsm["spatial"] = scores, simulated.obsm["spatial"]
     stmmr.run(adata, n_domains=4, use_rep="X_scvi", progress=False)
-    assert adata.obs[_keys.DOMAIN].nunique() == 4
+    assert adata.obs[keys.DOMAIN].nunique() == 4
     assert adata.uns["stmmr"]["model"]["likelihood"] == "gaussian"
 
 
@@ -162,8 +162,8 @@ def test_empty_places_and_genes_are_kept(tissue):
     counts[:, 5] = 0
     tissue.X = counts.tocsr()
     stmmr.run(tissue, n_domains=3, histology=False, progress=False)
-    assert np.isfinite(tissue.obsm[_keys.EMBEDDING]).all()
-    assert not tissue.var[_keys.HIGHLY_VARIABLE].iloc[5]
+    assert np.isfinite(tissue.obsm[keys.EMBEDDING]).all()
+    assert not tissue.var[keys.HIGHLY_VARIABLE].iloc[5]
 
 
 def scaled(adata):
@@ -206,7 +206,7 @@ def test_bad_data(tissue, spoil, message):
     spoil(tissue)
     with pytest.raises(stmmr.InputError, match=message):
         stmmr.run(tissue, n_domains=3, progress=False)
-    assert _keys.EMBEDDING not in tissue.obsm
+    assert keys.EMBEDDING not in tissue.obsm
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_command_line_twice_the_same(tissue, tmp_path):
     assert {"input", "options", "stmmr", "versions", "seconds_in_all", "peak_memory_mb"} <= set(facts)
     table = pd.read_csv(tmp_path / "a/domains.csv", index_col=0)
     assert table.index.tolist() == tissue.obs_names.tolist()
-    assert _keys.EMBEDDING in ad.read_h5ad(tmp_path / "a/result.h5ad").obsm
+    assert keys.EMBEDDING in ad.read_h5ad(tmp_path / "a/result.h5ad").obsm
     again = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "a", "--n-domains", 4)
     assert again.returncode == 1
     assert "overwrite" in again.stderr
@@ -328,4 +328,4 @@ def test_real_tissue(name, shared_data):
     known = adata.obs["ground_truth"].notna()
     stmmr.run(adata, n_domains=adata.obs["ground_truth"].nunique(), progress=False)
     chance = 0.05
-    assert adjusted_rand_score(adata.obs["ground_truth"][known], adata.obs[_keys.DOMAIN][known]) > chance
+    assert adjusted_rand_score(adata.obs["ground_truth"][known], adata.obs[keys.DOMAIN][known]) > chance

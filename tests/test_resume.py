@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import stmmr
-from stmmr import _keys, _run
+from stmmr import _run
+from stmmr._core import keys
 from stmmr._resume import Progress, fingerprint
 from stmmr.pp import _graph
 
@@ -78,12 +79,12 @@ def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, c
     with caplog.at_level("INFO", logger="stmmr"):
         again = run(tmp_path / "b")
     assert caplog.text.count("done before") == STEPS.index(after) + 1
-    for key in (_keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED, _keys.LIBRARY_SIZE):
+    for key in (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED, keys.LIBRARY_SIZE):
         assert (again.obs[key] == reference.obs[key]).all()
-    for key in (_keys.COMPONENTS, _keys.HISTOLOGY, _keys.EMBEDDING):
+    for key in (keys.COMPONENTS, keys.HISTOLOGY, keys.EMBEDDING):
         np.testing.assert_array_equal(again.obsm[key], reference.obsm[key])
     assert set(again.uns["stmmr"]) == set(reference.uns["stmmr"])
-    assert again.obs[_keys.DOMAIN].dtype == reference.obs[_keys.DOMAIN].dtype
+    assert again.obs[keys.DOMAIN].dtype == reference.obs[keys.DOMAIN].dtype
 
 
 def test_other_data_or_options_begin_anew(tissue, tmp_path, caplog):
@@ -120,6 +121,6 @@ def test_steps_in_memory_leave_matrices_and_are_done_again(tissue, tmp_path, cap
         stmmr.run(again, n_domains=4, checkpoint=tmp_path / "p", progress=False)
     assert "expression: done before" not in caplog.text
     assert "domains: done before" in caplog.text
-    assert _keys.LOGNORM in again.layers
-    assert _keys.GRAPH in again.obsp
-    np.testing.assert_array_equal(again.obsm[_keys.EMBEDDING], adata.obsm[_keys.EMBEDDING])
+    assert keys.LOGNORM in again.layers
+    assert keys.GRAPH in again.obsp
+    np.testing.assert_array_equal(again.obsm[keys.EMBEDDING], adata.obsm[keys.EMBEDDING])

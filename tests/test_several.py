@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import InputError, _keys, cli
+from stmmr import InputError, cli
+from stmmr._core import keys
 from stmmr._several import align, named_inputs, together
 
 
@@ -59,15 +60,15 @@ def test_its_pictures_are_those_of_the_sections(result, inputs):
     adata = ad.read_h5ad(result / "result.h5ad")
     for name, path in zip(("upper", "lower"), inputs, strict=True):
         alone = stmmr.pp.histology(stmmr.read(path), progress=False, copy=True)
-        own = adata[adata.obs["section"] == name].obsm[_keys.HISTOLOGY]
-        np.testing.assert_allclose(own, alone.obsm[_keys.HISTOLOGY], rtol=1e-5, atol=1e-6)
+        own = adata[adata.obs["section"] == name].obsm[keys.HISTOLOGY]
+        np.testing.assert_allclose(own, alone.obsm[keys.HISTOLOGY], rtol=1e-5, atol=1e-6)
 
 
 def test_aligned_sections_have_neighbours_above_and_below(result):
     adata = ad.read_h5ad(result / "result.h5ad")
     assert sorted(set(adata.obsm["spatial_3d"][:, 2])) == [0, 20]
     upper = (adata.obs["section"] == "upper").to_numpy()
-    assert adata.obsp[_keys.GRAPH][upper][:, ~upper].nnz
+    assert adata.obsp[keys.GRAPH][upper][:, ~upper].nnz
     assert adata.uns["stmmr"]["spatial_graph"]["use"] == "spatial_3d"
     assert list(adata.uns["stmmr"]["align_sections"]["order"]) == ["upper", "lower"]
 

@@ -11,7 +11,8 @@ import pytest
 from anndata.tests.helpers import assert_equal
 
 import stmmr
-from stmmr import InputError, _keys, _output, cli
+from stmmr import InputError, _output, cli
+from stmmr._core import keys
 from stmmr.io import _tables, from_spatialdata, read_zarr, to_spatialdata
 
 with warnings.catch_warnings():
@@ -170,7 +171,7 @@ def test_names_that_are_not_allowed(tissue, caplog):
 def test_array_positions_only(tissue):
     del tissue.obsm["spatial"], tissue.uns["spatial"]
     back = from_spatialdata(to_spatialdata(tissue))
-    expected = stmmr._validate.coordinates(tissue)
+    expected = stmmr._core.checks.coordinates(tissue)
     np.testing.assert_array_equal(back.obsm["spatial"], expected)
 
 
@@ -212,10 +213,10 @@ def test_run_on_spatialdata_as_on_anndata(done, done_spatialdata):
     table = done_spatialdata["table"]
     for key in ("stmmr_domain", "stmmr_confidence", "stmmr_domain_refined", "stmmr_library_size"):
         pd.testing.assert_series_equal(table.obs[key], done.obs[key])
-    for key in (_keys.EMBEDDING, _keys.COMPONENTS, _keys.HISTOLOGY):
+    for key in (keys.EMBEDDING, keys.COMPONENTS, keys.HISTOLOGY):
         np.testing.assert_array_equal(table.obsm[key], done.obsm[key])
-    assert (table.obsp[_keys.GRAPH] != done.obsp[_keys.GRAPH]).nnz == 0
-    np.testing.assert_array_equal(table.var[_keys.HIGHLY_VARIABLE], done.var[_keys.HIGHLY_VARIABLE])
+    assert (table.obsp[keys.GRAPH] != done.obsp[keys.GRAPH]).nnz == 0
+    np.testing.assert_array_equal(table.var[keys.HIGHLY_VARIABLE], done.var[keys.HIGHLY_VARIABLE])
     times = {"seconds", "peak_memory_mb"}
     ours, theirs = ({k: v for k, v in a.uns["stmmr"].items() if k not in times} for a in (table, done))
     ours["histology"], theirs["histology"] = ({**a["histology"], "picture": ""} for a in (ours, theirs))
@@ -234,7 +235,7 @@ def test_run_leaves_everything_else(simulated):
     stmmr.run(sdata, n_domains=2, table="table", coordinate_system="half", histology=False, progress=False)
     assert {name: id(element) for _, name, element in sdata.gen_elements()} == elements
     assert sdata["table"] is table
-    assert _keys.DOMAIN in table.obs
+    assert keys.DOMAIN in table.obs
     np.testing.assert_array_equal(table.obsm["spatial"], before.obsm["spatial"])
     assert_equal(table.X, before.X)
     assert_equal({k: v for k, v in table.uns.items() if k != "stmmr"}, before.uns)
@@ -248,7 +249,7 @@ def test_run_on_sections(tissue):
     sdata = to_spatialdata(both, section_key="slide")
     for data in (both, sdata):
         stmmr.run(data, n_domains=3, section_key="slide", histology=False, progress=False)
-    np.testing.assert_array_equal(sdata["table"].obsm[_keys.EMBEDDING], both.obsm[_keys.EMBEDDING])
+    np.testing.assert_array_equal(sdata["table"].obsm[keys.EMBEDDING], both.obsm[keys.EMBEDDING])
 
 
 def test_run_by_the_name_of_a_picture_or_its_file(simulated, tmp_path):
@@ -265,7 +266,7 @@ def test_run_by_the_name_of_a_picture_or_its_file(simulated, tmp_path):
     for data, image in ((sdata, "simulated_hires"), (without, tmp_path / "he.png")):
         stmmr.run(data, n_domains=2, image=image, progress=False)
     np.testing.assert_allclose(
-        sdata["table"].obsm[_keys.HISTOLOGY], without["table"].obsm[_keys.HISTOLOGY], rtol=1e-4, atol=1e-4
+        sdata["table"].obsm[keys.HISTOLOGY], without["table"].obsm[keys.HISTOLOGY], rtol=1e-4, atol=1e-4
     )
 
 
@@ -273,7 +274,7 @@ def test_table_that_is_a_view(simulated):
     sdata = to_spatialdata(simulated)
     sdata["table"] = sdata["table"][: simulated.n_obs // 2]
     stmmr.run(sdata, n_domains=2, histology=False, progress=False)
-    assert _keys.DOMAIN in sdata["table"].obs
+    assert keys.DOMAIN in sdata["table"].obs
 
 
 def test_table_without_coordinates_gets_them(simulated):
@@ -296,10 +297,10 @@ def test_squidpy(done_spatialdata, tmp_path):
         sq = pytest.importorskip("squidpy")
     table = through_zarr(done_spatialdata, tmp_path)["table"]
     sq.gr.spatial_neighbors(table, coord_type="generic")
-    sq.gr.nhood_enrichment(table, cluster_key=_keys.DOMAIN, show_progress_bar=False, n_perms=50)
-    scores = table.uns[f"{_keys.DOMAIN}_nhood_enrichment"]["zscore"]
+    sq.gr.nhood_enrichment(table, cluster_key=keys.DOMAIN, show_progress_bar=False, n_perms=50)
+    scores = table.uns[f"{keys.DOMAIN}_nhood_enrichment"]["zscore"]
     assert (np.diag(scores) > 3).all()
-    sq.pl.spatial_scatter(table, color=_keys.DOMAIN)
+    sq.pl.spatial_scatter(table, color=keys.DOMAIN)
 
 
 @pytest.mark.filterwarnings("ignore::Warning")
@@ -310,7 +311,7 @@ def test_spatialdata_plot(done_spatialdata, tmp_path):
     from matplotlib import pyplot as plt
 
     figure, ax = plt.subplots()
-    through_zarr(done_spatialdata, tmp_path).pl.render_images().pl.render_shapes(color=_keys.DOMAIN).pl.show(ax=ax)
+    through_zarr(done_spatialdata, tmp_path).pl.render_images().pl.render_shapes(color=keys.DOMAIN).pl.show(ax=ax)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "2", "3"]
     (shown,) = ax.images
     (left, right), places = ax.get_xlim(), sd.get_extent(done_spatialdata["places"])
@@ -345,15 +346,15 @@ def test_command_line(store, tmp_path, capsys, monkeypatch):
     first, second = (pd.read_csv(tmp_path / name / "domains.csv", index_col=0) for name in "ab")
     assert (first["domain"] == second["domain"]).mean() > 0.95
     sdata = sd.read_zarr(tmp_path / "a" / "spatialdata.zarr")
-    np.testing.assert_array_equal(sdata["table"].obs[_keys.DOMAIN].astype(int), first["domain"])
+    np.testing.assert_array_equal(sdata["table"].obs[keys.DOMAIN].astype(int), first["domain"])
     assert list(sdata.images) == ["places_hires"]
     result = ad.read_h5ad(tmp_path / "a" / "result.h5ad")
-    assert {_keys.HISTOLOGY, "spatial"} <= set(result.obsm)
+    assert {keys.HISTOLOGY, "spatial"} <= set(result.obsm)
     assert json.loads((tmp_path / "a" / "run.json").read_text())["options"]["table"] == "table"
     on_disk = ad.read_zarr(tmp_path / "b" / "result.zarr")
     assert on_disk.X.shape == result.X.shape
     assert (on_disk.X != result.X).sum() == 0
-    assert _keys.HISTOLOGY in on_disk.obsm
+    assert keys.HISTOLOGY in on_disk.obsm
 
 
 @pytest.mark.parametrize(
@@ -387,7 +388,7 @@ def test_store_without_the_extra(store, monkeypatch, caplog):
         adata = read_zarr(store, table="table")
     assert "are not read: that needs pip install 'stmmr[spatialdata]'" in caplog.text
     assert "spatial" not in adata.uns
-    assert _keys.REGION in adata.obs
+    assert keys.REGION in adata.obs
 
 
 def test_store_that_is_damaged(simulated, tmp_path):

@@ -30,8 +30,8 @@ logging.getLogger("stmmr").addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     from stmmr import datasets, io, pl, pp, report, reproduce, tl
     from stmmr._analyses import analyse
+    from stmmr._core.checks import InputError
     from stmmr._run import run
-    from stmmr._validate import InputError
     from stmmr.io import read
     from stmmr.model import StMMR
     from stmmr.settings import Block
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _SUBMODULES = {"datasets", "io", "pl", "pp", "report", "reproduce", "tl"}
 _NAMES = {
     "Block": "stmmr.settings",
-    "InputError": "stmmr._validate",
+    "InputError": "stmmr._core.checks",
     "StMMR": "stmmr.model",
     "analyse": "stmmr._analyses",
     "read": "stmmr.io",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stmmr import _keys
 from stmmr._asked import (
     COMPOSITION,
     ENHANCE,
@@ -22,9 +21,10 @@ from stmmr._asked import (
     check,
     section_key_of,
 )
-from stmmr._record import record, recorded
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger
+from stmmr._core.record import record, recorded
 from stmmr._run import take
-from stmmr._validate import InputError, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -167,17 +167,17 @@ def _steps(
     section_key = section_key_of(adata)
 
     def compose() -> None:
-        adata.uns[_keys.COMPOSITION] = named_rows(tl.composition(adata, str(section_key)))
+        adata.uns[keys.COMPOSITION] = named_rows(tl.composition(adata, str(section_key)))
         if asked.group_key is not None:
             tests = tl.compare_composition(adata, str(section_key), group_key=asked.group_key)
-            adata.uns[_keys.COMPOSITION_TESTS] = named_rows(tests)
+            adata.uns[keys.COMPOSITION_TESTS] = named_rows(tests)
         record(adata, composition={"section_key": section_key or "", "group_key": asked.group_key or ""})
 
     def trajectory() -> None:
         roots = {f"root_{kind}": name for kind, name in asked.roots.items()}
         tl.trajectory(adata, expression=asked.root_expression, **roots)  # type: ignore[arg-type] # names
         # curves along an earlier pseudotime
-        adata.uns[_keys.UNS] = {name: step for name, step in recorded(adata).items() if name != "gene_trends"}
+        adata.uns[keys.UNS] = {name: step for name, step in recorded(adata).items() if name != "gene_trends"}
 
     def enhance() -> None:
         if model is None:
@@ -207,7 +207,7 @@ def with_genes(adata: AnnData, asked: Analyses) -> Analyses:
 
     if asked.genes is not None or recorded(adata).get("model", {}).get("use_rep"):
         return asked
-    sizes = adata.obs[_keys.DOMAIN].value_counts()
+    sizes = adata.obs[keys.DOMAIN].value_counts()
     if (sizes > 0).sum() < 2 or sizes.max() < FEWEST:
         logger.info("No genes of domains, as there are no two domains to compare.")
         return asked

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import InputError, logger, require_extra
-from stmmr.pp._columns import counts_layer, gene_columns, require_gene
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, require_extra
+from stmmr._core.genes import counts_layer, gene_columns, require_gene
+from stmmr._core.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,8 +77,8 @@ class Analyses:
 
     def wanted(self, adata: AnnData) -> list[str]:
         """Name what is to be done of data whose domains are known, in its order."""
-        needed = self.gene_sets is not None and _keys.DOMAIN_GENES not in adata.uns
-        new = _keys.COMPOSITION not in adata.uns
+        needed = self.gene_sets is not None and keys.DOMAIN_GENES not in adata.uns
+        new = keys.COMPOSITION not in adata.uns
         asked = {
             GENES: self.genes is True or needed,
             SPATIALLY_VARIABLE: self.genes is True,
@@ -115,7 +115,7 @@ class Before(NamedTuple):
         from stmmr.tl._metrics import categories
 
         steps = recorded(adata)
-        domains = categories(adata, _keys.DOMAIN, hint="Run stmmr.run(adata) first.").remove_unused_categories()
+        domains = categories(adata, keys.DOMAIN, hint="Run stmmr.run(adata) first.").remove_unused_categories()
         model = steps.get("model", {})
         return cls(
             [str(name) for name in domains.categories],
@@ -171,7 +171,7 @@ def _check_domains(adata: AnnData, asked: Analyses, before: Before) -> None:
                 raise InputError(f"Expected at least 2 domains for {what}, found {len(before.domains)}.")
     if asked.ordered:
         names = before.domains if before.domains is not None else [str(asked.root_domain)]
-        asked_root(adata, names, _keys.DOMAIN, **asked.roots)
+        asked_root(adata, names, keys.DOMAIN, **asked.roots)
 
 
 def _check_gene_sets(adata: AnnData, path: Path) -> None:
@@ -181,7 +181,7 @@ def _check_gene_sets(adata: AnnData, path: Path) -> None:
 
 
 def _check_sections(adata: AnnData, asked: Analyses, before: Before) -> None:
-    from stmmr.pp._sections import sections_of
+    from stmmr._core.sections import sections_of
     from stmmr.tl._composition import section_groups
 
     if asked.pseudobulk:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
 from stmmr._analyses import facts_of
 from stmmr._asked import section_key_of
-from stmmr._record import recorded
+from stmmr._core import keys
+from stmmr._core.record import recorded
 from stmmr._run import peak_memory_mb
 
 if TYPE_CHECKING:
@@ -65,17 +65,17 @@ MAX_PVAL_ADJ: Final = 0.05
 LONG: Final = 1_000
 """Entries of an array that run.json holds; longer ones are in the data."""
 _MORAN: Final = {
-    _keys.MORAN_I: "morans_i",
-    _keys.MORAN_Z: "z",
-    _keys.MORAN_P: "pval",
-    _keys.MORAN_P_ADJUSTED: "pval_adj",
+    keys.MORAN_I: "morans_i",
+    keys.MORAN_Z: "z",
+    keys.MORAN_P: "pval",
+    keys.MORAN_P_ADJUSTED: "pval_adj",
 }
 _PLACES: Final = {
-    _keys.DOMAIN: "domain",
-    _keys.CONFIDENCE: "confidence",
-    _keys.DOMAIN_REFINED: "domain_refined",
-    _keys.PSEUDOTIME: "pseudotime",
-    _keys.BRANCH: "branch",
+    keys.DOMAIN: "domain",
+    keys.CONFIDENCE: "confidence",
+    keys.DOMAIN_REFINED: "domain_refined",
+    keys.PSEUDOTIME: "pseudotime",
+    keys.BRANCH: "branch",
 }
 
 
@@ -108,17 +108,17 @@ def write_tables(adata: AnnData, folder: Path) -> None:
 def _tables(adata: AnnData) -> dict[str, pd.DataFrame]:
     """Get the tables of analyses, by the name of their file."""
     tables: dict[str, pd.DataFrame] = {}
-    if _keys.DOMAIN_GENES in adata.uns:
-        every = adata.uns[_keys.DOMAIN_GENES]
+    if keys.DOMAIN_GENES in adata.uns:
+        every = adata.uns[keys.DOMAIN_GENES]
         tables["domain_genes.csv"] = every[(every["z"] > 0) & (every["pval_adj"] < MAX_PVAL_ADJ)]
-    if _keys.MORAN_I in adata.var:
+    if keys.MORAN_I in adata.var:
         moran = adata.var[list(_MORAN)].rename(columns=_MORAN).rename_axis(index="gene").reset_index()
         tables["spatially_variable_genes.csv"] = moran.sort_values("morans_i", ascending=False, kind="stable")
     kept = {
-        "domain_genes_pseudobulk.csv": _keys.DOMAIN_GENES_PSEUDOBULK,
-        "enrichment.csv": _keys.ENRICHMENT,
-        "composition.csv": _keys.COMPOSITION,
-        "composition_tests.csv": _keys.COMPOSITION_TESTS,
+        "domain_genes_pseudobulk.csv": keys.DOMAIN_GENES_PSEUDOBULK,
+        "enrichment.csv": keys.ENRICHMENT,
+        "composition.csv": keys.COMPOSITION,
+        "composition_tests.csv": keys.COMPOSITION_TESTS,
     }
     tables |= {name: adata.uns[key] for name, key in kept.items() if key in adata.uns}
     if "gene_trends" in recorded(adata):
@@ -158,15 +158,15 @@ def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
     steps = recorded(adata)
     figures: dict[str, tuple[bool, Callable[[], Axes]]] = {
         "domains.png": (True, lambda: pl.domains(adata)),
-        "confidence.png": (True, lambda: pl.values(adata, _keys.CONFIDENCE, vmin=0, vmax=1)),
-        "domains_refined.png": (True, lambda: pl.domains(adata, domain_key=_keys.DOMAIN_REFINED)),
+        "confidence.png": (True, lambda: pl.values(adata, keys.CONFIDENCE, vmin=0, vmax=1)),
+        "domains_refined.png": (True, lambda: pl.domains(adata, domain_key=keys.DOMAIN_REFINED)),
         "embedding.png": (True, lambda: pl.embedding(adata)),
         "training.png": ("history" in steps, lambda: pl.history(adata)),
         "bandwidth.png": ("bandwidths_tried" in steps["spatial_graph"], lambda: pl.bandwidth(adata)),
         "number_of_domains.png": ("number_of_domains" in steps, lambda: pl.number_of_domains(adata)),
         "domain_genes.png": (_leads(adata), lambda: pl.domain_genes(adata)),
         "enrichment.png": (_stands_out(adata), lambda: pl.enrichment(adata)),
-        "composition.png": (_keys.COMPOSITION in adata.uns, lambda: pl.composition(adata)),
+        "composition.png": (keys.COMPOSITION in adata.uns, lambda: pl.composition(adata)),
         "trajectory.png": ("trajectory" in steps, lambda: pl.trajectory(adata)),
         "paga.png": ("trajectory" in steps, lambda: pl.paga(adata)),
         "gene_trends.png": ("gene_trends" in steps, lambda: pl.gene_trends(adata)),
@@ -176,12 +176,12 @@ def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
 
 def _leads(adata: AnnData) -> bool:
     """Tell whether a gene is higher in a domain than in the rest."""
-    return _keys.DOMAIN_GENES in adata.uns and bool((adata.uns[_keys.DOMAIN_GENES]["z"] > 0).any())
+    return keys.DOMAIN_GENES in adata.uns and bool((adata.uns[keys.DOMAIN_GENES]["z"] > 0).any())
 
 
 def _stands_out(adata: AnnData) -> bool:
     """Tell whether a gene set is found in a domain more often than by chance."""
-    return _keys.ENRICHMENT in adata.uns and bool((adata.uns[_keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any())
+    return keys.ENRICHMENT in adata.uns and bool((adata.uns[keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any())
 
 
 def write_data(adata: AnnData, folder: Path, *, source: Path | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
 from stmmr.io._elements import is_spatialdata
 from stmmr.io._mudata import from_mudata, is_mudata, results_to_mudata
 from stmmr.io._spatialdata import Picture, take_table

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from stmmr import _keys
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed
+from stmmr._core.space import coordinates
 from stmmr._output import memory_needed, opened, would_stay_on_disk
 from stmmr._run import FULL_BATCH_AT_MOST
-from stmmr._validate import InputError, coordinates, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,8 +63,8 @@ def describe(source: Path, *, bin_size: int | None = None, **options: Any) -> di
 
 def _length(adata: AnnData) -> str:
     """Say what a unit of the coordinates is, and how far neighbours are apart."""
-    from stmmr.pp._scale import units
-    from stmmr.pp._weights import nearest_neighbour_distance
+    from stmmr._core.kernel import nearest_neighbour_distance
+    from stmmr._core.space import units
 
     try:
         unit, um, told_by = units(adata)
@@ -80,7 +81,7 @@ def _stored(adata: AnnData) -> str:
     """Name the pictures in the data, with their sizes."""
     pictures = [
         f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
-        for library, content in adata.uns.get(_keys.SPATIAL, {}).items()
+        for library, content in adata.uns.get(keys.SPATIAL, {}).items()
         if content.get("images")
     ]
     return "; ".join(pictures) or "none"

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
 from stmmr._analyses import carry_out, named_rows, raise_first, with_genes
 from stmmr._asked import Analyses, Before, check
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key, unique_names
+from stmmr._core.record import record, recorded
+from stmmr._core.sections import graph_sections, sections_of
+from stmmr._core.space import coordinates
 from stmmr._folder import MODEL, plain, say_contents, write_account, write_results
 from stmmr._output import kept_model, opened, stays_on_disk
 from stmmr._reanalyse import data_in, facts_in
-from stmmr._record import record, recorded
 from stmmr._run import evaluate_domains, take
-from stmmr._validate import InputError, coordinates, require_key, unique_names
-from stmmr.pp._sections import graph_sections, sections_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def map_section(
     from stmmr import tl
 
     trained, sees = model.adata, model.use_histology
-    require_key(trained.obs.columns, _keys.DOMAIN, where="obs of the section that the model was trained on")
+    require_key(trained.obs.columns, keys.DOMAIN, where="obs of the section that the model was trained on")
     coordinates(adata)
     sections_of(adata, section_key)
     if label_key is not None:
@@ -178,8 +179,8 @@ def map_to_folder(
     report
         Write report.html, where bokeh is installed.
     """
+    from stmmr._core.files import publish_folder
     from stmmr.io._tables import counts_at
-    from stmmr.io._write import publish_folder
 
     start, given, asked = time.perf_counter(), options, analyses or Analyses()
     progress = options.get("progress", True)
@@ -189,7 +190,7 @@ def map_to_folder(
         adata, options = opened(source, options, bin_size=bin_size, backed=backed)
         options.pop("blocks", None)  # of a MuData: what the model reads are expression and pictures
         trained, _ = data_in(result, before)
-        domains = [str(name) for name in trained.obs[_keys.DOMAIN].cat.categories]
+        domains = [str(name) for name in trained.obs[keys.DOMAIN].cat.categories]
         check(adata, asked, Before.of_run(options)._replace(domains=domains))
         map_section(adata, kept_model(result / MODEL, trained), **options)
         record(adata, mode="disk" if backed else "memory")
@@ -219,11 +220,11 @@ def _count(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) -> None:
         names = names[0], f"{names[1]} (trained)"
     both = [_named_places(one, name) for one, name in zip((adata, trained), names, strict=True)]
     light = AnnData(obs=pd.concat(both).set_axis(np.arange(sum(map(len, both))).astype(str)))
-    adata.uns[_keys.COMPOSITION] = named_rows(tl.composition(light, "section"))
+    adata.uns[keys.COMPOSITION] = named_rows(tl.composition(light, "section"))
 
 
 def _named_places(adata: AnnData, name: str) -> pd.DataFrame:
     """Get section and domain of each place."""
     sections = graph_sections(adata)
     section = [name] * adata.n_obs if sections is None else [f"{name} {each}" for each in sections]
-    return pd.DataFrame({"section": section, _keys.DOMAIN: adata.obs[_keys.DOMAIN].array})
+    return pd.DataFrame({"section": section, keys.DOMAIN: adata.obs[keys.DOMAIN].array})

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import psutil
 
-from stmmr import _keys
 from stmmr._analyses import carry_out, raise_first, with_genes
 from stmmr._asked import Analyses, Before, check
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_choice
+from stmmr._core.parallel import is_first
+from stmmr._core.record import record, recorded
 from stmmr._folder import MODEL, plain, say_contents, write_account, write_results, write_spatialdata
-from stmmr._parallel import is_first
-from stmmr._record import record, recorded
 from stmmr._run import run
 from stmmr._several import align, check_several, named_inputs, together
-from stmmr._validate import InputError, listed, require_choice
 from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def run_to_folder(
     align_um
         Distance of neighbouring sections in µm, to align and stack them for a graph in three dimensions.
     """
+    from stmmr._core.files import publish_folder
     from stmmr.io._elements import import_spatialdata
-    from stmmr.io._write import publish_folder
 
     if spatialdata:
         try:
@@ -168,9 +168,9 @@ def kept_model(folder: Path | None, adata: AnnData) -> StMMR:
 
     if folder is None or not folder.is_dir():
         raise InputError("Expected the trained model among the results (model/), found none. Run stmmr run again.")
-    embedding, before = adata.obsm[_keys.EMBEDDING], recorded(adata)
+    embedding, before = adata.obsm[keys.EMBEDDING], recorded(adata)
     model = StMMR.load(folder, adata)
-    adata.obsm[_keys.EMBEDDING] = embedding  # computed anew, it would differ by round-off
+    adata.obsm[keys.EMBEDDING] = embedding  # computed anew, it would differ by round-off
     record(adata, **before)
     return model
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stmmr import __version__
 from stmmr._analyses import carry_out, facts_of, raise_first, require_something
 from stmmr._asked import Analyses, Before, check
+from stmmr._core.checks import InputError, listed
 from stmmr._folder import (
     MODEL,
     OF_ANALYSES,
@@ -24,7 +25,6 @@ from stmmr._folder import (
     write_tables,
 )
 from stmmr._output import kept_model, opened
-from stmmr._validate import InputError, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def analyse_folder(result: Path, asked: Analyses, *, report: bool = True, progre
     InputError
         If it is no such folder, nothing is asked for, or something that was cannot be had of these data.
     """
-    from stmmr.io._write import publish_folder
+    from stmmr._core.files import publish_folder
 
     start, facts = time.perf_counter(), facts_in(result)
     with publish_folder(result, overwrite=True) as folder:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import __version__, _keys
-from stmmr._validate import logger
+from stmmr import __version__
+from stmmr._core import keys
+from stmmr._core.checks import logger
+from stmmr._core.files import atomic_write
 from stmmr.io._library import PICTURES
-from stmmr.io._write import atomic_write
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 COLUMNS: Final = {
-    "obs": (_keys.LIBRARY_SIZE, _keys.PATCH, _keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED),
-    "var": (_keys.HIGHLY_VARIABLE,),
+    "obs": (keys.LIBRARY_SIZE, keys.PATCH, keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED),
+    "var": (keys.HIGHLY_VARIABLE,),
 }
 """Columns that steps write."""
 FACTS: Final = "run.json"
@@ -89,9 +90,9 @@ class Progress:
             for where, names in COLUMNS.items()
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
-        uns = {name: adata.uns[name] for name in (_keys.UNS, _keys.SPATIAL) if name in adata.uns}
+        uns = {name: adata.uns[name] for name in (keys.UNS, keys.SPATIAL) if name in adata.uns}
         with atomic_write(self._path(step)) as new, h5py.File(new, "w") as file:
-            varm = {name: adata.varm[name] for name in (_keys.LOADINGS,) if name in adata.varm}
+            varm = {name: adata.varm[name] for name in (keys.LOADINGS,) if name in adata.varm}
             write_elem(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
 
     def remove(self) -> None:
@@ -108,7 +109,7 @@ class Progress:
 
 def fingerprint(adata: AnnData) -> str:
     """Tell data apart: by their values in memory, and by the time and size of the file where they lie in one."""
-    from stmmr.pp._rows import OnDisk, is_dask, is_on_disk
+    from stmmr._core.rows import OnDisk, is_dask, is_on_disk
 
     found = hashlib.blake2b()
     for table in (adata.obs, adata.var):
@@ -127,7 +128,7 @@ def fingerprint(adata: AnnData) -> str:
             found.update(pd.util.hash_pandas_object(matrix).to_numpy().tobytes())
         elif isinstance(matrix, np.ndarray):
             found.update(np.ascontiguousarray(matrix).data)
-    for name, library in adata.uns.get(_keys.SPATIAL, {}).items():
+    for name, library in adata.uns.get(keys.SPATIAL, {}).items():
         if not isinstance(library, Mapping):
             continue
         found.update(f"{name}{library.get('scalefactors', {})}".encode())

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from stmmr import _keys
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, require_choice, require_key, require_positive, unique_names
+from stmmr._core.parallel import is_first, started_outside
+from stmmr._core.record import record, recorded
+from stmmr._core.rows import scratch_folder
+from stmmr._core.space import coordinates
 from stmmr._given import given
-from stmmr._parallel import is_first, started_outside
-from stmmr._record import record, recorded
 from stmmr._resume import Progress
-from stmmr._scratch import scratch_folder
-from stmmr._validate import InputError, coordinates, logger, require_choice, require_key, require_positive, unique_names
 from stmmr.settings import Block, Blocks, Preset, named_blocks
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def evaluate_domains(adata: AnnData, label_key: str) -> None:
     """Compare the domains, and those after the vote, with expert labels."""
     from stmmr import tl
 
-    for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
+    for key in (keys.DOMAIN, keys.DOMAIN_REFINED):
         tl.evaluate(adata, label_key=label_key, domain_key=key)
 
 
@@ -301,7 +302,7 @@ def peak_memory_mb() -> float | None:
 
 def _check_stacked(adata: AnnData, preset: str) -> None:
     """Check that a graph in three dimensions can be made."""
-    from stmmr.pp._sections import stacked_coordinates
+    from stmmr._core.sections import stacked_coordinates
 
     stacked_coordinates(adata)
     if preset == "paper":
@@ -318,8 +319,8 @@ def _check(
     label_key: str | None,
 ) -> None:
     """Find what is wrong before the first long step."""
+    from stmmr._core.sections import sections_of
     from stmmr.pp._blocks import check_blocks
-    from stmmr.pp._sections import sections_of
 
     if isinstance(n_domains, str):
         require_choice(n_domains, ("auto",), name="n_domains")

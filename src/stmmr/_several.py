@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, listed, logger, require_key, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_key, require_positive
+from stmmr._core.record import record, recorded
 from stmmr.io._placing import GENERIC
 from stmmr.settings import named_blocks
 
@@ -97,7 +97,7 @@ def together(
     """
     from stmmr.pp import concat_sections
 
-    key = _keys.SECTION
+    key = keys.SECTION
     if any(key in adata.obs for adata, _ in opened.values()):
         key = f"stmmr_{key}"
         logger.info("There are columns 'section' in obs already; the sections stand in obs[%r].", key)
@@ -127,7 +127,7 @@ def align(adata: AnnData, um: float, options: Mapping[str, Any]) -> dict[str, An
     require_key(adata.obs.columns, key, where="obs")
     if options.get("preset") == "paper":
         raise InputError("Expected the default preset with --align, found 'paper', whose graph is of the array.")
-    if _keys.SPATIAL_3D in adata.obsm:
+    if keys.SPATIAL_3D in adata.obsm:
         logger.warning("obsm['spatial_3d'] is replaced by the alignment; to use it as it is, give --in-3d.")
     light = AnnData(
         X=adata.X,
@@ -140,9 +140,7 @@ def align(adata: AnnData, um: float, options: Mapping[str, Any]) -> dict[str, An
     layer, progress = options.get("layer"), options.get("progress", True)
     if use_rep is None:
         pp.expression(light, layer=layer, size_key=options.get("size_key"), section_key=key, progress=progress)
-    pp.align_sections(
-        light, key, z=um, use_rep=use_rep or _keys.COMPONENTS, random_state=options.get("random_state", 0)
-    )
-    adata.obsm[_keys.SPATIAL_3D] = light.obsm[_keys.SPATIAL_3D]
+    pp.align_sections(light, key, z=um, use_rep=use_rep or keys.COMPONENTS, random_state=options.get("random_state", 0))
+    adata.obsm[keys.SPATIAL_3D] = light.obsm[keys.SPATIAL_3D]
     record(adata, align_sections=recorded(light)["align_sections"])
     return {**options, "in_3d": True}

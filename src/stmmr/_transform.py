@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, coordinates, listed, logger, require_step
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_step
+from stmmr._core.counts import Normalisation, count_statistics, library_size, raw_counts
+from stmmr._core.kernel import nearest_neighbour_distance
+from stmmr._core.record import record, recorded
+from stmmr._core.rows import by_rows, map_rows
+from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
+from stmmr._core.space import coordinates, units
 from stmmr.data import propagated
 from stmmr.pp._blocks import block_features, block_values, standardised
 from stmmr.pp._components import expression_features, local_noise, with_equal_noise
-from stmmr.pp._expression import library_size, projected, raw_counts
-from stmmr.pp._genes import Normalisation, count_statistics
+from stmmr.pp._expression import projected
 from stmmr.pp._graph import kernel_of, spatial_graph
-from stmmr.pp._rows import by_rows, map_rows
-from stmmr.pp._scale import units
-from stmmr.pp._sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
-from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,8 @@ def _expression(
 ) -> NDArray[np.float32]:
     """Project the log-normalised genes of a section on the components of the trained one, its own mean taken off."""
     step = require_step(trained, "expression", by="stmmr.pp.expression")
-    loadings = np.asarray(trained.varm[_keys.LOADINGS], dtype=np.float64)
-    read = trained.var_names[trained.var[_keys.HIGHLY_VARIABLE].to_numpy()]
+    loadings = np.asarray(trained.varm[keys.LOADINGS], dtype=np.float64)
+    read = trained.var_names[trained.var[keys.HIGHLY_VARIABLE].to_numpy()]
     genes = new.var_names.isin(read)
     _check_genes(list(read), int(genes.sum()), new)
     where, given = raw_counts(new, layer)
@@ -88,7 +88,7 @@ def _expression(
     totals = sum(map_rows(normalise.totals, counts, what="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
-    new.obs[_keys.LIBRARY_SIZE] = size
+    new.obs[keys.LIBRARY_SIZE] = size
     return projected(counts, normalise, centres=centres, axes=axes, progress=progress)
 
 

@@ -15,9 +15,9 @@ from cyclopts import Parameter
 from stmmr import __version__
 from stmmr._analyses import analyse
 from stmmr._asked import Analyses
+from stmmr._core.checks import InputError
 from stmmr._map import map_section
 from stmmr._run import run as run_steps
-from stmmr._validate import InputError
 from stmmr.reproduce import reproduce
 from stmmr.settings import Mode
 

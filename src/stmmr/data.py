@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._scratch import empty
-from stmmr._validate import representation
+from stmmr._core import keys as _keys
+from stmmr._core.checks import representation
+from stmmr._core.counts import gene_rows
+from stmmr._core.rows import empty
+from stmmr._core.sections import plane_coordinates
 from stmmr.nn import Batch, Features, Graph, Keys, Partners, Shape, SparseRows, Target
 from stmmr.pp._blocks import block_features, block_target, features_of
 from stmmr.pp._components import expression_features
-from stmmr.pp._expression import gene_rows
 from stmmr.pp._graph import kernel_of
-from stmmr.pp._sections import plane_coordinates
 from stmmr.settings import EXPRESSION, Block
 from stmmr.start import LinearStart, linear_start
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.pp._weights import Kernel
+    from stmmr._core.kernel import Kernel
     from stmmr.settings import Settings
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, sparse
 
-from stmmr import _keys
-from stmmr._validate import InputError
+from stmmr._core import keys
+from stmmr._core.checks import InputError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -133,9 +133,9 @@ def simulated_tissue(
     unknown = count_rng.random(len(domain)) < 0.01
     obs = pd.DataFrame(
         {
-            _keys.IN_TISSUE: 1,
-            _keys.ARRAY_ROW: row[kept],
-            _keys.ARRAY_COL: (2 * column + row % 2)[kept],
+            keys.IN_TISSUE: 1,
+            keys.ARRAY_ROW: row[kept],
+            keys.ARRAY_COL: (2 * column + row % 2)[kept],
             "ground_truth": _categorical(np.where(unknown, -1, domain), names),
         },
         index=[f"spot_{r:03d}_{c:03d}" for r, c in zip(row[kept], column[kept], strict=True)],
@@ -153,8 +153,8 @@ def simulated_tissue(
         counts,
         obs=obs,
         var=var,
-        obsm={_keys.SPATIAL: xy_um[kept] / FULLRES_UM},
-        uns={_keys.SPATIAL: {"simulated": library}},
+        obsm={keys.SPATIAL: xy_um[kept] / FULLRES_UM},
+        uns={keys.SPATIAL: {"simulated": library}},
     )
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stmmr import __version__, _keys
-from stmmr._record import record
+from stmmr import __version__
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_key
+from stmmr._core.files import publish_folder
+from stmmr._core.record import record
 from stmmr._transform import mapped_features, note_mapped
-from stmmr._validate import InputError, listed, logger, require_key
 from stmmr.data import ModelInputs, model_inputs
-from stmmr.io._write import publish_folder
 from stmmr.nn import Network
 from stmmr.pp._blocks import check_blocks
 from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
@@ -87,7 +88,7 @@ class StMMR:
         self.preset = preset
         self.use_rep = use_rep
         self.blocks: dict[str, Block] = named_blocks(blocks, histology=bool(use_histology))
-        has_histology = _keys.HISTOLOGY in adata.obsm and IMAGE not in self.blocks
+        has_histology = keys.HISTOLOGY in adata.obsm and IMAGE not in self.blocks
         self.use_histology = has_histology if use_histology is None else use_histology
         self.random_state = random_state
         self.settings: Settings = settings_of(preset, **settings)
@@ -255,7 +256,7 @@ class StMMR:
             progress=progress,
         )
         self.network.eval()
-        adata.obsm[_keys.EMBEDDING] = embedded_features(self.network, features)
+        adata.obsm[keys.EMBEDDING] = embedded_features(self.network, features)
         note_mapped(self.adata, adata)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -337,7 +338,7 @@ class StMMR:
 
     def _write(self, embedding: NDArray[np.float32]) -> None:
         adata = self.adata
-        adata.obsm[_keys.EMBEDDING] = embedding
+        adata.obsm[keys.EMBEDDING] = embedding
         history = {name: np.asarray(values) for name, values in self.history.items()}
         parameters = asdict(self.settings) | {
             "preset": self.preset,

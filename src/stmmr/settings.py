@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, require_choice, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_choice, require_positive
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
 BlockLikelihood = Literal["nb", "zinb", "bernoulli", "gaussian"]
@@ -168,7 +168,7 @@ def _parsed(text: str) -> tuple[str, Block]:
 
 def used_blocks(blocks: Mapping[str, Block], *, histology: bool, histology_weight: float | None) -> dict[str, Block]:
     """Put the histology, where it is read, before the other blocks."""
-    image = {IMAGE: Block(_keys.HISTOLOGY, weight=histology_weight)} if histology else {}
+    image = {IMAGE: Block(keys.HISTOLOGY, weight=histology_weight)} if histology else {}
     return image | dict(blocks)
 
 

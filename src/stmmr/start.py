@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stmmr._scratch import empty
+from stmmr._core.rows import CHUNK, empty, slices
 from stmmr.pp._components import local_noise, propagated_with_level, spatial_components
-from stmmr.pp._rows import CHUNK, slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stmmr.pp._weights import Kernel
+    from stmmr._core.kernel import Kernel
     from stmmr.settings import Block
 
 LATENT_AT_LEAST = 2

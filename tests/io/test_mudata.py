@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 import stmmr
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.io import from_mudata, read_h5mu
 
 mudata = pytest.importorskip("mudata")
@@ -62,7 +62,7 @@ def test_modalities_become_blocks(modalities, caplog):
     assert (adata.obsm["prot"] != expected).nnz == 0
     np.testing.assert_array_equal(adata.obsm["spatial"], modalities["rna"].obsm["spatial"][:-1])
     assert (adata.obs["region"] == "a").all()
-    assert _keys.SPATIAL in adata.uns
+    assert keys.SPATIAL in adata.uns
 
 
 def test_likelihoods_follow_the_values(modalities):
@@ -81,19 +81,19 @@ def test_run_writes_to_the_mudata(modalities, tmp_path):
     mdata = made_of(modalities)
     mdata.obs["expert"] = mdata["rna"].obs["ground_truth"].astype(object).reindex(mdata.obs_names)
     stmmr.run(mdata, n_domains=3, histology=False, label_key="expert", progress=False)
-    assert mdata.obs[_keys.DOMAIN].isna().sum() == 1
+    assert mdata.obs[keys.DOMAIN].isna().sum() == 1
     left_out = mdata.obs_names.get_loc(modalities["rna"].obs_names[-1])
-    embedding = mdata.obsm[_keys.EMBEDDING]
+    embedding = mdata.obsm[keys.EMBEDDING]
     assert np.isnan(embedding[left_out]).all()
     assert np.isfinite(np.delete(embedding, left_out, axis=0)).all()
     assert set(mdata.uns["stmmr"]["model"]["blocks"]) == {"prot", "atac"}
-    assert set(mdata.uns["stmmr"]["evaluation"]) >= {_keys.DOMAIN}
+    assert set(mdata.uns["stmmr"]["evaluation"]) >= {keys.DOMAIN}
     for name, before in modalities.items():
         assert not [key for key in [*before.obs, *before.obsm, *before.layers] if "stmmr" in key], name
     mdata.write(tmp_path / "a.h5mu")
     again = read_h5mu(tmp_path / "a.h5mu")
-    assert list(again.obs[_keys.DOMAIN].astype(str)) == list(mdata.obs[_keys.DOMAIN].astype(str))
-    np.testing.assert_array_equal(again.obsm[_keys.EMBEDDING], embedding)
+    assert list(again.obs[keys.DOMAIN].astype(str)) == list(mdata.obs[keys.DOMAIN].astype(str))
+    np.testing.assert_array_equal(again.obsm[keys.EMBEDDING], embedding)
 
 
 def test_run_is_that_of_the_anndata(modalities):
@@ -102,8 +102,8 @@ def test_run_is_that_of_the_anndata(modalities):
     for data, given in ((mdata, {"atac": stmmr.Block("atac", "bernoulli", 0.5)}), (adata, None)):
         given = given or blocks | {"atac": stmmr.Block("atac", "bernoulli", 0.5)}
         stmmr.run(data, n_domains=3, histology=False, blocks=given, progress=False)
-    found = mdata.obs[_keys.DOMAIN].reindex(adata.obs_names)
-    assert (found.astype(str) == adata.obs[_keys.DOMAIN].astype(str)).all()
+    found = mdata.obs[keys.DOMAIN].reindex(adata.obs_names)
+    assert (found.astype(str) == adata.obs[keys.DOMAIN].astype(str)).all()
 
 
 @pytest.mark.parametrize("where", ["global", "prot"])

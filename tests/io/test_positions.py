@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stmmr.io._positions import SPOT_STEP, microns_per_pixel
+from stmmr._core.space import SPOT_STEP, microns_per_pixel
 
 
 def grid(n_rows: int, n_cols: int) -> np.ndarray:

@@ -11,10 +11,9 @@ import pytest
 
 import stmmr
 from stmmr import InputError, io
+from stmmr._core.space import coordinates, units
 from stmmr._info import describe
-from stmmr._validate import coordinates
 from stmmr.io._platforms import KINDS
-from stmmr.pp._scale import units
 
 SQUARE = "binned_outputs/square_008um"
 

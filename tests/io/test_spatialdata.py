@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 from stmmr import InputError
+from stmmr._core.space import um_per_unit
 from stmmr.io import _element_images, _slide, from_spatialdata, picture_of
-from stmmr.pp._scale import um_per_unit
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

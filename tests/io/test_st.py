@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from stmmr import InputError, io
+from stmmr._core.space import units
 from stmmr.io import read_st
-from stmmr.pp._scale import units
 
 GENES = ["Gad1", "Mbp", "Snap25", "FASN"]
 PITCH = 290.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stmmr import InputError, io
-from stmmr._validate import coordinates
+from stmmr._core.space import coordinates
 
 PROBES = "raw_probe_bc_matrix.h5"
 

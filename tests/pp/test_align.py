@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import stmmr
-from stmmr import InputError, _keys
+from stmmr import InputError
+from stmmr._core import keys
 from stmmr.pp import align_sections, concat_sections
 
 PITCH = 100.0
@@ -35,7 +36,7 @@ def serial(*maps, drop=0, side=18):
 
 def off(adata):
     """Distance of places from where they were cut, in spacings."""
-    return np.linalg.norm(adata.obsm[_keys.SPATIAL_3D][:, :2] - adata.obsm["where"], axis=1) / PITCH
+    return np.linalg.norm(adata.obsm[keys.SPATIAL_3D][:, :2] - adata.obsm["where"], axis=1) / PITCH
 
 
 def test_turned_and_shifted_sections_come_back():
@@ -44,7 +45,7 @@ def test_turned_and_shifted_sections_come_back():
     align_sections(both, "section", z=80)
     assert np.median(off(both)) < 0.2
     assert off(both).max() < 0.5
-    assert set(both.obsm[_keys.SPATIAL_3D][:, 2]) == {0, 80, 160}
+    assert set(both.obsm[keys.SPATIAL_3D][:, 2]) == {0, 80, 160}
     np.testing.assert_array_equal(both.obsm["spatial"], given)
     step = both.uns["stmmr"]["align_sections"]
     assert step["rotation"] == pytest.approx([-70, 160], abs=3)
@@ -52,7 +53,7 @@ def test_turned_and_shifted_sections_come_back():
     within = (both.obs["section"] == "s1").to_numpy()
     np.testing.assert_allclose(  # nothing is stretched
         np.ptp(
-            np.linalg.norm(both.obsm[_keys.SPATIAL_3D][within, :2] - both.obsm[_keys.SPATIAL_3D][within][0, :2], axis=1)
+            np.linalg.norm(both.obsm[keys.SPATIAL_3D][within, :2] - both.obsm[keys.SPATIAL_3D][within][0, :2], axis=1)
         ),
         np.ptp(np.linalg.norm(given[within] - given[within][0], axis=1)) / 2,
     )
@@ -73,7 +74,7 @@ def test_positions_by_name_give_the_order():
     both = serial(turned(20), turned(40))
     align_sections(both, "section", z={"s0": 30, "s1": 200, "s2": 5.5})
     assert both.uns["stmmr"]["align_sections"]["order"] == ["s2", "s0", "s1"]
-    assert both.obsm[_keys.SPATIAL_3D][(both.obs["section"] == "s2").to_numpy(), 2] == pytest.approx(5.5)
+    assert both.obsm[keys.SPATIAL_3D][(both.obs["section"] == "s2").to_numpy(), 2] == pytest.approx(5.5)
 
 
 def test_sections_named_by_numbers_have_their_positions():
@@ -106,7 +107,7 @@ def test_what_is_missing_is_said():
     del bare.uns["spatial"], bare.obs["array_row"]
     with pytest.raises(InputError, match="length of a unit of the coordinates, found nothing that tells it in s0, s1"):
         align_sections(bare, "section", z=10)
-    del both.obsm[_keys.COMPONENTS]
+    del both.obsm[keys.COMPONENTS]
     with pytest.raises(InputError, match=r"Run stmmr.pp.expression\(adata, section_key='section'\) first"):
         align_sections(both, "section", z=10)
 
@@ -114,20 +115,20 @@ def test_what_is_missing_is_said():
 def stacked(gap, **options):
     both = serial(np.eye(2), **options)
     z = gap * both.obs["section"].cat.codes.to_numpy()
-    both.obsm[_keys.SPATIAL_3D] = np.column_stack([both.obsm["where"], z])
+    both.obsm[keys.SPATIAL_3D] = np.column_stack([both.obsm["where"], z])
     return both
 
 
 def test_graph_joins_places_across_sections():
     both = stacked(PITCH)
     stmmr.pp.spatial_graph(both, use="spatial_3d", section_key="section")
-    graph, pairs = both.uns["stmmr"]["spatial_graph"], both.obsp[_keys.GRAPH].tocoo()
+    graph, pairs = both.uns["stmmr"]["spatial_graph"], both.obsp[keys.GRAPH].tocoo()
     codes = both.obs["section"].cat.codes.to_numpy()
     assert 0.1 < graph["across_sections"] < 0.6
     assert (codes[pairs.row] != codes[pairs.col]).any()
     assert graph["nearest_neighbour_distance"] == pytest.approx(PITCH)
-    np.testing.assert_allclose(both.obsp[_keys.GRAPH].sum(axis=1), 1, atol=1e-5)
-    distance = np.linalg.norm(both.obsm[_keys.SPATIAL_3D][pairs.row] - both.obsm[_keys.SPATIAL_3D][pairs.col], axis=1)
+    np.testing.assert_allclose(both.obsp[keys.GRAPH].sum(axis=1), 1, atol=1e-5)
+    distance = np.linalg.norm(both.obsm[keys.SPATIAL_3D][pairs.row] - both.obsm[keys.SPATIAL_3D][pairs.col], axis=1)
     assert distance.max() < 4.6 * graph["bandwidth"]
 
 
@@ -138,7 +139,7 @@ def test_sections_far_apart_in_z_are_as_those_without(caplog):
     assert "too far apart in z for neighbours in others" in caplog.text
     alone = both.copy()
     stmmr.pp.spatial_graph(alone, section_key="section", bandwidth=2 * PITCH)
-    assert abs(both.obsp[_keys.GRAPH] - alone.obsp[_keys.GRAPH]).max() < 1e-4
+    assert abs(both.obsp[keys.GRAPH] - alone.obsp[keys.GRAPH]).max() < 1e-4
 
 
 def test_the_same_tissue_above_and_below_helps():
@@ -155,7 +156,7 @@ def test_sections_of_the_heart_come_close_to_their_registration(shared_data):
     heart = stmmr.read(shared_data / "st_human_heart_9sections.h5ad")
     heart = heart[heart.obs["image"].str.contains("^(?:7|8|9)_")].copy()
     heart.obsm["spatial"] = 200.0 * heart.obs[["array_col", "array_row"]].to_numpy(float)
-    registered, before = heart.obsm.pop(_keys.SPATIAL_3D)[:, :2], heart.obsm["spatial"]
+    registered, before = heart.obsm.pop(keys.SPATIAL_3D)[:, :2], heart.obsm["spatial"]
     stmmr.pp.expression(heart, section_key="image")
     align_sections(heart, "image", z=100, um_per_unit=1.0)
 
@@ -165,7 +166,7 @@ def test_sections_of_the_heart_come_close_to_their_registration(shared_data):
         scale = strength.sum() / np.square(source).sum()
         return np.median(np.linalg.norm(source @ u @ vt - target / scale, axis=1)) / 200
 
-    assert off(heart.obsm[_keys.SPATIAL_3D][:, :2]) < min(2.0, 0.75 * off(before))
+    assert off(heart.obsm[keys.SPATIAL_3D][:, :2]) < min(2.0, 0.75 * off(before))
 
 
 @pytest.mark.parametrize(
@@ -178,9 +179,9 @@ def test_sections_of_the_heart_come_close_to_their_registration(shared_data):
 )
 def test_bad_stacks_are_said(xyz, message):
     both = stacked(PITCH)
-    good = both.obsm.pop(_keys.SPATIAL_3D)
+    good = both.obsm.pop(keys.SPATIAL_3D)
     if xyz is not None:
-        both.obsm[_keys.SPATIAL_3D] = xyz(good)
+        both.obsm[keys.SPATIAL_3D] = xyz(good)
     with pytest.raises(InputError, match=message):
         stmmr.pp.spatial_graph(both, use="spatial_3d", section_key="section")
     with pytest.raises(InputError, match=message):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import stmmr
-from stmmr import _keys
+from stmmr._core import keys
+from stmmr._core.kernel import gaussian_weights
 from stmmr.pp._bandwidth import Curve, bandwidth_curve, predicted_by_others, windows
-from stmmr.pp._weights import gaussian_weights
 
 N, F = 900, 8
 XY = np.stack(np.meshgrid(np.arange(30.0), np.arange(30.0)), axis=-1).reshape(-1, 2)
@@ -86,4 +86,4 @@ def test_bandwidth_needs_something_to_choose_by():
     stmmr.pp.spatial_graph(tissue, use_rep="X_own")
     step = tissue.uns["stmmr"]["spatial_graph"]
     assert step["bandwidths_tried"].min() <= step["bandwidth"] <= step["bandwidths_tried"].max()
-    assert _keys.GRAPH in tissue.obsp
+    assert keys.GRAPH in tissue.obsp

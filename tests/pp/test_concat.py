@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import stmmr
-from stmmr import InputError, _keys
+from stmmr import InputError
+from stmmr._core import keys
 from stmmr.pp import concat_sections
 
 
@@ -71,10 +72,10 @@ def test_genes_of_one_section_count_as_none_in_another():
 
 def test_results_of_single_runs_stay_behind():
     first, second = section(0), section(1)
-    first.obs[_keys.DOMAIN], first.obsm[_keys.EMBEDDING] = "1", np.ones((first.n_obs, 2))
+    first.obs[keys.DOMAIN], first.obsm[keys.EMBEDDING] = "1", np.ones((first.n_obs, 2))
     both = concat_sections([first, second], join="outer")
-    assert _keys.DOMAIN not in both.obs
-    assert _keys.EMBEDDING not in both.obsm
+    assert keys.DOMAIN not in both.obs
+    assert keys.EMBEDDING not in both.obsm
 
 
 def test_what_only_some_sections_have_is_left_out_and_said(caplog):

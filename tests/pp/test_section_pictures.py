@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 import stmmr
-from stmmr import InputError, _keys
+from stmmr import InputError
+from stmmr._core import keys
 from stmmr._resume import fingerprint
 from stmmr.pp import concat_sections, histology
 from stmmr.pp._section_pictures import will_see
@@ -42,7 +43,7 @@ def both(apart):
 def raw(part):
     """Get the section as it was before its picture was read."""
     part = part.copy()
-    del part.obsm[_keys.HISTOLOGY], part.obs[_keys.PATCH], part.uns["stmmr"]
+    del part.obsm[keys.HISTOLOGY], part.obs[keys.PATCH], part.uns["stmmr"]
     (library,) = part.uns["spatial"].values()
     del library["images"]["tissue_mask"]
     return part
@@ -55,8 +56,8 @@ def test_features_are_those_of_each_section_by_itself(apart, both):
         own = both[both.obs["section"] == name]
         order = own.obs_names.str.removesuffix(f"-{name}")
         alone = part[order]
-        np.testing.assert_allclose(own.obsm[_keys.HISTOLOGY], alone.obsm[_keys.HISTOLOGY], rtol=1e-5, atol=1e-6)
-        assert list(own.obs[_keys.PATCH]) == list(alone.obs[_keys.PATCH])
+        np.testing.assert_allclose(own.obsm[keys.HISTOLOGY], alone.obsm[keys.HISTOLOGY], rtol=1e-5, atol=1e-6)
+        assert list(own.obs[keys.PATCH]) == list(alone.obs[keys.PATCH])
         (library,) = part.uns["spatial"].values()
         np.testing.assert_array_equal(
             both.uns["spatial"][name]["images"]["tissue_mask"], library["images"]["tissue_mask"]
@@ -79,13 +80,13 @@ def test_a_cache_has_the_features_of_each_picture(both, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr("stmmr.encoders.HEEncoder.__call__", None)
     again = histology(both, section_key="section", cache=tmp_path, progress=False, copy=True)
-    np.testing.assert_array_equal(again.obsm[_keys.HISTOLOGY], both.obsm[_keys.HISTOLOGY])
+    np.testing.assert_array_equal(again.obsm[keys.HISTOLOGY], both.obsm[keys.HISTOLOGY])
 
 
 def test_components_are_of_what_varies_within_sections(both):
     both.uns["spatial"]["right"]["images"]["hires"] = both.uns["spatial"]["right"]["images"]["hires"] // 2 + 40
     histology(both, section_key="section", n_components=5, progress=False)
-    scores = both.obsm[_keys.HISTOLOGY]
+    scores = both.obsm[keys.HISTOLOGY]
     assert scores.shape == (both.n_obs, 5)
     for name in ("left", "right"):
         assert np.abs(scores[both.obs["section"] == name].mean(axis=0)).max() < 1e-4 * scores.std()
@@ -107,8 +108,8 @@ def test_pictures_from_files_in_the_unit_they_came_with(apart, tmp_path):
     np.testing.assert_allclose(both.obsm["spatial"][right], 2 * parts["right"].obsm["spatial"])
     registration = {"left": np.eye(3)}
     histology(both, image=images, registration=registration, section_key="section", progress=False)
-    together = np.vstack([part.obsm[_keys.HISTOLOGY] for part in apart.values()])
-    np.testing.assert_allclose(both.obsm[_keys.HISTOLOGY], together, rtol=1e-4, atol=1e-4)
+    together = np.vstack([part.obsm[keys.HISTOLOGY] for part in apart.values()])
+    np.testing.assert_allclose(both.obsm[keys.HISTOLOGY], together, rtol=1e-4, atol=1e-4)
     for name in images:
         assert {"hires", "tissue_mask"} <= both.uns["spatial"][name]["images"].keys()
     ax = stmmr.pl.registration(both, library_id="right")
@@ -124,7 +125,7 @@ def test_a_section_without_a_picture_leaves_all_out(both, caplog):
     with pytest.raises(InputError, match=r"^Section right: Expected a hires or lowres picture .*, found nothing"):
         histology(both, section_key="section", progress=False)
     assert will_see(both, {"right": "he.jpg"}, section_key="section")
-    assert _keys.HISTOLOGY not in both.obsm
+    assert keys.HISTOLOGY not in both.obsm
 
 
 def test_sections_without_any_picture_need_no_warning(both, caplog):

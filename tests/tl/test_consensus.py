@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.pp._graph import kernel_of
 from stmmr.tl._consensus import adjusted_rand, matched, vote
 from stmmr.tl._points import embedding_at
@@ -59,23 +59,23 @@ def test_partitions_that_agree_are_sure():
 
 def test_consensus_on_the_tissue(tissue):
     stmmr.tl.consensus(tissue, 4)
-    assert adjusted_rand_score(tissue.obs["ground_truth"].astype(str), tissue.obs[_keys.DOMAIN]) > 0.5
-    assert tissue.obs[_keys.CONFIDENCE].between(0, 1, inclusive="right").all()
-    first = tissue.obs[_keys.DOMAIN].copy()
+    assert adjusted_rand_score(tissue.obs["ground_truth"].astype(str), tissue.obs[keys.DOMAIN]) > 0.5
+    assert tissue.obs[keys.CONFIDENCE].between(0, 1, inclusive="right").all()
+    first = tissue.obs[keys.DOMAIN].copy()
     stmmr.tl.consensus(tissue, 4, random_state=1)
-    assert adjusted_rand_score(first, tissue.obs[_keys.DOMAIN]) > 0.75
+    assert adjusted_rand_score(first, tissue.obs[keys.DOMAIN]) > 0.75
     stmmr.tl.consensus(tissue, 4)
-    assert (first == tissue.obs[_keys.DOMAIN]).all()
+    assert (first == tissue.obs[keys.DOMAIN]).all()
 
 
 def test_embedding_at_the_graphs_own_bandwidth_is_the_embedding(tissue):
-    np.testing.assert_allclose(embedding_at(tissue, kernel_of(tissue)), tissue.obsm[_keys.EMBEDDING], atol=1e-4)
+    np.testing.assert_allclose(embedding_at(tissue, kernel_of(tissue)), tissue.obsm[keys.EMBEDDING], atol=1e-4)
 
 
 def test_training_of_the_decoder_leaves_the_domains(tissue):
     other = tissue.copy()
     stmmr.StMMR(other, steps=30).fit(progress=False)
-    np.testing.assert_array_equal(other.obsm[_keys.EMBEDDING], tissue.obsm[_keys.EMBEDDING])
+    np.testing.assert_array_equal(other.obsm[keys.EMBEDDING], tissue.obsm[keys.EMBEDDING])
 
 
 def test_any_embedding_at_its_own_scale_only():
@@ -83,7 +83,7 @@ def test_any_embedding_at_its_own_scale_only():
     truth = rng.integers(0, 3, 300)
     adata = ad.AnnData(shape=(300, 0), obsm={"X_own": rng.normal(size=(300, 4)) + 6 * np.eye(4)[truth]})
     stmmr.tl.consensus(adata, 3, use_rep="X_own", n_partitions=5)
-    assert adjusted_rand_score(truth, adata.obs[_keys.DOMAIN]) == 1
+    assert adjusted_rand_score(truth, adata.obs[keys.DOMAIN]) == 1
     assert adata.uns["stmmr"]["consensus"]["scales"] == [1.0]
 
 
@@ -105,4 +105,4 @@ def test_bad_options(tissue, n_domains, options, message):
 def test_one_domain(tissue):
     other = tissue.copy()
     stmmr.tl.consensus(other, 1, n_partitions=3)
-    assert (other.obs[_keys.DOMAIN] == "1").all()
+    assert (other.obs[keys.DOMAIN] == "1").all()

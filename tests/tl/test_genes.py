@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 import stmmr
 from stmmr import InputError
-from stmmr.pp import _columns
+from stmmr._core import genes
 from stmmr.tl import domain_genes, domain_genes_table
 
 
@@ -120,11 +120,11 @@ def test_counts_on_disk_and_blocks_of_genes_change_nothing(simulated, form, tmp_
     adata.write_h5ad(path) if form == "h5ad" else adata.write_zarr(path)
     stmmr.pp.expression(adata)
     domain_genes(adata, domain_key="ground_truth")
-    monkeypatch.setattr(_columns, "VALUES_AT_ONCE", 3000)
-    monkeypatch.setattr("stmmr.pp._rows.CHUNK", 100)
+    monkeypatch.setattr(genes, "VALUES_AT_ONCE", 3000)
+    monkeypatch.setattr("stmmr._core.rows.CHUNK", 100)
     backed = stmmr.read(path, backed=True)
     domain_genes(backed, domain_key="ground_truth")
-    assert len(list(_columns.gene_columns(backed).blocks())) > 5
+    assert len(list(genes.gene_columns(backed).blocks())) > 5
     pd.testing.assert_frame_equal(domain_genes_table(backed), domain_genes_table(adata), rtol=1e-5, atol=1e-7)
 
 
@@ -213,7 +213,7 @@ def test_bad_input_says_what_to_do(simulated):
     with pytest.raises(InputError, match="against to be one of neighbors, rest, found 'all'"):
         domain_genes_table(simulated, against="all")
     with pytest.raises(InputError, match="Did you mean 'GENE001'"):
-        _columns.gene_values(simulated, "gene001")
+        genes.gene_values(simulated, "gene001")
 
 
 @pytest.mark.realdata

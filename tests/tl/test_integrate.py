@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
-from stmmr import InputError, _keys, tl
+from stmmr import InputError, tl
+from stmmr._core import keys
 
 
 def shifted():
@@ -18,7 +19,7 @@ def shifted():
     adata = ad.AnnData(np.zeros((600, 1), dtype=np.float32))
     adata.obs = pd.DataFrame({"layer": layer.astype(str), "section": section.astype(str)}, index=adata.obs_names)
     z = rng.normal(size=(600, 3)) + 8 * layer[:, None] * [1, 0, 0] + 2.5 * section[:, None] * [0, 1, 0]
-    adata.obsm[_keys.EMBEDDING] = z.astype(np.float32)
+    adata.obsm[keys.EMBEDDING] = z.astype(np.float32)
     return adata
 
 
@@ -30,14 +31,14 @@ def mixed(adata, key):
 
 def test_sections_mix_and_layers_do_not():
     adata = shifted()
-    before = adata.obsm[_keys.EMBEDDING].copy()
+    before = adata.obsm[keys.EMBEDDING].copy()
     pytest.importorskip("harmonypy")
     tl.integrate(adata, "section")
-    (apart, _), (together, wrong) = (mixed(adata, key) for key in (_keys.EMBEDDING, _keys.HARMONY))
+    (apart, _), (together, wrong) = (mixed(adata, key) for key in (keys.EMBEDDING, keys.HARMONY))
     assert together > apart + 0.2
     assert wrong < 0.02
-    np.testing.assert_array_equal(adata.obsm[_keys.EMBEDDING], before)
-    assert adata.obsm[_keys.HARMONY].dtype == np.float32
+    np.testing.assert_array_equal(adata.obsm[keys.EMBEDDING], before)
+    assert adata.obsm[keys.HARMONY].dtype == np.float32
     assert adata.uns["stmmr"]["integrate"]["section_key"] == "section"
 
 

@@ -9,7 +9,7 @@ from scipy import sparse
 
 import stmmr
 from stmmr import InputError
-from stmmr.pp import _columns
+from stmmr._core import genes
 from stmmr.tl import _moran, spatially_variable_genes
 from stmmr.tl._moran import morans_i, neighbor_weights
 
@@ -96,7 +96,7 @@ def test_chunks_and_the_disk_change_nothing(simulated, tmp_path, monkeypatch):
     spatially_variable_genes(adata)
     simulated.copy().write_h5ad(tmp_path / "a.h5ad")
     backed = stmmr.read(tmp_path / "a.h5ad", backed=True)
-    monkeypatch.setattr(_columns, "VALUES_AT_ONCE", 2000)
+    monkeypatch.setattr(genes, "VALUES_AT_ONCE", 2000)
     monkeypatch.setattr(_moran, "_DENSE_AT_ONCE", 1000)
     spatially_variable_genes(backed)
     pd.testing.assert_frame_equal(backed.var.filter(like="moran"), adata.var.filter(like="moran"), atol=1e-6)

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 import stmmr
-from stmmr.pp._weights import Kernel, independent_places
+from stmmr._core.kernel import Kernel, independent_places
 from stmmr.tl import consensus, domains, number_of_domains
 from stmmr.tl._number import compare, likelihoods, split
 from stmmr.tl._readouts import fit_from_kmeans

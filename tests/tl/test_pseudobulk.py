@@ -32,7 +32,7 @@ def sections():
 
 
 def test_sums_are_those_of_pandas(sections, monkeypatch):
-    monkeypatch.setattr("stmmr.pp._rows.CHUNK", 50)
+    monkeypatch.setattr("stmmr._core.rows.CHUNK", 50)
     domains, section = (pd.Categorical(sections.obs[key]) for key in ("stmmr_domain", "section"))
     sums, samples = pseudobulk._summed(sections.X, section, domains, min_places=10, progress=False)
     expected = sections.to_df().groupby([sections.obs["section"], sections.obs["stmmr_domain"]]).sum()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmmr import InputError
-from stmmr.pp import _weights
-from stmmr.pp._weights import nearest
+from stmmr._core import kernel
+from stmmr._core.kernel import nearest
 from stmmr.tl._refine import refine
 
 
@@ -68,7 +68,7 @@ def test_chunks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(0)
     adata = places(rng.normal(size=(100, 2)), rng.integers(0, 5, 100))
     refine(adata, key_added="whole")
-    monkeypatch.setattr(_weights, "TILE", 7)
+    monkeypatch.setattr(kernel, "TILE", 7)
     refine(adata, key_added="chunks")
     assert list(adata.obs["whole"]) == list(adata.obs["chunks"])
 

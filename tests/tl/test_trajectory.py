@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 import stmmr
 from stmmr import InputError
-from stmmr.pp._columns import gene_values
+from stmmr._core.genes import gene_values
 from stmmr.tl import _diffusion, _paga, _trajectory
 from stmmr.tl._neighbors import neighbor_graph
 

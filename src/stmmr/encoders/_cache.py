@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from stmmr._parallel import in_parallel, progress_bar
-from stmmr._scratch import empty
+from stmmr._core.parallel import in_parallel, progress_bar
+from stmmr._core.rows import empty
 from stmmr.encoders._fingerprints import array_fingerprint, digest
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._validate import InputError, listed, require_extra
+from stmmr._core.checks import InputError, listed, require_extra
 from stmmr.encoders._fingerprints import files_fingerprint
 
 if TYPE_CHECKING:

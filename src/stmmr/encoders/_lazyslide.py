@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr._validate import InputError, require_key
+from stmmr._core.checks import InputError, require_key
 from stmmr.encoders._hub import refusal
 from stmmr.encoders._torch import Look, TorchEncoder
 

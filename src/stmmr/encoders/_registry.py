@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._validate import InputError, listed
+from stmmr._core.checks import InputError, listed
 from stmmr.encoders._he import HEEncoder
 from stmmr.encoders._hub import CONFIG, HUB, find_model
 from stmmr.encoders._lazyslide import LazySlideEncoder

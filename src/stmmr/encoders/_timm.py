@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stmmr._validate import InputError, require_extra
+from stmmr._core.checks import InputError, require_extra
 from stmmr.encoders._hub import CONFIG, find_model
 from stmmr.encoders._torch import Look, TorchEncoder
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 import numpy as np
 
-from stmmr import _validate
-from stmmr._validate import InputError
+from stmmr._core import checks
+from stmmr._core.checks import InputError
 from stmmr.encoders._fingerprints import digest
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ class TorchEncoder(ABC):
 
     def __post_init__(self) -> None:
         if self.pooling is not None:
-            _validate.require_choice(self.pooling, get_args(Pooling), name="pooling")
+            checks.require_choice(self.pooling, get_args(Pooling), name="pooling")
         if self.precision is not None:
-            _validate.require_choice(self.precision, get_args(Precision), name="precision")
+            checks.require_choice(self.precision, get_args(Precision), name="precision")
         for number in ("um_per_px", "batch_size"):
-            _validate.require_positive(getattr(self, number), name=number)
+            checks.require_positive(getattr(self, number), name=number)
         for diameter in self._diameters():
-            _validate.require_positive(diameter, name="diameter_um")
+            checks.require_positive(diameter, name="diameter_um")
         look = self._find()
         self.patch_px = self.patch_px or look.patch_px
         self.mean, self.std = tuple(self.mean or look.mean), tuple(self.std or look.std)

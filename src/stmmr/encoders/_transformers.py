@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stmmr._validate import InputError, require_extra
+from stmmr._core.checks import InputError, require_extra
 from stmmr.encoders._hub import CONFIG, HUB, find_model
 from stmmr.encoders._torch import IMAGENET_MEAN, IMAGENET_STD, Look, TorchEncoder
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._validate import InputError, listed, require_positive, unique_names
-from stmmr.io._files import companion, existing, find, locate, parsing, visible
+from stmmr._core.checks import InputError, listed, require_positive, unique_names
+from stmmr._core.files import existing, parsing, visible
+from stmmr.io._files import companion, find, locate
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import name_library, place, set_scale, without_controls
 

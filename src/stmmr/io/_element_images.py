@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr._validate import InputError, listed, require_key
+from stmmr._core.checks import InputError, listed, require_key
 from stmmr.io._elements import Region, matrix_to, systems_of
 from stmmr.io._picture import check_picture
 from stmmr.io._registration import inverse, mapped, scale_of, scaling

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, coordinates, listed, require_extra, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_extra, require_key
+from stmmr._core.space import coordinates
 from stmmr.io._registration import scale_of
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def table_name(sdata: Any, name: str | None) -> str:
 
 def annotation_of(adata: AnnData) -> dict[str, Any]:
     """Get what a table says about the elements it describes; empty where it says nothing."""
-    return dict(adata.uns.get(_keys.SPATIALDATA, {}))
+    return dict(adata.uns.get(keys.SPATIALDATA, {}))
 
 
 def names_of(given: str | Sequence[str]) -> list[str]:
@@ -144,7 +145,7 @@ def _by_element(sdata: Any, name: str, rows: NDArray[np.intp], ids: NDArray[Any]
 
 def _by_table(sdata: Any, adata: AnnData, name: str, *, system: str | None, because: str) -> Region:
     """Take the coordinates that a table has itself."""
-    if _keys.SPATIAL not in adata.obsm and _keys.ARRAY_ROW not in adata.obs:
+    if keys.SPATIAL not in adata.obsm and keys.ARRAY_ROW not in adata.obs:
         raise InputError(
             f"Expected coordinates, found a table without: {because}, and it has no obsm['spatial']. Add the element "
             "(and uns['spatialdata_attrs'], by TableModel.parse), or the coordinates."

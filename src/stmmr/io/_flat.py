@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr._validate import InputError, listed
-from stmmr.io._files import parsing
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_key
 from stmmr.io._picture import is_blank
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Mapping[str, 
     InputError
         If there is no library of that name, or there are several and none is named.
     """
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    libraries = adata.uns.get(keys.SPATIAL, {})
     if library_id is None:
         if len(libraries) > 1:
             raise InputError(
@@ -105,10 +105,10 @@ def store_picture(
         return
     factors = {"spot_diameter_fullres": SPOT * spacing} | factors | {scale_key(PICTURES[0]): scale}
     library = {**library, "images": {**images, PICTURES[0]: pixels}, "scalefactors": factors}
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    libraries = adata.uns.get(keys.SPATIAL, {})
     name = library_id or next(iter(libraries), "library")
     # new dicts: those at hand may belong to the AnnData that `adata` is a view of
-    adata.uns[_keys.SPATIAL] = {**libraries, name: library}
+    adata.uns[keys.SPATIAL] = {**libraries, name: library}
 
 
 def store_mask(adata: AnnData, mask: NDArray[np.bool_], *, scale: float, library_id: str | None = None) -> None:
@@ -126,14 +126,14 @@ def store_mask(adata: AnnData, mask: NDArray[np.bool_], *, scale: float, library
         Which library, where there are several.
     """
     library = _found_or_new(adata, library_id)
-    images = {**library.get("images", {}), _keys.TISSUE_MASK: mask}
-    factors = {**library.get("scalefactors", {}), scale_key(_keys.TISSUE_MASK): scale}
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    images = {**library.get("images", {}), keys.TISSUE_MASK: mask}
+    factors = {**library.get("scalefactors", {}), scale_key(keys.TISSUE_MASK): scale}
+    libraries = adata.uns.get(keys.SPATIAL, {})
     name = library_id or next(iter(libraries), "library")
-    adata.uns[_keys.SPATIAL] = {**libraries, name: {**library, "images": images, "scalefactors": factors}}
+    adata.uns[keys.SPATIAL] = {**libraries, name: {**library, "images": images, "scalefactors": factors}}
 
 
 def _found_or_new(adata: AnnData, library_id: str | None) -> Mapping[str, Any]:
     """Find a library, or start the one of that name."""
-    missing = library_id is not None and library_id not in adata.uns.get(_keys.SPATIAL, {})
+    missing = library_id is not None and library_id not in adata.uns.get(keys.SPATIAL, {})
     return {} if missing else find_library(adata, library_id)

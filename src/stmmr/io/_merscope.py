@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stmmr._validate import InputError, listed, unique_names
-from stmmr.io._files import companion, existing, locate, visible
+from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.files import existing, visible
+from stmmr.io._files import companion, locate
 from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import name_library, place, set_scale, without_controls
 

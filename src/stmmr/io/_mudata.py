@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, logger, require_extra, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_extra, require_key
 from stmmr.settings import Block
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ EXPRESSION_NAMES: Final = ("rna", "gex", "gene expression", "expression", "trans
 """Names of modalities that hold the expression, in lower case."""
 PEAK_NAMES: Final = ("atac", "peak", "chromatin")
 """Parts of the names of modalities that hold peaks, in lower case."""
-RESULTS: Final = (_keys.DOMAIN, _keys.CONFIDENCE, _keys.DOMAIN_REFINED)
+RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED)
 
 
 def read_h5mu(path: str | Path) -> MuData:
@@ -99,7 +99,7 @@ def from_mudata(mdata: MuData, *, expression: str | None = None) -> tuple[AnnDat
         if name == first:
             continue
         other = mdata.mod[name][places]
-        values = other.layers.get(_keys.COUNTS, other.X)
+        values = other.layers.get(keys.COUNTS, other.X)
         if values is None:
             raise InputError(f"Expected values in X or layers['counts'] of the modality {name!r}, found none.")
         adata.obsm[name] = values
@@ -117,9 +117,9 @@ def results_to_mudata(adata: AnnData, mdata: MuData) -> None:
     for name in RESULTS:
         if name in adata.obs:
             mdata.obs[name] = adata.obs[name].reindex(mdata.obs_names)
-    if _keys.EMBEDDING in adata.obsm:
-        mdata.obsm[_keys.EMBEDDING] = np.where(index[:, None] >= 0, adata.obsm[_keys.EMBEDDING][index], np.nan)
-    mdata.uns[_keys.UNS] = adata.uns[_keys.UNS]
+    if keys.EMBEDDING in adata.obsm:
+        mdata.obsm[keys.EMBEDDING] = np.where(index[:, None] >= 0, adata.obsm[keys.EMBEDDING][index], np.nan)
+    mdata.uns[keys.UNS] = adata.uns[keys.UNS]
 
 
 def _expression(names: list[str], expression: str | None) -> str:
@@ -157,13 +157,13 @@ def _take_coordinates(adata: AnnData, mdata: MuData, first: str) -> None:
     """Put coordinates, and the pictures beside them, where they are read."""
     others = [mdata.mod[name] for name in mdata.mod if name != first]
     for source in (mdata, mdata.mod[first], *others):
-        if _keys.SPATIAL in source.obsm:
+        if keys.SPATIAL in source.obsm:
             at = source.obs_names.get_indexer(adata.obs_names)
-            adata.obsm[_keys.SPATIAL] = np.asarray(source.obsm[_keys.SPATIAL])[at]
+            adata.obsm[keys.SPATIAL] = np.asarray(source.obsm[keys.SPATIAL])[at]
             break
     for source in (mdata, *others):
-        if _keys.SPATIAL not in adata.uns and _keys.SPATIAL in source.uns:
-            adata.uns[_keys.SPATIAL] = source.uns[_keys.SPATIAL]
+        if keys.SPATIAL not in adata.uns and keys.SPATIAL in source.uns:
+            adata.uns[keys.SPATIAL] = source.uns[keys.SPATIAL]
 
 
 def _likelihood(name: str, values: Any) -> BlockLikelihood:

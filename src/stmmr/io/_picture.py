@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

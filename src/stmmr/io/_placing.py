@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed
+from stmmr._core.space import UM, spacing, warn_implausible
 from stmmr.io._library import PICTURES, scale_key
 
 if TYPE_CHECKING:
@@ -19,15 +20,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
 
 logger = logging.getLogger("stmmr")
 
-UM: Final = "microns_per_pixel"
-"""Scale factor: µm per unit of ``obsm["spatial"]``."""
-PLAUSIBLE_UM: Final = (0.5, 1000.0)
-"""Distances of neighbouring places that occur: bins of Stereo-seq and Visium HD up to coarse arrays."""
-SAMPLE: Final = 10_000
 GENERIC: Final = re.compile(r"\.\.|outs|binned_outputs|segmented_outputs|feature_expression|spatial|square_\d+um|")
 """Names of folders that say nothing about the sample."""
 
@@ -93,7 +88,7 @@ def place(
         adata = adata[placed].copy()
     rest = table.drop(columns=list(xy)).reindex(adata.obs_names)
     adata.obs[[str(name) for name in rest.columns]] = rest.set_axis([str(name) for name in rest.columns], axis=1)
-    adata.obsm[_keys.SPATIAL] = at.to_numpy(np.float64)[placed]
+    adata.obsm[keys.SPATIAL] = at.to_numpy(np.float64)[placed]
     return adata
 
 
@@ -150,55 +145,12 @@ def set_scale(adata: AnnData, um: float | None, *, library: str, metadata: Mappi
     # without the last two, squidpy draws nothing of a library, be it without its picture
     factors = {
         UM: float(um),
-        "spot_diameter_fullres": spacing(adata.obsm[_keys.SPATIAL]) or 1.0,
+        "spot_diameter_fullres": spacing(adata.obsm[keys.SPATIAL]) or 1.0,
         scale_key(PICTURES[0]): 1.0,
     }
-    adata.uns[_keys.SPATIAL] = {library: {"images": {}, "scalefactors": factors, "metadata": dict(metadata or {})}}
+    adata.uns[keys.SPATIAL] = {library: {"images": {}, "scalefactors": factors, "metadata": dict(metadata or {})}}
     warn_implausible(adata)
     return adata
-
-
-def warn_implausible(adata: AnnData) -> None:
-    """Warn where neighbouring places are, by the scale that is stated, nearer or further than any platform has them."""
-    libraries = adata.uns.get(_keys.SPATIAL, {})
-    xy = adata.obsm.get(_keys.SPATIAL)
-    if not isinstance(libraries, Mapping) or not isinstance(xy, np.ndarray) or xy.ndim != 2 or xy.shape[1] < 2:
-        return
-    for name, library in libraries.items():
-        um = library.get("scalefactors", {}).get(UM) if isinstance(library, Mapping) else None
-        if isinstance(um, int | float) and um > 0:
-            warn_implausible_scale(xy, um, told_by=f"microns_per_pixel of {name}")
-
-
-def warn_implausible_scale(xy: NDArray[Any], um_per_unit: float, *, told_by: str) -> None:
-    """Warn where neighbours among coordinates, shape (N, 2), are nearer or further than any platform has them."""
-    distance = spacing(xy)
-    if distance is None or PLAUSIBLE_UM[0] <= distance * um_per_unit <= PLAUSIBLE_UM[1]:
-        return
-    logger.warning(
-        "Neighbouring places lie %.3g µm apart (median distance %.4g times %.4g µm per unit, %s), expected %g to %g "
-        "µm. Check the scale: sizes in µm will be wrong.",
-        distance * um_per_unit,
-        distance,
-        um_per_unit,
-        told_by,
-        *PLAUSIBLE_UM,
-    )
-
-
-def spacing(xy: NDArray[Any]) -> float | None:
-    """Measure the median distance of neighbours, from a sample of the places; None where none lie apart."""
-    from scipy.spatial import KDTree
-
-    points = np.asarray(xy[:, :2], dtype=np.float64)
-    points = points[np.isfinite(points).all(axis=1)]
-    if len(points) < 2:
-        return None
-    some = points[:: 1 + len(points) // SAMPLE]
-    # an unbalanced tree is made several times faster
-    distances = np.asarray(KDTree(points, compact_nodes=False, balanced_tree=False).query(some, k=2)[0])[:, 1]
-    apart = distances[distances > 0]
-    return float(np.median(apart)) if len(apart) else None
 
 
 def name_library(given: str | None, *, prefix: str, folder: Path, said: str = "") -> str:

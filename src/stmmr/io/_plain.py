@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr._validate import InputError, listed, require_positive, unique_names
-from stmmr.io._files import existing, parsing, visible
+from stmmr._core.checks import InputError, listed, require_positive, unique_names
+from stmmr._core.files import existing, parsing, visible
 from stmmr.io._flat import CountTable, glance, is_table, peek, read_counts_table, read_frame
 from stmmr.io._placing import name_library, place, set_scale, without_controls
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed
-from stmmr.io._files import find, parsing, visible
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import parsing, visible
+from stmmr.io._files import find
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from numpy.typing import NDArray
 
 POSITIONS = (
     "tissue_positions.parquet",
@@ -25,10 +24,7 @@ POSITIONS = (
     "tissue_positions_list.csv.gz",
 )
 PIXELS = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
-ARRAY = [_keys.ARRAY_COL, _keys.ARRAY_ROW]  # x, y
-SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
-"""µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
-COLUMNS = ["barcode", _keys.IN_TISSUE, _keys.ARRAY_ROW, _keys.ARRAY_COL, PIXELS[1], PIXELS[0]]
+COLUMNS = ["barcode", keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL, PIXELS[1], PIXELS[0]]
 
 
 def read_positions(spatial: Path, *, prefix: str = "") -> pd.DataFrame:
@@ -87,33 +83,3 @@ def _read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path)
     table = pd.read_csv(path, header=None)
     return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
-
-
-def microns_per_pixel(
-    array: NDArray[np.float64], pixels: NDArray[np.float64], *, step: tuple[float, float]
-) -> float | None:
-    """Estimate the scale of the picture from places whose distances on the array are known.
-
-    The affine map from array to pixels is fitted by least squares over all places: it does not mind how the
-    picture is turned or mirrored, nor that few places are left.
-
-    Parameters
-    ----------
-    array
-        ``array_col`` and ``array_row`` of each place, shape (N, 2).
-    pixels
-        x and y of each place, shape (N, 2).
-    step
-        What one step of ``array_col`` and one of ``array_row`` is, in µm.
-
-    Returns
-    -------
-    µm per pixel, or None where the places do not lie on such a grid.
-    """
-    array = array * step
-    fit = np.linalg.lstsq(array - array.mean(axis=0), pixels - pixels.mean(axis=0))[0]
-    longest, shortest = np.linalg.svd(fit, compute_uv=False)
-    # they disagree on another grid (ST v1 in a folder like Visium's is square) and on a line
-    if shortest <= 0.95 * longest:
-        return None
-    return float(1 / math.sqrt(longest * shortest))

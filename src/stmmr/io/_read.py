@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._validate import InputError, listed
-from stmmr.io._files import existing, visible
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import existing, visible
 from stmmr.io._mudata import from_mudata, is_mudata
 from stmmr.io._platforms import KINDS, Platform
 from stmmr.io._slide_files import SCANNERS

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr._validate import InputError, require_positive
-from stmmr.io._files import existing, parsing
+from stmmr._core.checks import InputError, require_positive
+from stmmr._core.files import existing, parsing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed
-from stmmr.io._files import companion, existing, find, locate, parsing, visible
-from stmmr.io._placing import UM, name_library, place, warn_implausible
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import existing, parsing, visible
+from stmmr._core.space import UM, warn_implausible
+from stmmr.io._files import companion, find, locate
+from stmmr.io._placing import name_library, place
 from stmmr.io._tenx import read_counts, read_metadata
 from stmmr.io._visium import read_images, read_scalefactors
 
@@ -83,7 +85,7 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> 
     metadata = read_metadata(matrix)
     said = metadata.pop("library_id", "")
     content = {"images": read_images(spatial, factors, prefix=prefix), "scalefactors": factors, "metadata": metadata}
-    adata.uns[_keys.SPATIAL] = {name_library(library_id, prefix=prefix, folder=matrix.parent, said=said): content}
+    adata.uns[keys.SPATIAL] = {name_library(library_id, prefix=prefix, folder=matrix.parent, said=said): content}
     warn_implausible(adata)
     return adata
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._validate import InputError, listed, unique_names
-from stmmr.io._files import existing, names_may_repeat, visible
+from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.files import existing, names_may_repeat, visible
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import name_library, place, set_scale
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from scipy import sparse
 
-from stmmr._validate import InputError, listed, require_positive, unique_names
-from stmmr.io._files import existing, find, locate, parsing, visible
+from stmmr._core.checks import InputError, listed, require_positive, unique_names
+from stmmr._core.files import existing, parsing, visible
+from stmmr.io._files import find, locate
 from stmmr.io._flat import peek, read_counts_table
 from stmmr.io._placing import name_library, place, set_scale
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, require_key, require_positive, unique_names
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_key, require_positive, unique_names
+from stmmr._core.space import spacing
 from stmmr.io._element_images import Frame, choose_image, frame_of, on_one_picture, small_picture
 from stmmr.io._elements import (
     Region,
@@ -22,7 +23,6 @@ from stmmr.io._elements import (
     um_of,
 )
 from stmmr.io._library import PICTURES, SPOT, scale_key, sharpest_picture
-from stmmr.io._placing import spacing
 from stmmr.io._registration import mapped, scale_of
 from stmmr.io._slide import open_slide
 
@@ -194,7 +194,7 @@ def place_elements(
         }
         kept = _joined(kept if image is None else {}, found)
     if kept:
-        adata.uns[_keys.SPATIAL] = kept
+        adata.uns[keys.SPATIAL] = kept
     _tidy(adata, regions)
     if len(frames) != 1 or frames[0].image is None:
         return None
@@ -234,7 +234,7 @@ def _of_regions(table: AnnData, names: list[str]) -> AnnData:
     for name in names:
         require_key(of.unique(), name, where="the regions of the table")
     adata = table[of.isin(names).to_numpy()].copy()
-    adata.uns[_keys.SPATIALDATA] = annotation | {"region": names}
+    adata.uns[keys.SPATIALDATA] = annotation | {"region": names}
     return adata
 
 
@@ -250,13 +250,13 @@ def _frame(sdata: Any, regions: list[Region], image: str | None) -> Frame:
 
 def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Any]:
     """Set the coordinates, and get the pictures that the table has itself; none where its coordinates are others."""
-    own = np.asarray(adata.obsm.get(_keys.SPATIAL, np.empty((adata.n_obs, 0))))
+    own = np.asarray(adata.obsm.get(keys.SPATIAL, np.empty((adata.n_obs, 0))))
     if own.ndim == 2 and own.shape[1] >= 2 and np.allclose(own[:, :2], xy, rtol=1e-9, atol=1e-6):
-        return dict(adata.uns.get(_keys.SPATIAL, {}))
+        return dict(adata.uns.get(keys.SPATIAL, {}))
     if own.size:
         logger.info("obsm['spatial'] of the table is replaced by the coordinates of its elements.")
-    adata.obsm[_keys.SPATIAL] = xy
-    adata.uns.pop(_keys.SPATIAL, None)
+    adata.obsm[keys.SPATIAL] = xy
+    adata.uns.pop(keys.SPATIAL, None)
     return {}
 
 
@@ -291,9 +291,9 @@ def _joined(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 def _tidy(adata: AnnData, regions: list[Region]) -> None:
     """Take off what `to_spatialdata` has added, and say how regions are told apart."""
     annotation = annotation_of(adata)
-    if annotation.get("region_key") == _keys.REGION:
-        del adata.uns[_keys.SPATIALDATA]
-        adata.obs = adata.obs.drop(columns=[_keys.REGION, _keys.INSTANCE])
+    if annotation.get("region_key") == keys.REGION:
+        del adata.uns[keys.SPATIALDATA]
+        adata.obs = adata.obs.drop(columns=[keys.REGION, keys.INSTANCE])
     elif len(regions) > 1:
         logger.warning(
             "The table describes %d regions (%s). Where they are different sections, give section_key=%r.",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import InputError, coordinates, listed, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.record import recorded
+from stmmr._core.space import coordinates, spacing
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
 from stmmr.io._library import PICTURES, sharpest_picture
-from stmmr.io._placing import spacing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -64,7 +64,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     """
     import_spatialdata()
     _check(adata)
-    xy, libraries = coordinates(adata), dict(adata.uns.get(_keys.SPATIAL, {}))
+    xy, libraries = coordinates(adata), dict(adata.uns.get(keys.SPATIAL, {}))
     of = _sections(adata, section_key)
     sections = list(dict.fromkeys(of))
     names: dict[str, str] = {}
@@ -102,9 +102,9 @@ def put_back(adata: AnnData, sdata: Any, *, table: str | None) -> None:
     for where in ("obsm", "obsp", "layers"):
         held, written = getattr(given, where), getattr(adata, where)
         for key in written:
-            if key not in held or (key != _keys.SPATIAL and written[key] is not held[key]):
+            if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
-    given.uns[_keys.UNS] = adata.uns[_keys.UNS]
+    given.uns[keys.UNS] = adata.uns[keys.UNS]
 
 
 def _check(adata: AnnData) -> None:
@@ -199,14 +199,14 @@ def _table(adata: AnnData, elements: NDArray[np.object_]) -> AnnData:
     from spatialdata.models import TableModel
 
     annotated = adata.copy()
-    annotated.uns.pop(_keys.SPATIALDATA, None)
+    annotated.uns.pop(keys.SPATIALDATA, None)
     before = {where: list(getattr(annotated, where)) for where in NAMED}
     sanitize_table(annotated)
     for where, names in before.items():
         changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, where), strict=True) if old != new]
         if changed:
             logger.warning("Names that spatialdata does not allow are changed in %s: %s.", where, listed(changed))
-    annotated.obs[_keys.REGION] = pd.Categorical(elements)
-    annotated.obs[_keys.INSTANCE] = annotated.obs_names.to_numpy(dtype=object)
-    regions = list(annotated.obs[_keys.REGION].cat.categories)
-    return TableModel.parse(annotated, region=regions, region_key=_keys.REGION, instance_key=_keys.INSTANCE)
+    annotated.obs[keys.REGION] = pd.Categorical(elements)
+    annotated.obs[keys.INSTANCE] = annotated.obs_names.to_numpy(dtype=object)
+    regions = list(annotated.obs[keys.REGION].cat.categories)
+    return TableModel.parse(annotated, region=regions, region_key=keys.REGION, instance_key=keys.INSTANCE)

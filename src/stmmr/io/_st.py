@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, unique_names
-from stmmr.io._files import existing, parsing, visible
+from stmmr._core import keys as _keys
+from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.files import existing, parsing, visible
 from stmmr.io._flat import glance, is_table, read_counts_table, read_frame
 from stmmr.io._placing import place
 

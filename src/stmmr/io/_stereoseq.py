@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, unique_names
-from stmmr.io._files import check_indices, existing, names_may_repeat, parsing, visible
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 from stmmr.io._placing import name_library, set_scale
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _read_bins(bins: h5py.Group, bin_size: int | None, path: Path) -> tuple[AnnD
     corner = np.column_stack(np.divmod(places, height)) + np.array([x.min(), y.min()]) + origin
     names = [f"{left:.0f}_{top:.0f}" for left, top in corner]
     adata = AnnData(counts, pd.DataFrame(index=names), _genes(genes))
-    adata.obsm[_keys.SPATIAL] = corner + size / 2
+    adata.obsm[keys.SPATIAL] = corner + size / 2
     logger.info("Bins of %d spots read (bin%d).", size, size)
     return adata, _resolution(expression.attrs)
 
@@ -152,7 +152,7 @@ def _read_cells(file: h5py.File) -> tuple[AnnData, float | None]:
         if name in (cells.dtype.names or ()):
             obs[name] = cells[name].astype(np.int64)
     adata = AnnData(counts, obs, _genes(genes))
-    adata.obsm[_keys.SPATIAL] = np.column_stack([cells["x"], cells["y"]]).astype(np.float64)
+    adata.obsm[keys.SPATIAL] = np.column_stack([cells["x"], cells["y"]]).astype(np.float64)
     return adata, _resolution(file.attrs)
 
 

@@ -9,10 +9,10 @@ import shutil
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._validate import InputError, listed, require_key, unique_names
+from stmmr._core.checks import InputError, listed, require_key, unique_names
+from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
+from stmmr._core.space import warn_implausible
 from stmmr.io._elements import import_spatialdata, quietly
-from stmmr.io._files import check_indices, existing, names_may_repeat, parsing
-from stmmr.io._placing import warn_implausible
 from stmmr.io._spatialdata import place_elements
 
 if TYPE_CHECKING:

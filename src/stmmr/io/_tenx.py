@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from stmmr._validate import InputError, listed, unique_names
-from stmmr.io._files import check_indices, existing, names_may_repeat, parsing, visible
+from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, require_positive
-from stmmr.io._files import existing, find, parsing, visible
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_positive
+from stmmr._core.files import existing, parsing, visible
+from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
+from stmmr.io._files import find
 from stmmr.io._library import PICTURES, scale_key
-from stmmr.io._placing import UM, name_library, warn_implausible
-from stmmr.io._positions import ARRAY, PIXELS, POSITIONS, SPOT_STEP, microns_per_pixel, read_positions
+from stmmr.io._placing import name_library
+from stmmr.io._positions import PIXELS, POSITIONS, read_positions
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ def _read_section(matrix: Path, *, step: tuple[float, float], library_id: str | 
     metadata = read_metadata(matrix)
     said = metadata.pop("library_id", "")
     library = name_library(library_id, prefix=prefix, folder=matrix.parent, said=said)
-    adata.uns[_keys.SPATIAL] = {library: {"images": images, "scalefactors": scalefactors, "metadata": metadata}}
+    adata.uns[keys.SPATIAL] = {library: {"images": images, "scalefactors": scalefactors, "metadata": metadata}}
     warn_implausible(adata)
     return adata
 
@@ -201,8 +203,8 @@ def _read_section(matrix: Path, *, step: tuple[float, float], library_id: str | 
 def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
     """Add positions and drop the places without one and those outside the tissue."""
     table = positions.reindex(adata.obs_names)
-    placed = table[_keys.IN_TISSUE].notna().to_numpy()
-    keep = (table[_keys.IN_TISSUE] == 1).to_numpy()
+    placed = table[keys.IN_TISSUE].notna().to_numpy()
+    keep = (table[keys.IN_TISSUE] == 1).to_numpy()
     if not keep.any():
         raise InputError(
             f"Expected barcodes that lie in tissue, found {int(placed.sum())} of {adata.n_obs} with a "
@@ -216,9 +218,9 @@ def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
         )
     logger.info("%d places outside the tissue dropped, %d kept.", int((placed & ~keep).sum()), int(keep.sum()))
     adata, table = adata[keep].copy(), table[keep]
-    array = [_keys.IN_TISSUE, _keys.ARRAY_ROW, _keys.ARRAY_COL]
+    array = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
     adata.obs[array] = table[array].astype(np.int64)
-    adata.obsm[_keys.SPATIAL] = table[PIXELS].to_numpy(np.float64)
+    adata.obsm[keys.SPATIAL] = table[PIXELS].to_numpy(np.float64)
     return adata
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._validate import InputError, listed
-from stmmr.io._files import companion, existing, locate, visible
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import existing, visible
+from stmmr.io._files import companion, locate
 from stmmr.io._flat import read_frame
 from stmmr.io._placing import name_library, place, set_scale
 from stmmr.io._tenx import read_counts, read_metadata

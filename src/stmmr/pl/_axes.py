@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.pl._palette import MISSING, category_colors
 from stmmr.pl._raster import most_of
 from stmmr.tl._metrics import categories
@@ -27,12 +27,12 @@ _ROWS: Final = 20
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
 _TITLES: Final = {
-    _keys.DOMAIN: "Domain",
-    _keys.DOMAIN_REFINED: "Domain, refined",
-    _keys.CONFIDENCE: "Confidence",
-    _keys.PATCH: "Picture shows",
-    _keys.PSEUDOTIME: "Pseudotime",
-    _keys.BRANCH: "Branch",
+    keys.DOMAIN: "Domain",
+    keys.DOMAIN_REFINED: "Domain, refined",
+    keys.CONFIDENCE: "Confidence",
+    keys.PATCH: "Picture shows",
+    keys.PSEUDOTIME: "Pseudotime",
+    keys.BRANCH: "Branch",
 }
 
 

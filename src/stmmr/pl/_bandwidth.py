@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr._record import recorded
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
+from stmmr._core.record import recorded
 from stmmr.pl._axes import new_axes
 from stmmr.pl._palette import MISSING, PALETTE
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stmmr import _keys
-from stmmr._validate import require_key
+from stmmr._core import keys
+from stmmr._core.checks import require_key
 from stmmr.pl._axes import add_legend, new_axes, text_width, title_of
 from stmmr.pl._palette import category_colors
 from stmmr.tl import composition as composition_of
@@ -21,7 +21,7 @@ _BAR: Final = 0.8
 
 
 def composition(
-    adata: AnnData, section_key: str | None = None, *, domain_key: str = _keys.DOMAIN, ax: Axes | None = None
+    adata: AnnData, section_key: str | None = None, *, domain_key: str = keys.DOMAIN, ax: Axes | None = None
 ) -> Axes:
     """Draw the share of every domain in each section as a bar for each section.
 
@@ -50,8 +50,8 @@ def composition(
     """
     if section_key is None:
         hint = "Give section_key, or run stmmr.analyse(adata) first."
-        require_key(adata.uns, _keys.COMPOSITION, where="uns", hint=hint)
-        table = adata.uns[_keys.COMPOSITION]
+        require_key(adata.uns, keys.COMPOSITION, where="uns", hint=hint)
+        table = adata.uns[keys.COMPOSITION]
     else:
         table = composition_of(adata, section_key, domain_key=domain_key)
     share = table.pivot_table("share", "section", "domain", observed=False, sort=False)

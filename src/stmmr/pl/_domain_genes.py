@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, require_key, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_key, require_positive
+from stmmr._core.genes import close_names
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.pl._palette import MISSING, category_colors
-from stmmr.pp._columns import close_names
 from stmmr.tl import domain_genes_table
 from stmmr.tl._genes import Against
 
@@ -40,7 +40,7 @@ def domain_genes(
     *,
     n_genes: int = 3,
     against: Against = "rest",
-    key: str = _keys.DOMAIN_GENES,
+    key: str = keys.DOMAIN_GENES,
     cmap: str | Colormap = "viridis",
     ax: Axes | None = None,
 ) -> Axes:
@@ -156,8 +156,8 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
     ax.xaxis.tick_top()
     ax.tick_params(length=0, pad=9)
     ax.tick_params(axis="y", pad=9)
-    step = adata.uns.get(_keys.UNS, {}).get("domain_genes", {}).get(key, {})
-    colors = category_colors(adata, str(step.get("domain_key", _keys.DOMAIN)), domains)
+    step = adata.uns.get(keys.UNS, {}).get("domain_genes", {}).get(key, {})
+    colors = category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
     on_top, at_left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
     ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=36, marker="s", transform=on_top, clip_on=False)
     leaders = list(led.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.pl._axes import Colored
 from stmmr.pl._tissue import draw_places
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def domains(
     adata: AnnData,
     *,
-    domain_key: str = _keys.DOMAIN,
+    domain_key: str = keys.DOMAIN,
     image: bool = True,
     library_id: str | None = None,
     alpha: float | None = None,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key
 from stmmr.pl._axes import RASTERISE_FROM, Colored, new_axes
 from stmmr.pl._raster import PIXELS_FROM, draw_pixels
 
@@ -23,7 +23,7 @@ _MARGIN: Final = 0.05
 _QUIET: Final = "#595959"
 
 
-def embedding(adata: AnnData, *, basis: str = _keys.UMAP, color: str = _keys.DOMAIN, ax: Axes | None = None) -> Axes:
+def embedding(adata: AnnData, *, basis: str = keys.UMAP, color: str = keys.DOMAIN, ax: Axes | None = None) -> Axes:
     """Draw the first two columns of an embedding, coloured by a categorical column.
 
     Run :func:`stmmr.tl.umap` first, or name another `basis`. Places that have no finite position there, as those that

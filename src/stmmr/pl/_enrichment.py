@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._validate import InputError, require_key, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key, require_positive
 from stmmr.pl._axes import add_legend, new_axes, text_width
 from stmmr.pl._palette import category_colors
 
@@ -30,7 +30,7 @@ def enrichment(
     *,
     n_sets: int = 3,
     max_pval_adj: float = 0.05,
-    key: str = _keys.ENRICHMENT,
+    key: str = keys.ENRICHMENT,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the gene sets that stand out in each domain: the longer the bar, the smaller the adjusted p-value.
@@ -63,8 +63,8 @@ def enrichment(
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.enrichment(adata, gmt) first.")
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())
-    step = adata.uns.get(_keys.UNS, {}).get("domain_genes", {}).get(_keys.DOMAIN_GENES, {})
-    of = dict(zip(domains, category_colors(adata, str(step.get("domain_key", _keys.DOMAIN)), domains), strict=True))
+    step = adata.uns.get(keys.UNS, {}).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})
+    of = dict(zip(domains, category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
     names = [textwrap.shorten(str(name).replace("_", " "), _LONGEST, placeholder="…") for name in table["gene_set"]]
     if ax is None:
         ax = new_axes(3.4 + text_width(*names) + text_width(*domains), 0.7 + _ROW * max(len(table), 5))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._validate import InputError, require_key, require_step
+from stmmr._core.checks import InputError, require_key, require_step
+from stmmr._core.genes import require_list
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.pl._palette import PALETTE
-from stmmr.pp._columns import require_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr._validate import require_step
+from stmmr._core.checks import require_step
 from stmmr.pl._axes import new_axes
 from stmmr.pl._palette import MISSING, PALETTE
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from stmmr._validate import InputError, require_key, require_step
+from stmmr._core.checks import InputError, require_key, require_step
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.pl._palette import category_colors
 from stmmr.tl._metrics import categories

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

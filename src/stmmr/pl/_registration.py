@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import require_key, require_step
+from stmmr._core import keys
+from stmmr._core.checks import require_key, require_step
 from stmmr.io._library import find_library, scale_key
 from stmmr.pl._axes import Colored, new_axes
 from stmmr.pl._tissue import LONG_SIDE, draw_places
@@ -43,15 +43,15 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         If the histology was not read before.
     """
     hint = "Run stmmr.pp.histology(adata) first."
-    require_key(adata.obs.columns, _keys.PATCH, where="obs", hint=hint)
+    require_key(adata.obs.columns, keys.PATCH, where="obs", hint=hint)
     library = find_library(adata, library_id)
     step = require_step(adata, "histology", by="stmmr.pp.histology")
     if "sections" in step:
         adata = adata[adata.obs[step["section_key"]].astype(str) == library_id]
-    require_key(library.get("images", {}), _keys.TISSUE_MASK, where="the images of uns['spatial']", hint=hint)
-    mask = np.asarray(library["images"][_keys.TISSUE_MASK])
-    scale = library["scalefactors"][scale_key(_keys.TISSUE_MASK)]
-    look, (rows, columns) = Colored(adata, _keys.PATCH), mask.shape
+    require_key(library.get("images", {}), keys.TISSUE_MASK, where="the images of uns['spatial']", hint=hint)
+    mask = np.asarray(library["images"][keys.TISSUE_MASK])
+    scale = library["scalefactors"][scale_key(keys.TISSUE_MASK)]
+    look, (rows, columns) = Colored(adata, keys.PATCH), mask.shape
     if ax is None:
         width, height = LONG_SIDE * np.array([columns, rows]) / max(columns, rows)
         ax = new_axes(width + look.legend_width(height), height)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from scipy.spatial import cKDTree
 
-from stmmr._validate import InputError, coordinates
+from stmmr._core.checks import InputError
+from stmmr._core.sections import graph_sections
+from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.io._library import find_library, sharpest_picture
 from stmmr.io._picture import check_picture, masked_glass, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
 from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
-from stmmr.pp._scale import um_per_unit, units
-from stmmr.pp._sections import graph_sections
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import coordinates, require_key
+from stmmr._core import keys
+from stmmr._core.checks import require_key
+from stmmr._core.record import recorded
+from stmmr._core.sections import graph_sections
+from stmmr._core.space import coordinates
 from stmmr.pl._values import values
-from stmmr.pp._sections import graph_sections
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,8 +57,8 @@ def trajectory(
     InputError
         If there is no pseudotime.
     """
-    require_key(adata.obs.columns, _keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
-    ax = values(adata, _keys.PSEUDOTIME, cmap=cmap, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
+    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, image=image, library_id=library_id, alpha=alpha, ax=ax)
     root = recorded(adata).get("trajectory", {}).get("root_place")
     at = np.flatnonzero(adata.obs_names == root)
     if len(at) and graph_sections(adata) is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stmmr._validate import require_step
+from stmmr._core.checks import require_step
 from stmmr.pl._axes import new_axes
 from stmmr.pl._palette import category_colors
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import pandas as pd
 
-from stmmr._validate import InputError, listed, require_key
+from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.genes import close_names, gene_values
 from stmmr.pl._axes import add_legend, text_width, title_of
 from stmmr.pl._palette import MISSING
 from stmmr.pl._raster import mean_of
 from stmmr.pl._tissue import draw_places
-from stmmr.pp._columns import close_names, gene_values
 
 if TYPE_CHECKING:
     from anndata import AnnData

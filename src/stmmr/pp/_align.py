@@ -11,20 +11,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import (
-    InputError,
-    coordinates,
-    listed,
-    logger,
-    representation,
-    require_extra,
-    require_key,
-    require_positive,
-)
-from stmmr.pp._scale import um_per_unit as um_of
-from stmmr.pp._sections import sections_of
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, representation, require_extra, require_key, require_positive
+from stmmr._core.record import record
+from stmmr._core.sections import sections_of
+from stmmr._core.space import coordinates
+from stmmr._core.space import um_per_unit as um_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +39,7 @@ def align_sections(
     *,
     z: float | Mapping[str, float],
     um_per_unit: float | None = None,
-    use_rep: str = _keys.COMPONENTS,
+    use_rep: str = keys.COMPONENTS,
     mirror: bool = False,
     random_state: int = 0,
 ) -> None:
@@ -114,7 +106,7 @@ def align_sections(
         own = sections.codes == code
         xyz[own, :2] = moved(xy[own])
         found.append(moved)
-    adata.obsm[_keys.SPATIAL_3D] = xyz
+    adata.obsm[keys.SPATIAL_3D] = xyz
     parameters: dict[str, Any] = {
         "section_key": section_key,
         "order": [names[code] for code in order],
@@ -166,7 +158,7 @@ def _in_um(adata: AnnData, sections: pd.Categorical, um_per_unit: float | None) 
     if um_per_unit is not None:
         require_positive(um_per_unit, name="um_per_unit")
         return xy * um_per_unit
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    libraries = adata.uns.get(keys.SPATIAL, {})
     um = np.empty(len(xy))
     for code, name in enumerate(sections.categories):
         own = sections.codes == code

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
+from stmmr._core.kernel import gaussian_weights, nearest_neighbour_distance
 from stmmr.pp._components import local_noise, whitening
-from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr._validate import InputError, representation, require_key
-from stmmr.pp._components import PLACES_PER_COMPONENT, expression_features, principal_components, with_equal_noise
-from stmmr.pp._sections import centred, graph_sections, plane_coordinates
+from stmmr._core.checks import InputError, representation, require_key
+from stmmr._core.pca import PLACES_PER_COMPONENT
+from stmmr._core.sections import centred, graph_sections, plane_coordinates
+from stmmr.pp._components import expression_features, principal_components, with_equal_noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

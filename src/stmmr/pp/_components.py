@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._scratch import empty
-from stmmr._validate import representation, require_key
-from stmmr.pp._rows import CHUNK, slices
-from stmmr.pp._weights import nearest, white_noise
+from stmmr._core import keys
+from stmmr._core.checks import representation, require_key
+from stmmr._core.kernel import nearest, white_noise
+from stmmr._core.pca import PLACES_PER_COMPONENT, mean_and_covariance, second_moments
+from stmmr._core.rows import CHUNK, empty, slices
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.pp._weights import Kernel
+    from stmmr._core.kernel import Kernel
 
 NOISE_NEIGHBOURS: Final = 3
 """Nearest places whose differences from a place are taken for noise, and all that lie as near as the last of them."""
@@ -30,8 +30,6 @@ NULL_DRAWS_AT_MOST: Final = 20
 vary."""
 NOISE_PLACES_PER_FEATURE: Final = 20
 """Places for each feature from which on a section's own noise is taken; with fewer, a share of it."""
-PLACES_PER_COMPONENT: Final = 4
-"""Fewest places for each principal component that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,37 +72,6 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     return np.asarray(scores[:, varying], dtype=np.float32)
 
 
-def leading_axes(covariance: NDArray[np.float64], *, n_places: int, n: int) -> NDArray[np.float64]:
-    """Find the directions of the leading principal components that vary, by the covariance of the features.
-
-    Parameters
-    ----------
-    covariance
-        Shape (F, F).
-    n_places
-        Places it was measured at; four are asked for each component.
-    n
-        At most as many.
-
-    Returns
-    -------
-    Shape (F, ≤ n), each column of length one, its largest entry positive.
-    """
-    from scipy.sparse.linalg import eigsh
-
-    width = len(covariance)
-    n = max(1, min(n, width, n_places // PLACES_PER_COMPONENT, n_places - 1))
-    if 2 * n < width and covariance.any():  # the same start for every seed
-        variances, directions = eigsh(covariance, n, v0=np.ones(width))
-    else:
-        variances, directions = np.linalg.eigh(covariance)
-    variances, directions = variances[::-1][:n], directions[:, ::-1][:, :n]
-    varying = variances > 1e-8 * variances[0]  # standard deviations above 1e-4 of the largest
-    varying[0] = True
-    directions = directions[:, varying]
-    return np.asarray(directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(len(directions.T))]))
-
-
 def expression_features(
     adata: AnnData, *, use_rep: str | None, n_components: int = 50, otherwise: str = ""
 ) -> NDArray[np.float32]:
@@ -112,8 +79,8 @@ def expression_features(
     if use_rep is not None:
         return principal_components(representation(adata, use_rep), n_components)
     hint = f"Run stmmr.pp.expression(adata) first{otherwise}."
-    require_key(adata.obsm, _keys.COMPONENTS, where="obsm", hint=hint)
-    return representation(adata, _keys.COMPONENTS)[:, :n_components]
+    require_key(adata.obsm, keys.COMPONENTS, where="obsm", hint=hint)
+    return representation(adata, keys.COMPONENTS)[:, :n_components]
 
 
 def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,19 +161,6 @@ def _power(covariance: NDArray[np.float64], exponent: float) -> NDArray[np.float
     variance, rotation = np.linalg.eigh(covariance)
     kept = np.maximum(variance, 1e-6 * (variance[-1] or 1)) ** exponent
     return np.asarray(rotation * kept @ rotation.T)
-
-
-def second_moments(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Sum the outer products of rows, shape (n, F), with themselves."""
-    rows = np.asarray(rows, dtype=np.float64)
-    return np.asarray(rows.T @ rows)
-
-
-def mean_and_covariance(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure the mean and the covariance of features, shape (N, F), a chunk of places at a time."""
-    centre = sum((values[rows].sum(axis=0, dtype=np.float64) for rows in slices(len(values), CHUNK)), 0.0) / len(values)
-    products = sum((second_moments(values[rows] - centre) for rows in slices(len(values), CHUNK)), 0.0)
-    return np.asarray(centre), np.asarray(products / len(values))
 
 
 def whitening(noise: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._validate import InputError, coordinates, listed, logger, require_choice, unique_names
-from stmmr.io._files import names_may_repeat
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
+from stmmr._core.files import names_may_repeat
+from stmmr._core.space import coordinates, um_per_unit
 from stmmr.io._library import FULLRES, scale_key
-from stmmr.pp._scale import um_per_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,24 +27,24 @@ ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
 """Names of genes in Ensembl, of any species."""
 OF_ONE_RUN: Final = frozenset(
     {
-        _keys.LOGNORM,
-        _keys.ENHANCED,
-        _keys.COMPONENTS,
-        _keys.EMBEDDING,
-        _keys.UMAP,
-        _keys.DOMAIN,
-        _keys.CONFIDENCE,
-        _keys.DOMAIN_REFINED,
-        _keys.PSEUDOTIME,
-        _keys.BRANCH,
-        _keys.LIBRARY_SIZE,
+        keys.LOGNORM,
+        keys.ENHANCED,
+        keys.COMPONENTS,
+        keys.EMBEDDING,
+        keys.UMAP,
+        keys.DOMAIN,
+        keys.CONFIDENCE,
+        keys.DOMAIN_REFINED,
+        keys.PSEUDOTIME,
+        keys.BRANCH,
+        keys.LIBRARY_SIZE,
     }
 )
 """What holds for a section by itself: domain 1 of one is not domain 1 of another."""
 
 
 def concat_sections(
-    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = _keys.SECTION, join: Join = "inner"
+    sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = keys.SECTION, join: Join = "inner"
 ) -> AnnData:
     """Put sections into one table, as every step takes them with `section_key`.
 
@@ -104,9 +104,9 @@ def concat_sections(
         placed, label=section_key, join=join, merge="same", index_unique="-" if clashing else None
     )
     both.obs[section_key] = pd.Categorical(both.obs[section_key].astype(str), categories=list(parts))
-    libraries = {name: library for part in placed.values() for name, library in part.uns[_keys.SPATIAL].items()}
+    libraries = {name: library for part in placed.values() for name, library in part.uns[keys.SPATIAL].items()}
     if libraries:
-        both.uns[_keys.SPATIAL] = libraries
+        both.uns[keys.SPATIAL] = libraries
     return both
 
 
@@ -155,7 +155,7 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
             var=part.var[[column for column in part.var if not str(column).startswith("stmmr_")]].copy(),
             obsm={key: value for key, value in part.obsm.items() if key not in OF_ONE_RUN},
             layers={key: _as_csr(value) if filled else value for key, value in layers.items()},
-            uns={_keys.SPATIAL: dict(part.uns.get(_keys.SPATIAL, {}))},
+            uns={keys.SPATIAL: dict(part.uns.get(keys.SPATIAL, {}))},
         )
     unique_names(kept)
     return kept
@@ -197,21 +197,21 @@ def _reason(one: AnnData, other: AnnData) -> str:
 def _in_one_unit(parts: Mapping[str, AnnData]) -> dict[str, AnnData]:
     """Bring coordinates to the unit of the first section where all are known; name libraries after sections."""
     um = {
-        name: um_per_unit(part, coordinates(part), *part.uns[_keys.SPATIAL].values())[0] for name, part in parts.items()
+        name: um_per_unit(part, coordinates(part), *part.uns[keys.SPATIAL].values())[0] for name, part in parts.items()
     }
     if not all(map(math.isfinite, um.values())):
         um = dict.fromkeys(um, math.nan)
-    some = any(_keys.SPATIAL in part.obsm for part in parts.values())
+    some = any(keys.SPATIAL in part.obsm for part in parts.values())
     unit = next(iter(um.values()))
     for name, part in parts.items():
         factor = um[name] / unit if math.isfinite(unit) else 1.0
         if some:
-            part.obsm[_keys.SPATIAL] = coordinates(part) * factor
+            part.obsm[keys.SPATIAL] = coordinates(part) * factor
         if abs(factor - 1) > 1e-2:
             logger.info("Coordinates of %s are brought to the unit of the first section: times %.4g.", name, factor)
-        libraries = part.uns[_keys.SPATIAL] or ({name: {}} if some and math.isfinite(unit) else {})
+        libraries = part.uns[keys.SPATIAL] or ({name: {}} if some and math.isfinite(unit) else {})
         alone = len(libraries) == 1
-        part.uns[_keys.SPATIAL] = {
+        part.uns[keys.SPATIAL] = {
             name if alone else f"{name}-{library}": _scaled(content, factor, unit)
             for library, content in libraries.items()
         }

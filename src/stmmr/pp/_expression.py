@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._scratch import empty
-from stmmr._validate import InputError, logger, require_key, require_positive, require_step, unique_names
-from stmmr.pp._components import leading_axes
-from stmmr.pp._genes import GeneRows, Normalisation, count_statistics, highly_variable, lognorm
-from stmmr.pp._rows import by_rows, map_rows
-from stmmr.pp._sections import sections_of
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_positive, unique_names
+from stmmr._core.counts import (
+    Normalisation,
+    count_statistics,
+    highly_variable,
+    library_size,
+    lognorm,
+    raw_counts,
+)
+from stmmr._core.pca import leading_axes
+from stmmr._core.record import record
+from stmmr._core.rows import by_rows, empty, map_rows
+from stmmr._core.sections import sections_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -103,14 +109,14 @@ def expression(
     normalise = Normalisation(chosen, size, float(np.median(size[size > 0])), codes)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
     if isinstance(counts, sparse.csr_matrix):
-        adata.layers[_keys.LOGNORM] = lognorm(counts, size, normalise.median)
-        if _keys.COUNTS not in adata.layers:
-            adata.layers[_keys.COUNTS] = counts
-    adata.obs[_keys.LIBRARY_SIZE] = size
-    adata.var[_keys.HIGHLY_VARIABLE] = chosen
-    adata.obsm[_keys.COMPONENTS] = components
-    adata.varm[_keys.LOADINGS] = np.zeros((adata.n_vars, axes.shape[1]), dtype=np.float32)
-    adata.varm[_keys.LOADINGS][chosen] = axes
+        adata.layers[keys.LOGNORM] = lognorm(counts, size, normalise.median)
+        if keys.COUNTS not in adata.layers:
+            adata.layers[keys.COUNTS] = counts
+    adata.obs[keys.LIBRARY_SIZE] = size
+    adata.var[keys.HIGHLY_VARIABLE] = chosen
+    adata.obsm[keys.COMPONENTS] = components
+    adata.varm[keys.LOADINGS] = np.zeros((adata.n_vars, axes.shape[1]), dtype=np.float32)
+    adata.varm[keys.LOADINGS][chosen] = axes
     parameters = {
         "counts": where,
         "layer": layer or "",
@@ -123,24 +129,6 @@ def expression(
         "n_empty_places": int((size == 0).sum()),
     }
     record(adata, expression=parameters)
-
-
-def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
-    """Find the matrix of raw counts: the layer, otherwise ``layers["counts"]`` where there is one, otherwise ``X``.
-
-    Returns
-    -------
-    What messages call it, and the matrix, as it is.
-    """
-    if layer is None and _keys.COUNTS in adata.layers:
-        layer = _keys.COUNTS
-    if layer is not None:
-        require_key(adata.layers, layer, where="layers")
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    given = adata.X if layer is None else adata.layers[layer]
-    if given is None:
-        raise InputError(f"Expected raw counts in {where}, found nothing there. Name the layer that holds them.")
-    return where, given
 
 
 def gene_components(
@@ -194,29 +182,3 @@ def projected(
         scores[done : done + len(some)] = some
         done += len(some)
     return scores
-
-
-def library_size(adata: AnnData, size: NDArray[np.float64], *, size_key: str | None) -> NDArray[np.float64]:
-    """Get the library sizes: the column, or the sums of the counts."""
-    if size_key is not None:
-        require_key(adata.obs.columns, size_key, where="obs")
-        try:
-            size = adata.obs[size_key].to_numpy(dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"Expected numbers in obs[{size_key!r}], found {adata.obs[size_key].dtype}.") from error
-        if not np.isfinite(size).all() or (size < 0).any():
-            raise InputError(f"Expected library sizes ≥ 0 in obs[{size_key!r}], found NaN, infinite or negative ones.")
-    if not (size > 0).any():
-        raise InputError("Expected counts, found none at any place.")
-    empty = int((size == 0).sum())
-    if empty:
-        logger.warning("%d places have no counts; they are kept, and take their embedding from neighbours.", empty)
-    return size
-
-
-def gene_rows(adata: AnnData, *, normalised: bool) -> GeneRows:
-    """Get the counts of the genes that `stmmr.pp.expression` chose, or their log-normalised values."""
-    step = require_step(adata, "expression", by="stmmr.pp.expression")
-    _, counts = raw_counts(adata, str(step["layer"]) or None)
-    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
-    return GeneRows(by_rows(counts), adata.var[_keys.HIGHLY_VARIABLE].to_numpy(), size=size if normalised else None)

@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import (
-    InputError,
-    coordinates,
-    logger,
-    require_choice,
-    require_positive,
-    require_step,
-)
-from stmmr.pp._bandwidth import Curve, bandwidth_curve
-from stmmr.pp._components import expression_features
-from stmmr.pp._scale import units
-from stmmr.pp._sections import (
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, require_choice, require_positive, require_step
+from stmmr._core.kernel import Kernel, nearest_neighbour_distance
+from stmmr._core.record import record, recorded
+from stmmr._core.sections import (
     check_frames,
     graph_sections,
     laid_apart,
@@ -29,7 +20,9 @@ from stmmr.pp._sections import (
     stacked_coordinates,
     tissue_coordinates,
 )
-from stmmr.pp._weights import Kernel, nearest_neighbour_distance
+from stmmr._core.space import coordinates, units
+from stmmr.pp._bandwidth import Curve, bandwidth_curve
+from stmmr.pp._components import expression_features
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,9 +96,9 @@ def spatial_graph(
     require_choice(use, get_args(Coordinates), name="use")
     if not 0 < tolerance < 1:
         raise InputError(f"Expected tolerance between 0 and 1, found {tolerance!r}.")
-    by_array = use == "array" and {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns)
+    by_array = use == "array" and {keys.ARRAY_ROW, keys.ARRAY_COL} <= set(adata.obs.columns)
     sections = sections_of(adata, section_key)
-    stacked = use == _keys.SPATIAL_3D
+    stacked = use == keys.SPATIAL_3D
     if not (by_array or stacked):
         check_frames(coordinates(adata), sections, section_key=section_key)
     xy, apart = _positions(adata, sections, stacked=stacked, by_array=by_array)
@@ -124,10 +117,10 @@ def spatial_graph(
     require_positive(bandwidth, name="bandwidth")
     kernel = Kernel(xy, float(bandwidth), tolerance)
     if adata.n_obs <= WRITTEN_AT_MOST:
-        adata.obsp[_keys.GRAPH] = kernel.weights()
-    elif _keys.GRAPH in adata.obsp:
-        del adata.obsp[_keys.GRAPH]  # of another bandwidth
-    without = by_array or (_keys.SPATIAL not in adata.obsm and not stacked)
+        adata.obsp[keys.GRAPH] = kernel.weights()
+    elif keys.GRAPH in adata.obsp:
+        del adata.obsp[keys.GRAPH]  # of another bandwidth
+    without = by_array or (keys.SPATIAL not in adata.obsm and not stacked)
     parameters = {
         "use": "array" if by_array else use if stacked else "spatial",
         "coordinates": "array" if without else use if stacked else "spatial",
@@ -174,9 +167,9 @@ def _stacked_units(adata: AnnData) -> tuple[str, float, str]:
 
 def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
     """Measure how much of the weight of the neighbours of a place is of other sections."""
-    if _keys.GRAPH not in adata.obsp:
+    if keys.GRAPH not in adata.obsp:
         return math.nan
-    pairs = adata.obsp[_keys.GRAPH].tocoo()
+    pairs = adata.obsp[keys.GRAPH].tocoo()
     others = pairs.row != pairs.col
     across = sections.codes[pairs.row] != sections.codes[pairs.col]
     share = float(pairs.data[across].sum() / max(pairs.data[others].sum(), 1e-12))
@@ -191,7 +184,7 @@ def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
 
 def array_positions(adata: AnnData) -> NDArray[np.float64]:
     """Get column and row on the array, as they are."""
-    xy: NDArray[np.float64] = adata.obs[[_keys.ARRAY_COL, _keys.ARRAY_ROW]].to_numpy(np.float64)
+    xy: NDArray[np.float64] = adata.obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].to_numpy(np.float64)
     if not np.isfinite(xy).all():
         raise InputError(
             "Expected array_row and array_col at every place, found missing ones. Drop these places first."

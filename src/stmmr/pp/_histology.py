@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
-from stmmr import _keys, _validate
-from stmmr._record import record, recorded
-from stmmr._scratch import empty
-from stmmr._validate import InputError, listed
+from stmmr._core import checks, keys
+from stmmr._core.checks import InputError, listed
+from stmmr._core.kernel import nearest_neighbour_distance
+from stmmr._core.pca import COMPONENTS, feature_pca
+from stmmr._core.record import record, recorded
+from stmmr._core.rows import empty
+from stmmr._core.space import coordinates
 from stmmr.encoders import Encoder, FeatureCache, encoder_fingerprint, encoder_of, picture_fingerprint
 from stmmr.io._library import find_library, holds_picture, sharpest_picture, store_mask, store_picture
 from stmmr.io._picture import white_of
 from stmmr.io._registration import scaling
-from stmmr.pp._feature_pca import COMPONENTS, feature_pca
 from stmmr.pp._patches import read_patches
 from stmmr.pp._registered import SPACING_UM, Registered, check_registration
 from stmmr.pp._section_pictures import WHOLE, in_section, registered_pictures, rows_of
 from stmmr.pp._stain import Stains, stains_of
 from stmmr.pp._tissue import flags, patch_quality
 from stmmr.pp._warp import in_coordinates
-from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,7 @@ def histology(
     library_id: str | None = None,
     section_key: str | None = None,
     um_per_pixel: float | None = None,
-    key_added: str = _keys.HISTOLOGY,
+    key_added: str = keys.HISTOLOGY,
     progress: bool = True,
     copy: bool = False,
 ) -> AnnData | None:
@@ -145,7 +146,7 @@ def histology(
     """
     adata = adata.copy() if copy else adata
     if stain is not None:
-        _validate.require_choice(stain, get_args(Stain), name="stain")
+        checks.require_choice(stain, get_args(Stain), name="stain")
     section_key = section_key or recorded(adata).get("spatial_graph", {}).get("section_key") or None
     found = registered_pictures(
         adata,
@@ -174,7 +175,7 @@ def histology(
     if key_added in adata.obsm and before.get("key_added") != key_added:
         logger.warning("obsm[%r] held something else; it was replaced.", key_added)
     adata.obsm[key_added] = features
-    adata.obs[_keys.PATCH] = _flags(encoded, found, rows)
+    adata.obs[keys.PATCH] = _flags(encoded, found, rows)
     about = {"stain": stain or "", "encoder": encoder.name, "diameters_um": list(encoder.diameters_um)}
     parameters = {"key_added": key_added, **_noted(found, section_key), **about, "feature_names": names}
     shown = [_store(adata, one, rows[name], library_id=name or library_id) for name, one in found.items()]
@@ -184,7 +185,7 @@ def histology(
 
 def has_picture(adata: AnnData) -> bool:
     """Tell whether ``uns["spatial"]`` holds a picture that is more than a blank placeholder."""
-    return any(map(holds_picture, adata.uns.get(_keys.SPATIAL, {}).values()))
+    return any(map(holds_picture, adata.uns.get(keys.SPATIAL, {}).values()))
 
 
 @dataclass(frozen=True)
@@ -339,7 +340,7 @@ def _store(adata: AnnData, found: Registered, rows: NDArray[np.intp], *, library
     """Store a small copy of a given picture, and the mask of the tissue, for figures; say whether they show it."""
     overview, step = found.slide.overview
     small = scaling(1 / step) @ found.matrix
-    xy = _validate.coordinates(adata)[rows]
+    xy = coordinates(adata)[rows]
     spacing = nearest_neighbour_distance(xy) if len(xy) > 1 else SPACING_UM / (found.um_per_px * found.scale)
     pixels, scale = in_coordinates(overview, small, beyond=xy, empty=255)
     mask, _ = in_coordinates((found.mask[0] * np.uint8(255))[..., None].repeat(3, axis=-1), small, beyond=xy, empty=0)

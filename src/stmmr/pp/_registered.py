@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys, _validate
-from stmmr._validate import InputError, listed, logger
+from stmmr._core import checks, keys
+from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.kernel import nearest_neighbour_distance
+from stmmr._core.space import coordinates, um_per_unit, warn_implausible_scale
 from stmmr.io._library import FULLRES, PICTURES, find_library, scale_key
-from stmmr.io._placing import warn_implausible_scale
 from stmmr.io._registration import mapped, read_registration, scale_of, scaling
 from stmmr.io._slide import open_slide
-from stmmr.pp._scale import um_per_unit
 from stmmr.pp._tissue import looked_up, share_by_turn, tissue_mask
-from stmmr.pp._weights import nearest_neighbour_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,11 +105,11 @@ def registered_picture(
     """
     if isinstance(image, Registered):
         return image
-    _validate.require_key(adata.obsm, _keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
-    xy = _validate.coordinates(adata)
+    checks.require_key(adata.obsm, keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
+    xy = coordinates(adata)
     library = find_library(adata, library_id)
     um, told_by = (um_per_pixel, "um_per_pixel") if um_per_pixel is not None else um_per_unit(adata, xy, library)
-    _validate.require_positive(1.0 if math.isnan(um) else um, name="um_per_pixel")
+    checks.require_positive(1.0 if math.isnan(um) else um, name="um_per_pixel")
     if um_per_pixel is not None:
         warn_implausible_scale(xy, um_per_pixel, told_by="um_per_pixel")
     if image is None and registration is not None:
@@ -120,7 +119,7 @@ def registered_picture(
     if image is None:
         slide, matrix = _own_picture(library)
     else:
-        _validate.require_positive(image_scale, name="image_scale")
+        checks.require_positive(image_scale, name="image_scale")
         slide = open_slide(image)
         # the coordinates that the picture goes with may have been brought to another unit
         before = float(library.get("scalefactors", {}).get(scale_key(FULLRES), 1.0))
@@ -173,8 +172,8 @@ def _own_picture(library: Mapping[str, Any]) -> tuple[Slide, NDArray[np.float64]
             continue
         key = scale_key(name)
         hint = f"Add the pixels of the {name} picture per unit of obsm['spatial'] there."
-        _validate.require_key(factors, key, where="the scale factors of uns['spatial']", hint=hint)
-        _validate.require_positive(float(factors[key]), name=key)
+        checks.require_key(factors, key, where="the scale factors of uns['spatial']", hint=hint)
+        checks.require_positive(float(factors[key]), name=key)
         slide.name = name
         return slide, scaling(float(factors[key]))
     found = f"a blank {' and '.join(blank)} picture" if blank else listed(images)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, coordinates, listed, logger, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_key
+from stmmr._core.sections import sections_of
+from stmmr._core.space import coordinates
 from stmmr.io._library import holds_picture
 from stmmr.pp._registered import Registered, registered_picture
-from stmmr.pp._sections import sections_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 WHOLE: Final = ""
 """Name of all places together, where one picture is that of all."""
-OF_PLACES: Final = (_keys.ARRAY_ROW, _keys.ARRAY_COL)
-OF_DATA: Final = (_keys.BIN_TYPE, _keys.RESOLUTION)
+OF_PLACES: Final = (keys.ARRAY_ROW, keys.ARRAY_COL)
+OF_DATA: Final = (keys.BIN_TYPE, keys.RESOLUTION)
 """What may tell the length of a unit of the coordinates."""
 
 
@@ -39,7 +40,7 @@ def will_see(adata: AnnData, image: Any = None, *, section_key: str | None = Non
     section_key
         Column of ``obs`` with the section of each place.
     """
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    libraries = adata.uns.get(keys.SPATIAL, {})
     sections = sections_of(adata, section_key)
     if sections is None or not _each_its_own(adata, image, sections):
         return image is not None or any(map(holds_picture, libraries.values()))
@@ -114,12 +115,12 @@ def _alone(adata: AnnData, name: str, rows: NDArray[np.intp]) -> AnnData:
     """Get what a picture needs to know of a section: its positions and its library, without the counts."""
     from anndata import AnnData
 
-    require_key(adata.obsm, _keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
+    require_key(adata.obsm, keys.SPATIAL, where="obsm", hint="A picture needs positions in pixels.")
     facts = {key: adata.uns[key] for key in OF_DATA if key in adata.uns}
     return AnnData(
         obs=adata.obs[[column for column in OF_PLACES if column in adata.obs]].iloc[rows].copy(),
-        obsm={_keys.SPATIAL: coordinates(adata)[rows]},
-        uns={_keys.SPATIAL: {name: adata.uns.get(_keys.SPATIAL, {}).get(name, {})}, **facts},
+        obsm={keys.SPATIAL: coordinates(adata)[rows]},
+        uns={keys.SPATIAL: {name: adata.uns.get(keys.SPATIAL, {}).get(name, {})}, **facts},
     )
 
 
@@ -148,7 +149,7 @@ def _each_its_own(adata: AnnData, image: Any, sections: pd.Categorical | None) -
     """Tell whether pictures are those of sections: given so, or in libraries that are named after sections."""
     if sections is None:
         return False
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    libraries = adata.uns.get(keys.SPATIAL, {})
     named = any(str(name) in libraries for name in sections.categories)
     return isinstance(image, Mapping) or (named and (image is None or len(libraries) > 1))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
 from stmmr.io._picture import optical_density
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import require_extra
+from stmmr._core import keys
+from stmmr._core.checks import require_extra
+from stmmr._core.record import recorded
 from stmmr.pl._gene_trends import leading_trends
 from stmmr.pl._palette import PALETTE
 from stmmr.report._figures import STYLE
@@ -105,9 +105,9 @@ def _history(adata: AnnData) -> Curve | None:
 
 
 def _confidence(adata: AnnData) -> Curve | None:
-    if _keys.CONFIDENCE not in adata.obs:
+    if keys.CONFIDENCE not in adata.obs:
         return None
-    values = numbers_of(adata, _keys.CONFIDENCE)
+    values = numbers_of(adata, keys.CONFIDENCE)
     if not np.isfinite(values).any():
         return None
     plot = _histogram(values[np.isfinite(values)], "Confidence", edges=np.linspace(0, 1, 21))
@@ -116,9 +116,9 @@ def _confidence(adata: AnnData) -> Curve | None:
 
 
 def _library_size(adata: AnnData) -> Curve | None:
-    if _keys.LIBRARY_SIZE not in adata.obs:
+    if keys.LIBRARY_SIZE not in adata.obs:
         return None
-    size = numbers_of(adata, _keys.LIBRARY_SIZE)
+    size = numbers_of(adata, keys.LIBRARY_SIZE)
     size = size[size > 0]
     if not len(size):
         return None

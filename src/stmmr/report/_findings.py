@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import recorded
+from stmmr._core import keys
+from stmmr._core.record import recorded
 from stmmr.pl._palette import category_colors
 from stmmr.tl._composition import composition
 from stmmr.tl._metrics import categories
@@ -42,16 +42,16 @@ def findings_of(adata: AnnData) -> Findings:
 
 def variable_genes(adata: AnnData) -> list[str]:
     """Get the genes that vary most over the tissue; empty where it was not measured."""
-    if _keys.MORAN_I not in adata.var or _keys.MORAN_P_ADJUSTED not in adata.var:
+    if keys.MORAN_I not in adata.var or keys.MORAN_P_ADJUSTED not in adata.var:
         return []
-    measured = adata.var[_keys.MORAN_I].astype(float)[adata.var[_keys.MORAN_P_ADJUSTED].astype(float) < FDR]
+    measured = adata.var[keys.MORAN_I].astype(float)[adata.var[keys.MORAN_P_ADJUSTED].astype(float) < FDR]
     return [str(gene) for gene in measured.nlargest(VARIABLE).index]
 
 
 def _variable(adata: AnnData) -> tuple[list[dict[str, Any]], int] | None:
-    if _keys.MORAN_I not in adata.var or _keys.MORAN_P_ADJUSTED not in adata.var:
+    if keys.MORAN_I not in adata.var or keys.MORAN_P_ADJUSTED not in adata.var:
         return None
-    index, adjusted = (adata.var[key].astype(float) for key in (_keys.MORAN_I, _keys.MORAN_P_ADJUSTED))
+    index, adjusted = (adata.var[key].astype(float) for key in (keys.MORAN_I, keys.MORAN_P_ADJUSTED))
     rows = [
         {"gene": gene, "index": f"{index[gene]:.2f}", "p": p_value(adjusted[gene])} for gene in variable_genes(adata)
     ]
@@ -59,10 +59,10 @@ def _variable(adata: AnnData) -> tuple[list[dict[str, Any]], int] | None:
 
 
 def _sets(adata: AnnData) -> tuple[list[dict[str, Any]], str] | None:
-    table = adata.uns.get(_keys.ENRICHMENT)
+    table = adata.uns.get(keys.ENRICHMENT)
     if not isinstance(table, pd.DataFrame):
         return None
-    names = categories(adata, _keys.DOMAIN).categories
+    names = categories(adata, keys.DOMAIN).categories
     colors = dict(zip(map(str, names), _hex(adata), strict=True))
     likely = table[table["pval_adj"] < FDR].groupby("domain", observed=True, sort=False).head(SETS)
     rows = [
@@ -76,7 +76,7 @@ def _sets(adata: AnnData) -> tuple[list[dict[str, Any]], str] | None:
         }
         for row in likely.to_dict("records")
     ]
-    step = recorded(adata).get("enrichment", {}).get(_keys.ENRICHMENT, {})
+    step = recorded(adata).get("enrichment", {}).get(keys.ENRICHMENT, {})
     return rows, str(step.get("gmt", ""))
 
 
@@ -86,7 +86,7 @@ def _sections(adata: AnnData) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         return None
     table = composition(adata, key)
     shares = table.pivot_table(index="section", columns="domain", values="share", observed=False, sort=False)
-    colors = dict(zip(map(str, categories(adata, _keys.DOMAIN).categories), _hex(adata), strict=True))
+    colors = dict(zip(map(str, categories(adata, keys.DOMAIN).categories), _hex(adata), strict=True))
     present = [name for name in shares.columns if shares[name].gt(0).any()]
     domains = [{"name": str(name), "color": colors[str(name)]} for name in present]
     places = table.groupby("section", observed=False, sort=False)["places"].sum()
@@ -105,8 +105,8 @@ def _hex(adata: AnnData) -> list[str]:
     """Get the colours of the domains."""
     from matplotlib.colors import to_hex
 
-    names = categories(adata, _keys.DOMAIN).categories
-    return [to_hex(color) for color in category_colors(adata, _keys.DOMAIN, names)]
+    names = categories(adata, keys.DOMAIN).categories
+    return [to_hex(color) for color in category_colors(adata, keys.DOMAIN, names)]
 
 
 def p_value(p: float) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import recorded
+from stmmr._core import keys
+from stmmr._core.genes import lognormalised_rows, require_gene, require_list
+from stmmr._core.record import recorded
 from stmmr.pl._gene_trends import leading_trends
-from stmmr.pp._columns import lognormalised_rows, require_gene, require_list
 from stmmr.report._findings import variable_genes
 from stmmr.tl._metrics import categories
 
@@ -32,7 +32,7 @@ def top_genes(adata: AnnData) -> dict[str, list[str]]:
 
     Best first: those against the rest of the tissue, then those against the neighbours only.
     """
-    table = adata.uns.get(_keys.DOMAIN_GENES)
+    table = adata.uns.get(keys.DOMAIN_GENES)
     if not isinstance(table, pd.DataFrame) or not {"domain", "against", "gene", "specific"} <= set(table.columns):
         return {}
     table = table[table["specific"].astype(bool)]
@@ -69,7 +69,7 @@ def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str
 
 def has_expression(adata: AnnData) -> bool:
     """Tell whether there are normalised counts to be had."""
-    return "expression" in recorded(adata) and _keys.HIGHLY_VARIABLE in adata.var
+    return "expression" in recorded(adata) and keys.HIGHLY_VARIABLE in adata.var
 
 
 def values_of(adata: AnnData, genes: list[str]) -> sparse.csc_matrix[Any]:
@@ -81,7 +81,7 @@ def values_of(adata: AnnData, genes: list[str]) -> sparse.csc_matrix[Any]:
 
 def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
     """Measure which share of its variance each highly variable gene has between domains; 0 for the other genes."""
-    domains = categories(adata, _keys.DOMAIN)
+    domains = categories(adata, keys.DOMAIN)
     known = domains.codes >= 0
     n = known.sum()
     if n == 0:
@@ -98,4 +98,4 @@ def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
     between = (np.divide(sums, n_of, out=np.zeros_like(sums), where=n_of > 0) * sums).sum(axis=0) - n * mean**2
     total = squares - n * mean**2
     share = np.divide(between, total, out=np.zeros_like(total), where=total > 1e-9 * n)
-    return np.where(adata.var[_keys.HIGHLY_VARIABLE].to_numpy(bool), share, 0.0)
+    return np.where(adata.var[keys.HIGHLY_VARIABLE].to_numpy(bool), share, 0.0)

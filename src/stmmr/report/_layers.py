@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
+from stmmr._core import keys
 from stmmr.pl._axes import title_of
 from stmmr.pl._palette import MISSING, category_colors
 from stmmr.pl._raster import mean_of, most_of
@@ -108,18 +108,18 @@ def gene_layer(name: str, values: NDArray[np.float32]) -> Layer:
 
 def layers_of(adata: AnnData) -> list[Layer]:
     """Take all that a run leaves at the places: domains, how sure they are, pseudotime."""
-    found = [category_layer(adata, key) for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED) if key in adata.obs]
-    for key, title in ((_keys.CONFIDENCE, "Confidence"), (_keys.PSEUDOTIME, "Pseudotime")):
+    found = [category_layer(adata, key) for key in (keys.DOMAIN, keys.DOMAIN_REFINED) if key in adata.obs]
+    for key, title in ((keys.CONFIDENCE, "Confidence"), (keys.PSEUDOTIME, "Pseudotime")):
         if key in adata.obs and np.isfinite(values := numbers_of(adata, key)).any():
             found.append(number_layer(key, title, values, span=(0.0, 1.0)))
-    if _keys.BRANCH in adata.obs and adata.obs[_keys.BRANCH].notna().any():
-        found.append(category_layer(adata, _keys.BRANCH))
-    if _keys.LIBRARY_SIZE in adata.obs:
-        size = numbers_of(adata, _keys.LIBRARY_SIZE)
+    if keys.BRANCH in adata.obs and adata.obs[keys.BRANCH].notna().any():
+        found.append(category_layer(adata, keys.BRANCH))
+    if keys.LIBRARY_SIZE in adata.obs:
+        size = numbers_of(adata, keys.LIBRARY_SIZE)
         high = float(np.percentile(size, CUT_AT)) or 1.0
-        found.append(number_layer(_keys.LIBRARY_SIZE, "Library size", size, span=(0.0, high)))
-    if _keys.PATCH in adata.obs and adata.obs[_keys.PATCH].nunique() > 1:
-        found.append(category_layer(adata, _keys.PATCH))
+        found.append(number_layer(keys.LIBRARY_SIZE, "Library size", size, span=(0.0, high)))
+    if keys.PATCH in adata.obs and adata.obs[keys.PATCH].nunique() > 1:
+        found.append(category_layer(adata, keys.PATCH))
     return found
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmmr import __version__, _keys
-from stmmr._record import recorded
-from stmmr.pp._sections import graph_sections
+from stmmr import __version__
+from stmmr._core import keys as _keys
+from stmmr._core.record import recorded
+from stmmr._core.sections import graph_sections
 from stmmr.report._references import WORKS, Work
 
 if TYPE_CHECKING:

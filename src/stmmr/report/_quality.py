@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import recorded
+from stmmr._core import keys
+from stmmr._core.record import recorded
+from stmmr._core.sections import graph_sections
 from stmmr.pp._registered import ON_TISSUE_AT_LEAST
-from stmmr.pp._sections import graph_sections
 from stmmr.report._layers import numbers_of
 from stmmr.tl._metrics import categories
 
@@ -71,9 +71,9 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _counts(adata: AnnData) -> Iterator[Check]:
-    if _keys.LIBRARY_SIZE not in adata.obs:
+    if keys.LIBRARY_SIZE not in adata.obs:
         return
-    size = numbers_of(adata, _keys.LIBRARY_SIZE)
+    size = numbers_of(adata, keys.LIBRARY_SIZE)
     if not (size > 0).any():
         return
     median = float(np.median(size[size > 0]))
@@ -107,8 +107,8 @@ def _picture(adata: AnnData) -> Iterator[Check]:
             f"Warns below {_percent(ON_TISSUE_AT_LEAST, 0)}: the picture may be shifted, turned or of another section.",
             bad=share < ON_TISSUE_AT_LEAST,
         )
-    if _keys.PATCH in adata.obs:
-        shares = adata.obs[_keys.PATCH].value_counts(normalize=True)
+    if keys.PATCH in adata.obs:
+        shares = adata.obs[keys.PATCH].value_counts(normalize=True)
         poor = {str(name): share for name, share in shares.items() if name != "tissue" and share > 0}
         said = ", ".join(f"{name} {_percent(share)}" for name, share in poor.items()) or "none"
         yield _check(
@@ -132,8 +132,8 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
             "cuts of the tissue explain the data about as well.",
             bad=agreement < AGREEMENT_AT_LEAST,
         )
-    if _keys.CONFIDENCE in adata.obs:
-        values = numbers_of(adata, _keys.CONFIDENCE)
+    if keys.CONFIDENCE in adata.obs:
+        values = numbers_of(adata, keys.CONFIDENCE)
         unsure, missing = float(np.mean(values < UNSURE_BELOW)), float(np.mean(~np.isfinite(values)))
         yield _check(
             "Places of uncertain domain",
@@ -176,7 +176,7 @@ def _bandwidth(adata: AnnData) -> Iterator[Check]:
 
 
 def _domains(adata: AnnData) -> Iterator[Check]:
-    domains = categories(adata, _keys.DOMAIN)
+    domains = categories(adata, keys.DOMAIN)
     n = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
     small = [str(name) for name in domains.categories[(n > 0) & (n < SMALL_DOMAIN * adata.n_obs)]]
     missing = float(np.mean(domains.codes < 0))
@@ -194,7 +194,7 @@ def _sections(adata: AnnData) -> Iterator[Check]:
     sections = graph_sections(adata)
     if sections is None:
         return
-    domains = categories(adata, _keys.DOMAIN)
+    domains = categories(adata, keys.DOMAIN)
     table = np.zeros((len(domains.categories), len(sections.categories)))
     known = domains.codes >= 0
     np.add.at(table, (domains.codes[known], sections.codes[known]), 1)
@@ -211,7 +211,7 @@ def _sections(adata: AnnData) -> Iterator[Check]:
 
 
 def _vote(adata: AnnData) -> Iterator[Check]:
-    step = recorded(adata).get("refine", {}).get(_keys.DOMAIN_REFINED)
+    step = recorded(adata).get("refine", {}).get(keys.DOMAIN_REFINED)
     if step is not None:
         changed = float(step["changed"])
         yield _check(

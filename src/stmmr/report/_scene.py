@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import coordinates
+from stmmr._core import keys
+from stmmr._core.sections import graph_sections
+from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.io._library import find_library, sharpest_picture
 from stmmr.pl._raster import PIXELS_FROM, Grid
 from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
-from stmmr.pp._scale import um_per_unit, units
-from stmmr.pp._sections import graph_sections
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +104,7 @@ def scene_of(adata: AnnData) -> Scene:
     """Lay out the places of one section, or of several side by side."""
     xy = coordinates(adata)
     sections = graph_sections(adata)
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+    libraries = adata.uns.get(keys.SPATIAL, {})
     library = find_library(adata) if sections is None and len(libraries) == 1 else {}
     um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     unit = um if math.isfinite(um) else 1.0
@@ -116,7 +115,7 @@ def scene_of(adata: AnnData) -> Scene:
     found = sharpest_picture(library)
     picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)
     low, high = fitted(low * unit, high * unit)
-    umap = adata.obsm.get(_keys.UMAP)
+    umap = adata.obsm.get(keys.UMAP)
     if umap is not None and not np.isfinite(umap).all(axis=1).any():
         umap = None
     points = points_of(xy, umap)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import __version__, _keys
-from stmmr._record import recorded
+from stmmr import __version__
+from stmmr._core import keys
+from stmmr._core.record import recorded
+from stmmr._core.sections import graph_sections
 from stmmr.pl._axes import title_of
 from stmmr.pl._palette import category_colors
-from stmmr.pp._sections import graph_sections
 from stmmr.report._genes import top_genes
 from stmmr.report._layers import numbers_of
 from stmmr.tl._metrics import categories
@@ -43,9 +44,9 @@ def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
     """Describe each domain that has places, in the order of the categories."""
     from matplotlib.colors import to_hex
 
-    domains = categories(adata, _keys.DOMAIN)
-    colors = category_colors(adata, _keys.DOMAIN, domains.categories)
-    sure = numbers_of(adata, _keys.CONFIDENCE) if _keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
+    domains = categories(adata, keys.DOMAIN)
+    colors = category_colors(adata, keys.DOMAIN, domains.categories)
+    sure = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
     sections, genes = graph_sections(adata), top_genes(adata)
     rows = []
     for code, name in enumerate(domains.categories):

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmmr import __version__, _keys
-from stmmr._validate import listed, require_extra, require_key
-from stmmr.io._write import atomic_write
+from stmmr import __version__
+from stmmr._core import keys
+from stmmr._core.checks import listed, require_extra, require_key
+from stmmr._core.files import atomic_write
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
 from stmmr.report._findings import findings_of
@@ -73,7 +74,7 @@ def write(
         If bokeh is not installed.
     """
     require_extra("bokeh", extra="report")
-    require_key(adata.obs.columns, _keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
+    require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
     facts = dict(run_facts or {})
     page = _template().render(**_parts(adata, facts, title, genes))
     with atomic_write(Path(path)) as new:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from stmmr._validate import InputError, listed, logger, require_choice, require_positive
+from stmmr._core.checks import InputError, listed, logger, require_choice, require_positive
 from stmmr.reproduce._methods import Preset
 from stmmr.reproduce._recipes import Recipe, recipe_of
 

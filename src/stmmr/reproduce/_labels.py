@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from stmmr._validate import InputError, listed
-from stmmr.io._files import parsing
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import parsing
 from stmmr.io._flat import peek
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, logger
-from stmmr.io._files import existing, parsing, visible
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.files import existing, parsing, visible
 from stmmr.reproduce._labels import LabelSource
 from stmmr.reproduce._recipes import SIZE_KEY, Recipe
 
@@ -231,7 +231,7 @@ def _field(whole: AnnData, section: str) -> AnnData:
     adata = whole[whole.obs["fov"].astype(str) == section].copy()
     local = ["CenterX_local_px", "CenterY_local_px"]
     if set(local) <= set(adata.obs.columns):
-        adata.obsm[_keys.SPATIAL] = adata.obs[local].to_numpy(np.float64)
+        adata.obsm[keys.SPATIAL] = adata.obs[local].to_numpy(np.float64)
     return adata
 
 
@@ -261,8 +261,8 @@ def _read_spots(file: Path) -> tuple[AnnData, list[str]]:
         notes.append("spots are named otherwise in counts and positions: matched by their order, as the authors did")
     genes = pd.Index(counts.ids.iloc[:, 0].to_numpy())
     adata = AnnData(counts.values.T.tocsr(), pd.DataFrame(index=positions.index), pd.DataFrame(index=genes))
-    adata.obs[[_keys.ARRAY_COL, _keys.ARRAY_ROW]] = positions[["x", "y"]].to_numpy()
-    adata.obsm[_keys.SPATIAL] = positions[["x", "y"]].to_numpy(np.float64)
+    adata.obs[[keys.ARRAY_COL, keys.ARRAY_ROW]] = positions[["x", "y"]].to_numpy()
+    adata.obsm[keys.SPATIAL] = positions[["x", "y"]].to_numpy(np.float64)
     return adata, notes
 
 

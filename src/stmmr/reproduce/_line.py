@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr.pp._sections import tissue_coordinates
-from stmmr.pp._weights import gaussian_weights, nearest_neighbour_distance, propagate
+from stmmr._core import keys
+from stmmr._core.kernel import gaussian_weights, nearest_neighbour_distance, propagate
+from stmmr._core.sections import tissue_coordinates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,7 +24,7 @@ def linear_line(adata: AnnData, n_domains: int, *, seed: int) -> NDArray[Any]:
 
     xy = tissue_coordinates(adata)
     weights = gaussian_weights(xy, bandwidth=nearest_neighbour_distance(xy), tolerance=4e-5)
-    smooth = propagate(weights, adata.obsm[_keys.COMPONENTS]).astype(float)
+    smooth = propagate(weights, adata.obsm[keys.COMPONENTS]).astype(float)
     scores, _, _ = np.linalg.svd(smooth - smooth.mean(axis=0), full_matrices=False)
     white = scores[:, :N_COMPONENTS] * np.sqrt(len(scores))
     start = KMeans(n_domains, n_init=20, random_state=seed).fit(white)

@@ -13,11 +13,11 @@ import pandas as pd
 import psutil
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import recorded
+from stmmr._core import keys
+from stmmr._core.checks import logger
+from stmmr._core.counts import raw_counts
+from stmmr._core.record import recorded
 from stmmr._run import BATCH, FULL_BATCH_AT_MOST, run, train_model
-from stmmr._validate import logger
-from stmmr.pp._expression import raw_counts
 from stmmr.reproduce._layout import FEATURES
 from stmmr.reproduce._recipes import AUTHORS_SEED
 from stmmr.settings import Block
@@ -88,7 +88,7 @@ def measured(
     with peak_memory() as memory:
         facts = _RUN[asked.preset](adata, section, asked, checkpoint)
         found = adata.obs[[facts.pop("domain_key")]].set_axis(["domain"], axis=1)
-        if asked.pseudotime and _keys.EMBEDDING in adata.obsm and found["domain"].nunique() > 1:
+        if asked.pseudotime and keys.EMBEDDING in adata.obsm and found["domain"].nunique() > 1:
             found = found.join(_pseudotime(adata, asked, found["domain"], notes))
             if figure is not None:
                 _draw(adata, figure)
@@ -115,8 +115,8 @@ def _run_line(adata: AnnData, section: Section, asked: Asked, _: Path | None) ->
     if section.section_key:
         pp.spatial_graph(adata, section_key=section.section_key)
     found = linear_line(adata, section.n_domains, seed=asked.random_state)
-    adata.obs[_keys.DOMAIN] = pd.Categorical((found + 1).astype(str))
-    return {"domain_key": _keys.DOMAIN, "picture": "not read"}
+    adata.obs[keys.DOMAIN] = pd.Categorical((found + 1).astype(str))
+    return {"domain_key": keys.DOMAIN, "picture": "not read"}
 
 
 def _run_default(adata: AnnData, section: Section, asked: Asked, _: Path | None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _run_default(adata: AnnData, section: Section, asked: Asked, _: Path | None)
         random_state=asked.random_state,
         progress=asked.progress,
     )
-    return {"domain_key": _keys.DOMAIN, "picture": picture} | _graph(adata)
+    return {"domain_key": keys.DOMAIN, "picture": picture} | _graph(adata)
 
 
 def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path | None) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
     blocks, picture = _picture(adata)
     read = _expression(adata, section, published)
     if published.pixels_as_array:
-        adata.obs[_keys.ARRAY_COL], adata.obs[_keys.ARRAY_ROW] = adata.obsm[_keys.SPATIAL][:, :2].T
+        adata.obs[keys.ARRAY_COL], adata.obs[keys.ARRAY_ROW] = adata.obsm[keys.SPATIAL][:, :2].T
     pp.spatial_graph(adata, use="array", bandwidth=published.bandwidth, section_key=section.section_key)
     if picture == "he":
         pp.histology(adata, progress=asked.progress)
@@ -160,9 +160,9 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
     }
     train_model(adata, shape=shape, engine={"checkpoint": checkpoint}, progress=asked.progress)
     tl.domains(adata, section.n_domains, method="kmeans", whiten=False, random_state=asked.random_state)
-    key = _keys.DOMAIN
+    key = keys.DOMAIN
     if published.vote:
-        key = _keys.DOMAIN_REFINED
+        key = keys.DOMAIN_REFINED
         tl.refine(adata, n_neighbors=min(published.vote, adata.n_obs - 1), key_added=key)
     facts = {"domain_key": key, "picture": picture} | _graph(adata)
     if read:
@@ -225,10 +225,10 @@ def _graph(adata: AnnData) -> dict[str, Any]:
 
 def _in_pixels(adata: AnnData) -> bool:
     """Tell whether the array positions are those of pixels."""
-    columns = [_keys.ARRAY_COL, _keys.ARRAY_ROW]
-    if recorded(adata)["spatial_graph"]["use"] != "array" or _keys.SPATIAL not in adata.obsm:
+    columns = [keys.ARRAY_COL, keys.ARRAY_ROW]
+    if recorded(adata)["spatial_graph"]["use"] != "array" or keys.SPATIAL not in adata.obsm:
         return False
-    return bool(np.array_equal(adata.obs[columns].to_numpy(np.float64), adata.obsm[_keys.SPATIAL][:, :2]))
+    return bool(np.array_equal(adata.obs[columns].to_numpy(np.float64), adata.obsm[keys.SPATIAL][:, :2]))
 
 
 def _pseudotime(adata: AnnData, asked: Asked, domains: pd.Series, notes: list[str]) -> pd.DataFrame:
@@ -239,7 +239,7 @@ def _pseudotime(adata: AnnData, asked: Asked, domains: pd.Series, notes: list[st
     tl.trajectory(adata, root_domain=root, random_state=asked.random_state)
     said = recorded(adata)["trajectory"]
     notes.append(f"pseudotime from domain {said['root_domain']} ({'named' if root else 'by rule'})")
-    found: pd.DataFrame = adata.obs[[_keys.PSEUDOTIME, _keys.BRANCH]].set_axis(["pseudotime", "branch"], axis=1)
+    found: pd.DataFrame = adata.obs[[keys.PSEUDOTIME, keys.BRANCH]].set_axis(["pseudotime", "branch"], axis=1)
     return found
 
 
@@ -248,9 +248,9 @@ def _draw(adata: AnnData, target: Path) -> None:
     from matplotlib import pyplot as plt
 
     from stmmr import pl
-    from stmmr.io._write import atomic_write
+    from stmmr._core.files import atomic_write
 
-    figure = pl.values(adata, _keys.PSEUDOTIME, vmin=0, vmax=1).get_figure(root=True)
+    figure = pl.values(adata, keys.PSEUDOTIME, vmin=0, vmax=1).get_figure(root=True)
     assert figure is not None  # noqa: S101 - axes just drawn
     target.parent.mkdir(exist_ok=True)
     with atomic_write(target) as new:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from stmmr._validate import InputError, listed
+from stmmr._core.checks import InputError, listed
 
 Layout = Literal["visium", "table", "cosmx", "h5ad"]
 Values = Literal["lognorm", "log", "total"]

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from stmmr import __version__
-from stmmr._validate import InputError, listed, logger
-from stmmr.io._files import parsing
-from stmmr.io._write import atomic_write
+from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.files import atomic_write, parsing
 from stmmr.reproduce._labels import scores
 
 if TYPE_CHECKING:

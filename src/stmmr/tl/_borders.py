@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr.pp._weights import nearest_in_chunks
+from stmmr._core.kernel import nearest_in_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._validate import InputError, listed, require_key
-from stmmr.pp._sections import sections_of
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.sections import sections_of
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PSEUDO: Final = 0.5
 """Places that are added to each domain of a section, so that its logarithm is finite."""
 
 
-def composition(adata: AnnData, section_key: str, *, domain_key: str = _keys.DOMAIN) -> pd.DataFrame:
+def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMAIN) -> pd.DataFrame:
     """Count the places of every domain in every section.
 
     Parameters
@@ -51,7 +51,7 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = _keys.DOM
 
 
 def compare_composition(
-    adata: AnnData, section_key: str, *, group_key: str, domain_key: str = _keys.DOMAIN
+    adata: AnnData, section_key: str, *, group_key: str, domain_key: str = keys.DOMAIN
 ) -> pd.DataFrame:
     """Test whether groups of sections differ in how much of them each domain makes up.
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_positive
+from stmmr._core.record import record
+from stmmr._core.rows import CHUNK, slices
 from stmmr.pp._graph import kernel_of
-from stmmr.pp._rows import CHUNK, slices
 from stmmr.tl._domains import by_size
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -38,10 +38,10 @@ def consensus(
     *,
     scales: Sequence[float] = (0.8, 1.0, 1.25),
     n_partitions: int = 60,
-    use_rep: str = _keys.EMBEDDING,
+    use_rep: str = keys.EMBEDDING,
     random_state: int = 0,
-    key_added: str = _keys.DOMAIN,
-    confidence_key: str = _keys.CONFIDENCE,
+    key_added: str = keys.DOMAIN,
+    confidence_key: str = keys.CONFIDENCE,
     progress: bool = False,
 ) -> None:
     """Cut the tissue into the spatial domains that many partitions agree on.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, logger, require_choice, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, require_choice, require_positive
+from stmmr._core.record import record
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import N_COMPONENTS, points_of
@@ -29,11 +29,11 @@ def domains(
     method: Method = "gaussian_mixture",
     covariance: Covariance = "tied",
     resolution: float | None = None,
-    use_rep: str = _keys.EMBEDDING,
+    use_rep: str = keys.EMBEDDING,
     whiten: bool | None = None,
     n_components: int = N_COMPONENTS,
     random_state: int = 0,
-    key_added: str = _keys.DOMAIN,
+    key_added: str = keys.DOMAIN,
 ) -> None:
     """Cut the tissue into spatial domains by its embedding.
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, listed, require_choice, require_step
-from stmmr.pp._columns import require_gene
-from stmmr.pp._expression import gene_rows, raw_counts
-from stmmr.pp._rows import is_dask, is_on_disk, slices
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, require_choice, require_step
+from stmmr._core.counts import gene_rows, raw_counts
+from stmmr._core.genes import require_gene
+from stmmr._core.record import record
+from stmmr._core.rows import is_dask, is_on_disk, slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def enhance(
     *,
     genes: Sequence[str] | None = None,
     scale: Scale = "median",
-    key_added: str = _keys.ENHANCED,
+    key_added: str = keys.ENHANCED,
     random_state: int = 0,
 ) -> None:
     """Write denoised expression: the decoder's mean μ, corrected by what was counted at the place itself.
@@ -106,7 +106,7 @@ def enhance(
         mean[places] = posterior_mean(counts, mean[places], theta) / (size[places] if scale == "median" else 1)
     if genes is None:
         layer = np.full(adata.shape, np.nan, dtype=np.float32)
-        layer[:, np.flatnonzero(adata.var[_keys.HIGHLY_VARIABLE].to_numpy())] = mean
+        layer[:, np.flatnonzero(adata.var[keys.HIGHLY_VARIABLE].to_numpy())] = mean
         adata.layers[key_added] = layer
     else:
         adata.obsm[key_added] = pd.DataFrame(mean, index=adata.obs_names, columns=pd.Index(chosen))

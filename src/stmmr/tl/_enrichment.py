@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, listed, logger, require_positive
-from stmmr.pp._columns import close_names
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_positive
+from stmmr._core.genes import close_names
+from stmmr._core.record import record, recorded
 from stmmr.tl._gene_sets import measured_sets, read_gmt
 from stmmr.tl._genes import Against, adjusted, domain_genes_table
 
@@ -32,8 +32,8 @@ def enrichment(
     max_pval_adj: float = 0.05,
     min_set: int = 5,
     max_set: int = 500,
-    key: str = _keys.DOMAIN_GENES,
-    key_added: str = _keys.ENRICHMENT,
+    key: str = keys.DOMAIN_GENES,
+    key_added: str = keys.ENRICHMENT,
 ) -> None:
     """Find the gene sets of a local file in which the genes of each domain are over-represented.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stmmr._validate import InputError, listed, logger
+from stmmr._core.checks import InputError, listed, logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

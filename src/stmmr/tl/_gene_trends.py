@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, require_key, require_step
-from stmmr.pp._columns import require_gene
-from stmmr.pp._expression import raw_counts
-from stmmr.pp._rows import by_rows, map_rows
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key, require_step
+from stmmr._core.counts import raw_counts
+from stmmr._core.genes import require_gene
+from stmmr._core.record import record
+from stmmr._core.rows import by_rows, map_rows
 from stmmr.tl._metrics import categories
 from stmmr.tl._paga import Rooted
 
@@ -42,7 +42,7 @@ def gene_trends(
     *,
     genes: Sequence[str] | None = None,
     to_domain: str | None = None,
-    pseudotime_key: str = _keys.PSEUDOTIME,
+    pseudotime_key: str = keys.PSEUDOTIME,
     n_knots: int = 4,
     confidence: float = 0.95,
     progress: bool = False,
@@ -103,7 +103,7 @@ def gene_trends(
         raise InputError(f"Expected confidence between 0 and 1, found {confidence!r}.")
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     columns = _columns(adata, genes)
-    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
+    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
     median = float(np.median(size[size > 0]))
     if not pd.api.types.is_numeric_dtype(adata.obs[pseudotime_key]):
         raise InputError(f"Expected numbers in obs[{pseudotime_key!r}], found {adata.obs[pseudotime_key].dtype}.")
@@ -301,7 +301,7 @@ def _information(mean: Matrix, basis: Matrix) -> Matrix:
 def _columns(adata: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
     """Get the positions of genes, checked."""
     if genes is None:
-        return np.flatnonzero(adata.var[_keys.HIGHLY_VARIABLE].to_numpy())
+        return np.flatnonzero(adata.var[keys.HIGHLY_VARIABLE].to_numpy())
     if isinstance(genes, str) or not len(genes):
         raise InputError(f"Expected a list of names of genes, found {genes!r}.")
     for gene in genes:

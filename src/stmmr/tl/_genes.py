@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, coordinates, listed, logger, require_choice, require_key, unique_names
-from stmmr.pp._columns import gene_columns
-from stmmr.pp._sections import graph_sections, laid_apart, sections_of, tissue_coordinates
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_choice, require_key, unique_names
+from stmmr._core.genes import gene_columns
+from stmmr._core.record import record, recorded
+from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
+from stmmr._core.space import coordinates
 from stmmr.tl._borders import contacts, neighboring_domains
 from stmmr.tl._metrics import categories
 from stmmr.tl._rank_sums import RankSums, rank_sums
@@ -50,7 +51,7 @@ class Filters(NamedTuple):
 def domain_genes(
     adata: AnnData,
     *,
-    domain_key: str = _keys.DOMAIN,
+    domain_key: str = keys.DOMAIN,
     section_key: str | None = None,
     layer: str | None = None,
     n_neighbors: int = 12,
@@ -59,7 +60,7 @@ def domain_genes(
     min_share: float = 0.8,
     min_share_ratio: float = 1.0,
     min_fold_change: float = 1.5,
-    key_added: str = _keys.DOMAIN_GENES,
+    key_added: str = keys.DOMAIN_GENES,
     progress: bool = False,
 ) -> None:
     """Compare every gene in every domain with the neighbouring domains, and with the rest of the tissue.
@@ -168,7 +169,7 @@ def domain_genes_table(
     against: Against | None = None,
     only_specific: bool = False,
     n_genes: int | None = None,
-    key: str = _keys.DOMAIN_GENES,
+    key: str = keys.DOMAIN_GENES,
 ) -> pd.DataFrame:
     """Get the genes of domains as a table, best first; save by ``.to_csv("genes.csv", index=False)``.
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, listed, representation, require_extra
-from stmmr.pp._sections import sections_of
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, representation, require_extra
+from stmmr._core.record import record, recorded
+from stmmr._core.sections import sections_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,8 +20,8 @@ def integrate(
     adata: AnnData,
     section_key: str | None = None,
     *,
-    use_rep: str = _keys.EMBEDDING,
-    key_added: str = _keys.HARMONY,
+    use_rep: str = keys.EMBEDDING,
+    key_added: str = keys.HARMONY,
     random_state: int = 0,
 ) -> None:
     """Correct the embedding for sections by Harmony (Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0).

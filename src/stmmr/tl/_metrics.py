@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, require_key
-from stmmr.pp._sections import tissue_coordinates
-from stmmr.pp._weights import nearest
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key
+from stmmr._core.kernel import nearest
+from stmmr._core.record import record, recorded
+from stmmr._core.sections import tissue_coordinates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PAS_NEIGHBORS: Final = 10
 
 
-def evaluate(adata: AnnData, *, label_key: str, domain_key: str = _keys.DOMAIN) -> dict[str, float]:
+def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -> dict[str, float]:
     """Compare domains with an annotation, and measure their continuity in space.
 
     The annotation is read here and nowhere else. Run :func:`stmmr.tl.domains` first.

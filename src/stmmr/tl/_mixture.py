@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import logsumexp
 
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,20 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import (
-    InputError,
-    coordinates,
-    require_choice,
-    require_key,
-    require_positive,
-    unique_names,
-)
-from stmmr.pp._columns import gene_columns
-from stmmr.pp._rows import slices
-from stmmr.pp._sections import graph_sections, laid_apart, sections_of
-from stmmr.pp._weights import nearest_in_chunks
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_choice, require_key, require_positive, unique_names
+from stmmr._core.genes import gene_columns
+from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.record import record
+from stmmr._core.rows import slices
+from stmmr._core.sections import graph_sections, laid_apart, sections_of
+from stmmr._core.space import coordinates
 from stmmr.tl._genes import adjusted
 
 if TYPE_CHECKING:
@@ -137,8 +131,8 @@ def spatially_variable_genes(
     ]
     i, z = (np.concatenate(some) for some in zip(*parts, strict=True))
     pval = stats.norm.sf(z)
-    adata.var[_keys.MORAN_I], adata.var[_keys.MORAN_Z] = i, z
-    adata.var[_keys.MORAN_P], adata.var[_keys.MORAN_P_ADJUSTED] = pval, adjusted(pval)
+    adata.var[keys.MORAN_I], adata.var[keys.MORAN_Z] = i, z
+    adata.var[keys.MORAN_P], adata.var[keys.MORAN_P_ADJUSTED] = pval, adjusted(pval)
     step = {
         "n_neighbors": n_neighbors,
         "graph_key": graph_key or "",

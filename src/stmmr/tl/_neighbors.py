@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr.pp._weights import nearest
+from stmmr._core.kernel import nearest
 
 if TYPE_CHECKING:
     from anndata import AnnData

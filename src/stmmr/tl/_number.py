@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import logger, require_positive
+from stmmr._core import keys
+from stmmr._core.checks import logger, require_positive
+from stmmr._core.kernel import independent_places
+from stmmr._core.record import record, recorded
 from stmmr.pp._graph import kernel_of
-from stmmr.pp._weights import independent_places
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sample
@@ -35,7 +35,7 @@ def number_of_domains(
     *,
     at_most: int = 20,
     n_init: int = 10,
-    use_rep: str = _keys.EMBEDDING,
+    use_rep: str = keys.EMBEDDING,
     random_state: int = 0,
     progress: bool = False,
 ) -> None:
@@ -126,7 +126,7 @@ def independent_points(
     """Get the embedding to count domains in, and how many of its places are independent."""
     points, _ = points_of(adata, use_rep, random_state=random_state)
     graph = recorded(adata).get("spatial_graph", {})
-    if use_rep != _keys.EMBEDDING or not graph:
+    if use_rep != keys.EMBEDDING or not graph:
         return points, float(len(points))
     kernel = kernel_of(adata)
     if "bandwidth_best" in graph and moves_with_bandwidth(adata, use_rep):

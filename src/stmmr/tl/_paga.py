@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from stmmr.pp._weights import nearest
+from stmmr._core.kernel import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

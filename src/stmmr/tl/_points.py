@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import representation, require_key
+from stmmr._core import keys
+from stmmr._core.checks import representation, require_key
+from stmmr._core.record import recorded
+from stmmr._core.sections import plane_coordinates
 from stmmr.pp._blocks import features_of
-from stmmr.pp._sections import plane_coordinates
 from stmmr.settings import Block, used_blocks
 from stmmr.start import linear_start
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.pp._weights import Kernel
+    from stmmr._core.kernel import Kernel
 
 N_COMPONENTS: Final = 15
 """Components of an embedding whose scales carry no meaning."""
@@ -73,7 +73,7 @@ def points_of(
 
 def has_scales(adata: AnnData, use_rep: str) -> bool:
     """Tell whether the scales of an embedding carry meaning, as those of the default preset do."""
-    return use_rep == _keys.EMBEDDING and bool(recorded(adata).get("model", {}).get("scaled", False))
+    return use_rep == keys.EMBEDDING and bool(recorded(adata).get("model", {}).get("scaled", False))
 
 
 def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:

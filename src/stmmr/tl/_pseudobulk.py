@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError, listed, logger, require_extra, require_positive, unique_names
-from stmmr.pp._columns import gene_columns
-from stmmr.pp._rows import map_rows
-from stmmr.pp._sections import sections_of
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_extra, require_positive, unique_names
+from stmmr._core.genes import gene_columns
+from stmmr._core.record import record, recorded
+from stmmr._core.rows import map_rows
+from stmmr._core.sections import sections_of
 from stmmr.tl._genes import COMPARISONS, tested_domains
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def domain_genes_pseudobulk(
     adata: AnnData,
     *,
     section_key: str,
-    domain_key: str = _keys.DOMAIN,
+    domain_key: str = keys.DOMAIN,
     layer: str | None = None,
     min_places: int = 10,
     min_counts: int = 10,
     max_pval_adj: float = 0.05,
     min_fold_change: float = 1.5,
-    key_added: str = _keys.DOMAIN_GENES_PSEUDOBULK,
+    key_added: str = keys.DOMAIN_GENES_PSEUDOBULK,
     progress: bool = False,
 ) -> None:
     """Compare every gene in every domain with the other domains, sections being the replicates.

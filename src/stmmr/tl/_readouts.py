@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_ar
 
 import numpy as np
 
-from stmmr._validate import InputError, logger, require_choice, require_positive
+from stmmr._core.checks import InputError, logger, require_choice, require_positive
 from stmmr.tl._mixture import ROUNDS_AT_MOST, SINGULAR, TiedMixture, fit_tied
 
 if TYPE_CHECKING:

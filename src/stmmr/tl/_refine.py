@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record, recorded
-from stmmr._validate import InputError
-from stmmr.pp._sections import tissue_coordinates
-from stmmr.pp._weights import nearest_in_chunks
+from stmmr._core import keys
+from stmmr._core.checks import InputError
+from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.record import record, recorded
+from stmmr._core.sections import tissue_coordinates
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def refine(
     adata: AnnData,
     *,
     n_neighbors: int = 12,
-    domain_key: str = _keys.DOMAIN,
-    key_added: str = _keys.DOMAIN_REFINED,
+    domain_key: str = keys.DOMAIN,
+    key_added: str = keys.DOMAIN_REFINED,
 ) -> None:
     """Give each place the domain that most of its neighbourhood has, in one pass.
 

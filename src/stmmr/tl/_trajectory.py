@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, logger, require_choice, require_key
-from stmmr.pp._columns import gene_values, require_gene
-from stmmr.pp._rows import CHUNK, slices
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, require_choice, require_key
+from stmmr._core.genes import gene_values, require_gene
+from stmmr._core.record import record
+from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._diffusion import FEWEST, Linked
 from stmmr.tl._metrics import categories
 from stmmr.tl._paga import Rooted, connectivities, ends_of_longest_path, spanning_tree
@@ -48,8 +48,8 @@ def trajectory(
     root_gene: str | None = None,
     root_place: str | None = None,
     expression: End = "highest",
-    domain_key: str = _keys.DOMAIN,
-    use_rep: str = _keys.EMBEDDING,
+    domain_key: str = keys.DOMAIN,
+    use_rep: str = keys.EMBEDDING,
     n_neighbors: int = N_NEIGHBORS,
     random_state: int = 0,
 ) -> None:
@@ -144,8 +144,8 @@ def trajectory(
         logger.warning("%d of %d places have no link to the root; their pseudotime is NaN.", n_unreachable, adata.n_obs)
     start = graph.domain_at(at)
     branch = Rooted.at(tree, start).branches(names)
-    adata.obs[_keys.PSEUDOTIME] = time
-    adata.obs[_keys.BRANCH] = _by_domain(branch, codes)
+    adata.obs[keys.PSEUDOTIME] = time
+    adata.obs[keys.BRANCH] = _by_domain(branch, codes)
     noted: dict[str, Any] = {
         "connectivities": weights,
         "tree": tree,

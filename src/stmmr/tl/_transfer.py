@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, representation, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, representation, require_key
+from stmmr._core.record import record
 from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def transfer_domains(
     adata: AnnData,
     reference: AnnData,
     *,
-    domain_key: str = _keys.DOMAIN,
-    use_rep: str = _keys.EMBEDDING,
-    key_added: str = _keys.DOMAIN,
+    domain_key: str = keys.DOMAIN,
+    use_rep: str = keys.EMBEDDING,
+    key_added: str = keys.DOMAIN,
 ) -> None:
     """Name the domains of a section by those of another in the same embedding.
 
@@ -68,12 +68,12 @@ def transfer_domains(
     shares = fitted.predict_proba(here)
     codes = fitted.classes_[shares.argmax(axis=1)]
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=known.categories)
-    adata.obs[_keys.CONFIDENCE] = shares.max(axis=1)
+    adata.obs[keys.CONFIDENCE] = shares.max(axis=1)
     record(adata, transfer={"domain_key": domain_key, "use_rep": use_rep, "key_added": key_added})
 
 
 def match_domains(
-    adata: AnnData, reference_key: str, *, domain_key: str = _keys.DOMAIN, key_added: str | None = None
+    adata: AnnData, reference_key: str, *, domain_key: str = keys.DOMAIN, key_added: str | None = None
 ) -> None:
     """Name domains after the reference partition of the same places that they overlap most.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stmmr import _keys
-from stmmr._record import record
-from stmmr._validate import InputError, require_step
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_step
+from stmmr._core.record import record
 from stmmr.tl._metrics import categories
 from stmmr.tl._points import points_of
 from stmmr.tl._readouts import REGULARISATION
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def domain_tree(adata: AnnData, *, domain_key: str = _keys.DOMAIN, use_rep: str = _keys.EMBEDDING) -> None:
+def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str = keys.EMBEDDING) -> None:
     """Merge domains step by step, at each step the two whose union is least spread out (Ward).
 
     Distances are measured in standard deviations within domains, as the mixture measures them. Start from more domains
@@ -67,7 +67,7 @@ def domain_tree(adata: AnnData, *, domain_key: str = _keys.DOMAIN, use_rep: str 
     record(adata, domain_tree=tree)
 
 
-def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = _keys.DOMAIN) -> None:
+def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) -> None:
     """Cut the tree of domains into fewer of them; smaller numbers merge domains of larger ones and split none.
 
     Parameters

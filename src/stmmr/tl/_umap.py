@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._validate import InputError, logger, representation, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, representation, require_key
 from stmmr.tl._neighbors import fuzzy_graph
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _EPOCHS: Final = 200
 times as long."""
 
 
-def umap(adata: AnnData, *, random_state: int = 0, key_added: str = _keys.UMAP) -> None:
+def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -> None:
     """Lay out the embedding in two dimensions by UMAP.
 
     Of 15 exact neighbours (fewer where there are not as many places), at the ``min_dist`` of 0.5 and the ``spread`` of
@@ -61,12 +61,12 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = _keys.UMAP) 
     ----------
     McInnes, Healy and Melville (2018), UMAP, arXiv:1802.03426; by umap-learn.
     """
-    require_key(adata.obsm, _keys.EMBEDDING, where="obsm", hint="Train first: stmmr.StMMR(adata).fit().")
+    require_key(adata.obsm, keys.EMBEDDING, where="obsm", hint="Train first: stmmr.StMMR(adata).fit().")
     if adata.n_obs < _FEWEST:
         raise InputError(f"Expected at least {_FEWEST} places for a UMAP, found {adata.n_obs}.")
     places = _drawn(adata.n_obs, random_state)
     # a view takes no more than these rows of an embedding on disk
-    points = representation(adata if len(places) == adata.n_obs else adata[places], _keys.EMBEDDING)
+    points = representation(adata if len(places) == adata.n_obs else adata[places], keys.EMBEDDING)
     laid_out = np.full((adata.n_obs, 2), np.nan, dtype=np.float32)
     laid_out[places] = _layout(_narrowed(points, random_state), random_state)
     adata.obsm[key_added] = laid_out

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from stmmr._validate import InputError, listed
-from stmmr.io._write import atomic_write
+from stmmr._core.checks import InputError, listed
+from stmmr._core.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path

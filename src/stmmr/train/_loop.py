@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import torch
 from tqdm.auto import tqdm
 
-from stmmr._validate import logger
+from stmmr._core.checks import logger
 from stmmr.train._batches import arriving, dealt, moved
 from stmmr.train._checkpoint import Checkpoint
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
-from stmmr._parallel import started_outside
-from stmmr._validate import InputError, require_choice, require_extra
+from stmmr._core.checks import InputError, require_choice, require_extra
+from stmmr._core.parallel import started_outside
 from stmmr.nn import Network
 from stmmr.train._embed import embedded
 from stmmr.train._loop import OneProcess, Processes, train

@@ -5,7 +5,7 @@ import pytest
 from anndata import AnnData
 
 from stmmr import InputError
-from stmmr.pp._scale import units
+from stmmr._core.space import units
 
 SQUARE = np.argwhere(np.ones((12, 15)))[:, ::-1]
 HEXAGONAL = SQUARE * [2, 1] + np.column_stack([SQUARE[:, 1] % 2, 0 * SQUARE[:, 1]])

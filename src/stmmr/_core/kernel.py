@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stmmr._parallel import in_parallel, progress_bar
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
+from stmmr._core.parallel import in_parallel, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

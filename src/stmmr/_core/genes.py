@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import InputError, listed
-from stmmr.pp._expression import library_size, raw_counts
-from stmmr.pp._genes import CountStatistics, count_statistics, lognorm
-from stmmr.pp._rows import as_csr, by_rows, map_rows
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed
+from stmmr._core.counts import CountStatistics, count_statistics, library_size, lognorm, raw_counts
+from stmmr._core.record import recorded
+from stmmr._core.rows import as_csr, by_rows, map_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,7 +103,7 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
     counts = by_rows(given)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
-    size_key = _keys.LIBRARY_SIZE if _keys.LIBRARY_SIZE in adata.obs.columns else None
+    size_key = keys.LIBRARY_SIZE if keys.LIBRARY_SIZE in adata.obs.columns else None
     return GeneColumns(counts, statistics, library_size(adata, statistics.size, size_key=size_key))
 
 
@@ -129,20 +128,20 @@ def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> NDArr
     """
     require_gene(adata, gene)
     at = int(np.flatnonzero(adata.var_names.astype(str) == gene)[0])
-    if layer is None and _keys.LOGNORM not in adata.layers:
+    if layer is None and keys.LOGNORM not in adata.layers:
         column: Any = gene_columns(adata).of(slice(at, at + 1))
     else:
-        column = adata.layers[layer or _keys.LOGNORM][:, at]
+        column = adata.layers[layer or keys.LOGNORM][:, at]
     dense = column.toarray() if hasattr(column, "toarray") else column
     return np.asarray(dense, dtype=np.float64).ravel()
 
 
 def lognormalised_rows(adata: AnnData) -> Iterator[sparse.csr_matrix[Any]]:
     """Read the log-normalised values of all genes, some places at a time; `stmmr.pp.expression` ran."""
-    if _keys.LOGNORM in adata.layers:
-        return map_rows(_as_they_are, by_rows(adata.layers[_keys.LOGNORM]), what="genes", progress=False)
+    if keys.LOGNORM in adata.layers:
+        return map_rows(_as_they_are, by_rows(adata.layers[keys.LOGNORM]), what="genes", progress=False)
     _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
-    size = adata.obs[_keys.LIBRARY_SIZE].to_numpy(np.float64)
+    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
     read = partial(_normalised, genes=slice(0, adata.n_vars), size=size, median=float(np.median(size[size > 0])))
     return map_rows(read, by_rows(counts), what="genes", progress=False)
 

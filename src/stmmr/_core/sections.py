@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from stmmr import _keys
-from stmmr._record import recorded
-from stmmr._validate import InputError, coordinates, listed, logger, require_key
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, require_key
+from stmmr._core.record import recorded
+from stmmr._core.space import coordinates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -149,7 +150,7 @@ def tissue_coordinates(adata: AnnData) -> NDArray[np.float64]:
 
     Sections are laid apart, shape (N, 2), or stacked where the graph is of ``obsm["spatial_3d"]``, shape (N, 3).
     """
-    if recorded(adata).get("spatial_graph", {}).get("use") == _keys.SPATIAL_3D:
+    if recorded(adata).get("spatial_graph", {}).get("use") == keys.SPATIAL_3D:
         return stacked_coordinates(adata)
     return laid_apart(coordinates(adata), graph_sections(adata))
 
@@ -158,7 +159,7 @@ def plane_coordinates(adata: AnnData) -> NDArray[np.float64]:
     """Get the coordinates of the places in which noise is measured: the sections of the spatial graph laid apart."""
     graph = recorded(adata).get("spatial_graph", {})
     sections = graph_sections(adata)
-    stacked = graph.get("use") == _keys.SPATIAL_3D
+    stacked = graph.get("use") == keys.SPATIAL_3D
     return planes(adata, sections) if stacked else laid_apart(coordinates(adata), sections)
 
 
@@ -177,8 +178,8 @@ def stacked_coordinates(adata: AnnData) -> NDArray[np.float64]:
         If there are none, or one is not finite.
     """
     hint = "Put x, y and z in one unit there, or run stmmr.pp.align_sections(adata, 'section') first."
-    require_key(adata.obsm, _keys.SPATIAL_3D, where="obsm", hint=hint)
-    xyz = np.asarray(adata.obsm[_keys.SPATIAL_3D], dtype=np.float64)
+    require_key(adata.obsm, keys.SPATIAL_3D, where="obsm", hint=hint)
+    xyz = np.asarray(adata.obsm[keys.SPATIAL_3D], dtype=np.float64)
     if xyz.ndim != 2 or xyz.shape[1] != 3:
         raise InputError(f"Expected obsm['spatial_3d'] with three columns (x, y, z), found shape {xyz.shape}.")
     missing = int((~np.isfinite(xyz).all(axis=1)).sum())

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from stmmr.pp import _weights
-from stmmr.pp._weights import Kernel, gaussian_weights, propagate, tiles, white_noise
+from stmmr._core import kernel as _weights
+from stmmr._core.kernel import Kernel, gaussian_weights, propagate, tiles, white_noise
 
 
 @pytest.fixture

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import re
 import secrets
 import shutil
+import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from stmmr._validate import InputError, listed
+from scipy import sparse
+
+from stmmr._core.checks import InputError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextmanager
@@ -169,3 +173,70 @@ def _flush(path: Path) -> None:
     if path.is_file():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+def existing(path: str | Path) -> Path:
+    """Make a path absolute, or say which similar names there are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    """
+    found = Path(path).expanduser().absolute()
+    if found.exists():
+        return found
+    if not found.parent.is_dir():
+        raise FileNotFoundError(f"Expected data at {path}, but the folder {found.parent} does not exist either.")
+    names = visible(found.parent)
+    close = difflib.get_close_matches(found.name, names, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"its folder holds {listed(names)}."
+    raise FileNotFoundError(f"Expected data at {path}, but there is nothing; {hint}")
+
+
+def visible(path: Path) -> list[str]:
+    """List the names in a folder, sorted, without the hidden ones; of a file, its own."""
+    if path.is_file():
+        return [path.name]
+    return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+
+
+@contextmanager
+def parsing(path: Path, *, expected: str) -> Iterator[None]:
+    """Turn what a parser raises about a damaged or foreign file into an InputError.
+
+    Raises
+    ------
+    InputError
+        For every error but those that say nothing about the file's content.
+    """
+    try:
+        yield
+    except (InputError, MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"Expected {expected} at {path}, found something that cannot be read as such "
+            f"({type(error).__name__}: {reason}). It may be damaged or cut short: copy or download it again."
+        ) from error
+
+
+@contextmanager
+def names_may_repeat() -> Iterator[None]:
+    """Silence anndata's warning about repeated names, which stmmr mends with a warning of its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(Variable|Observation) names are not unique")
+        yield
+
+
+def check_indices(matrix: Any) -> None:
+    """Check that the indices of a sparse matrix lie in it; scipy would read beyond its memory otherwise.
+
+    Raises
+    ------
+    ValueError
+        If one does not. Other matrices pass.
+    """
+    if isinstance(matrix, sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array | sparse.csc_array):
+        matrix.check_format(full_check=True)

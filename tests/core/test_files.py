@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stmmr import InputError
-from stmmr.io._write import atomic_write, publish_folder
+from stmmr._core.files import atomic_write, publish_folder
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs signals")
 
@@ -56,7 +56,7 @@ def fail_at(monkeypatch, call: int) -> None:
 
 def run_until_killed(code: str, *args: Path) -> None:
     """Run a program that ends with SIGKILL, which nothing can catch."""
-    prelude = "import os, signal, sys\nfrom pathlib import Path\nfrom stmmr.io import _write\n"
+    prelude = "import os, signal, sys\nfrom pathlib import Path\nfrom stmmr._core import files\n"
     result = subprocess.run([sys.executable, "-c", prelude + code, *map(str, args)], check=False)
     assert result.returncode == -9
 
@@ -101,7 +101,7 @@ def test_full_disk_leaves_the_old_file(tmp_path, file, monkeypatch):
 @posix
 def test_kill_leaves_the_old_file_and_the_next_run_tidies(tmp_path, file):
     run_until_killed(
-        "with _write.atomic_write(Path(sys.argv[1])) as path:\n"
+        "with files.atomic_write(Path(sys.argv[1])) as path:\n"
         "    path.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)",
         file,
@@ -258,7 +258,7 @@ def test_folder_that_came_up_meanwhile_is_left(old, tmp_path):
 def test_kill_in_the_body_leaves_the_old_folder_and_the_next_run_tidies(tmp_path, old):
     before = contents(old)
     run_until_killed(
-        "with _write.publish_folder(Path(sys.argv[1]), overwrite=True) as folder:\n"
+        "with files.publish_folder(Path(sys.argv[1]), overwrite=True) as folder:\n"
         "    (folder / 'run.json').write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)",
         old,
@@ -278,7 +278,7 @@ def test_kill_between_the_renamings_is_mended_by_the_next_run(tmp_path, old):
         "    replace(*args)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "os.replace = then_die\n"
-        "with _write.publish_folder(Path(sys.argv[1]), overwrite=True) as folder:\n"
+        "with files.publish_folder(Path(sys.argv[1]), overwrite=True) as folder:\n"
         "    (folder / 'run.json').write_text('new')\n",
         old,
     )

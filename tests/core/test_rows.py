@@ -8,16 +8,15 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 import stmmr
-from stmmr import _keys
-from stmmr._parallel import in_parallel
-from stmmr.pp import _rows
-from stmmr.pp._genes import count_statistics, highly_variable
-from stmmr.pp._rows import OnDisk, by_rows, take
+from stmmr._core import keys, rows
+from stmmr._core.counts import count_statistics, highly_variable
+from stmmr._core.parallel import in_parallel
+from stmmr._core.rows import OnDisk, by_rows, take
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(_rows, "CHUNK", 60)
+    monkeypatch.setattr(rows, "CHUNK", 60)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +62,11 @@ def test_expression_is_the_same_wherever_the_counts_are(tissue, tmp_path, home):
     before = type(adata.X)
     stmmr.pp.expression(adata, n_top_genes=120)
     assert type(adata.X) is before
-    assert (_keys.LOGNORM in adata.layers) == (home is in_memory)
-    np.testing.assert_array_equal(adata.var[_keys.HIGHLY_VARIABLE], reference.var[_keys.HIGHLY_VARIABLE])
-    np.testing.assert_array_equal(adata.obs[_keys.LIBRARY_SIZE], reference.obs[_keys.LIBRARY_SIZE])
+    assert (keys.LOGNORM in adata.layers) == (home is in_memory)
+    np.testing.assert_array_equal(adata.var[keys.HIGHLY_VARIABLE], reference.var[keys.HIGHLY_VARIABLE])
+    np.testing.assert_array_equal(adata.obs[keys.LIBRARY_SIZE], reference.obs[keys.LIBRARY_SIZE])
     # other chunks add up in another order, which turns components of nearly the same variance
-    np.testing.assert_allclose(adata.obsm[_keys.COMPONENTS], reference.obsm[_keys.COMPONENTS], atol=1e-3)
+    np.testing.assert_allclose(adata.obsm[keys.COMPONENTS], reference.obsm[keys.COMPONENTS], atol=1e-3)
 
 
 @pytest.mark.parametrize("home", HOMES)
@@ -107,20 +106,20 @@ def test_variable_genes_are_those_of_scanpy(tissue, n_top_genes):
 def test_components_are_those_of_scikit_learn(tissue):
     adata = tissue.copy()
     stmmr.pp.expression(adata, n_components=20)
-    values = adata.layers[_keys.LOGNORM][:, adata.var[_keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(float)
+    values = adata.layers[keys.LOGNORM][:, adata.var[keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(float)
     scores = PCA(20, svd_solver="full").fit_transform(values)
-    np.testing.assert_allclose(adata.obsm[_keys.COMPONENTS], scores, atol=1e-4)
+    np.testing.assert_allclose(adata.obsm[keys.COMPONENTS], scores, atol=1e-4)
 
 
 def test_components_of_sections_are_those_of_values_less_their_means(tissue):
     adata = tissue.copy()
     adata.obs["section"] = np.where(np.arange(adata.n_obs) % 3 == 0, "b", "a")
     stmmr.pp.expression(adata, n_components=10, section_key="section")
-    values = adata.layers[_keys.LOGNORM][:, adata.var[_keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(float)
+    values = adata.layers[keys.LOGNORM][:, adata.var[keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(float)
     for name in "ab":
         values[adata.obs["section"] == name] -= values[adata.obs["section"] == name].mean(axis=0)
     scores = PCA(10, svd_solver="full").fit_transform(values)
-    np.testing.assert_allclose(adata.obsm[_keys.COMPONENTS], scores, atol=1e-4)
+    np.testing.assert_allclose(adata.obsm[keys.COMPONENTS], scores, atol=1e-4)
 
 
 @pytest.mark.parametrize("home", [in_memory, in_h5ad])
@@ -150,4 +149,4 @@ def test_workers_of_a_dask_client_do_the_preparation(tissue, tmp_path):
     with client, parallel_config(backend="dask"):
         stmmr.pp.expression(adata)
         assert os.getpid() not in set(in_parallel(os.getpid, [()] * 4))
-    np.testing.assert_allclose(adata.obsm[_keys.COMPONENTS], reference.obsm[_keys.COMPONENTS], atol=1e-4)
+    np.testing.assert_allclose(adata.obsm[keys.COMPONENTS], reference.obsm[keys.COMPONENTS], atol=1e-4)

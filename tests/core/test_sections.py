@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from stmmr import _keys
+from stmmr._core import keys
+from stmmr._core.sections import centred, laid_apart, look_like_labels
 from stmmr.pp._components import local_noise, noise_map, with_equal_noise
-from stmmr.pp._sections import centred, laid_apart, look_like_labels
 
 
 def pair(shift=0.0):
@@ -37,12 +37,12 @@ def test_graph_is_that_of_each_section_alone():
     both = prepared(pair(), section_key="section")
     graph = both.uns["stmmr"]["spatial_graph"]
     code = both.obs["section"].cat.codes.to_numpy()
-    weights = both.obsp[_keys.GRAPH].tocoo()
+    weights = both.obsp[keys.GRAPH].tocoo()
     assert (code[weights.row] == code[weights.col]).all()
     one = both[code == 1].copy()
     stmmr.pp.spatial_graph(one, bandwidth=graph["bandwidth"])
-    alone = both.obsp[_keys.GRAPH][code == 1][:, code == 1]
-    np.testing.assert_allclose(one.obsp[_keys.GRAPH].toarray(), alone.toarray(), atol=1e-6)
+    alone = both.obsp[keys.GRAPH][code == 1][:, code == 1]
+    np.testing.assert_allclose(one.obsp[keys.GRAPH].toarray(), alone.toarray(), atol=1e-6)
     single = prepared(pair()[code == 0].copy()).uns["stmmr"]["spatial_graph"]
     assert graph["nearest_neighbour_distance"] == pytest.approx(single["nearest_neighbour_distance"])
     assert graph["bandwidth"] == pytest.approx(single["bandwidth"], rel=0.25)
@@ -50,7 +50,7 @@ def test_graph_is_that_of_each_section_alone():
 
 def test_components_do_not_tell_sections_apart():
     both = prepared(pair(shift=0.5), section_key="section")
-    scores = both.obsm[_keys.COMPONENTS]
+    scores = both.obsm[keys.COMPONENTS]
     for section in "ab":
         np.testing.assert_allclose(scores[both.obs["section"] == section].mean(axis=0), 0, atol=1e-3)
 
@@ -59,9 +59,9 @@ def test_domains_follow_the_tissue_not_the_section():
     both = pair(shift=0.5)
     stmmr.run(both, n_domains=4, histology=False, section_key="section", progress=False)
     known = both.obs["ground_truth"].notna()
-    truth, found = both.obs["ground_truth"][known].astype(str), both.obs[_keys.DOMAIN][known]
+    truth, found = both.obs["ground_truth"][known].astype(str), both.obs[keys.DOMAIN][known]
     assert adjusted_rand_score(truth, found) > 0.7
-    assert pd.crosstab(both.obs["section"], both.obs[_keys.DOMAIN]).to_numpy().min() > 0
+    assert pd.crosstab(both.obs["section"], both.obs[keys.DOMAIN]).to_numpy().min() > 0
 
 
 def test_sections_far_from_each_other_change_nothing():
@@ -69,7 +69,7 @@ def test_sections_far_from_each_other_change_nothing():
     other.obsm["spatial"] = other.obsm["spatial"] + 1e4 * other.obs["section"].cat.codes.to_numpy()[:, None]
     for adata in (one, other):
         stmmr.run(adata, n_domains=4, histology=False, section_key="section", progress=False)
-    for key in (_keys.DOMAIN, _keys.DOMAIN_REFINED):
+    for key in (keys.DOMAIN, keys.DOMAIN_REFINED):
         assert (one.obs[key] == other.obs[key]).all()
 
 
@@ -78,7 +78,7 @@ def test_one_section_is_as_none():
     one.obs["section"] = "a"
     stmmr.run(one, n_domains=3, section_key="section", progress=False)
     stmmr.run(other, n_domains=3, progress=False)
-    assert (one.obs[_keys.DOMAIN] == other.obs[_keys.DOMAIN]).all()
+    assert (one.obs[keys.DOMAIN] == other.obs[keys.DOMAIN]).all()
 
 
 def test_laying_apart_keeps_distances_within():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from stmmr.pp._feature_pca import feature_pca
+from stmmr._core.pca import feature_pca
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def signed(scores):
 
 @pytest.mark.parametrize("n", [5, 35])
 def test_same_as_in_one_piece(features, monkeypatch, tmp_path, n):
-    monkeypatch.setattr("stmmr.pp._feature_pca.CHUNK", 64)
+    monkeypatch.setattr("stmmr._core.pca.CHUNK", 64)
     monkeypatch.setattr("stmmr.pp._components.CHUNK", 64)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")

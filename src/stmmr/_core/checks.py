@@ -5,13 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmmr import _keys
-from stmmr._record import recorded
+from stmmr._core.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,63 +90,6 @@ def unique_names(adata: AnnData) -> None:
             adata.obs_names_make_unique()
         else:
             adata.var_names_make_unique()
-
-
-def coordinates(adata: AnnData) -> NDArray[np.float64]:
-    """Get the coordinates of the places, checked.
-
-    ``obsm["spatial"]`` where there is one, otherwise ``array_col`` and ``array_row`` of ``obs``. On a hexagonal
-    array, such as Visium's, rows lie √3 columns apart: there y is √3 ``array_row``, so that the six neighbours of
-    a place are equally far.
-
-    Returns
-    -------
-    Coordinates, shape (n_obs, 2), as x, y; without ``obsm["spatial"]`` in steps of ``array_col``.
-
-    Raises
-    ------
-    InputError
-        If there are none, one is missing, or all places lie at one point.
-    """
-    if _keys.SPATIAL in adata.obsm:
-        where = f"obsm[{_keys.SPATIAL!r}]"
-        xy = np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
-    elif {_keys.ARRAY_ROW, _keys.ARRAY_COL} <= set(adata.obs.columns):
-        where = "obs['array_col'] and obs['array_row']"
-        xy = adata.obs[[_keys.ARRAY_COL, _keys.ARRAY_ROW]].to_numpy(dtype=np.float64)
-    else:
-        raise InputError(
-            "Expected coordinates in obsm['spatial'] (x, y), or array_row and array_col in obs; found obsm keys: "
-            f"{listed(adata.obsm)}; obs columns: {listed(adata.obs.columns)}. Put the coordinates in "
-            "adata.obsm['spatial']."
-        )
-    if xy.ndim != 2 or xy.shape[1] < 2:
-        raise InputError(f"Expected {where} with two columns (x, y), found shape {xy.shape}.")
-    xy = xy[:, :2]
-    if _keys.SPATIAL not in adata.obsm and is_hexagonal(xy):
-        xy = xy * [1, math.sqrt(3)]
-    bad = ~np.isfinite(xy).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} places without "
-            f"(first: {adata.obs_names[int(bad.argmax())]}). Drop these places first."
-        )
-    if len(xy) > 1 and np.ptp(xy, axis=0).max() == 0:
-        raise InputError(
-            f"Expected places that lie apart in {where}, found all {len(xy)} at one point ({xy[0, 0]:g}, {xy[0, 1]:g})."
-        )
-    return xy
-
-
-def is_hexagonal(array: NDArray[np.float64]) -> bool:
-    """Tell whether array positions, shape (n_obs, 2), are those of a hexagonal array.
-
-    There, even rows have even columns only and odd rows odd ones, or the other way round.
-    """
-    parity = array % 2
-    whole = np.isin(parity, (0, 1)).all()
-    # rows of one parity only are as well every second row of a square array
-    return bool(whole and np.ptp(parity[:, 1]) == 1 and np.ptp(parity.sum(axis=1) % 2) == 0)
 
 
 def representation(adata: AnnData, key: str) -> NDArray[np.float32]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from stmmr._validate import InputError
-from stmmr.pp._rows import as_csr, map_rows, take
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger, require_key, require_step
+from stmmr._core.rows import as_csr, by_rows, map_rows, take
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import NDArray
 
 SPAN: Final = 0.3
@@ -238,3 +240,47 @@ class GeneRows:
         if self._size is None:
             return counts
         return lognorm(counts, self._size[index], float(np.median(self._size[self._size > 0])))
+
+
+def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
+    """Find the matrix of raw counts: the layer, otherwise ``layers["counts"]`` where there is one, otherwise ``X``.
+
+    Returns
+    -------
+    What messages call it, and the matrix, as it is.
+    """
+    if layer is None and keys.COUNTS in adata.layers:
+        layer = keys.COUNTS
+    if layer is not None:
+        require_key(adata.layers, layer, where="layers")
+    where = "X" if layer is None else f"layers[{layer!r}]"
+    given = adata.X if layer is None else adata.layers[layer]
+    if given is None:
+        raise InputError(f"Expected raw counts in {where}, found nothing there. Name the layer that holds them.")
+    return where, given
+
+
+def library_size(adata: AnnData, size: NDArray[np.float64], *, size_key: str | None) -> NDArray[np.float64]:
+    """Get the library sizes: the column, or the sums of the counts."""
+    if size_key is not None:
+        require_key(adata.obs.columns, size_key, where="obs")
+        try:
+            size = adata.obs[size_key].to_numpy(dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Expected numbers in obs[{size_key!r}], found {adata.obs[size_key].dtype}.") from error
+        if not np.isfinite(size).all() or (size < 0).any():
+            raise InputError(f"Expected library sizes ≥ 0 in obs[{size_key!r}], found NaN, infinite or negative ones.")
+    if not (size > 0).any():
+        raise InputError("Expected counts, found none at any place.")
+    empty = int((size == 0).sum())
+    if empty:
+        logger.warning("%d places have no counts; they are kept, and take their embedding from neighbours.", empty)
+    return size
+
+
+def gene_rows(adata: AnnData, *, normalised: bool) -> GeneRows:
+    """Get the counts of the genes that `stmmr.pp.expression` chose, or their log-normalised values."""
+    step = require_step(adata, "expression", by="stmmr.pp.expression")
+    _, counts = raw_counts(adata, str(step["layer"]) or None)
+    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
+    return GeneRows(by_rows(counts), adata.var[keys.HIGHLY_VARIABLE].to_numpy(), size=size if normalised else None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property, partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
@@ -9,21 +12,24 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 import numpy as np
 from scipy import sparse
 
-from stmmr._parallel import in_parallel, progress_bar
-from stmmr._validate import InputError
+from stmmr._core.checks import InputError
+from stmmr._core.parallel import in_parallel, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
 CHUNK: Final = 8_192
 """Rows that are read at once: bounds the memory of every pass over the counts."""
 BLOCKS_AT_ONCE: Final = 8
 """Blocks of a dask array that are at work at once."""
-
 Result = TypeVar("Result")
 Options = ParamSpec("Options")
+IN_MEMORY_AT_MOST: Final = 2**30
+"""Bytes of an array that is kept in memory."""
+_folder: ContextVar[Path | None] = ContextVar("scratch folder", default=None)
 
 
 class OnDisk:
@@ -172,3 +178,21 @@ def take(matrix: Any, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
             read = matrix[int(inside[0]) : int(inside[-1]) + 1]
             parts.append(as_csr(read.compute() if is_dask(read) else read)[inside - inside[0]])
     return as_csr(sparse.vstack(parts, format="csr")) if parts else as_csr(np.zeros((0, matrix.shape[1])))
+
+
+@contextmanager
+def scratch_folder(folder: Path | None) -> Iterator[None]:
+    """Put large arrays into files of a folder; None: the system's for temporary files."""
+    before = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(before)
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Make an array to fill: in memory, or mapped to a nameless file, whose pages the system may take back."""
+    if np.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY_AT_MOST:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(dir=_folder.get(), prefix="stmmr_") as file:
+        return np.memmap(file, dtype, mode="w+", shape=shape)

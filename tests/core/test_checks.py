@@ -7,8 +7,8 @@ from anndata import AnnData
 from scipy.spatial.distance import pdist
 
 import stmmr
-from stmmr import _keys
-from stmmr._validate import coordinates
+from stmmr._core import keys
+from stmmr._core.space import coordinates
 
 
 def on_array(row, column):
@@ -30,11 +30,11 @@ def test_hexagonal_array_has_the_shape_of_the_tissue(shift):
 def test_published_graph_keeps_the_array_as_it_is():
     tissue = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=10)
     stmmr.pp.spatial_graph(tissue, use="array", bandwidth=2.0)
-    published = tissue.obsp[_keys.GRAPH].copy()
+    published = tissue.obsp[keys.GRAPH].copy()
     assert tissue.uns["stmmr"]["spatial_graph"]["nearest_neighbour_distance"] == pytest.approx(np.sqrt(2))
     del tissue.obsm["spatial"]
     stmmr.pp.spatial_graph(tissue, use="array", bandwidth=2.0)
-    assert (tissue.obsp[_keys.GRAPH] != published).nnz == 0
+    assert (tissue.obsp[keys.GRAPH] != published).nnz == 0
 
 
 @pytest.mark.parametrize(
