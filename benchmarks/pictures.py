@@ -78,7 +78,7 @@ def read(path: Path, threads: int, n: int = PLACES) -> dict:
     import scipy.ndimage  # noqa: F401 - of the baseline
     import skimage.color  # noqa: F401
 
-    from stmmr.io._slide import open_slide
+    from stmmr.image.slide import open_slide
     from stmmr.pp import histology
 
     is_slide = path.suffix == ".tif"

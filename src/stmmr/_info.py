@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from stmmr.pp._registered import Registered
+    from stmmr.image.registered import Registered
 
 
 def describe(source: Path, *, bin_size: int | None = None, **options: Any) -> dict[str, str]:
@@ -89,8 +89,8 @@ def _stored(adata: AnnData) -> str:
 
 def _registration(adata: AnnData, options: dict[str, Any]) -> dict[str, str]:
     """Say which picture a run would read, and how the places lie on it."""
+    from stmmr.image.registered import registered_picture
     from stmmr.pp import has_picture
-    from stmmr.pp._registered import registered_picture
 
     image = options.get("image")
     if image is None and not has_picture(adata):

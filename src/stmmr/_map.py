@@ -132,7 +132,7 @@ def _picture_step(
 ) -> Callable[[], None]:
     """Check the picture and the encoder, and get the step that describes it as in the training."""
     from stmmr import pp
-    from stmmr.pp._section_pictures import registered_pictures
+    from stmmr.image.sections import registered_pictures
 
     before = recorded(trained)["histology"]
     if picture["image"] is None and not pp.has_picture(adata):

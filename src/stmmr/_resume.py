@@ -16,7 +16,7 @@ from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.files import atomic_write
-from stmmr.io._library import PICTURES
+from stmmr.image.library import PICTURES
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -151,7 +151,7 @@ def run(
     """
     options = dict(locals())
     from stmmr import pp, tl
-    from stmmr.pp._section_pictures import registered_pictures, will_see
+    from stmmr.image.sections import registered_pictures, will_see
 
     require_choice(preset, get_args(Preset), name="preset")
     of = given(

@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from stmmr import io, pl, pp
 from stmmr._core.space import spacing, units
-from stmmr.io._library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_picture
 from stmmr.io._placing import name_library, set_scale
 
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from stmmr import InputError
 from stmmr._core.space import um_per_unit
-from stmmr.io import _element_images, _slide, from_spatialdata, picture_of
+from stmmr.image import slide
+from stmmr.io import _element_images, from_spatialdata, picture_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -141,7 +142,7 @@ def test_the_original_is_left_as_it_was():
 
 
 def test_a_large_picture_is_read_at_the_level_that_fits(monkeypatch):
-    monkeypatch.setattr(_slide, "OVERVIEW_PX", 60)
+    monkeypatch.setattr(slide, "OVERVIEW_PX", 60)
     monkeypatch.setattr(_element_images, "WINDOW", 20)
     sdata = section(scale_factors=[2])
     full = sdata.images["he"]["scale0"]["image"]
@@ -162,7 +163,7 @@ def test_a_large_picture_is_read_at_the_level_that_fits(monkeypatch):
 
 
 def test_one_large_level_is_averaged(monkeypatch):
-    monkeypatch.setattr(_slide, "OVERVIEW_PX", 60)
+    monkeypatch.setattr(slide, "OVERVIEW_PX", 60)
     hires, factors = library_of(from_spatialdata(section()))
     whole = picture(pixels_of_places()).astype(float)[:148].reshape(37, 4, 50, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(hires[:37], whole, atol=1)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from stmmr import InputError
 from stmmr.datasets import simulated_tissue
 from stmmr.encoders import Encoder, HEEncoder
-from stmmr.io._slide import open_slide
+from stmmr.image.patches import read_patches
+from stmmr.image.slide import open_slide
 from stmmr.pp._histology import has_picture, histology
-from stmmr.pp._patches import read_patches
 
 GLASS = (240, 238, 239)
 NUCLEUS = (75, 50, 140)
@@ -423,7 +423,7 @@ def test_picture_from_a_file(picture, xy, tmp_path):
 def test_given_picture_is_stored_small_for_figures(picture, xy, monkeypatch):
     from stmmr.pl import domains
 
-    monkeypatch.setattr("stmmr.io._slide.OVERVIEW_PX", 200)
+    monkeypatch.setattr("stmmr.image.slide.OVERVIEW_PX", 200)
     adata = places(xy * 2)
     adata.obs["stmmr_domain"] = "1"
     histology(adata, image=picture, image_scale=0.5, um_per_pixel=2.0)

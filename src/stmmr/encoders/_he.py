@@ -9,7 +9,7 @@ import numpy as np
 
 from stmmr import __version__
 from stmmr.encoders._fingerprints import digest
-from stmmr.io._picture import GLASS_OD, optical_density, white_of
+from stmmr.image.pixels import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

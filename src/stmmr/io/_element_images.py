@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr.image.pixels import check_picture
+from stmmr.image.registration import inverse, mapped, scale_of, scaling
+from stmmr.image.slide import open_slide
+from stmmr.image.slide_files import levels
 from stmmr.io._elements import Region, matrix_to, systems_of
-from stmmr.io._picture import check_picture
-from stmmr.io._registration import inverse, mapped, scale_of, scaling
-from stmmr.io._slide import open_slide
-from stmmr.io._slide_files import levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

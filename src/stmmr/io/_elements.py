@@ -15,7 +15,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_extra, require_key
 from stmmr._core.space import coordinates
-from stmmr.io._registration import scale_of
+from stmmr.image.registration import scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

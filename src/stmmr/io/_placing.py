@@ -12,7 +12,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.space import UM, spacing, warn_implausible
-from stmmr.io._library import PICTURES, scale_key
+from stmmr.image.library import PICTURES, scale_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import existing, visible
+from stmmr.image.slide_files import SCANNERS
 from stmmr.io._mudata import from_mudata, is_mudata
 from stmmr.io._platforms import KINDS, Platform
-from stmmr.io._slide_files import SCANNERS
 
 if TYPE_CHECKING:
     from pathlib import Path

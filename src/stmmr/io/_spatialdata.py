@@ -11,6 +11,9 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key, require_positive, unique_names
 from stmmr._core.space import spacing
+from stmmr.image.library import PICTURES, SPOT, scale_key, sharpest_picture
+from stmmr.image.registration import mapped, scale_of
+from stmmr.image.slide import open_slide
 from stmmr.io._element_images import Frame, choose_image, frame_of, on_one_picture, small_picture
 from stmmr.io._elements import (
     Region,
@@ -22,9 +25,6 @@ from stmmr.io._elements import (
     table_name,
     um_of,
 )
-from stmmr.io._library import PICTURES, SPOT, scale_key, sharpest_picture
-from stmmr.io._registration import mapped, scale_of
-from stmmr.io._slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

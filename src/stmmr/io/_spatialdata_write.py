@@ -11,8 +11,8 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, spacing
+from stmmr.image.library import PICTURES, sharpest_picture
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
-from stmmr.io._library import PICTURES, sharpest_picture
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

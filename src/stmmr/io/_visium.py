@@ -14,8 +14,8 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_positive
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
+from stmmr.image.library import PICTURES, scale_key
 from stmmr.io._files import find
-from stmmr.io._library import PICTURES, scale_key
 from stmmr.io._placing import name_library
 from stmmr.io._positions import PIXELS, POSITIONS, read_positions
 from stmmr.io._tenx import read_counts, read_metadata
@@ -239,7 +239,7 @@ def read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
 
 def read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) -> dict[str, Any]:
     """Read the pictures whose scale is known; one that cannot be used is left out."""
-    from stmmr.io._picture import read_picture
+    from stmmr.image.pixels import read_picture
 
     images: dict[str, Any] = {}
     refused = []

@@ -8,7 +8,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import require_key, require_step
-from stmmr.io._library import find_library, scale_key
+from stmmr.image.library import find_library, scale_key
 from stmmr.pl._axes import Colored, new_axes
 from stmmr.pl._tissue import LONG_SIDE, draw_places
 

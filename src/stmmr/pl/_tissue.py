@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from stmmr._core.checks import InputError
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.io._library import find_library, sharpest_picture
-from stmmr.io._picture import check_picture, masked_glass, without_mask
+from stmmr.image.library import find_library, sharpest_picture
+from stmmr.image.pixels import check_picture, masked_glass, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
 from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
 

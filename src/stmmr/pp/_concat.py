@@ -15,7 +15,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
 from stmmr._core.files import names_may_repeat
 from stmmr._core.space import coordinates, um_per_unit
-from stmmr.io._library import FULLRES, scale_key
+from stmmr.image.library import FULLRES, scale_key
 
 if TYPE_CHECKING:
     from anndata import AnnData

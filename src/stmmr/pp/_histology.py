@@ -17,15 +17,15 @@ from stmmr._core.record import record, recorded
 from stmmr._core.rows import empty
 from stmmr._core.space import coordinates
 from stmmr.encoders import Encoder, FeatureCache, encoder_fingerprint, encoder_of, picture_fingerprint
-from stmmr.io._library import find_library, holds_picture, sharpest_picture, store_mask, store_picture
-from stmmr.io._picture import white_of
-from stmmr.io._registration import scaling
-from stmmr.pp._patches import read_patches
-from stmmr.pp._registered import SPACING_UM, Registered, check_registration
-from stmmr.pp._section_pictures import WHOLE, in_section, registered_pictures, rows_of
-from stmmr.pp._stain import Stains, stains_of
-from stmmr.pp._tissue import flags, patch_quality
-from stmmr.pp._warp import in_coordinates
+from stmmr.image.library import find_library, holds_picture, sharpest_picture, store_mask, store_picture
+from stmmr.image.patches import read_patches
+from stmmr.image.pixels import white_of
+from stmmr.image.registered import SPACING_UM, Registered, check_registration
+from stmmr.image.registration import scaling
+from stmmr.image.sections import WHOLE, in_section, registered_pictures, rows_of
+from stmmr.image.stain import Stains, stains_of
+from stmmr.image.tissue import flags, patch_quality
+from stmmr.image.warp import in_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

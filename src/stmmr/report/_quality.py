@@ -10,7 +10,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
-from stmmr.pp._registered import ON_TISSUE_AT_LEAST
+from stmmr.image.registered import ON_TISSUE_AT_LEAST
 from stmmr.report._layers import numbers_of
 from stmmr.tl._metrics import categories
 

@@ -13,7 +13,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.io._library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_picture
 from stmmr.pl._raster import PIXELS_FROM, Grid
 from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
 

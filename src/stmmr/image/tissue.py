@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr.io._picture import GLASS_OD, optical_density, white_of
+from stmmr.image.pixels import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stmmr import InputError
-from stmmr.io._picture import check_picture, is_blank, read_picture, reduced
+from stmmr.image.pixels import check_picture, is_blank, read_picture, reduced
 
 
 @pytest.fixture

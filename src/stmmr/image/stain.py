@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core.checks import InputError
-from stmmr.io._picture import optical_density
+from stmmr.image.pixels import optical_density
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

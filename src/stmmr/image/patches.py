@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stmmr.io._slide import Slide
+    from stmmr.image.slide import Slide
 
 
 def read_patches(

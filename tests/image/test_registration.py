@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmmr import InputError
-from stmmr.io._registration import XENIUM_UM_PER_PX, mapped, read_registration, scale_of, scaling
+from stmmr.image.registration import XENIUM_UM_PER_PX, mapped, read_registration, scale_of, scaling
 
 TURNED = np.array([[0.0, -2.0, 500.0], [2.0, 0.0, 10.0], [0.0, 0.0, 1.0]])
 

@@ -10,7 +10,7 @@ import tifffile
 
 from stmmr import InputError, pl
 from stmmr.datasets import simulated_tissue
-from stmmr.io._registration import XENIUM_UM_PER_PX
+from stmmr.image.registration import XENIUM_UM_PER_PX
 from stmmr.pp import histology
 
 

@@ -10,8 +10,8 @@ import stmmr
 from stmmr import InputError
 from stmmr._core import keys
 from stmmr._resume import fingerprint
+from stmmr.image.sections import will_see
 from stmmr.pp import concat_sections, histology
-from stmmr.pp._section_pictures import will_see
 
 
 def section(seed, *, n_rows=14, n_cols=14):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, logger
-from stmmr.io._picture import MAX_PIXELS, decoded_by_tifffile, decoding, format_of, greyscale, read_picture
-from stmmr.io._slide import PixelArray, Slide
+from stmmr.image.pixels import MAX_PIXELS, decoded_by_tifffile, decoding, format_of, greyscale, read_picture
+from stmmr.image.slide import PixelArray, Slide
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from stmmr.pp._tissue import TURNS, flags, patch_quality, share_by_turn, tissue_mask
+from stmmr.image.tissue import TURNS, flags, patch_quality, share_by_turn, tissue_mask
 
 WHITE = np.array([245.0, 245.0, 245.0])
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stmmr.io._registration import inverse, mapped, scale_of, scaling
-from stmmr.io._slide import OVERVIEW_PX
+from stmmr.image.registration import inverse, mapped, scale_of, scaling
+from stmmr.image.slide import OVERVIEW_PX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

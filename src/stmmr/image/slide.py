@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from stmmr.io._picture import (
+from stmmr.image.pixels import (
     check_picture,
     is_blank,
     masked_glass,
@@ -241,11 +241,11 @@ def open_slide(image: str | Path | NDArray[Any] | Any, *, where: str = "image") 
     if isinstance(image, Slide):
         return image
     if isinstance(image, (str, Path)):
-        from stmmr.io._slide_files import open_file
+        from stmmr.image.slide_files import open_file
 
         return open_file(require_picture(image))
     if hasattr(image, "dims") or hasattr(image, "children"):
-        from stmmr.io._slide_files import open_spatial_image
+        from stmmr.image.slide_files import open_spatial_image
 
         return open_spatial_image(image, where=where)
     return Slide("array", [PixelArray(check_picture(image, where=where))])

@@ -13,10 +13,10 @@ from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.space import coordinates, um_per_unit, warn_implausible_scale
-from stmmr.io._library import FULLRES, PICTURES, find_library, scale_key
-from stmmr.io._registration import mapped, read_registration, scale_of, scaling
-from stmmr.io._slide import open_slide
-from stmmr.pp._tissue import looked_up, share_by_turn, tissue_mask
+from stmmr.image.library import FULLRES, PICTURES, find_library, scale_key
+from stmmr.image.registration import mapped, read_registration, scale_of, scaling
+from stmmr.image.slide import open_slide
+from stmmr.image.tissue import looked_up, share_by_turn, tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.io._slide import Slide
+    from stmmr.image.slide import Slide
 
 SPACING_UM: Final = 100.0
 """Distance of neighbouring places where neither scale factors nor an array nor the picture tell the size of a pixel."""

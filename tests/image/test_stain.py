@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stmmr import InputError
-from stmmr.pp._stain import REFERENCE_HIGHEST, REFERENCE_STAINS, REFERENCE_WHITE, stains_of
+from stmmr.image.stain import REFERENCE_HIGHEST, REFERENCE_STAINS, REFERENCE_WHITE, stains_of
 
 
 def stained(rng, stains, *, white, strength=(1.0, 1.0), shape=(200, 200)):

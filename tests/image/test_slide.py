@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmmr import InputError
-from stmmr.io import _slide, _slide_files
-from stmmr.io._slide import PixelArray, Slide, open_slide
+from stmmr.image import slide as _slide
+from stmmr.image import slide_files
+from stmmr.image.slide import PixelArray, Slide, open_slide
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_coarsest_level_that_suffices_is_chosen(tmp_path, rgb):
 
 
 def test_levels_agree_with_the_full_resolution(tmp_path, rgb):
-    from stmmr.pp._patches import read_patches
+    from stmmr.image.patches import read_patches
 
     centres = np.array([[450.0, 350.0], [10.0, 690.0], [700.3, 120.7]])
     options = {"sides": np.array([64.0, 300.0]), "patch_px": 32}
@@ -164,7 +165,7 @@ def test_openslide_reads_the_same(tmp_path, rgb):
         for step in (1, 2):
             tiff.write(rgb[::step, ::step], photometric="rgb", tile=(256, 256), subfiletype=int(step > 1))
     slide = open_slide(path)
-    assert isinstance(slide.levels[0].source, _slide_files.ByOpenSlide)
+    assert isinstance(slide.levels[0].source, slide_files.ByOpenSlide)
     np.testing.assert_array_equal(slide.region(0, slice(100, 300), slice(600, 900)), rgb[100:300, 600:900])
     np.testing.assert_array_equal(whole(slide, 1), rgb[::2, ::2])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
-from stmmr.io._picture import is_blank
+from stmmr.image.pixels import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
-from stmmr.io._library import holds_picture
-from stmmr.pp._registered import Registered, registered_picture
+from stmmr.image.library import holds_picture
+from stmmr.image.registered import Registered, registered_picture
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,1 @@
+"""From a file to a patch: pictures of any size, their registration, tissue, stain."""
