@@ -16,7 +16,7 @@ import torch
 import stmmr
 from benchmarks._table import DATA, PERFORMANCE, ROOT, stamp, write_section
 from stmmr._core import keys
-from stmmr.pp._blocks import block_features
+from stmmr.linear.blocks import block_features
 from stmmr.settings import Block
 
 EPOCHS = 3

@@ -9,10 +9,10 @@ from scipy import sparse
 
 import stmmr
 from stmmr.data import BlockInputs, ModelInputs, RowsInMemory
+from stmmr.linear.start import Affine
 from stmmr.nn import Keys, Network, Shape, SparseRows
 from stmmr.nn.layers import PropagatedEncoder
 from stmmr.settings import settings_of
-from stmmr.start import Affine
 from stmmr.train import _batches, _checkpoint, _landmarks, dealt, drawn, embedded, keys_of, train
 from stmmr.train._landmarks import landmarks
 

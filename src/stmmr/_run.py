@@ -320,7 +320,7 @@ def _check(
 ) -> None:
     """Find what is wrong before the first long step."""
     from stmmr._core.sections import sections_of
-    from stmmr.pp._blocks import check_blocks
+    from stmmr.linear.blocks import check_blocks
 
     if isinstance(n_domains, str):
         require_choice(n_domains, ("auto",), name="n_domains")

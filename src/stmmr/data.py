@@ -16,12 +16,12 @@ from stmmr._core.checks import representation
 from stmmr._core.counts import gene_rows
 from stmmr._core.rows import empty
 from stmmr._core.sections import plane_coordinates
+from stmmr.linear.blocks import block_features, block_target, features_of
+from stmmr.linear.noise import expression_features
+from stmmr.linear.start import LinearStart, linear_start
 from stmmr.nn import Batch, Features, Graph, Keys, Partners, Shape, SparseRows, Target
-from stmmr.pp._blocks import block_features, block_target, features_of
-from stmmr.pp._components import expression_features
 from stmmr.pp._graph import kernel_of
 from stmmr.settings import EXPRESSION, Block
-from stmmr.start import LinearStart, linear_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,8 +17,8 @@ from stmmr._core.files import publish_folder
 from stmmr._core.record import record
 from stmmr._transform import mapped_features, note_mapped
 from stmmr.data import ModelInputs, model_inputs
+from stmmr.linear.blocks import check_blocks
 from stmmr.nn import Network
-from stmmr.pp._blocks import check_blocks
 from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
 from stmmr.train import Devices, embedded, embedded_features, keys_of, means, train_and_embed
 

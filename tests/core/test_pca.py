@@ -18,7 +18,7 @@ def signed(scores):
 @pytest.mark.parametrize("n", [5, 35])
 def test_same_as_in_one_piece(features, monkeypatch, tmp_path, n):
     monkeypatch.setattr("stmmr._core.pca.CHUNK", 64)
-    monkeypatch.setattr("stmmr.pp._components.CHUNK", 64)
+    monkeypatch.setattr("stmmr.linear.noise.CHUNK", 64)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     found = feature_pca(mapped, n_components=n)

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 import stmmr
 from stmmr._core import keys
 from stmmr._core.sections import centred, laid_apart, look_like_labels
-from stmmr.pp._components import local_noise, noise_map, with_equal_noise
+from stmmr.linear.noise import local_noise, noise_map, with_equal_noise
 
 
 def pair(shift=0.0):

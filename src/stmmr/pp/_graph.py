@@ -21,8 +21,8 @@ from stmmr._core.sections import (
     tissue_coordinates,
 )
 from stmmr._core.space import coordinates, units
-from stmmr.pp._bandwidth import Curve, bandwidth_curve
-from stmmr.pp._components import expression_features
+from stmmr.linear.bandwidth import Curve, bandwidth_curve
+from stmmr.linear.noise import expression_features
 
 if TYPE_CHECKING:
     import pandas as pd

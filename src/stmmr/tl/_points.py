@@ -10,9 +10,9 @@ from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
 from stmmr._core.record import recorded
 from stmmr._core.sections import plane_coordinates
-from stmmr.pp._blocks import features_of
+from stmmr.linear.blocks import features_of
+from stmmr.linear.start import linear_start
 from stmmr.settings import Block, used_blocks
-from stmmr.start import linear_start
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmmr.data import ModelInputs
+    from stmmr.linear.start import Affine
     from stmmr.settings import Settings
-    from stmmr.start import Affine
 
 EXACT_AT_MOST: Final = 50_000
 """Places up to which attention reads all of them, whatever the settings say of landmarks."""
@@ -94,6 +94,6 @@ def _clusters(
 
 
 def _largest_directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    from stmmr.pp._components import principal_components
+    from stmmr.linear.noise import principal_components
 
     return np.asarray(features if features.shape[1] <= SEEN else principal_components(features, SEEN), dtype=np.float64)

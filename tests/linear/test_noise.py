@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 
 from stmmr._core.kernel import Kernel, gaussian_weights, propagate
-from stmmr.pp._components import (
-    local_noise,
-    principal_components,
-    propagated_with_level,
-    spatial_components,
-)
+from stmmr.linear.noise import local_noise, principal_components, propagated_with_level, spatial_components
 
 N, F = 900, 8
 XY = np.stack(np.meshgrid(np.arange(30.0), np.arange(30.0)), axis=-1).reshape(-1, 2)

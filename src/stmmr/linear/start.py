@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stmmr._core.rows import CHUNK, empty, slices
-from stmmr.pp._components import local_noise, propagated_with_level, spatial_components
+from stmmr.linear.noise import local_noise, propagated_with_level, spatial_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

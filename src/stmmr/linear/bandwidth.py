@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from stmmr._core.kernel import gaussian_weights, nearest_neighbour_distance
-from stmmr.pp._components import local_noise, whitening
+from stmmr.linear.noise import local_noise, whitening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

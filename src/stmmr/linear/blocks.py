@@ -10,7 +10,7 @@ from scipy import sparse
 from stmmr._core.checks import InputError, representation, require_key
 from stmmr._core.pca import PLACES_PER_COMPONENT
 from stmmr._core.sections import centred, graph_sections, plane_coordinates
-from stmmr.pp._components import expression_features, principal_components, with_equal_noise
+from stmmr.linear.noise import expression_features, principal_components, with_equal_noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

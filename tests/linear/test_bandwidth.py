@@ -6,7 +6,7 @@ import pytest
 import stmmr
 from stmmr._core import keys
 from stmmr._core.kernel import gaussian_weights
-from stmmr.pp._bandwidth import Curve, bandwidth_curve, predicted_by_others, windows
+from stmmr.linear.bandwidth import Curve, bandwidth_curve, predicted_by_others, windows
 
 N, F = 900, 8
 XY = np.stack(np.meshgrid(np.arange(30.0), np.arange(30.0)), axis=-1).reshape(-1, 2)
@@ -70,7 +70,7 @@ def test_smallest_bandwidth_within_one_standard_error():
 
 
 def test_windows_are_compact_and_bounded(monkeypatch):
-    monkeypatch.setattr("stmmr.pp._bandwidth.PLACES_AT_MOST", 200)
+    monkeypatch.setattr("stmmr.linear.bandwidth.PLACES_AT_MOST", 200)
     chosen = windows(XY)
     assert len(chosen) <= 200
     near = np.sqrt(((XY[chosen, None] - XY[None, chosen]) ** 2).sum(axis=-1))

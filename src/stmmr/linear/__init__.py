@@ -1,0 +1,1 @@
+"""The linear form of the model, found without training and without torch."""
