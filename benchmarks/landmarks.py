@@ -11,10 +11,10 @@ from torch import Tensor
 import stmmr
 from benchmarks._table import DATA, write
 from stmmr.linear.start import Affine
+from stmmr.model.landmarks import landmarks
 from stmmr.nn import Keys
 from stmmr.nn.layers import PropagatedEncoder
 from stmmr.nn.pairs import attention
-from stmmr.train._landmarks import landmarks
 
 NUMBERS = [500, 1000, 2000, 4000]
 SIDE, DIRECTIONS = 174, 12

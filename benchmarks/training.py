@@ -10,7 +10,7 @@ import torch
 
 import stmmr
 from benchmarks._table import DATA, write
-from stmmr.train import train
+from stmmr.model.loop import train
 
 NAMES = ["visium_dlpfc_151673", "osmfish_cortex", "starmap_mpfc_BZ9", "st_her2_A1", "st_pdac_A", "cosmx_lung9"]
 RATES = [1e-4, 1e-3, 3e-3, 1e-2]

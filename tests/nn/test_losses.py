@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import sparse, stats
 
+from stmmr.model.batches import neighbours_drawn
 from stmmr.nn import Batch, Features, Graph, Network, Partners, Shape, SparseRows, Target, losses
 from stmmr.nn import decoder as decoder_module
 from stmmr.settings import settings_of
-from stmmr.train._batches import neighbours_drawn
 
 
 def counts(rng, n, g):

@@ -8,13 +8,17 @@ import torch
 from scipy import sparse
 
 import stmmr
-from stmmr.data import BlockInputs, ModelInputs, RowsInMemory
 from stmmr.linear.start import Affine
+from stmmr.model import batches, checkpoint
+from stmmr.model import landmarks as _landmarks
+from stmmr.model.batches import dealt, drawn
+from stmmr.model.embed import embedded
+from stmmr.model.inputs import BlockInputs, ModelInputs, RowsInMemory
+from stmmr.model.landmarks import keys_of, landmarks
+from stmmr.model.loop import train
 from stmmr.nn import Keys, Network, Shape, SparseRows
 from stmmr.nn.layers import PropagatedEncoder
 from stmmr.settings import settings_of
-from stmmr.train import _batches, _checkpoint, _landmarks, dealt, drawn, embedded, keys_of, train
-from stmmr.train._landmarks import landmarks
 
 SMALL = {"n_components": 6, "latent": 4, "decoder_hidden": 8, "batch_size": 16, "steps": 12}
 EVERYTHING = SMALL | {
@@ -78,7 +82,7 @@ def prepared(inputs, **settings):
 
 @pytest.mark.parametrize("ahead", [1, 40, 10_000])
 def test_rows_read_ahead_give_the_batches_drawn(ahead, monkeypatch):
-    monkeypatch.setattr(_batches, "ROWS_AHEAD", ahead)
+    monkeypatch.setattr(batches, "ROWS_AHEAD", ahead)
     inputs = inputs_of()
     draws = drawn(70, 16, generator=torch.Generator().manual_seed(3))
     for batch, index in zip(dealt(inputs, 16, random_state=3, numbers=range(20)), draws, strict=False):
@@ -133,7 +137,7 @@ def stop_at(last):
 
 @pytest.mark.parametrize("settings", [SMALL, EVERYTHING, EVERYTHING | {"batch_size": 0}])
 def test_resumed_training_ends_with_the_same_bits(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(_checkpoint, "SECONDS", -1)
+    monkeypatch.setattr(checkpoint, "SECONDS", -1)
     undisturbed, inputs = prepared(inputs_of(), **settings)
     history = train(undisturbed, inputs, random_state=1, progress=False)
     first, _ = prepared(inputs_of(), **settings)
@@ -174,7 +178,7 @@ def test_checkpoint_of_another_training_is_refused(tmp_path):
 def test_interrupted_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     import safetensors.torch
 
-    monkeypatch.setattr(_checkpoint, "SECONDS", -1)
+    monkeypatch.setattr(checkpoint, "SECONDS", -1)
     file = tmp_path / "state.safetensors"
     network, inputs = prepared(inputs_of(), **SMALL)
     with pytest.raises(Stop):
@@ -210,7 +214,7 @@ def test_blocks_of_places_are_embedded_alike(monkeypatch):
     network, inputs = prepared(inputs_of(), **EVERYTHING)
     network.eval()
     whole = embedded(network, inputs)
-    monkeypatch.setattr("stmmr.train._embed.ROWS", 16)
+    monkeypatch.setattr("stmmr.model.embed.ROWS", 16)
     np.testing.assert_allclose(embedded(network, inputs), whole, rtol=1e-5, atol=1e-6)
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 import torch
 
+from stmmr.model.batches import moved
 from stmmr.nn import Features
 from stmmr.nn.decoder import row_blocks
-from stmmr.train._batches import moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from stmmr.data import ModelInputs
+    from stmmr.model.inputs import ModelInputs
     from stmmr.nn import Network
     from stmmr.nn.decoder import Decoder
 

@@ -14,7 +14,8 @@ import torch
 
 import stmmr
 from stmmr._core import keys
-from stmmr.train import Devices, RankError, _checkpoint, train_and_embed
+from stmmr.model import checkpoint
+from stmmr.model.processes import Devices, RankError, train_and_embed
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +87,9 @@ def test_two_processes_go_on_with_the_same_bits(tissue, tmp_path, monkeypatch):
 HOOKS = """
 import os, signal, time
 import torch
-from stmmr.train import _checkpoint
+from stmmr.model import checkpoint
 
-_checkpoint.SECONDS = -1
+checkpoint.SECONDS = -1
 
 
 def die(step):
@@ -108,7 +109,7 @@ def sleep(step):
 
 
 def hooks(folder, monkeypatch):
-    monkeypatch.setattr(_checkpoint, "SECONDS", 60.0)  # put back what the hooks change
+    monkeypatch.setattr(checkpoint, "SECONDS", 60.0)  # put back what the hooks change
     (folder / "hooks_of_the_test.py").write_text(HOOKS)
     monkeypatch.syspath_prepend(folder)  # started processes get the path
 
@@ -153,17 +154,17 @@ def test_errors_of_started_processes_keep_their_kind(tissue):
 SCRIPT = """
 import os, sys, signal
 import anndata, numpy, stmmr
-from stmmr.train import _loop
+from stmmr.model import loop
 
 adata = anndata.read_h5ad(sys.argv[1])
 rank = int(os.environ["RANK"])
 if len(sys.argv) > 3:
-    before = _loop.training_step
+    before = loop.training_step
     def dies(*args, **options):
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return before(*args, **options)
-    _loop.training_step = dies
+    loop.training_step = dies
 try:
     model = stmmr.StMMR(adata, use_histology=False, batch_size=64, steps=20).fit(progress=False, devices=2)
 except ChildProcessError as error:

@@ -13,8 +13,8 @@ from stmmr.nn import Keys, Landmarks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stmmr.data import ModelInputs
     from stmmr.linear.start import Affine
+    from stmmr.model.inputs import ModelInputs
     from stmmr.settings import Settings
 
 EXACT_AT_MOST: Final = 50_000

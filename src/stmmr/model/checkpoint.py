@@ -15,10 +15,10 @@ from stmmr._core.files import atomic_write
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stmmr.data import ModelInputs
+    from stmmr.model.inputs import ModelInputs
+    from stmmr.model.loop import Processes
     from stmmr.nn import Network
     from stmmr.settings import Settings
-    from stmmr.train._loop import Processes
 
 FORMAT: Final = 2
 """Version of the file."""

@@ -10,14 +10,14 @@ import torch
 from tqdm.auto import tqdm
 
 from stmmr._core.checks import logger
-from stmmr.train._batches import arriving, dealt, moved
-from stmmr.train._checkpoint import Checkpoint
+from stmmr.model.batches import arriving, dealt, moved
+from stmmr.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stmmr.data import ModelInputs
+    from stmmr.model.inputs import ModelInputs
     from stmmr.nn import Batch, Network
 
 LOOKS: Final = 10

@@ -19,16 +19,16 @@ import torch
 
 from stmmr._core.checks import InputError, require_choice, require_extra
 from stmmr._core.parallel import started_outside
+from stmmr.model.embed import embedded
+from stmmr.model.loop import OneProcess, Processes, train
 from stmmr.nn import Network
-from stmmr.train._embed import embedded
-from stmmr.train._loop import OneProcess, Processes, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from stmmr.data import ModelInputs
+    from stmmr.model.inputs import ModelInputs
     from stmmr.settings import Settings
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -190,7 +190,7 @@ def _spawns(devices: Devices) -> bool:
 
 def _fabric(devices: Devices, *, timeout: timedelta, spawn: bool) -> Any:
     require_extra("lightning_fabric", extra="distributed")
-    from stmmr.train._fabric import fabric_of
+    from stmmr.model.fabric import fabric_of
 
     return fabric_of(devices, timeout=timeout, spawn=spawn)
 

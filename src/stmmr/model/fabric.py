@@ -12,7 +12,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from stmmr.train._processes import Devices
+    from stmmr.model.processes import Devices
 
 
 class QuietDDP(DDPStrategy):

@@ -15,12 +15,14 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.files import publish_folder
 from stmmr._core.record import record
-from stmmr._transform import mapped_features, note_mapped
-from stmmr.data import ModelInputs, model_inputs
 from stmmr.linear.blocks import check_blocks
+from stmmr.model.embed import embedded, embedded_features, means
+from stmmr.model.inputs import ModelInputs, model_inputs
+from stmmr.model.landmarks import keys_of
+from stmmr.model.processes import Devices, train_and_embed
+from stmmr.model.transform import mapped_features, note_mapped
 from stmmr.nn import Network
 from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
-from stmmr.train import Devices, embedded, embedded_features, keys_of, means, train_and_embed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.train._processes import Accelerator, Precision, Strategy
+    from stmmr.model.processes import Accelerator, Precision, Strategy
 
 FORMAT = 2
 """Version of the files of a saved model; 1 had no blocks but the expression and the histology."""

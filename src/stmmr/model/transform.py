@@ -15,9 +15,9 @@ from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
 from stmmr._core.space import coordinates, units
-from stmmr.data import propagated
 from stmmr.linear.blocks import block_features, block_values, standardised
 from stmmr.linear.noise import expression_features, local_noise, with_equal_noise
+from stmmr.model.inputs import propagated
 from stmmr.pp._expression import projected
 from stmmr.pp._graph import kernel_of, spatial_graph
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
-    from stmmr.data import ModelInputs
+    from stmmr.model.inputs import ModelInputs
     from stmmr.nn import Batch
 
 ROWS_AHEAD: Final = 2**16
