@@ -13,8 +13,9 @@ import pytest
 import tifffile
 
 import stmmr
-from stmmr import _output, cli
+from stmmr import cli
 from stmmr._core import keys
+from stmmr.pipeline import output
 
 
 def run_main(*arguments):
@@ -216,6 +217,6 @@ def test_bad_picture(earlier, simulated, tmp_path, capsys, draw, found):
 def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path):
     (tmp_path / "tables").mkdir()
     simulated.write_h5ad(tmp_path / "tables" / "in.h5ad")
-    adata, options = _output.opened(tmp_path / "tables" / "in.h5ad", {"n_domains": 3})
+    adata, options = output.opened(tmp_path / "tables" / "in.h5ad", {"n_domains": 3})
     assert adata.shape == simulated.shape
     assert options == {"n_domains": 3}

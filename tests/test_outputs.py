@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stmmr._core import keys
-from stmmr._folder import CONTENTS
+from stmmr.pipeline.folder import CONTENTS
 
 OUTPUTS = Path(__file__).parents[1] / "docs" / "outputs.md"
 KEYS = sorted({value for name, value in vars(keys).items() if name.isupper()})

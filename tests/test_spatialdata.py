@@ -11,9 +11,10 @@ import pytest
 from anndata.tests.helpers import assert_equal
 
 import stmmr
-from stmmr import InputError, _output, cli
+from stmmr import InputError, cli
 from stmmr._core import keys
 from stmmr.io import _tables, from_spatialdata, read_zarr, to_spatialdata
+from stmmr.pipeline import output
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -96,7 +97,7 @@ def test_users_see_no_warnings(tissue, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sdata = to_spatialdata(tissue)
-        _output.write_spatialdata(tissue, tmp_path / "x.zarr")
+        output.write_spatialdata(tissue, tmp_path / "x.zarr")
         adata = read_zarr(tmp_path / "x.zarr")
         del sdata["table"].uns["spatial"]
         assert_equal(from_spatialdata(sdata).obsm["spatial"], adata.obsm["spatial"])

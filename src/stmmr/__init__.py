@@ -29,11 +29,11 @@ logging.getLogger("stmmr").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from stmmr import datasets, io, pl, pp, report, reproduce, tl
-    from stmmr._analyses import analyse
     from stmmr._core.checks import InputError
-    from stmmr._run import run
     from stmmr.io import read
     from stmmr.model import StMMR
+    from stmmr.pipeline.analyses import analyse
+    from stmmr.pipeline.run import run
     from stmmr.settings import Block
 
 _SUBMODULES = {"datasets", "io", "pl", "pp", "report", "reproduce", "tl"}
@@ -41,9 +41,9 @@ _NAMES = {
     "Block": "stmmr.settings",
     "InputError": "stmmr._core.checks",
     "StMMR": "stmmr.model",
-    "analyse": "stmmr._analyses",
+    "analyse": "stmmr.pipeline.analyses",
     "read": "stmmr.io",
-    "run": "stmmr._run",
+    "run": "stmmr.pipeline.run",
 }
 
 

@@ -13,11 +13,11 @@ import cyclopts
 from cyclopts import Parameter
 
 from stmmr import __version__
-from stmmr._analyses import analyse
-from stmmr._asked import Analyses
 from stmmr._core.checks import InputError
-from stmmr._map import map_section
-from stmmr._run import run as run_steps
+from stmmr.pipeline.analyses import analyse
+from stmmr.pipeline.asked import Analyses
+from stmmr.pipeline.mapping import map_section
+from stmmr.pipeline.run import run as run_steps
 from stmmr.reproduce import reproduce
 from stmmr.settings import Mode
 
@@ -142,7 +142,7 @@ def run_command(
     report
         Write report.html, one page about the run to send to others (extra ``report``).
     """
-    from stmmr._output import run_to_folder
+    from stmmr.pipeline.output import run_to_folder
 
     run_to_folder(
         source,
@@ -174,7 +174,7 @@ def analyse_command(
     report
         Write report.html anew (extra ``report``).
     """
-    from stmmr._reanalyse import analyse_folder
+    from stmmr.pipeline.reanalyse import analyse_folder
 
     progress = options.pop("progress", True)
     analyse_folder(result, _asked(options), report=report, progress=progress)
@@ -212,7 +212,7 @@ def map_command(
     report
         Write report.html, one page about the section to send to others (extra ``report``).
     """
-    from stmmr._map import map_to_folder
+    from stmmr.pipeline.mapping import map_to_folder
 
     analyses = _asked(options)
     map_to_folder(
@@ -243,7 +243,7 @@ def demo(
     overwrite
         Replace the output folder of an earlier run.
     """
-    from stmmr._output import run_to_folder
+    from stmmr.pipeline.output import run_to_folder
 
     run_to_folder(None, output, overwrite=overwrite, options={"n_domains": 5, "label_key": "ground_truth"})
 
@@ -272,7 +272,7 @@ def info(
     bin_size
         Visium HD: side of the bins in µm.
     """
-    from stmmr._info import describe
+    from stmmr.pipeline.info import describe
 
     said = describe(source, image=image, registration=registration, um_per_pixel=um_per_pixel, bin_size=bin_size)
     print("\n".join(f"{name:<14}{value}" for name, value in said.items()))

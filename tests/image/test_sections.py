@@ -9,8 +9,8 @@ import pytest
 import stmmr
 from stmmr import InputError
 from stmmr._core import keys
-from stmmr._resume import fingerprint
 from stmmr.image.sections import will_see
+from stmmr.pipeline.resume import fingerprint
 from stmmr.pp import concat_sections, histology
 
 

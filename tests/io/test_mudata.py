@@ -186,7 +186,7 @@ def test_truncated_file(modalities, tmp_path):
 
 
 def test_read_takes_the_file_and_run_its_modalities(modalities, tmp_path):
-    from stmmr._output import run_to_folder
+    from stmmr.pipeline.output import run_to_folder
 
     made_of(modalities).write(tmp_path / "a.h5mu")
     assert stmmr.io.recognise(tmp_path / "a.h5mu").platform == "h5mu"

@@ -12,8 +12,8 @@ import pytest
 import stmmr
 from stmmr import InputError, io
 from stmmr._core.space import coordinates, units
-from stmmr._info import describe
 from stmmr.io._platforms import KINDS
+from stmmr.pipeline.info import describe
 
 SQUARE = "binned_outputs/square_008um"
 

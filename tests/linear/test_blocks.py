@@ -316,7 +316,7 @@ def test_the_command_takes_blocks(made, tmp_path):
 
 
 def test_one_changed_value_of_a_frame_is_other_data(tissue):
-    from stmmr._resume import fingerprint
+    from stmmr.pipeline.resume import fingerprint
 
     tissue.obsm["frame"] = pd.DataFrame(tissue.obsm["adt"], tissue.obs_names)
     before = fingerprint(tissue)

@@ -295,7 +295,7 @@ def test_picture_is_cut_to_the_places(page_of, section):
 
 
 def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):
-    from stmmr._folder import write_report
+    from stmmr.pipeline.folder import write_report
 
     monkeypatch.setitem(sys.modules, "bokeh", None)
     with pytest.raises(ImportError, match=r"pip install 'stmmr\[report\]'"):
@@ -334,11 +334,11 @@ def test_command_writes_it(tmp_path):
 
 
 def test_command_leaves_it_out(tmp_path, monkeypatch):
-    from stmmr import _output
     from stmmr.cli import app
+    from stmmr.pipeline import output
 
     asked = []
-    monkeypatch.setattr(_output, "run_to_folder", lambda *_, **options: asked.append(options["report"]))
+    monkeypatch.setattr(output, "run_to_folder", lambda *_, **options: asked.append(options["report"]))
     for more in ([], ["--no-report"]):
         app(["run", "in.h5ad", "-o", str(tmp_path / "out"), *more], result_action="return_value")
     assert asked == [True, False]

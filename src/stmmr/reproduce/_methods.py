@@ -17,7 +17,7 @@ from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.counts import raw_counts
 from stmmr._core.record import recorded
-from stmmr._run import BATCH, FULL_BATCH_AT_MOST, run, train_model
+from stmmr.pipeline.run import BATCH, FULL_BATCH_AT_MOST, run, train_model
 from stmmr.reproduce._layout import FEATURES
 from stmmr.reproduce._recipes import AUTHORS_SEED
 from stmmr.settings import Block

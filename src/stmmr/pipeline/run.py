@@ -13,8 +13,8 @@ from stmmr._core.parallel import is_first, started_outside
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates
-from stmmr._given import given
-from stmmr._resume import Progress
+from stmmr.pipeline.given import given
+from stmmr.pipeline.resume import Progress
 from stmmr.settings import Block, Blocks, Preset, named_blocks
 
 if TYPE_CHECKING:

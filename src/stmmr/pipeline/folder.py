@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr._analyses import facts_of
-from stmmr._asked import section_key_of
 from stmmr._core import keys
 from stmmr._core.record import recorded
-from stmmr._run import peak_memory_mb
+from stmmr.pipeline.analyses import facts_of
+from stmmr.pipeline.asked import section_key_of
+from stmmr.pipeline.run import peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from stmmr._asked import Analyses
+    from stmmr.pipeline.asked import Analyses
 
 logger = logging.getLogger("stmmr")
 MODEL: Final = "model"

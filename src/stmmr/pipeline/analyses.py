@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stmmr._asked import (
+from stmmr._core import keys
+from stmmr._core.checks import InputError, logger
+from stmmr._core.record import record, recorded
+from stmmr.pipeline.asked import (
     COMPOSITION,
     ENHANCE,
     GENE_SETS,
@@ -21,10 +24,7 @@ from stmmr._asked import (
     check,
     section_key_of,
 )
-from stmmr._core import keys
-from stmmr._core.checks import InputError, logger
-from stmmr._core.record import record, recorded
-from stmmr._run import take
+from stmmr.pipeline.run import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import psutil
 
-from stmmr._analyses import carry_out, raise_first, with_genes
-from stmmr._asked import Analyses, Before, check
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice
 from stmmr._core.parallel import is_first
 from stmmr._core.record import record, recorded
-from stmmr._folder import MODEL, plain, say_contents, write_account, write_results, write_spatialdata
-from stmmr._run import run
-from stmmr._several import align, check_several, named_inputs, together
+from stmmr.pipeline.analyses import carry_out, raise_first, with_genes
+from stmmr.pipeline.asked import Analyses, Before, check
+from stmmr.pipeline.folder import MODEL, plain, say_contents, write_account, write_results, write_spatialdata
+from stmmr.pipeline.run import run
+from stmmr.pipeline.several import align, check_several, named_inputs, together
 from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import stmmr
-from stmmr import _run
 from stmmr._core import keys
-from stmmr._resume import Progress, fingerprint
+from stmmr.pipeline import run as _run
+from stmmr.pipeline.resume import Progress, fingerprint
 from stmmr.pp import _graph
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals")

@@ -10,7 +10,7 @@ import pytest
 import stmmr
 from stmmr import InputError, cli
 from stmmr._core import keys
-from stmmr._several import align, named_inputs, together
+from stmmr.pipeline.several import align, named_inputs, together
 
 
 def run_main(*arguments):

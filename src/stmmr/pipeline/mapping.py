@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from stmmr._analyses import carry_out, named_rows, raise_first, with_genes
-from stmmr._asked import Analyses, Before, check
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, sections_of
 from stmmr._core.space import coordinates
-from stmmr._folder import MODEL, plain, say_contents, write_account, write_results
-from stmmr._output import kept_model, opened, stays_on_disk
-from stmmr._reanalyse import data_in, facts_in
-from stmmr._run import evaluate_domains, take
+from stmmr.pipeline.analyses import carry_out, named_rows, raise_first, with_genes
+from stmmr.pipeline.asked import Analyses, Before, check
+from stmmr.pipeline.folder import MODEL, plain, say_contents, write_account, write_results
+from stmmr.pipeline.output import kept_model, opened, stays_on_disk
+from stmmr.pipeline.reanalyse import data_in, facts_in
+from stmmr.pipeline.run import evaluate_domains, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import _analyses, cli
-from stmmr._asked import Analyses, Before
+from stmmr import cli
 from stmmr._core import keys
-from stmmr._folder import CONTENTS, OF_ANALYSES
+from stmmr.pipeline import analyses
+from stmmr.pipeline.asked import Analyses, Before
+from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES
 
 GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
 TRAJECTORY = {"trajectory.png", "paga.png", "gene_trends.csv", "gene_trends.png"}
@@ -158,7 +159,7 @@ def test_one_domain_has_no_genes_and_that_is_no_error(source, tmp_path):
 
 
 def test_genes_of_very_many_places_wait_to_be_asked_for(source, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(_analyses, "UNASKED_AT_MOST", 100)
+    monkeypatch.setattr(analyses, "UNASKED_AT_MOST", 100)
     caplog.set_level("INFO", logger="stmmr")
     options = ("--n-domains", 3, "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
@@ -269,7 +270,7 @@ def words(source):
 
 @pytest.mark.parametrize(("options", "found"), BAD)
 def test_bad_input_is_said_before_the_long_steps(source, words, tmp_path, capsys, monkeypatch, options, found):
-    monkeypatch.setattr("stmmr._output.run", lambda *_, **__: pytest.fail("the long steps began"))
+    monkeypatch.setattr("stmmr.pipeline.output.run", lambda *_, **__: pytest.fail("the long steps began"))
     given = [words.get(one, one) for one in options]
     run = ("run", source / "in.h5ad", "-o", tmp_path / "out", "--n-domains", 3, "--no-histology", "--no-progress")
     assert run_main(*run, *given) == 1
@@ -305,7 +306,7 @@ def test_options_that_do_not_go_together(source, tmp_path, capsys, options, foun
 
 def test_root_that_is_not_among_the_domains_found_loses_nothing(source, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr("stmmr._output.Before.of_run", lambda _: Before(None))  # as with --n-domains auto
+    monkeypatch.setattr("stmmr.pipeline.output.Before.of_run", lambda _: Before(None))  # as with --n-domains auto
     options = ("--n-domains", 3, "--root-domain", 99, "--genes", "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", out, *options) == 1
     *_, said, note = capsys.readouterr().err.splitlines()

@@ -10,8 +10,8 @@ import psutil
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.space import coordinates
-from stmmr._output import memory_needed, opened, would_stay_on_disk
-from stmmr._run import FULL_BATCH_AT_MOST
+from stmmr.pipeline.output import memory_needed, opened, would_stay_on_disk
+from stmmr.pipeline.run import FULL_BATCH_AT_MOST
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr._core import keys
-from stmmr._folder import CONTENTS, OF_ANALYSES, write_results
+from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_results
 
 
 @pytest.fixture(scope="module")

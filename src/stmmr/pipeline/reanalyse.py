@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stmmr import __version__
-from stmmr._analyses import carry_out, facts_of, raise_first, require_something
-from stmmr._asked import Analyses, Before, check
 from stmmr._core.checks import InputError, listed
-from stmmr._folder import (
+from stmmr.pipeline.analyses import carry_out, facts_of, raise_first, require_something
+from stmmr.pipeline.asked import Analyses, Before, check
+from stmmr.pipeline.folder import (
     MODEL,
     OF_ANALYSES,
     noted,
@@ -24,7 +24,7 @@ from stmmr._folder import (
     write_spatialdata,
     write_tables,
 )
-from stmmr._output import kept_model, opened
+from stmmr.pipeline.output import kept_model, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
