@@ -1,11 +1,12 @@
 """How long a unit of the coordinates is: told by the scale factors, or by the shape of the array."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 
 from stmmr import InputError
-from stmmr._core.space import units
+from stmmr._core.space import rows_called, units
 
 SQUARE = np.argwhere(np.ones((12, 15)))[:, ::-1]
 HEXAGONAL = SQUARE * [2, 1] + np.column_stack([SQUARE[:, 1] % 2, 0 * SQUARE[:, 1]])
@@ -83,3 +84,24 @@ def test_real_arrays(name, um, kind, shared_data):
 
     found = units(anndata.read_h5ad(shared_data / f"{name}.h5ad"))
     assert found[1:] == (pytest.approx(um, rel=0.01), kind)
+
+
+@pytest.mark.parametrize(
+    ("obs", "uns", "expected"),
+    [
+        ({}, {}, "cells"),
+        ({"array_row": [0, 1], "array_col": [0, 1]}, {}, "spots"),
+        ({}, {"spatial": {"a": {"images": {"hires": np.zeros((2, 2, 3), np.uint8)}}}}, "spots"),
+        ({}, {"spatial": {"a": {"images": {}, "metadata": {"platform": "Xenium"}}}}, "cells"),
+        ({}, {"spatial": {"a": {"metadata": {"platform": "Slide-seq"}}}}, "spots"),
+        ({}, {"spatial": {"a": {"metadata": {"platform": "Stereo-seq"}}}}, "bins"),
+        ({"array_row": [0, 1], "array_col": [0, 1]}, {"spatial": {"a": {"scalefactors": {"bin_size_um": 8}}}}, "bins"),
+        ({}, {"bin_type": "bins"}, "bins"),
+        ({}, {"bin_type": "cell_bins"}, "cells"),
+        ({}, {"spatial": {"is_single": True}}, "cells"),
+        ({}, {"spatial": np.zeros(3)}, "cells"),
+    ],
+)
+def test_rows_have_the_name_of_their_platform(obs, uns, expected):
+    adata = AnnData(obs=pd.DataFrame(obs, index=["a", "b"]), uns=uns)
+    assert rows_called(adata) == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,33 @@ UM: Final = "microns_per_pixel"
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances of neighbouring places that occur: bins of Stereo-seq and Visium HD up to coarse arrays."""
 SAMPLE: Final = 10_000
+
+PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Xenium"})
+
+
+def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
+    """Name the rows of an AnnData as their platform does, in the plural, for messages.
+
+    Readers note the platform in ``uns["spatial"]``. Other data have spots where they have array positions or an image,
+    and cells otherwise.
+    """
+    libraries = adata.uns.get(keys.SPATIAL)
+    libraries = (
+        [each for each in libraries.values() if isinstance(each, Mapping)] if isinstance(libraries, Mapping) else []
+    )
+    for library in libraries:
+        metadata, factors = library.get("metadata"), library.get("scalefactors")
+        platform = metadata.get("platform") if isinstance(metadata, Mapping) else None
+        if platform in PLATFORMS_OF_CELLS:
+            return "cells"
+        if platform == "Stereo-seq" or (isinstance(factors, Mapping) and "bin_size_um" in factors):
+            return "cells" if adata.uns.get(keys.BIN_TYPE) == "cell_bins" else "bins"
+        if platform is not None:
+            return "spots"
+    if keys.BIN_TYPE in adata.uns:
+        return "cells" if adata.uns[keys.BIN_TYPE] == "cell_bins" else "bins"
+    on_array = {keys.ARRAY_ROW, keys.ARRAY_COL} <= set(adata.obs.columns)
+    return "spots" if on_array or any(library.get("images") for library in libraries) else "cells"
 
 
 def units(adata: AnnData) -> tuple[str, float, str]:
