@@ -172,7 +172,7 @@ def test_names_that_are_not_allowed(tissue, caplog):
 def test_array_positions_only(tissue):
     del tissue.obsm["spatial"], tissue.uns["spatial"]
     back = from_spatialdata(to_spatialdata(tissue))
-    expected = stmmr._core.checks.coordinates(tissue)
+    expected = stmmr._core.space.coordinates(tissue)
     np.testing.assert_array_equal(back.obsm["spatial"], expected)
 
 
