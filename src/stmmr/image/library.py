@@ -8,6 +8,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import libraries_of
 from stmmr.image.pixels import is_blank
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Mapping[str, 
     InputError
         If there is no library of that name, or there are several and none is named.
     """
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     if library_id is None:
         if len(libraries) > 1:
             raise InputError(
@@ -105,7 +106,7 @@ def store_picture(
         return
     factors = {"spot_diameter_fullres": SPOT * spacing} | factors | {scale_key(PICTURES[0]): scale}
     library = {**library, "images": {**images, PICTURES[0]: pixels}, "scalefactors": factors}
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     name = library_id or next(iter(libraries), "library")
     # new dicts: those at hand may belong to the AnnData that `adata` is a view of
     adata.uns[keys.SPATIAL] = {**libraries, name: library}
@@ -128,12 +129,12 @@ def store_mask(adata: AnnData, mask: NDArray[np.bool_], *, scale: float, library
     library = _found_or_new(adata, library_id)
     images = {**library.get("images", {}), keys.TISSUE_MASK: mask}
     factors = {**library.get("scalefactors", {}), scale_key(keys.TISSUE_MASK): scale}
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     name = library_id or next(iter(libraries), "library")
     adata.uns[keys.SPATIAL] = {**libraries, name: {**library, "images": images, "scalefactors": factors}}
 
 
 def _found_or_new(adata: AnnData, library_id: str | None) -> Mapping[str, Any]:
     """Find a library, or start the one of that name."""
-    missing = library_id is not None and library_id not in adata.uns.get(keys.SPATIAL, {})
+    missing = library_id is not None and library_id not in libraries_of(adata)
     return {} if missing else find_library(adata, library_id)

@@ -11,6 +11,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key
+from stmmr._core.compat import libraries_of
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
 from stmmr.image.library import holds_picture
@@ -40,7 +41,7 @@ def will_see(adata: AnnData, image: Any = None, *, section_key: str | None = Non
     section_key
         Column of ``obs`` with the section of each place.
     """
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     sections = sections_of(adata, section_key)
     if sections is None or not _each_its_own(adata, image, sections):
         return image is not None or any(map(holds_picture, libraries.values()))
@@ -120,7 +121,7 @@ def _alone(adata: AnnData, name: str, rows: NDArray[np.intp]) -> AnnData:
     return AnnData(
         obs=adata.obs[[column for column in OF_PLACES if column in adata.obs]].iloc[rows].copy(),
         obsm={keys.SPATIAL: coordinates(adata)[rows]},
-        uns={keys.SPATIAL: {name: adata.uns.get(keys.SPATIAL, {}).get(name, {})}, **facts},
+        uns={keys.SPATIAL: {name: libraries_of(adata).get(name, {})}, **facts},
     )
 
 
@@ -149,7 +150,7 @@ def _each_its_own(adata: AnnData, image: Any, sections: pd.Categorical | None) -
     """Tell whether pictures are those of sections: given so, or in libraries that are named after sections."""
     if sections is None:
         return False
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     named = any(str(name) in libraries for name in sections.categories)
     return isinstance(image, Mapping) or (named and (image is None or len(libraries) > 1))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key, require_positive, unique_names
+from stmmr._core.compat import layers_of
 from stmmr._core.space import spacing
 from stmmr.image.library import PICTURES, SPOT, scale_key, sharpest_picture
 from stmmr.image.registration import mapped, scale_of
@@ -215,10 +216,8 @@ def take_table(
     import_spatialdata()
     given = sdata.tables[table_name(sdata, table)]
     file = None if image is None or str(image) in sdata.images or not Path(image).is_file() else Path(image)
-    shared = ("obsm", "obsp", "layers", "varm", "varp", "uns")
-    adata = AnnData(
-        given.X, obs=given.obs.copy(), var=given.var.copy(), **{name: dict(getattr(given, name)) for name in shared}
-    )
+    shared = {name: dict(getattr(given, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
+    adata = AnnData(given.X, obs=given.obs.copy(), var=given.var.copy(), layers=layers_of(given), **shared)
     named = None if image is None or file is not None else str(image)
     with_picture = with_picture and file is None
     picture = place_elements(adata, sdata, image=named, system=coordinate_system, with_picture=with_picture)

@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, spacing
 from stmmr.image.library import PICTURES, sharpest_picture
@@ -64,7 +65,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     """
     import_spatialdata()
     _check(adata)
-    xy, libraries = coordinates(adata), dict(adata.uns.get(keys.SPATIAL, {}))
+    xy, libraries = coordinates(adata), libraries_of(adata)
     of = _sections(adata, section_key)
     sections = list(dict.fromkeys(of))
     names: dict[str, str] = {}
@@ -101,7 +102,7 @@ def put_back(adata: AnnData, sdata: Any, *, table: str | None) -> None:
                 there[column] = here[column].array
     for where in ("obsm", "obsp", "layers"):
         held, written = getattr(given, where), getattr(adata, where)
-        for key in written:
+        for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
     given.uns[keys.UNS] = adata.uns[keys.UNS]
@@ -109,7 +110,7 @@ def put_back(adata: AnnData, sdata: Any, *, table: str | None) -> None:
 
 def _check(adata: AnnData) -> None:
     """Check that the table can be copied and its places be told apart."""
-    if adata.isbacked or not all(_in_memory(matrix) for matrix in (adata.X, *adata.layers.values())):
+    if adata.isbacked or not all(_in_memory(matrix) for matrix in (adata.X, *layers_of(adata).values())):
         raise InputError("Expected counts in memory, found them in a file. Read the data without backed=True.")
     for what, names in (("place", adata.obs_names), ("gene", adata.var_names)):
         if not names.is_unique:
@@ -202,6 +203,7 @@ def _table(adata: AnnData, elements: NDArray[np.object_]) -> AnnData:
     annotated.uns.pop(keys.SPATIALDATA, None)
     before = {where: list(getattr(annotated, where)) for where in NAMED}
     sanitize_table(annotated)
+    rename_nested(annotated, escaped)
     for where, names in before.items():
         changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, where), strict=True) if old != new]
         if changed:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import names_in
 from stmmr._core.genes import close_names, gene_values
 from stmmr.pl._axes import add_legend, text_width, title_of
 from stmmr.pl._palette import MISSING
@@ -80,7 +81,7 @@ def values(
 def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, NDArray[np.float64]]:
     """Get the numbers of a column of ``obs``, otherwise of a gene, and what messages call them."""
     if layer is not None:
-        require_key(adata.layers, layer, where="layers")
+        require_key(names_in(adata.layers), layer, where="layers")
     elif key in adata.obs.columns:
         where = f"obs[{key!r}]"
         column = adata.obs[key]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_picture
@@ -104,7 +105,7 @@ def scene_of(adata: AnnData) -> Scene:
     """Lay out the places of one section, or of several side by side."""
     xy = coordinates(adata)
     sections = graph_sections(adata)
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     library = find_library(adata) if sections is None and len(libraries) == 1 else {}
     um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     unit = um if math.isfinite(um) else 1.0
