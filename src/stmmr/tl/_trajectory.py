@@ -122,7 +122,7 @@ def trajectory(
     require_choice(expression, ("highest", "lowest"), name="expression")
     domains = categories(adata, domain_key, hint="Run stmmr.tl.consensus(adata) first.").remove_unused_categories()
     names = [str(name) for name in domains.categories]
-    root = asked_root(adata, names, domain_key, domain=root_domain, gene=root_gene, place=root_place)
+    root = chosen_root(adata, names, domain_key, domain=root_domain, gene=root_gene, place=root_place)
     if len(names) < 2:
         raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(names)}.")
     if n_neighbors < 3:
@@ -165,7 +165,7 @@ def trajectory(
     record(adata, trajectory=noted)
 
 
-def asked_root(
+def chosen_root(
     adata: AnnData, names: list[str], domain_key: str, *, domain: str | None, gene: str | None, place: str | None
 ) -> Root:
     """Get the root that was asked for, checked."""
