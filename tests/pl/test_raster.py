@@ -83,7 +83,7 @@ def test_a_pixel_has_the_category_of_most_the_first_of_equals(seed):
 
 
 def test_a_pixel_has_the_mean_of_the_numbers_known_in_it():
-    from stmmr.pl._values import _Scaled
+    from stmmr.pl._tissue import _Scaled
 
     adata, pixel = one_pixel(40)
     adata.obs.loc[pixel == 3, "number"] = np.nan

@@ -9,9 +9,8 @@ from matplotlib.patches import FancyArrowPatch
 
 import stmmr
 from stmmr import InputError
-from stmmr.pl._gene_trends import leading_trends
-from stmmr.pl._paga import layout
 from stmmr.pl._palette import category_colors
+from stmmr.pl._trajectory import layout, leading_trends
 
 NAMES = ["White matter", "Layer 6", "Layer 5", "Layer 4"]
 

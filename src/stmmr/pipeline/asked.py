@@ -175,7 +175,7 @@ def _check_domains(adata: AnnData, asked: Analyses, before: Before) -> None:
 
 
 def _check_gene_sets(adata: AnnData, path: Path) -> None:
-    from stmmr.tl._gene_sets import measured_sets, read_gmt
+    from stmmr.tl._enrichment import measured_sets, read_gmt
 
     measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
 

@@ -10,8 +10,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import require_extra
 from stmmr._core.record import recorded
-from stmmr.pl._gene_trends import leading_trends
 from stmmr.pl._palette import PALETTE
+from stmmr.pl._trajectory import leading_trends
 from stmmr.report._figures import STYLE
 from stmmr.report._findings import FDR
 from stmmr.report._layers import numbers_of

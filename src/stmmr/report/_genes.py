@@ -11,7 +11,7 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.genes import lognormalised_rows, require_gene, require_list
 from stmmr._core.record import recorded
-from stmmr.pl._gene_trends import leading_trends
+from stmmr.pl._trajectory import leading_trends
 from stmmr.report._findings import variable_genes
 from stmmr.tl._metrics import categories
 

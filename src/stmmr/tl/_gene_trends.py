@@ -15,8 +15,8 @@ from stmmr._core.counts import raw_counts
 from stmmr._core.genes import require_gene
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows, map_rows
+from stmmr.tl._graphs import Rooted
 from stmmr.tl._metrics import categories
-from stmmr.tl._paga import Rooted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

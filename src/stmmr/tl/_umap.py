@@ -9,7 +9,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, representation, require_key
-from stmmr.tl._neighbors import fuzzy_graph
+from stmmr.tl._graphs import fuzzy_graph
 
 if TYPE_CHECKING:
     from anndata import AnnData
