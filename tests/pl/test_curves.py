@@ -6,8 +6,8 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from stmmr import InputError
+from stmmr._core.categories import PALETTE
 from stmmr.pl import bandwidth, history, number_of_domains
-from stmmr.pl._palette import PALETTE
 
 TRIED = 20 * np.geomspace(0.5, 4, 10)  # 20 px between places
 

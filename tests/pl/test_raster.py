@@ -12,10 +12,10 @@ from anndata import AnnData
 from matplotlib.colors import to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
+from stmmr._core.categories import MISSING, PALETTE
 from stmmr.pl import _embedding, _tissue, domains, embedding, values
 from stmmr.pl._axes import Colored
-from stmmr.pl._palette import MISSING, PALETTE
-from stmmr.pl._raster import PIXELS_FROM
+from stmmr.pl.raster import PIXELS_FROM
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from stmmr import InputError
+from stmmr._core.categories import MISSING, PALETTE
 from stmmr.pl import domains
-from stmmr.pl._palette import MISSING, PALETTE
-from stmmr.pl._tissue import in_rows
+from stmmr.pl.layout import in_rows
 
 
 def circles(ax):

@@ -112,7 +112,7 @@ class Before(NamedTuple):
     @classmethod
     def of_result(cls, adata: AnnData) -> Before:
         """Get it of data whose domains are known."""
-        from stmmr.tl._metrics import categories
+        from stmmr._core.categories import categories
 
         steps = recorded(adata)
         domains = categories(adata, keys.DOMAIN, hint="Run stmmr.run(adata) first.").remove_unused_categories()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stmmr._core.categories import MISSING, PALETTE, category_colors
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
 from stmmr.pl._axes import new_axes
-from stmmr.pl._palette import MISSING, PALETTE, category_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData

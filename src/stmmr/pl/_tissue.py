@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import cKDTree
 
 from stmmr._core import keys
+from stmmr._core.categories import MISSING, title_of
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.genes import close_names, gene_values
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_picture
-from stmmr.image.pixels import check_picture, masked_glass, without_mask
-from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width, title_of
-from stmmr.pl._palette import MISSING
-from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels, mean_of
+from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
+from stmmr.pl.layout import ALONE, FADED, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
 
 LONG_SIDE: Final = 4.5
 """Longer side of the tissue in a new figure, in inches."""
-_MARGIN: Final = 0.02
-"""Room around the places, as a share of the longer side of the tissue."""
-_BETWEEN: Final = 0.15
-"""Room between sections, over the largest of them."""
-FADED: Final = 0.65
-"""Opacity of the picture: H&E is as strong in colour as the places on it."""
-ON_PICTURE: Final = 0.7
-ALONE: Final = 1.0
-"""Diameter of a place over the distance between places, with and without a picture below."""
-_MEASURED_AT_MOST: Final = 10_000
-"""Places whose distance to others is measured; the median of as many is within a percent or two."""
 
 
 class Look(Blend, Protocol):
@@ -75,7 +63,7 @@ def draw_places(
         xy = in_rows(xy, sections)
     library = find_library(adata, library_id) if sections is None else {}
     shown = sharpest_picture(library) if image else None
-    spacing = spacing_of(xy)
+    spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     if ax is None:
         width, height = LONG_SIDE * (high - low) / (high - low).max()
@@ -122,18 +110,6 @@ def _add_circles(
     ax.add_collection(circles, autolim=False)
 
 
-def in_rows(xy: NDArray[np.float64], sections: pd.Categorical) -> NDArray[np.float64]:
-    """Lay sections side by side in rows, about as many as columns; coordinates of shape (N, 2)."""
-    n = len(sections.categories)
-    columns = math.ceil(math.sqrt(n))
-    xy = xy.copy()
-    for code in range(n):
-        own = xy[sections.codes == code]
-        xy[sections.codes == code] -= (own.min(axis=0) + own.max(axis=0)) / 2
-    row, column = np.divmod(sections.codes, columns)
-    return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * (1 + _BETWEEN))
-
-
 def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) -> None:
     """Write the name of each section above it."""
     for code, name in enumerate(sections.categories):
@@ -142,34 +118,6 @@ def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) 
         ax.annotate(
             str(name), at, xytext=(0, 4), textcoords="offset points", ha="center", fontsize="small", clip_on=False
         )
-
-
-def spacing_of(xy: NDArray[np.float64]) -> float:
-    """Measure the distance between places: to the second nearest, which is the pitch of an array.
-
-    Among cells, which lie irregularly, the nearest may all but touch; the second is about a cell away.
-    """
-    n_others = min(2, len(xy) - 1)
-    if n_others < 1:
-        return 1.0
-    some = xy[:: math.ceil(len(xy) / _MEASURED_AT_MOST)]
-    return float(np.median(cKDTree(xy).query(some, k=[n_others + 1], workers=-1)[0])) or 1.0
-
-
-def frame_of(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Get the corners of the tissue with a little room around it."""
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    room = spacing / 2 + _MARGIN * (high - low).max()
-    return low - room, high + room
-
-
-def drawable(picture: NDArray[Any]) -> NDArray[Any]:
-    """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
-    try:
-        pixels = check_picture(picture)
-        return without_mask(pixels, masked_glass(pixels))
-    except InputError:
-        return picture
 
 
 def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:

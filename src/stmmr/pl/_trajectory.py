@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import PALETTE, categories, category_colors
 from stmmr._core.checks import InputError, require_key, require_step
-from stmmr._core.genes import require_list
+from stmmr._core.genes import gene_list
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
 from stmmr.pl._axes import new_axes, text_width
-from stmmr.pl._palette import PALETTE, category_colors
 from stmmr.pl._tissue import values
 from stmmr.tl._graphs import Rooted
-from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -257,10 +256,8 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
         If there are no curves, a gene is not among them, or there are more genes than lines to tell apart.
     """
     found = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
-    if genes is not None:
-        require_list(genes)
     fitted = [str(name) for name in found["table"].index]
-    shown = leading_trends(found["table"]) if genes is None else list(dict.fromkeys(genes))
+    shown = leading_trends(found["table"]) if genes is None else gene_list(genes)
     colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are lost on white
     if not 1 <= len(shown) <= len(colors) * len(STYLES):
         raise InputError(f"Expected 1 to {len(colors) * len(STYLES)} genes, found {len(shown)}.")

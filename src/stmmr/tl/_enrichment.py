@@ -12,7 +12,8 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.genes import close_names
 from stmmr._core.record import record, recorded
-from stmmr.tl._genes import Against, adjusted, domain_genes_table
+from stmmr._core.stats import fdr_bh
+from stmmr.tl._genes import Against, domain_genes_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -178,7 +179,7 @@ def _over_represented(genes: set[str], sets: dict[str, set[str]], *, n_backgroun
             "n_genes": len(genes),
             "fold_enrichment": n_shared * n_background / (n_set * len(genes)),
             "pval": pval,
-            "pval_adj": adjusted(pval),
+            "pval_adj": fdr_bh(pval),
             "genes": [";".join(sorted(some)) for some in shared],
         }
     )
