@@ -10,8 +10,9 @@ from stmmr._core.checks import InputError, logger
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
 from stmmr._core.record import recorded
+from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
-from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared, Work, section_key_of
+from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared, Work
 from stmmr.pipeline.options import option_names, plain, shows_options, with_changes
 from stmmr.pipeline.steps import take
 
@@ -88,7 +89,7 @@ def prepared_of(adata: AnnData) -> Prepared:
     InputError
         If there are no domains.
     """
-    from stmmr.tl._metrics import categories
+    from stmmr._core.categories import categories
 
     model = recorded(adata).get("model", {})
     domains = categories(adata, keys.DOMAIN, hint="Run stmmr.run(adata) first.").remove_unused_categories()

@@ -11,7 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra
 from stmmr._core.genes import gene_columns, require_gene
 from stmmr._core.record import record, recorded
-from stmmr._core.sections import sections_of
+from stmmr._core.sections import section_key_of, sections_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +155,6 @@ class Analysis:
     """Writes its sentence in the methods; empty where it did not run."""
     adjusts_pvalues: bool = False
     """Whether its p-values are adjusted, for the methods."""
-
-
-def section_key_of(adata: AnnData) -> str | None:
-    """Get the column of the sections that the spatial graph, or an earlier analysis, keeps apart."""
-    return str(recorded(adata).get("spatial_graph", {}).get("section_key") or "") or None
 
 
 def named_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -328,7 +323,7 @@ def _find_gene_sets(work: Work) -> None:
 
 
 def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> None:
-    from stmmr.tl._gene_sets import measured_sets, read_gmt
+    from stmmr.tl._enrichment import measured_sets, read_gmt
 
     if options.gene_sets is not None:
         path = Path(options.gene_sets)

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, logger, require_choice, require_key
 from stmmr._core.genes import gene_values, require_gene
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
-from stmmr.tl._diffusion import FEWEST, Linked
-from stmmr.tl._metrics import categories
-from stmmr.tl._paga import Rooted, connectivities, ends_of_longest_path, spanning_tree
+from stmmr.tl._graphs import FEWEST, Linked, Rooted, connectivities, ends_of_longest_path, spanning_tree
 from stmmr.tl._points import points_of
 
 if TYPE_CHECKING:
