@@ -102,6 +102,9 @@ class RunOptions(InputOptions):
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
+        for name in ("cache", "checkpoint", "save_model"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(path))
         require_choice(self.preset, get_args(Preset), name="preset")
         require_choice(self.method, get_args(Method), name="method")
         if isinstance(self.n_domains, str):
