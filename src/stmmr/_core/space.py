@@ -238,6 +238,7 @@ def spacing(xy: NDArray[np.floating[Any]], *, nth: int = 1, at_most: int | None 
     -------
     The distance; None where there are fewer than two locations.
     """
+    import pandas as pd
     from scipy.spatial import KDTree
 
     points = np.asarray(xy, dtype=np.float64)
