@@ -9,6 +9,7 @@ import psutil
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
+from stmmr._core.compat import names_in
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
@@ -61,7 +62,7 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
         "would run": _steps(adata, options),
         "obs": listed(adata.obs.columns, at_most=40),
         "obsm": listed(adata.obsm, at_most=40),
-        "layers": listed(adata.layers, at_most=40),
+        "layers": listed(names_in(adata.layers), at_most=40),
     }
 
 
