@@ -5,10 +5,11 @@ The public names are loaded on first use: ``import stmmr`` imports neither torch
 
 import importlib
 import logging
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-__version__ = version("stmmr")
+from stmmr._core.version import VERSION, warn_of_authors_package
+
+__version__ = VERSION
 __all__ = [
     "Block",
     "InputError",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 logging.getLogger("stmmr").addHandler(logging.NullHandler())
+warn_of_authors_package()
 
 if TYPE_CHECKING:
     from stmmr import datasets, io, pl, pp, report, reproduce, tl

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import cyclopts
 from cyclopts import Parameter
 
-from stmmr import __version__
 from stmmr._core.checks import InputError
+from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import analyse
 from stmmr.pipeline.asked import Analyses
 from stmmr.pipeline.mapping import map_section
@@ -24,7 +24,7 @@ from stmmr.settings import Mode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
+app = cyclopts.App(name="stmmr", version=VERSION, help="Spatial domains from counts, coordinates and histology.")
 OPTION_NAMES = {
     "blocks": ("--block",),
     "enhance_genes": ("--enhance-gene",),
@@ -140,7 +140,7 @@ def run_command(
     spatialdata
         Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata.
     report
-        Write report.html, one page about the run to send to others (extra ``report``).
+        Write report.html, one page about the run to send to others.
     """
     from stmmr.pipeline.output import run_to_folder
 
@@ -172,7 +172,7 @@ def analyse_command(
     result
         Folder that stmmr run or stmmr map wrote.
     report
-        Write report.html anew (extra ``report``).
+        Write report.html anew.
     """
     from stmmr.pipeline.reanalyse import analyse_folder
 
@@ -210,7 +210,7 @@ def map_command(
     mode
         Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
     report
-        Write report.html, one page about the section to send to others (extra ``report``).
+        Write report.html, one page about the section to send to others.
     """
     from stmmr.pipeline.mapping import map_to_folder
 

@@ -7,8 +7,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from stmmr import __version__
 from stmmr._core.checks import InputError, listed
+from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import carry_out, facts_of, raise_first, require_something
 from stmmr.pipeline.asked import Analyses, Before, check
 from stmmr.pipeline.folder import (
@@ -70,7 +70,7 @@ def analyse_folder(result: Path, asked: Analyses, *, report: bool = True, progre
         write_data(adata, folder, source=counts)
         if (result / "spatialdata.zarr").exists():
             write_spatialdata(adata, folder / "spatialdata.zarr")
-        added = {name: fact | {"stmmr": __version__} for name, fact in plain(facts_of(adata, asked, ended)).items()}
+        added = {name: fact | {"stmmr": VERSION} for name, fact in plain(facts_of(adata, asked, ended)).items()}
         facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": noted(adata)}
         facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
         if report:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.files import atomic_write
+from stmmr._core.version import VERSION
 from stmmr.image.library import PICTURES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Progress:
     def __init__(self, folder: Path, adata: AnnData, options: dict[str, Any]) -> None:
         self.folder = folder
         self.large = self._large(adata)
-        facts = {"version": __version__, "data": fingerprint(adata)} | {k: repr(v) for k, v in options.items()}
+        facts = {"version": VERSION, "data": fingerprint(adata)} | {k: repr(v) for k, v in options.items()}
         here = folder / FACTS
         if here.exists() and json.loads(here.read_text()) == facts:
             done = sorted(path.stem for path in folder.glob("*.h5"))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
+from stmmr._core.version import VERSION
 from stmmr.pl._axes import title_of
 from stmmr.pl._palette import category_colors
 from stmmr.report._genes import top_genes
@@ -117,7 +117,7 @@ def shown(value: Any) -> str:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Collect the versions of what shapes a result; by default of what shapes this page as well."""
-    found = {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    found = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
     for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
