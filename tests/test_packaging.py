@@ -1,7 +1,9 @@
 """What is written about the package in several files agrees: versions, dependencies, addresses, extras."""
 
+import ast
 import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,8 +15,16 @@ from stmmr._core.version import VERSION
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-CONDA_NAMES = {"docstring-parser": "docstring_parser", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"matplotlib": "matplotlib-base"}
 """Of packages that Bioconda and conda-forge call differently."""
+IMPORT_NAMES = {
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "scikit-misc": "skmisc",
+    "umap-learn": "umap",
+    "openslide-python": "openslide",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +71,30 @@ def test_conda_package_needs_what_the_wheel_needs(recipe):
     assert conda == wheel | {"python": PROJECT["project"]["requires-python"]}
     built_with = {each.split(">")[0] for each in PROJECT["build-system"]["requires"]}
     assert built_with | {"pip", "python >=3.11"} == set(recipe["requirements"]["host"])
+
+
+def packages_imported():
+    """Find the packages that the source imports, also inside functions."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.split(".")[0]
+
+
+def import_names(requirements):
+    names = [re.match(r"[\w-]+", each)[0] for each in requirements]
+    return {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
+
+
+def test_required_packages_are_imported_and_imported_ones_required():
+    imported = set(packages_imported()) - sys.stdlib_module_names - {"stmmr"}
+    required = import_names(PROJECT["project"]["dependencies"])
+    assert required - imported == {"pyarrow"}  # imported by pandas
+    extras = import_names(sum(PROJECT["project"]["optional-dependencies"].values(), []))  # noqa: RUF017
+    of_others = {"mpl_toolkits"}  # comes with matplotlib
+    assert imported - required - extras <= of_others
 
 
 def test_messages_name_extras_that_exist():

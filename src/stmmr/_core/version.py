@@ -1,4 +1,4 @@
-"""The version of stmmr, and a warning when the authors' package of the same name is installed as well."""
+"""Versions of this package and of those that shape its results; a warning if the authors' package is installed too."""
 
 from __future__ import annotations
 
@@ -6,12 +6,32 @@ import os
 import re
 import sys
 import warnings
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 VERSION = "0.1.0"
 """The only place that holds it: the build reads it from here, and no metadata are parsed at import."""
 
-AUTHORS_PACKAGE = re.compile(r"stmmr-([1-9][^-]*)\.dist-info", re.IGNORECASE)
+PACKAGES: Final = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
+"""Packages that shape the results."""
+AUTHORS_PACKAGE: Final = re.compile(r"stmmr-([1-9][^-]*)\.dist-info", re.IGNORECASE)
 """Metadata folder of the PyPI package ``stmmr``, whose releases start at 1.0.0."""
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Collect the versions of this package, of Python, and of packages where they are installed."""
+    import platform
+    from importlib import metadata
+
+    collected = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
+    for name in packages:
+        try:
+            collected[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return collected
 
 
 def warn_of_authors_package() -> None:
