@@ -387,7 +387,7 @@ def test_store_without_the_extra(store, monkeypatch, caplog):
     monkeypatch.setattr(_tables, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, logger="stmmr"):
         adata = read_zarr(store, table="table")
-    assert "are not read: that needs pip install 'stmmr[spatialdata]'" in caplog.text
+    assert "are not read: that needs pip install 'stmmr-kit[spatialdata]'" in caplog.text
     assert "spatial" not in adata.uns
     assert keys.REGION in adata.obs
 

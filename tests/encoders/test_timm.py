@@ -130,7 +130,7 @@ def test_weights_that_timm_cannot_load(folder, asked):
 def test_missing_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.data", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[timm\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[timm\]'"):
         TimmEncoder(folder)
 
 

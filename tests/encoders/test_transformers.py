@@ -332,7 +332,7 @@ def test_names_wait_for_the_weights_and_patches_must_fit(models, patches):
 
 def test_missing_extra(monkeypatch, models):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[vit\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[vit\]'"):
         TransformersEncoder(models / "vit")
 
 

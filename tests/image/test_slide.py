@@ -210,7 +210,7 @@ def test_missing_codec_names_what_to_install(tmp_path, rgb, monkeypatch):
 
     slide = open_slide(tmp_path / "he.tif")
     monkeypatch.setattr(tifffile.TiffPage, "decode", property(lambda _: fails))
-    with pytest.raises(InputError, match=r"pip install 'stmmr\[slides\]'"):
+    with pytest.raises(InputError, match=r"pip install 'stmmr-kit\[slides\]'"):
         whole(slide)
 
 

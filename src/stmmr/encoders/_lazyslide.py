@@ -94,4 +94,4 @@ def _zoo() -> Any:
             return importlib.import_module(module)
         except ImportError as error:
             problem = error
-    raise ImportError("LazySlide is not installed; run: pip install lazyslide") from problem
+    raise ImportError("LazySlide is not installed; run: pip install 'stmmr-kit[lazyslide]'") from problem

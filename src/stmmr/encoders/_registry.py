@@ -224,7 +224,7 @@ def encoders() -> pd.DataFrame:
     A row per encoder, by its name, with
 
     ``library``
-        What runs it; stmmr itself, or the extra to install: ``stmmr[vit]`` (transformers) or ``stmmr[timm]``.
+        What runs it; stmmr itself, or the extra to install: ``stmmr-kit[vit]`` (transformers) or ``stmmr-kit[timm]``.
     ``model``
         Name on the Hugging Face hub.
     ``patch_px``, ``um_per_px``, ``diameter_um``

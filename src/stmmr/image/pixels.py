@@ -104,7 +104,7 @@ def decoding(path: Path) -> Iterator[None]:
         if "imagecodecs" in str(error):  # tifffile names the package that lacks
             raise InputError(
                 f"Expected a compression that can be decoded in {path}, found one that needs imagecodecs ({error}). "
-                "Run: pip install 'stmmr[slides]'"
+                "Run: pip install 'stmmr-kit[slides]'"
             ) from error
         raise InputError(
             f"Expected a whole picture in {path}, found a damaged or truncated file ({error}). Copy it again."

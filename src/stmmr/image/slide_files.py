@@ -104,7 +104,7 @@ def _by_openslide(path: Path) -> Slide | None:
     """Open a file by openslide; None where it is not installed or does not know the file."""
     if importlib.util.find_spec("openslide") is None:
         if path.suffix.lower() in SCANNERS:
-            logger.info("openslide is not installed (pip install 'stmmr[slides]'): trying %s as a TIFF.", path.name)
+            logger.info("openslide is not installed (pip install 'stmmr-kit[slides]'): trying %s as a TIFF.", path.name)
         return None
     import openslide
 
