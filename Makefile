@@ -9,7 +9,7 @@ help:
 	@echo "make test   set up .venv, check style and types, run the tests"
 	@echo "make lint   style and types only"
 	@echo "make docs   the site of docs/, its tutorials run, in docs/_build/html"
-	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers, pictures … (needs the real data)"
+	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers, images … (needs the real data)"
 
 # torch goes first and by itself: asked for by another package, pip may fetch the newest CUDA build instead.
 .venv/.installed: requirements.txt pyproject.toml
@@ -43,7 +43,7 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.peers
-	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.encoders
 	$(BIN)/python -m benchmarks.modalities
 	$(BIN)/python -m benchmarks.genes
