@@ -42,8 +42,6 @@ class Facts(NamedTuple):
     """Informative components, the width of the embedding."""
     domains: int
     partitions: int
-    decoder: float
-    """Operations that training the decoder takes."""
     scales: tuple[float, ...]
     in_bytes: int
     out_bytes: int
@@ -63,9 +61,8 @@ FLOORS: dict[str, dict[str, Callable[[Facts, Machine], float]]] = {
             4 * min(f.cells, BANDWIDTH_CELLS) * f.neighbours * f.tried * f.components / m.flops
         ),
     },
-    "training": {
+    "embedding": {
         "A(A·F): cells × neighbours × components × 4": lambda f, m: 4 * f.cells * f.neighbours * f.components / m.flops,
-        "decoder: steps × cells in a step × weights × 6": lambda f, m: f.decoder / m.flops,
     },
     "domains": {
         "A(A·F) at each other scale": lambda f, m: (

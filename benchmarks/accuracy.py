@@ -31,7 +31,7 @@ from benchmarks._table import DATA, ROOT, Table, write_tables
 from benchmarks.peers import PEERS, missing
 from stmmr._core import keys
 from stmmr._core.kernel import propagate
-from stmmr.reproduce._line import linear_line as linear_baseline_domains
+from stmmr.reproduce._baseline import linear_baseline as linear_baseline_domains
 
 CACHE = ROOT / ".benchmarks" / "accuracy.jsonl"
 LABEL = "ground_truth"

@@ -18,7 +18,7 @@ from benchmarks._table import DATA, write_tables
 
 NAMES = ["visium_dlpfc_151673", "xenium_mouse_brain"]
 KILLS = 10
-RESTORED = "done before"
+RESTORED = "finished before"
 """What `stmmr run` logs of a step that an earlier run finished."""
 
 

@@ -21,7 +21,7 @@ from benchmarks._simulate import N_DOMAINS
 from benchmarks._table import ROOT, Table, stamp, write_tables
 from benchmarks.peers import PEERS
 from stmmr._core import keys
-from stmmr.reproduce._line import linear_line as linear_baseline_domains
+from stmmr.reproduce._baseline import linear_baseline as linear_baseline_domains
 
 CACHE = ROOT / ".benchmarks" / "peers_scale.jsonl"
 SIZES = (1_000, 3_000, 10_000, 30_000)

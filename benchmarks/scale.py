@@ -78,20 +78,12 @@ def described(out: Path, path: Path) -> Row:
             informative=facts["model"]["latent"],
             domains=facts["consensus"]["n_domains"],
             partitions=facts["consensus"]["n_partitions"],
-            decoder=decoder_work(facts),
             scales=facts["consensus"]["scales"],
             in_bytes=path.stat().st_size,
             out_bytes=sum(part.stat().st_size for part in parts if part.is_file()),
             on_disk=facts.get("mode") == "disk",
         )._asdict(),
     }
-
-
-def decoder_work(facts: Row) -> float:
-    """Count the operations of training the decoder: for each weight and cell, two forwards and four backwards."""
-    model = facts["model"]
-    weights = model["decoder_hidden"] * (model["latent"] + facts["expression"]["n_genes_read"])
-    return 6.0 * weights * model["steps"] * model["batch_size"]
 
 
 def stages(row: Row) -> dict[str, float]:

@@ -182,7 +182,6 @@ def test_floors_of_a_run():
         informative=10,
         domains=12,
         partitions=60,
-        decoder=1e9,
         scales=(0.8, 1, 1.25),
         in_bytes=8 * 10**5,
         out_bytes=10**6,
