@@ -10,7 +10,7 @@ help:
 	@echo "make lint   style and types only"
 	@echo "make docs   the site of docs/, its tutorials run, in docs/_build/html"
 	@echo "make dist   the wheel and the source archive, checked, in dist/"
-	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers, pictures … (needs the real data)"
+	@echo "make bench  the tables of docs/: accuracy, robustness, number, speed, scale, peers, images … (needs the real data)"
 
 # The Python is checked before anything else; GOAL is named in the message.
 SETUP = @command -v "$(PYTHON)" > /dev/null || { \
@@ -53,7 +53,7 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.peers
-	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.encoders
 	$(BIN)/python -m benchmarks.modalities
 	$(BIN)/python -m benchmarks.genes
