@@ -60,7 +60,7 @@ def draw_registration() -> None:
         adata.uns["spatial"] = {"simulated": library | {"images": images}}
         stmmr.pp.histology(adata, image=np.ascontiguousarray(shown), image_scale=scale, progress=False)
         if shown is not picture:
-            adata.uns["stmmr"]["histology"]["picture_is_stored"] = False  # to draw the shape of its tissue
+            adata.uns["stmmr"]["histology"]["image_is_stored"] = False  # to draw the shape of its tissue
         stmmr.pl.registration(adata, ax=ax)
     figure.savefig(ROOT / "docs" / "images" / "registration.png", dpi=110)
 

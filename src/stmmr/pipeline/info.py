@@ -89,14 +89,14 @@ def _stored(adata: AnnData) -> str:
 
 def _registration(adata: AnnData, options: dict[str, Any]) -> dict[str, str]:
     """Say which picture a run would read, and how the places lie on it."""
-    from stmmr.image.registered import registered_picture
-    from stmmr.pp import has_picture
+    from stmmr.image.registered import registered_image
+    from stmmr.pp import has_image
 
     image = options.get("image")
-    if image is None and not has_picture(adata):
+    if image is None and not has_image(adata):
         return {}
     try:
-        picture = registered_picture(
+        picture = registered_image(
             adata, image, registration=options.get("registration"), um_per_pixel=options.get("um_per_pixel")
         )
     except InputError as error:
@@ -136,13 +136,13 @@ def _memory(entries: int, n_places: int, *, can_stay: bool) -> str:
 
 def _steps(adata: AnnData, options: dict[str, Any]) -> str:
     """Name the steps of a run with its defaults, and what stands in the way."""
-    from stmmr.pp import has_picture
+    from stmmr.pp import has_image
 
     try:
         coordinates(adata)
     except InputError:
         return "nothing: there are no coordinates"
-    sees = options.get("image") is not None or has_picture(adata)
+    sees = options.get("image") is not None or has_image(adata)
     steps = ["expression", "spatial graph", *(["histology"] if sees else [])]
     if not adata.n_vars:
         steps = steps[1:]

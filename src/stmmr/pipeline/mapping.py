@@ -132,13 +132,13 @@ def _picture_step(
 ) -> Callable[[], None]:
     """Check the picture and the encoder, and get the step that describes it as in the training."""
     from stmmr import pp
-    from stmmr.image.sections import registered_pictures
+    from stmmr.image.sections import registered_images
 
     before = recorded(trained)["histology"]
-    if picture["image"] is None and not pp.has_picture(adata):
+    if picture["image"] is None and not pp.has_image(adata):
         raise InputError("Expected a picture, which the model reads, found none. Give image='…' (--image).")
     sees = pp.encoder_of(str(before["encoder"]) if encoder is None else encoder)
-    found = registered_pictures(adata, picture["image"], **{k: v for k, v in picture.items() if k != "image"})
+    found = registered_images(adata, picture["image"], **{k: v for k, v in picture.items() if k != "image"})
     stain: Literal["macenko"] | None = "macenko" if before["stain"] else None
     how = {"section_key": picture["section_key"], "stain": stain, "cache": cache, "progress": progress}
     return lambda: pp.histology(adata, image=found, encoder=sees, **how)

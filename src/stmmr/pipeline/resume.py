@@ -16,7 +16,7 @@ from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.files import atomic_write
-from stmmr.image.library import PICTURES
+from stmmr.image.library import IMAGES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -132,7 +132,7 @@ def fingerprint(adata: AnnData) -> str:
         if not isinstance(library, Mapping):
             continue
         found.update(f"{name}{library.get('scalefactors', {})}".encode())
-        for picture in PICTURES:
+        for picture in IMAGES:
             pixels = np.asarray(library.get("images", {}).get(picture, ()))
             found.update(f"{picture}{pixels.shape}".encode() + pixels.tobytes())
     return found.hexdigest()

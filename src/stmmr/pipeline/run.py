@@ -151,7 +151,7 @@ def run(
     """
     options = dict(locals())
     from stmmr import pp, tl
-    from stmmr.image.sections import registered_pictures, will_see
+    from stmmr.image.sections import images_available, registered_images
 
     require_choice(preset, get_args(Preset), name="preset")
     of = given(
@@ -163,7 +163,7 @@ def run(
         coordinate_system=coordinate_system,
     )
     adata = of.adata
-    sees = histology and will_see(adata, of.image, section_key=section_key)
+    sees = histology and images_available(adata, of.image, section_key=section_key)
     named = of.blocks | named_blocks(blocks, histology=sees)
     if in_3d:
         _check_stacked(adata, preset)
@@ -171,7 +171,7 @@ def run(
     if sees:  # what is wrong with the picture or the encoder is said at once
         encoder = pp.encoder_of(encoder)
         where = {"registration": of.registration, "um_per_pixel": um_per_pixel, "section_key": section_key}
-        of.image = registered_pictures(adata, of.image, **where)
+        of.image = registered_images(adata, of.image, **where)
     elif registration is not None:
         raise InputError("Expected a picture with its registration, found none. Give image='…' (--image) as well.")
 

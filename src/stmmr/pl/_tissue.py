@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from stmmr._core.checks import InputError
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
-from stmmr.image.pixels import check_picture, masked_glass, without_mask
+from stmmr.image.library import find_library, sharpest_image
+from stmmr.image.pixels import check_image, masked_glass, without_mask
 from stmmr.pl._axes import RASTERISE_FROM, new_axes
 from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
 
@@ -69,7 +69,7 @@ def draw_places(
     if sections is not None:
         xy = in_rows(xy, sections)
     library = find_library(adata, library_id) if sections is None else {}
-    shown = sharpest_picture(library) if image else None
+    shown = sharpest_image(library) if image else None
     spacing = spacing_of(xy)
     low, high = frame_of(xy, spacing)
     if ax is None:
@@ -161,7 +161,7 @@ def frame_of(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float6
 def drawable(picture: NDArray[Any]) -> NDArray[Any]:
     """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
     try:
-        pixels = check_picture(picture)
+        pixels = check_image(picture)
         return without_mask(pixels, masked_glass(pixels))
     except InputError:
         return picture

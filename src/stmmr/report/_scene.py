@@ -13,7 +13,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._raster import PIXELS_FROM, Grid
 from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
 
@@ -112,7 +112,7 @@ def scene_of(adata: AnnData) -> Scene:
         xy = in_rows(xy, sections)
     spacing = spacing_of(xy)
     low, high = frame_of(xy, spacing)
-    found = sharpest_picture(library)
+    found = sharpest_image(library)
     picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)
     low, high = fitted(low * unit, high * unit)
     umap = adata.obsm.get(keys.UMAP)
