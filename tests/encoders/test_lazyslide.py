@@ -102,5 +102,5 @@ def test_errors(patches):
 def test_without_lazyslide(monkeypatch):
     for module in ("lazyslide_models", "lazyslide", "lazyslide.models"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match="pip install lazyslide"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[lazyslide\]'"):
         LazySlideEncoder("uni")

@@ -38,7 +38,7 @@ def test_the_way_the_image_was_turned_is_found(rng, name):
     mask[40:55, 10:20] = True
     places = np.argwhere(mask)[:, ::-1] + 0.5
     turned = {
-        "as it is": mask,
+        "unchanged": mask,
         "mirrored left to right": mask[:, ::-1],
         "mirrored upside down": mask[::-1],
         "turned by 180°": mask[::-1, ::-1],

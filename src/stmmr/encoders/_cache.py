@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from stmmr._core.checks import logger
 from stmmr._core.files import atomic_write
 from stmmr._core.parallel import in_parallel, progress_bar
 from stmmr._core.rows import empty
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
-
-logger = logging.getLogger("stmmr")
 
 FORMAT: Final = 2
 """Version of the content of the folder."""
@@ -97,14 +95,14 @@ class FeatureCache:
         }
         if folder is None or encoder is None:
             return cls(empty(shape), facts)
-        own = Path(folder) / f"{NOT_IN_NAMES.sub('_', name)}-{digest(facts)[:20]}"
-        if own.is_dir() and not _valid(own, facts):
-            logger.warning("The features in %s are damaged and are computed again.", own)
-            shutil.rmtree(own)
-        if not own.is_dir():
-            _create(own, facts, shape)
-        values = np.load(own / VALUES, mmap_mode="r")
-        return cls(values, facts, own, [(int(start), int(stop)) for start, stop in _manifest(own)["done"]])
+        path = Path(folder) / f"{NOT_IN_NAMES.sub('_', name)}-{digest(facts)[:20]}"
+        if path.is_dir() and not _valid(path, facts):
+            logger.warning("The features in %s are damaged and are computed again.", path)
+            shutil.rmtree(path)
+        if not path.is_dir():
+            _create(path, facts, shape)
+        values = np.load(path / VALUES, mmap_mode="r")
+        return cls(values, facts, path, [(int(start), int(stop)) for start, stop in _manifest(path)["done"]])
 
     def missing(self, batch_size: int) -> Iterator[slice]:
         """Yield batches of rows that are not done.
@@ -187,35 +185,35 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _create(own: Path, facts: dict[str, object], shape: tuple[int, int]) -> None:
+def _create(path: Path, facts: dict[str, object], shape: tuple[int, int]) -> None:
     """Make the folder of some features, complete or not at all."""
-    own.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{own.name}-", dir=own.parent))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         np.lib.format.open_memmap(new / VALUES, mode="w+", dtype=np.float32, shape=shape)
         _write_manifest(new, facts | {"done": []})
-        new.rename(own)
+        new.rename(path)
     except OSError:
-        if not own.is_dir():  # another process may have been faster
+        if not path.is_dir():  # another process may have been faster
             raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _valid(own: Path, facts: dict[str, object]) -> bool:
+def _valid(path: Path, facts: dict[str, object]) -> bool:
     """Tell whether a folder holds these features, in files of the right size."""
     try:
-        manifest, values = _manifest(own), np.load(own / VALUES, mmap_mode="r")
+        manifest, values = _manifest(path), np.load(path / VALUES, mmap_mode="r")
     except (OSError, ValueError, KeyError):
         return False
     same = {name: manifest.get(name) for name in facts} == json.loads(json.dumps(facts))
     return same and list(values.shape) == facts["shape"] and values.dtype == np.float32 and "done" in manifest
 
 
-def _manifest(own: Path) -> dict[str, Any]:
-    return dict(json.loads((own / MANIFEST).read_text(encoding="utf-8")))
+def _manifest(path: Path) -> dict[str, Any]:
+    return dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
 
 
-def _write_manifest(own: Path, manifest: Mapping[str, object]) -> None:
-    with atomic_write(own / MANIFEST) as new:
+def _write_manifest(path: Path, manifest: Mapping[str, object]) -> None:
+    with atomic_write(path / MANIFEST) as new:
         new.write_text(json.dumps(manifest), encoding="utf-8")

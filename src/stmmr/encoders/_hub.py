@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stmmr._core.checks import InputError, listed, require_extra
+from stmmr._core.checks import InputError, listed, logger, require_extra
 from stmmr.encoders._fingerprints import files_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-logger = logging.getLogger("stmmr")
 
 HUB: Final = "https://huggingface.co"
 TIMEOUT_S: Final = 10.0

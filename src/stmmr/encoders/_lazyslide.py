@@ -95,4 +95,4 @@ def _zoo() -> ModuleType:
             return importlib.import_module(module)
         except ImportError as error:
             problem = error
-    raise ImportError("LazySlide is not installed; run: pip install lazyslide") from problem
+    raise ImportError("LazySlide is not installed; run: pip install 'stmmr-kit[lazyslide]'") from problem

@@ -22,22 +22,18 @@ class Encoder(Protocol):
     @property
     def name(self) -> str:
         """Name that is recorded with the features."""
-        ...
 
     @property
     def diameters_um(self) -> tuple[float, ...]:
         """Sides of the S patches around a spot, in µm."""
-        ...
 
     @property
     def patch_px(self) -> int:
         """Pixels to which the side of every patch is resampled."""
-        ...
 
     @property
     def feature_names(self) -> list[str]:
         """Names of the F features, after `fit`."""
-        ...
 
     def fit(self, sample: NDArray[np.uint8], *, um_per_px: float) -> Encoder:
         """Learn from a sample of the patches, and return an encoder for this image.
@@ -51,8 +47,6 @@ class Encoder(Protocol):
         um_per_px
             Resolution of the image that the patches were resampled from.
         """
-        ...
 
     def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode patches, shape (B, S, patch_px, patch_px, 3), as finite features, shape (B, F)."""
-        ...

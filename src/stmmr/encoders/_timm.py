@@ -47,8 +47,8 @@ class TimmEncoder(TorchEncoder):
                 f"Expected a model of timm, found no 'architecture' in {CONFIG} of {self.name}. Use "
                 "TransformersEncoder if it is one of transformers."
             )
-        own = timm_data.resolve_data_config(pretrained_cfg=config.get("pretrained_cfg", config))
-        return Preprocessing(patch_px=own["input_size"][-1], mean=tuple(own["mean"]), std=tuple(own["std"]))
+        data = timm_data.resolve_data_config(pretrained_cfg=config.get("pretrained_cfg", config))
+        return Preprocessing(patch_px=data["input_size"][-1], mean=tuple(data["mean"]), std=tuple(data["std"]))
 
     def _address(self) -> str | Path:
         """Get the name or folder for `find_model`: timm's own models are on the hub as ``timm/NAME``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 import numpy as np
 
 from stmmr._core import checks
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, logger
 from stmmr.encoders._fingerprints import digest
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
-
-logger = logging.getLogger("stmmr")
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 Precision = Literal["bf16"]
@@ -86,9 +83,9 @@ class TorchEncoder(ABC):
             checks.require_positive(getattr(self, option), name=option)
         for diameter in self._diameters():
             checks.require_positive(diameter, name="diameter_um")
-        own = self._find()
-        self.patch_px = self.patch_px or own.patch_px
-        self.mean, self.std = tuple(self.mean or own.mean), tuple(self.std or own.std)
+        expected = self._find()
+        self.patch_px = self.patch_px or expected.patch_px
+        self.mean, self.std = tuple(self.mean or expected.mean), tuple(self.std or expected.std)
         self._reset()
 
     @property

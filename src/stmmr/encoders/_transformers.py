@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stmmr._core.checks import InputError, require_extra
+from stmmr._core.checks import InputError, logger, require_extra
 from stmmr.encoders._hub import CONFIG, HUB, find_model
 from stmmr.encoders._torch import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, TorchEncoder, pooled_tokens
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import torch
-
-logger = logging.getLogger("stmmr")
 
 
 @dataclass(kw_only=True)
@@ -44,13 +41,13 @@ class TransformersEncoder(TorchEncoder):
         self._files = find_model(self.model, with_code=self.trust_remote_code)
         self.name = self.name or self._files.name
         self._config = self._read_config()
-        own = self._preprocessing()
+        settings = self._preprocessing()
         # transformers normalises values from 0 to 255 times this factor, TorchEncoder values from 0 to 1
-        factor = 255 * (own.get("rescale_factor") or 1 / 255) if own.get("do_rescale", True) else 255.0
-        plain = not own.get("do_normalize", True)
-        mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else (own["image_mean"], own["image_std"])
+        factor = 255 * (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale", True) else 255.0
+        plain = not settings.get("do_normalize", True)
+        mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else (settings["image_mean"], settings["image_std"])
         return Preprocessing(
-            patch_px=self._side(own), mean=tuple(m / factor for m in mean), std=tuple(s / factor for s in std)
+            patch_px=self._side(settings), mean=tuple(m / factor for m in mean), std=tuple(s / factor for s in std)
         )
 
     def _weights(self) -> str:
@@ -148,18 +145,18 @@ class TransformersEncoder(TorchEncoder):
 
         try:
             with quiet_transformers():
-                own, _ = ImageProcessingMixin.get_image_processor_dict(self._files.folder, local_files_only=True)
+                settings, _ = ImageProcessingMixin.get_image_processor_dict(self._files.folder, local_files_only=True)
         except OSError:
-            own = {}
-        if "image_mean" not in own and own.get("do_normalize", True):
+            settings = {}
+        if "image_mean" not in settings and settings.get("do_normalize", True):
             logger.info("%s does not state how it normalises images; that of ImageNet is taken.", self.name)
-            own = own | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
-        return dict(own)
+            settings = settings | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+        return dict(settings)
 
-    def _side(self, own: Mapping[str, Any]) -> int:
+    def _side(self, settings: Mapping[str, Any]) -> int:
         """Read the pixels of a side, after resizing and cropping."""
-        crop = own.get("crop_size") if own.get("do_center_crop", "crop_size" in own) else None
-        for size in (crop, own.get("size"), getattr(self._config, "image_size", None)):
+        crop = settings.get("crop_size") if settings.get("do_center_crop", "crop_size" in settings) else None
+        for size in (crop, settings.get("size"), getattr(self._config, "image_size", None)):
             if isinstance(size, dict):
                 size = size.get("height") or size.get("shortest_edge")
             if isinstance(size, (list, tuple)):

@@ -38,7 +38,6 @@ STRIP_PIXELS: Final = 2**24
 """Pixels that are read at a time to reduce a slide that has no further resolutions."""
 
 
-@runtime_checkable
 class SpatialArray(Protocol):
     """An image of SpatialData at one resolution, an xarray.DataArray."""
 
@@ -228,11 +227,11 @@ def open_slide(image: ImageSource, *, where: str = "image") -> Slide:
         from stmmr.image.slide_files import open_file
 
         return open_file(require_image_file(image))
-    if isinstance(image, (SpatialArray, SpatialTree)):
-        from stmmr.image.slide_files import open_spatial_image
+    if isinstance(image, np.ndarray) or not (hasattr(image, "dims") or hasattr(image, "children")):
+        return Slide("array", [PixelArray(check_image(np.asarray(image), where=where))])
+    from stmmr.image.slide_files import open_spatial_image
 
-        return open_spatial_image(image, where=where)
-    return Slide("array", [PixelArray(check_image(image, where=where))])
+    return open_spatial_image(image, where=where)
 
 
 def _spread(source: Source) -> Iterator[tuple[slice, slice]]:

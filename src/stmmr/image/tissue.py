@@ -18,7 +18,7 @@ SHARE_OF_GLASS: Final = 0.9
 """Share of glass above which a patch counts as background."""
 SHARPNESS: Final = 0.2
 """Share of the median sharpness of the tissue below which a patch counts as blurred."""
-UNCHANGED: Final = "as it is"
+UNCHANGED: Final = "unchanged"
 TURNS: Final = {
     UNCHANGED: (1, 0, 0, 1),
     "mirrored left to right": (-1, 0, 0, 1),

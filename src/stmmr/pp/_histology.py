@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from stmmr._core import checks, keys
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.pca import COMPONENTS, feature_pca
 from stmmr._core.record import record, recorded
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from stmmr.image.registered import Registered
     from stmmr.image.sections import Images, Registrations
     from stmmr.image.stain import Stains
-
-logger = logging.getLogger("stmmr")
 
 Stain = Literal["macenko"]
 """Stain normalisations."""
@@ -190,16 +186,12 @@ def has_image(adata: AnnData) -> bool:
     return any(map(holds_image, adata.uns.get(keys.SPATIAL, {}).values()))
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """The features around each spot."""
+class _Encoded(NamedTuple):
+    """Features around each spot, (N, F), glass and sharpness of its smallest patch, (N, 2), and names of features."""
 
     features: NDArray[np.float32]
-    """Shape (N, F)."""
     quality: NDArray[np.float32]
-    """Glass and sharpness of the smallest patch, shape (N, 2)."""
     names: list[str]
-    """Names of the features."""
 
 
 def _encode(
