@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.files import publish_folder
 from stmmr._core.record import record
+from stmmr._core.version import VERSION
 from stmmr.linear.blocks import check_blocks
 from stmmr.model.embed import embedded, embedded_features, means
 from stmmr.model.inputs import ModelInputs, model_inputs
@@ -319,7 +319,7 @@ class StMMR:
     def _description(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "made_by": f"stmmr {__version__}",
+            "made_by": f"stmmr {VERSION}",
             "preset": self.preset,
             "use_rep": self.use_rep,
             "use_histology": self.use_histology,
