@@ -26,7 +26,7 @@ def prepared(name: str) -> AnnData:
     adata = stmmr.read(DATA / f"{name}.h5ad")
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
-    if stmmr.pp.has_picture(adata):
+    if stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     return adata
 

@@ -67,7 +67,7 @@ def split(name: str, seed: int) -> Halves:
     adata, rest = adata[kept].copy(), rest[kept]
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
-    if stmmr.pp.has_picture(adata):
+    if stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy()
     read = gene_rows(adata, normalised=False).take(np.arange(adata.n_obs)).toarray().astype(np.float64)
