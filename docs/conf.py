@@ -2,8 +2,9 @@
 
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
+
+from stmmr._core.version import VERSION
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -14,7 +15,7 @@ os.environ["MATPLOTLIBRC"] = str(HERE / "_static")
 project = "stmmr"
 author = "The stmmr developers"
 copyright = author  # noqa: A001  # the name that sphinx reads
-version = release = metadata.version("stmmr")
+version = release = VERSION
 extensions = [
     "myst_nb",
     "mathml",

@@ -1,17 +1,16 @@
 """Fixtures shared by all tests."""
 
 import os
-import re
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
 
 mpl.use("Agg")
 BESIDE_THE_PROJECT = Path(__file__).resolve().parents[2] / "shared"
-IMPORTS_TORCH = re.compile(r"^(import|from) torch\b", re.MULTILINE)
 
 
 def _shared(name: str) -> Path:
@@ -34,22 +33,30 @@ def shared_fixtures() -> Path:
 
 
 if find_spec("torch") is None:
-    # only the network needs torch: what does not, is tested without it
-
-    def pytest_ignore_collect(collection_path: Path) -> bool | None:
-        """Leave out files that import torch."""
-        if collection_path.suffix == ".py" and re.search(IMPORTS_TORCH, collection_path.read_text(encoding="utf-8")):
-            return True
-        return None
+    # only networks need torch; everything else is tested without it
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, object, object]:
-        """Skip a test that turns out to need torch."""
+    def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+        """Skip a file that imports torch."""
         report = yield
-        error = call.excinfo.value if call.excinfo is not None else None
+        if report.outcome == "failed" and _lacks_torch(report.call.excinfo):
+            _skip(report, collector.path)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        """Skip a test that calls what needs torch."""
+        report = yield
+        if _lacks_torch(call.excinfo):
+            _skip(report, item.path)
+        return report
+
+    def _lacks_torch(raised: pytest.ExceptionInfo[BaseException] | None) -> bool:
+        error = None if raised is None else raised.value
         while error is not None and getattr(error, "name", None) != "torch":
             error = error.__cause__ or error.__context__
-        if error is not None:
-            report.outcome = "skipped"
-            report.longrepr = (str(item.path), item.location[1] or 0, "Skipped: torch is not installed")
-        return report
+        return error is not None
+
+    def _skip(report: Any, path: Path) -> None:
+        report.outcome = "skipped"
+        report.longrepr = (str(path), 0, "Skipped: torch is not installed")

@@ -7,6 +7,7 @@ need it are skipped then.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("report", "dask", "deseq", "integration", "leiden", "mudata", "slides", "spatialdata")
+EXTRAS = ("dask", "deseq", "integration", "leiden", "mudata", "slides", "spatialdata")
 """Extras that come without torch."""
 WITH_TORCH = ("torch", "distributed", "vit")
 TOOLS = ("hypothesis", "pytest", "pytest-xdist", "pyyaml")
@@ -48,17 +49,23 @@ def main() -> int:
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not options.keep or not python.exists():
         _make(venv, python, options)
-    lines = ["import importlib.metadata as m, sys", "print('Python', sys.version.split()[0])"]
-    lines += [f"n = {{d.name.lower(): d.version for d in m.distributions()}}", f"s = {SHOWN}"]
-    lines += ["print(', '.join(f'{x} {n[x]}' if x in n else f'no {x}' for x in s))"]
-    _say(f"Testing with the {options.which} versions")
-    subprocess.run([python, "-c", "\n".join(lines)], check=True)
+    _say(f"Testing with {_versions(python, with_torch=bool(options.torch))}")
     filters = [f"-W{each}" for each in QUIET] if options.which == "oldest" else []
     tests = ["-m", "not slow and not browser", "-n", options.workers, "-q", *filters, *options.pytest]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     rc = subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT, env=environment, check=False).returncode
     _say(f"{options.which}: {'passed' if rc == 0 else 'FAILED'} after {time.monotonic() - started:.0f} s")
     return rc
+
+
+def _versions(python: Path, *, with_torch: bool) -> str:
+    """Name the versions that an environment holds."""
+    names = (*SHOWN, "torch") if with_torch else SHOWN
+    code = f"from importlib.metadata import version; print(', '.join(f'{{n}} {{version(n)}}' for n in {names}))"
+    versions = [
+        subprocess.run([python, *do], check=True, capture_output=True, text=True) for do in (["-V"], ["-c", code])
+    ]
+    return ", ".join(each.stdout.strip() for each in versions)
 
 
 def _options() -> argparse.Namespace:
@@ -100,7 +107,7 @@ def requirements(which: str, *, with_torch: bool) -> list[str]:
     project = about["project"]
     extras = [name for name in EXTRAS if which == "newest" or name not in NEED_NEWER]
     extras += WITH_TORCH if with_torch else ()
-    parts = [project["dependencies"], *(project["optional-dependencies"].get(name, []) for name in extras)]
+    parts = [project["dependencies"], *(project["optional-dependencies"][name] for name in extras)]
     tools = TOOLS + (MORE_TOOLS if which == "newest" else ())
     everything = [each for part in parts for each in part] + _tools(about, tools)
     own = project["name"]
@@ -109,13 +116,11 @@ def requirements(which: str, *, with_torch: bool) -> list[str]:
 
 
 def _tools(about: dict, names: tuple[str, ...]) -> list[str]:
-    groups = [*about.get("dependency-groups", {}).values(), *about["project"]["optional-dependencies"].values()]
-    every = [each for group in groups for each in group if isinstance(each, str)]
-    return [next(each for each in every if _name(each) == name) for name in names if name in map(_name, every)]
+    return [each for each in about["dependency-groups"]["test"] if _name(each) in names]
 
 
 def _name(requirement: str) -> str:
-    return requirement.split(";")[0].split("[")[0].split(">")[0].split("=")[0].strip().lower()
+    return re.split(r"[\s;<>=!~\[]", requirement, maxsplit=1)[0].lower()
 
 
 def _say(text: str) -> None:

@@ -76,7 +76,7 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         missing = (error.name or module).split(".")[0]  # maybe of what the package itself imports
-        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr[{extra}]'") from error
+        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr-kit[{extra}]'") from error
 
 
 def unique_names(adata: AnnData) -> None:

@@ -12,7 +12,7 @@ from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, spacing
-from stmmr.image.library import PICTURES, sharpest_picture
+from stmmr.image.library import IMAGES, sharpest_image
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _sections(adata: AnnData, section_key: str | None) -> NDArray[np.object_]:
 
 def _apart(sections: list[str], libraries: Mapping[str, Any]) -> bool:
     """Tell whether sections have coordinates of their own: they do, unless they lie on one picture."""
-    pictured = [library for library in libraries.values() if sharpest_picture(library) is not None]
+    pictured = [library for library in libraries.values() if sharpest_image(library) is not None]
     return len(sections) > 1 and len(pictured) != 1
 
 
@@ -170,13 +170,13 @@ def _images(libraries: Mapping[str, Any], systems: Mapping[str, str], taken: lis
     """Make an image of the sharpest picture of each library."""
     images: dict[str, Any] = {}
     for library_id, library in libraries.items():
-        if (found := sharpest_picture(library)) is None:
+        if (found := sharpest_image(library)) is None:
             continue
         system = systems.get(library_id, GLOBAL)
         if system not in systems.values():
             logger.warning("The picture of %r stays in uns['spatial'], as no section is called so.", library_id)
             continue
-        images[_valid_name(f"{library_id}_{PICTURES[0]}", [*taken, *images])] = _image(*found, system)
+        images[_valid_name(f"{library_id}_{IMAGES[0]}", [*taken, *images])] = _image(*found, system)
     return images
 
 

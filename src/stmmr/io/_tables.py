@@ -268,7 +268,7 @@ def _has_elements(root: Path) -> bool:
         return True
     logger.info(
         "Reading a table of a SpatialData store; its pictures and shapes are not read%s.",
-        ": that needs pip install 'stmmr[spatialdata]'" if kinds else ", as there are none",
+        ": that needs pip install 'stmmr-kit[spatialdata]'" if kinds else ", as there are none",
     )
     return False
 

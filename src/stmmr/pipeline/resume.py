@@ -17,7 +17,7 @@ from stmmr._core.checks import logger
 from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
 from stmmr._core.files import atomic_write
 from stmmr._core.version import VERSION
-from stmmr.image.library import PICTURES
+from stmmr.image.library import IMAGES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -112,7 +112,7 @@ def fingerprint(adata: AnnData) -> str:
         if not isinstance(library, Mapping):
             continue
         digest.update(f"{name}{library.get('scalefactors', {})}".encode())
-        for image in PICTURES:
+        for image in IMAGES:
             pixels = np.asarray(library.get("images", {}).get(image, ()))
             digest.update(f"{image}{pixels.shape}".encode() + pixels.tobytes())
     return digest.hexdigest()

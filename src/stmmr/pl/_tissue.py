@@ -15,7 +15,7 @@ from stmmr._core.compat import names_in
 from stmmr._core.genes import close_names, gene_values
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
 from stmmr.pl.layout import ALONE, FADED, ON_PICTURE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
@@ -63,7 +63,7 @@ def draw_places(
     if sections is not None:
         xy = in_rows(xy, sections)
     library = find_library(adata, library_id) if sections is None else {}
-    shown = sharpest_picture(library) if image else None
+    shown = sharpest_image(library) if image else None
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     if ax is None:
