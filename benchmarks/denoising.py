@@ -164,7 +164,7 @@ def decoder(of: Halves, seed: int) -> NDArray[np.float64]:
 
 def enhanced(of: Halves, seed: int) -> NDArray[np.float64]:
     model = fitted(of, seed)
-    stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="place")
+    stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="own", progress=False)
     return of.adata.obsm[keys.ENHANCED].to_numpy(np.float64)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import sparse
@@ -15,7 +15,7 @@ from stmmr.linear.noise import expression_features, principal_components, with_e
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -140,7 +140,7 @@ def tf_idf(peaks: CSR) -> CSR:
     is_open: CSR = (peaks > 0).astype(np.float32)
     per_spot = np.maximum(np.asarray(is_open.sum(axis=1)).ravel(), 1)
     per_peak = np.maximum(np.asarray(is_open.sum(axis=0)).ravel(), 1)
-    scaled: CSR = sparse.diags(SCALE / per_spot) @ is_open @ sparse.diags(is_open.shape[0] / per_peak)
+    scaled: Any = sparse.diags(SCALE / per_spot) @ is_open @ sparse.diags(is_open.shape[0] / per_peak)
     return sparse.csr_matrix(scaled, dtype=np.float32).log1p()
 
 
