@@ -25,8 +25,7 @@ from benchmarks._table import DATA, ROOT, stamp, write_section
 from benchmarks.accuracy import quiet
 from stmmr._core import keys
 from stmmr._core.counts import gene_rows
-from stmmr._core.kernel import nearest
-from stmmr.pp._graph import kernel_of
+from stmmr._core.kernel import kernel_of, nearest
 from stmmr.tl._enhance import dispersions
 
 CACHE = ROOT / ".benchmarks" / "denoising.jsonl"

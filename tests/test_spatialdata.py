@@ -14,7 +14,7 @@ import stmmr
 from stmmr import InputError, cli
 from stmmr._core import keys
 from stmmr.io import _tables, from_spatialdata, read_zarr, to_spatialdata
-from stmmr.pipeline import output
+from stmmr.pipeline import folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -97,7 +97,7 @@ def test_users_see_no_warnings(tissue, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sdata = to_spatialdata(tissue)
-        output.write_spatialdata(tissue, tmp_path / "x.zarr")
+        folder.write_spatialdata(tissue, tmp_path / "x.zarr")
         adata = read_zarr(tmp_path / "x.zarr")
         del sdata["table"].uns["spatial"]
         assert_equal(from_spatialdata(sdata).obsm["spatial"], adata.obsm["spatial"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from types import ModuleType
 from typing import Final, Literal, get_args
 
-from stmmr._core import keys
+from stmmr._core import keys, log
 from stmmr._core.checks import InputError, listed, require_choice, require_positive
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
@@ -16,7 +18,7 @@ Contrast = Literal["similarity", "mutual_information"]
 Features = Literal["genes", "pca"]
 Preset = Literal["default", "paper"]
 Mode = Literal["auto", "memory", "disk"]
-"""Whether a run keeps the counts in memory, reads them from disk in chunks, or decides by their size."""
+"""Keep counts in memory or read them from disk in chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,3 +239,22 @@ def settings_of(preset: str, **changes: object) -> Settings:
     """Get the settings of a preset, with some of them changed."""
     require_choice(preset, PRESETS, name="preset")
     return PRESETS[preset].but(**changes)
+
+
+class _Module(ModuleType):
+    """Module with a setting that acts when it is set."""
+
+    @property
+    def verbosity(self) -> int:
+        """Which messages are shown: 0 errors, 1 warnings and one line of result (default), 2 each step, 3 details.
+
+        Programs that set up `logging` themselves choose by ``logging.getLogger("stmmr").setLevel(…)`` as well.
+        """
+        return log.verbosity()
+
+    @verbosity.setter
+    def verbosity(self, level: int) -> None:
+        log.set_verbosity(level)
+
+
+sys.modules[__name__].__class__ = _Module

@@ -13,8 +13,8 @@ from sklearn.metrics import adjusted_rand_score
 import stmmr
 from stmmr import Block
 from stmmr._core import keys
+from stmmr._core.kernel import kernel_of
 from stmmr.linear.blocks import block_features, block_target, log_ratios, tf_idf
-from stmmr.pp._graph import kernel_of
 from stmmr.settings import named_blocks
 from stmmr.tl._points import embedding_at
 

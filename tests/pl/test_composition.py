@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgba
 
 import stmmr
 from stmmr import InputError
+from stmmr._core.categories import PALETTE
 from stmmr.pl import composition, enrichment
-from stmmr.pl._palette import PALETTE
 
 
 def texts(labels):

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr.pl import _raster
-from stmmr.pl._palette import PALETTE
+from stmmr._core.categories import PALETTE
+from stmmr.pl import raster
 from stmmr.report import _scene, _write
 
 from .conftest import Page, add_findings, made_section
@@ -268,7 +268,7 @@ def test_sections_are_in_um_where_all_tell_their_unit(section):
 def test_many_places_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(_scene, "PIXELS_FROM", 300)
     monkeypatch.setattr(_scene, "SAMPLED", 50)
-    monkeypatch.setattr(_raster, "_LONG_SIDE", 40)
+    monkeypatch.setattr(raster, "_LONG_SIDE", 40)
     found = data_of(page_of(section))
     height, width = found["map"]["fixed"]["height"], found["map"]["fixed"]["width"]
     picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)

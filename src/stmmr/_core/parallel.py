@@ -1,8 +1,9 @@
-"""Work that falls into independent pieces, done several at a time; and how far it has come."""
+"""Independent tasks in parallel, progress bars, and processes that run together."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -24,11 +25,18 @@ def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
     return results
 
 
-def progress_bar(total: int, what: str, unit: str, *, shown: bool) -> Any:
-    """Make a bar with rate and time left, for what takes longer than two seconds."""
-    from tqdm.auto import tqdm
+def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:
+    """Make a bar with rate and time left, for what takes longer than two seconds.
 
-    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not shown)
+    It is drawn in terminals and notebooks only: in a file, each step of it would be a line.
+    """
+    import tqdm.auto
+    from tqdm.std import tqdm as text_bar
+
+    bar = tqdm.auto.tqdm
+    in_notebook = isinstance(bar, type) and not issubclass(text_bar, bar) and bar.__module__.endswith("notebook")
+    visible = shown and (in_notebook or sys.stderr.isatty())
+    return bar(total=total, desc=name, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not visible)
 
 
 def started_outside() -> bool:

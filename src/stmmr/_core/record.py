@@ -1,4 +1,4 @@
-"""What each step notes about itself in ``uns["stmmr"]``."""
+"""The record of each step in ``uns["stmmr"]``: its parameters and what it chose."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ if TYPE_CHECKING:
 
 
 def record(adata: AnnData, **steps: Any) -> None:
-    """Note what steps did, each under its name; a name that is there already is replaced."""
+    """Record steps, each under its name; an earlier record of that name is replaced."""
     # a new dict: the one at hand may belong to the AnnData that `adata` is a view of
     adata.uns[keys.UNS] = {**recorded(adata), **steps}
 
 
+def drop_results(adata: AnnData, *steps: keys.Step) -> None:
+    """Remove what some steps of an earlier run wrote, so that it is not taken for results of a new one."""
+    for key in keys.KEYS:
+        if key.step in steps and key.container != "notes" and key.name in getattr(adata, key.container):
+            del getattr(adata, key.container)[key.name]
+    notes = set(keys.names_of("notes", *steps))
+    if notes & set(recorded(adata)):
+        adata.uns[keys.UNS] = {name: note for name, note in recorded(adata).items() if name not in notes}
+
+
 def recorded(adata: AnnData) -> dict[str, Any]:
-    """Get what the steps so far have noted, to be read only."""
+    """Get the records of all steps so far. Do not change them."""
     return dict(adata.uns.get(keys.UNS, {}))

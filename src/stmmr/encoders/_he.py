@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from stmmr import __version__
+from stmmr._core.version import VERSION
 from stmmr.encoders._fingerprints import digest
 from stmmr.image.pixels import GLASS_OD, optical_density, white_of
 
@@ -60,7 +60,7 @@ class HEEncoder:
     @property
     def fingerprint(self) -> str:
         """What the features follow from: the settings, and this version of the package."""
-        return digest({"encoder": repr(self), "version": __version__})
+        return digest({"encoder": repr(self), "version": VERSION})
 
     def fit(self, sample: NDArray[np.uint8], *, um_per_px: float) -> HEEncoder:
         """Learn the white of the glass and the threshold of nuclei from a sample of the patches."""

@@ -10,7 +10,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
 from stmmr._core.kernel import nearest, white_noise
-from stmmr._core.pca import PLACES_PER_COMPONENT, mean_and_covariance, second_moments
+from stmmr._core.pca import PLACES_PER_COMPONENT, mean_and_covariance, principal_scores, second_moments
 from stmmr._core.rows import CHUNK, empty, slices
 
 if TYPE_CHECKING:
@@ -58,15 +58,11 @@ def principal_components(values: NDArray[np.floating], n: int) -> NDArray[np.flo
     -------
     Scores, float32, shape (N, ≤ n).
     """
-    from sklearn.decomposition import PCA
-
     if (values == values[:1]).all():
         return np.zeros((len(values), 1), dtype=np.float32)
     n = max(1, min(n, values.shape[1], len(values) // PLACES_PER_COMPONENT, len(values) - 1))
     # exact solvers with a fixed start: the randomised solver would depend on the seed
-    solver = "arpack" if n < min(values.shape) else "full"
-    scores = PCA(n, svd_solver=solver, random_state=0).fit_transform(values)
-    spread = scores.std(axis=0)
+    scores, spread = principal_scores(values, n, solver="arpack" if n < min(values.shape) else "full")
     varying = spread > 1e-4 * float(spread[0])
     varying[0] = True
     return np.asarray(scores[:, varying], dtype=np.float32)

@@ -12,12 +12,12 @@ from scipy import sparse
 from stmmr._core import keys as _keys
 from stmmr._core.checks import representation
 from stmmr._core.counts import gene_rows
+from stmmr._core.kernel import kernel_of
 from stmmr._core.rows import empty
 from stmmr._core.sections import plane_coordinates
 from stmmr.linear.blocks import block_features, block_target, features_of
 from stmmr.linear.noise import expression_features
 from stmmr.linear.start import LinearStart, linear_start
-from stmmr.pp._graph import kernel_of
 from stmmr.settings import EXPRESSION, Block
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import publish_folder
 from stmmr._core.record import recorded
+from stmmr._core.version import VERSION
 from stmmr.linear.start import Affine, LinearStart
 from stmmr.settings import IMAGE, Block, Settings
 
@@ -73,7 +73,7 @@ def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
 
     description = {
         "format": FORMAT,
-        "made_by": f"stmmr {__version__}",
+        "made_by": f"stmmr {VERSION}",
         "preset": model.preset,
         "use_rep": model.use_rep,
         "use_histology": model.use_histology,

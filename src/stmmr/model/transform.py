@@ -10,7 +10,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_step
 from stmmr._core.counts import Normalisation, count_statistics, library_size, raw_counts
-from stmmr._core.kernel import nearest_neighbour_distance
+from stmmr._core.kernel import kernel_of, nearest_neighbour_distance
+from stmmr._core.pca import projected
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
@@ -18,8 +19,7 @@ from stmmr._core.space import coordinates, units
 from stmmr.linear.blocks import block_features, block_values, standardised
 from stmmr.linear.noise import expression_features, local_noise, with_equal_noise
 from stmmr.model.inputs import propagated
-from stmmr.pp._expression import projected
-from stmmr.pp._graph import kernel_of, spatial_graph
+from stmmr.pp import spatial_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import category_colors
 from stmmr._core.checks import InputError, require_key, require_positive
 from stmmr.pl._axes import add_legend, new_axes, text_width
-from stmmr.pl._palette import category_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,8 +14,8 @@ from stmmr._core import keys
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_picture
-from stmmr.pl._raster import PIXELS_FROM, Grid
-from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
+from stmmr.pl.layout import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.raster import PIXELS_FROM, Grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ def scene_of(adata: AnnData) -> Scene:
     unit = um if math.isfinite(um) else 1.0
     if sections is not None:
         xy = in_rows(xy, sections)
-    spacing = spacing_of(xy)
+    spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     found = sharpest_picture(library)
     picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)

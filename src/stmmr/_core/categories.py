@@ -1,4 +1,4 @@
-"""The colours of categories: the same category has the same colour in every figure."""
+"""Categorical columns of ``obs``: their values, titles and colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._core.checks import InputError
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,11 +28,39 @@ PALETTE: Final = (
 the grey of missing values, to normal sight and to simulated protanopia, deuteranopia and tritanopia (Machado 2009)."""
 
 MISSING: Final = "#D9D9D9"
-"""The colour of places without a category."""
+"""Colour of a missing value."""
+_TITLES: Final = {
+    keys.DOMAIN: "Domain",
+    keys.DOMAIN_REFINED: "Domain, refined",
+    keys.CONFIDENCE: "Confidence",
+    keys.PATCH: "Picture shows",
+    keys.PSEUDOTIME: "Pseudotime",
+    keys.BRANCH: "Branch",
+}
+
+
+def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
+    """Get a column of ``obs`` as categories, with ``""`` and ``"nan"`` as missing too.
+
+    Raises
+    ------
+    InputError
+        If the column is not there.
+    """
+    import pandas as pd
+
+    require_key(adata.obs.columns, key, where="obs", hint=hint)
+    values = pd.Categorical(adata.obs[key])
+    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
+
+
+def title_of(key: str) -> str:
+    """Name a column of ``obs`` for the reader of a figure."""
+    return _TITLES.get(key, key)
 
 
 def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[np.float64]:
-    """Get one colour for each category, in the order of the categories.
+    """Get one colour for each category, in the order of the categories: the same in every figure.
 
     ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise: domain "3"
     has the third colour, whichever others there are. Nothing is written.
@@ -57,5 +86,12 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[n
         )
     names = [str(name) for name in categories]
     numbered = all(name.isdecimal() and 1 <= int(name) <= len(PALETTE) for name in names)
-    places = [int(name) - 1 for name in names] if numbered else range(len(names))
-    return np.asarray(to_rgba_array([PALETTE[place] for place in places]))
+    index = [int(name) - 1 for name in names] if numbered else range(len(names))
+    return np.asarray(to_rgba_array([PALETTE[i] for i in index]))
+
+
+def hex_colors(adata: AnnData, key: str, categories: pd.Index) -> list[str]:
+    """Get the colours of `category_colors` as a web page writes them, such as "#0072b2"."""
+    from matplotlib.colors import to_hex
+
+    return [to_hex(color) for color in category_colors(adata, key, categories)]

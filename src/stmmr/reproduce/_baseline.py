@@ -1,4 +1,4 @@
-"""The linear line, the baseline of every table: A·A·PCs, whitened, k-means, tied Gaussian mixture."""
+"""The linear baseline of every table: A·A·PCs, whitened, k-means, tied Gaussian mixture."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 N_COMPONENTS: Final = 15
 
 
-def linear_line(adata: AnnData, n_domains: int, *, seed: int) -> NDArray[Any]:
-    """Cluster data after `stmmr.pp.expression`, at a bandwidth of one distance between places, without a network."""
+def linear_baseline(adata: AnnData, n_domains: int, *, seed: int) -> NDArray[Any]:
+    """Cluster data after `stmmr.pp.expression`, at a bandwidth of one distance between spots, without a network."""
     from sklearn.cluster import KMeans
     from sklearn.mixture import GaussianMixture
 
