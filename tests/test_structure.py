@@ -87,6 +87,15 @@ def test_import_is_light():
     assert out.stdout.strip() == "[]"
 
 
+def test_help_is_light():
+    code = (
+        "import sys, stmmr.cli; "
+        "print([m for m in ('torch', 'scanpy', 'matplotlib', 'anndata', 'pandas', 'scipy', 'numpy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_rooms_of_pictures_leave_torch_alone_until_an_encoder_needs_it():
     code = (
         "import sys, stmmr.encoders, stmmr.pp; "

@@ -60,6 +60,9 @@ def test_progress_false_reaches_every_bar(tissue, capsys, monkeypatch):
     shown = tqdm.auto.tqdm
     monkeypatch.setattr(tqdm.auto, "tqdm", lambda *args, **options: shown(*args, **options | {"delay": 0}))
     stmmr.pp.histology(tissue)
+    assert capsys.readouterr().err == ""  # a file is no place for bars
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    stmmr.pp.histology(tissue)
     assert "histology" in capsys.readouterr().err
     stmmr.run(tissue, n_domains=3, progress=False)
     assert capsys.readouterr().err == ""
