@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from stmmr._core.checks import logger
+from stmmr._core.parallel import progress_bar
 from stmmr.model.batches import arriving, dealt, moved
 from stmmr.model.checkpoint import Checkpoint
 from stmmr.model.embed import embedded
@@ -230,7 +230,8 @@ def _steps(network: Network, inputs: ModelInputs, options: Options, *, processes
     model, stepper = processes.setup(network, optimizer)
     numbers = range(done * world + rank, n_steps * world, world)
     batches = dealt(inputs, settings.batch_size, random_state=options.random_state, numbers=numbers)
-    with tqdm(total=n_steps, initial=done, disable=not options.progress or rank > 0, unit="step") as bar:
+    with progress_bar(n_steps, "training", "steps", shown=options.progress and rank == 0) as bar:
+        bar.update(done)
         for step, batch in enumerate(arriving(batches, device), start=done + 1):
             history.add(training_step(model, batch, stepper, processes=processes, precision=options.precision))
             bar.update()

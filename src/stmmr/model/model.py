@@ -87,7 +87,7 @@ class StMMR:
         self.devices = Devices()
         self.fitted = False
         self.history: dict[str, list[float]] = {}
-        self.unread: Arrays = {}
+        self._unread: Arrays = {}
         self._network: Network | None = None
         if self.trains:
             require_extra("torch", extra="torch")
@@ -112,7 +112,7 @@ class StMMR:
         return not self.settings.is_linear
 
     @property
-    def linear(self) -> LinearStart | None:
+    def _linear(self) -> LinearStart | None:
         """The linear embedding; None for a model that trains."""
         return None if self.trains else self.inputs.start
 
@@ -124,13 +124,13 @@ class StMMR:
             from stmmr.model.loop import load_weights, new_network
 
             network = new_network(self.inputs, self.settings, random_state=self.random_state)
-            if self.unread:
-                load_weights(network, self.unread)
-            self._network, self.unread = network, {}
+            if self._unread:
+                load_weights(network, self._unread)
+            self._network, self._unread = network, {}
         return self._network
 
-    def take(self, weights: Arrays, history: dict[str, list[float]]) -> None:
-        """Become fitted, with weights of a file. Those of a decoder stay `unread` until the network is needed.
+    def _restore(self, weights: Arrays, history: dict[str, list[float]]) -> None:
+        """Become fitted, with weights of a file. Those of a decoder wait until the network is needed.
 
         Raises
         ------
@@ -138,11 +138,11 @@ class StMMR:
             If weights are missing or do not fit.
         """
         self.history, self.fitted = history, True
-        if self.linear is not None:
-            self.inputs = replace(self.inputs, start=linear_start_in(weights, self.linear))
-            self.unread = weights if history else {}
+        if self._linear is not None:
+            self.inputs = replace(self.inputs, start=linear_start_in(weights, self._linear))
+            self._unread = weights if history else {}
         else:
-            self.unread = weights
+            self._unread = weights
             self.network  # noqa: B018 - made at once, so that weights that do not fit are noticed
 
     def fit(
@@ -251,8 +251,8 @@ class StMMR:
 
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
-        if self.linear is not None:
-            return self.linear.embed([block.features for block in self.inputs.blocks])
+        if self._linear is not None:
+            return self._linear.embed([block.features for block in self.inputs.blocks])
         from stmmr.model.embed import embedded
 
         self.network.eval()
@@ -346,8 +346,8 @@ class StMMR:
             section_key=section_key,
             progress=progress,
         )
-        if self.linear is not None:
-            adata.obsm[keys.EMBEDDING] = self.linear.embed(features)
+        if self._linear is not None:
+            adata.obsm[keys.EMBEDDING] = self._linear.embed(features)
         else:
             from stmmr.model.embed import embedded_features
 

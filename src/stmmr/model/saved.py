@@ -45,7 +45,7 @@ def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> N
     adata = model.adata
     if embedding is not None:
         adata.obsm[keys.EMBEDDING] = embedding
-    start = model.linear
+    start = model._linear
     values = model.network.weights.numpy() if start is None else linear_weights(start)["weights"]
     weights = dict(zip([block.name for block in model.inputs.blocks], values.tolist(), strict=True))
     parameters = asdict(model.settings) | {
@@ -105,7 +105,7 @@ def load_model(make: type[StMMR], folder: Path, adata: AnnData) -> StMMR:
             f"Expected the {len(saved['gene_names'])} genes of the model in {folder}, found "
             f"{len(model.inputs.gene_names)} others or another order. Load it with the AnnData it was fitted to."
         )
-    _restore(model, folder, saved)
+    _read_weights(model, folder, saved)
     note_fitted(model, model.embed())
     return model
 
@@ -131,7 +131,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return dict(saved)
 
 
-def _restore(model: StMMR, folder: Path, saved: dict[str, Any]) -> None:
+def _read_weights(model: StMMR, folder: Path, saved: dict[str, Any]) -> None:
     """Read the weights into a model; those of a decoder wait until the network is needed."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -140,7 +140,7 @@ def _restore(model: StMMR, folder: Path, saved: dict[str, Any]) -> None:
         weights: Arrays = load_file(folder / WEIGHTS)
         if saved["format"] == 1:
             weights = _renamed(weights, saved)
-        model.take(weights, saved["history"])
+        model._restore(weights, saved["history"])
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0]
         raise InputError(f"Expected whole weights that fit in {folder / WEIGHTS}, found: {detail}") from error
@@ -148,10 +148,10 @@ def _restore(model: StMMR, folder: Path, saved: dict[str, Any]) -> None:
 
 def _weights_of(model: StMMR) -> Arrays:
     """Get all weights; of a linear model whose decoder is not fitted, those of the linear embedding."""
-    if model.linear is not None and not model.history:
-        return linear_weights(model.linear)
-    if model.unread:
-        return model.unread
+    if model._linear is not None and not model.history:
+        return linear_weights(model._linear)
+    if model._unread:
+        return model._unread
     return {name: values.numpy() for name, values in model.network.state_dict().items()}
 
 
