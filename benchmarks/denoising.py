@@ -147,7 +147,7 @@ def decoder(halves: Halves, seed: int) -> NDArray[np.float64]:
 
 def enhanced(halves: Halves, seed: int) -> NDArray[np.float64]:
     model = fitted(halves, seed)
-    stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="place")
+    stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="own", progress=False)
     return halves.adata.obsm[keys.ENHANCED].to_numpy(np.float64)
 
 
