@@ -26,19 +26,7 @@ NEED_NEWER = {"spatialdata"}
 """Extras whose own lower bounds are above those of stmmr: beside them, the oldest versions could not be installed."""
 QUIET = ("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning", "ignore::FutureWarning")
 """Old packages do not know what newer ones, which are installed beside them, deprecate."""
-SHOWN = (
-    "anndata",
-    "numpy",
-    "pandas",
-    "scanpy",
-    "scikit-learn",
-    "scipy",
-    "zarr",
-    "h5py",
-    "matplotlib",
-    "bokeh",
-    "torch",
-)
+SHOWN = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "zarr", "h5py", "matplotlib", "bokeh")
 
 
 def main() -> int:
@@ -109,14 +97,9 @@ def requirements(which: str, *, with_torch: bool) -> list[str]:
     extras += WITH_TORCH if with_torch else ()
     parts = [project["dependencies"], *(project["optional-dependencies"][name] for name in extras)]
     tools = TOOLS + (MORE_TOOLS if which == "newest" else ())
-    everything = [each for part in parts for each in part] + _tools(about, tools)
-    own = project["name"]
-    # torch, where it is wanted, is installed before
-    return [each for each in everything if _name(each) not in (own, "torch")]
-
-
-def _tools(about: dict, names: tuple[str, ...]) -> list[str]:
-    return [each for each in about["dependency-groups"]["test"] if _name(each) in names]
+    parts.append([each for each in about["dependency-groups"]["test"] if _name(each) in tools])
+    # extras name others as stmmr-kit[torch], and torch itself is installed before
+    return [each for part in parts for each in part if _name(each) not in (project["name"], "torch")]
 
 
 def _name(requirement: str) -> str:
