@@ -152,7 +152,7 @@ def prepared(name: str) -> AnnData:
     section_key = "image" if name == HEART else None
     stmmr.pp.expression(adata, section_key=section_key)
     stmmr.pp.spatial_graph(adata, section_key=section_key)
-    if stmmr.pp.has_picture(adata):
+    if stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     return adata
 

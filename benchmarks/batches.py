@@ -26,7 +26,7 @@ def prepared(name: str) -> AnnData:
     adata = stmmr.read(DATA / f"{name}.h5ad")
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
-    if stmmr.pp.has_picture(adata):
+    if stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     return adata
 
@@ -35,7 +35,7 @@ def domains(adata: AnnData, k: int, *, seed: int, devices: int = 1, **settings: 
     """Train and cluster; `seed` is that of the training, and the seed of the consensus is always 0."""
     model = stmmr.StMMR(adata, random_state=seed, **settings).fit(progress=False, devices=devices)
     stmmr.tl.consensus(adata, k, random_state=0)
-    return adata.obs[keys.DOMAIN].astype(str).to_numpy(), len(model.history["loss"])
+    return adata.obs[keys.DOMAIN].astype(str).to_numpy(), len(model.history.get("loss", []))
 
 
 def with_labels(adata: AnnData, labels: np.ndarray) -> str:

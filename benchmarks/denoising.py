@@ -67,7 +67,7 @@ def split(name: str, seed: int) -> Halves:
     adata, rest = adata[kept].copy(), rest[kept]
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
-    if stmmr.pp.has_picture(adata):
+    if stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy()
     read = gene_rows(adata, normalised=False).take(np.arange(adata.n_obs)).toarray().astype(np.float64)
@@ -147,7 +147,7 @@ def decoder(halves: Halves, seed: int) -> NDArray[np.float64]:
 
 def enhanced(halves: Halves, seed: int) -> NDArray[np.float64]:
     model = fitted(halves, seed)
-    stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="place")
+    stmmr.tl.enhance(model, genes=model.inputs.gene_names, scale="own", progress=False)
     return halves.adata.obsm[keys.ENHANCED].to_numpy(np.float64)
 
 

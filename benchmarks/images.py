@@ -55,8 +55,7 @@ def draw_registration() -> None:
         adata.uns["spatial"] = {"simulated": library | {"images": images}}
         stmmr.pp.histology(adata, image=np.ascontiguousarray(shown), image_scale=scale, progress=False)
         if shown is not image:
-            facts = adata.uns["stmmr"]["histology"]
-            facts.update({name: False for name in facts if name.endswith("_is_stored")})  # to draw the tissue's shape
+            adata.uns["stmmr"]["histology"]["image_is_stored"] = False  # to draw the shape of its tissue
         stmmr.pl.registration(adata, ax=ax)
     figure.savefig(ROOT / "docs" / "images" / "registration.png", dpi=110)
 

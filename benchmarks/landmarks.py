@@ -36,7 +36,7 @@ def xenium() -> tuple[Tensor, Affine]:
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
     inputs = stmmr.StMMR(adata, use_histology=False, attention=True).inputs
-    return inputs.blocks[0].features, inputs.start.encoders[0]
+    return torch.from_numpy(inputs.blocks[0].features), inputs.start.encoders[0]
 
 
 def encoder_of(start: Affine) -> PropagatedEncoder:

@@ -17,6 +17,7 @@ import stmmr
 from benchmarks._table import DATA, ROOT, write_tables
 from stmmr._core import keys
 from stmmr.linear.blocks import block_features
+from stmmr.model.batches import whole_batch
 from stmmr.settings import Block
 
 EPOCHS = 3
@@ -38,7 +39,7 @@ def epochs() -> tuple[float, float]:
     stmmr.pp.spatial_graph(adata, use="array", bandwidth=2.0)
     stmmr.pp.histology(adata)
     model = stmmr.StMMR(adata, preset="paper")
-    batch = model.inputs.whole()
+    batch = whole_batch(model.inputs)
     values = torch.from_numpy(adata[:, model.inputs.gene_names].layers[keys.LOGNORM].toarray())
     graph = torch.from_numpy(adata.obsp[keys.GRAPH].toarray())
     image = block_features(adata, Block(keys.HISTOLOGY), n_components=model.settings.n_components)

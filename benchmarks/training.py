@@ -10,7 +10,8 @@ import torch
 
 import stmmr
 from benchmarks._table import DATA, write_tables
-from stmmr.model.loop import train
+from stmmr.model.batches import whole_batch
+from stmmr.model.loop import Options, train
 
 NAMES = ["visium_dlpfc_151673", "osmfish_cortex", "starmap_mpfc_BZ9", "st_her2_A1", "st_pdac_A", "cosmx_lung9"]
 RATES = [1e-4, 1e-3, 3e-3, 1e-2]
@@ -28,9 +29,9 @@ def held_out(name: str) -> dict[tuple[float, int], float]:
     for rate in RATES:
         for steps in STEPS:
             model = stmmr.StMMR(adata, use_histology=False, learning_rate=rate, steps=steps)
-            train(model.network, model.inputs.rows(rest), random_state=0, progress=False)
+            train(model.network, model.inputs.rows(rest), Options())
             with torch.no_grad():
-                losses[rate, steps] = float(model.network(model.inputs.rows(left_out).whole())["likelihood"])
+                losses[rate, steps] = float(model.network(whole_batch(model.inputs.rows(left_out)))["likelihood"])
     return losses
 
 

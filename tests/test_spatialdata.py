@@ -172,7 +172,7 @@ def test_names_that_are_not_allowed(tissue, caplog):
 def test_array_positions_only(tissue):
     del tissue.obsm["spatial"], tissue.uns["spatial"]
     back = from_spatialdata(to_spatialdata(tissue))
-    expected = stmmr._core.checks.coordinates(tissue)
+    expected = stmmr._core.space.coordinates(tissue)
     np.testing.assert_array_equal(back.obsm["spatial"], expected)
 
 
@@ -220,7 +220,7 @@ def test_run_on_spatialdata_as_on_anndata(done, done_spatialdata):
     np.testing.assert_array_equal(table.var[keys.HIGHLY_VARIABLE], done.var[keys.HIGHLY_VARIABLE])
     times = {"seconds", "peak_memory_mb"}
     ours, theirs = ({k: v for k, v in a.uns["stmmr"].items() if k not in times} for a in (table, done))
-    ours["histology"], theirs["histology"] = ({**a["histology"], "picture": ""} for a in (ours, theirs))
+    ours["histology"], theirs["histology"] = ({**a["histology"], "image": ""} for a in (ours, theirs))
     assert ours["histology"].pop("image_scale") == pytest.approx(theirs["histology"].pop("image_scale"))
     assert ours["histology"].pop("um_per_pixel") == pytest.approx(theirs["histology"].pop("um_per_pixel"))
     assert plain(ours) == plain(theirs)  # but for what the picture is called
@@ -387,7 +387,7 @@ def test_store_without_the_extra(store, monkeypatch, caplog):
     monkeypatch.setattr(_tables, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, logger="stmmr"):
         adata = read_zarr(store, table="table")
-    assert "are not read: that needs pip install 'stmmr[spatialdata]'" in caplog.text
+    assert "are not read: that needs pip install 'stmmr-kit[spatialdata]'" in caplog.text
     assert "spatial" not in adata.uns
     assert keys.REGION in adata.obs
 

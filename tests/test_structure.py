@@ -87,6 +87,13 @@ def test_import_is_light():
     assert out.stdout.strip() == "[]"
 
 
+def test_help_is_light():
+    heavy = ("torch", "scanpy", "matplotlib", "anndata", "pandas", "scipy", "numpy")
+    code = f"import sys, stmmr.cli; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_rooms_of_pictures_leave_torch_alone_until_an_encoder_needs_it():
     code = (
         "import sys, stmmr.encoders, stmmr.pp; "

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core.log import show_messages
-from stmmr._core.version import VERSION
+from stmmr._core.version import VERSION, warn_of_authors_package
 
 __all__ = [
     "AnalysisOptions",
@@ -32,6 +32,7 @@ __all__ = [
 
 __version__ = VERSION
 show_messages()
+warn_of_authors_package()
 
 if TYPE_CHECKING:
     from stmmr import datasets, io, pl, pp, report, reproduce, settings, tl

@@ -30,13 +30,18 @@ def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:
 
     It is drawn in terminals and notebooks only: in a file, each step of it would be a line.
     """
-    import tqdm.auto
-    from tqdm.std import tqdm as text_bar
+    from tqdm.auto import tqdm
 
-    bar = tqdm.auto.tqdm
-    in_notebook = isinstance(bar, type) and not issubclass(text_bar, bar) and bar.__module__.endswith("notebook")
-    visible = shown and (in_notebook or sys.stderr.isatty())
-    return bar(total=total, desc=name, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not visible)
+    visible = shown and (sys.stderr.isatty() or _in_notebook())
+    return tqdm(total=total, desc=name, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not visible)
+
+
+def _in_notebook() -> bool:
+    """Tell whether bars are widgets of a notebook."""
+    from tqdm.auto import notebook_tqdm
+    from tqdm.std import tqdm
+
+    return notebook_tqdm is not tqdm
 
 
 def started_outside() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
+from stmmr._core.compat import escaped, renamed, unescaped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def record(adata: AnnData, **steps: Any) -> None:
     """Record steps, each under its name; an earlier record of that name is replaced."""
     # a new dict: the one at hand may belong to the AnnData that `adata` is a view of
-    adata.uns[keys.UNS] = {**recorded(adata), **steps}
+    adata.uns[keys.UNS] = renamed({**recorded(adata), **steps}, escaped)
 
 
 def drop_results(adata: AnnData, *steps: keys.Step) -> None:
@@ -23,9 +24,10 @@ def drop_results(adata: AnnData, *steps: keys.Step) -> None:
             del getattr(adata, key.container)[key.name]
     notes = set(keys.names_of("notes", *steps))
     if notes & set(recorded(adata)):
-        adata.uns[keys.UNS] = {name: note for name, note in recorded(adata).items() if name not in notes}
+        left = {name: note for name, note in recorded(adata).items() if name not in notes}
+        adata.uns[keys.UNS] = renamed(left, escaped)
 
 
 def recorded(adata: AnnData) -> dict[str, Any]:
     """Get the records of all steps so far. Do not change them."""
-    return dict(adata.uns.get(keys.UNS, {}))
+    return dict(renamed(adata.uns.get(keys.UNS, {}), unescaped))

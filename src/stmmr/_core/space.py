@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
@@ -96,6 +95,8 @@ def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str
         if isinstance(nm, int | float | np.number) and nm > 0:
             return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
+        import pandas as pd
+
         array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         finite = np.isfinite(array).all()
         if finite and ((hexagonal := is_hexagonal(array)) or np.ptp(array, axis=0).max() < ST_LARGEST):
@@ -237,6 +238,7 @@ def spacing(xy: NDArray[np.floating[Any]], *, nth: int = 1, at_most: int | None 
     -------
     The distance; None where there are fewer than two locations.
     """
+    import pandas as pd
     from scipy.spatial import KDTree
 
     points = np.asarray(xy, dtype=np.float64)

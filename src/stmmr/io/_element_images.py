@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, listed, require_key
-from stmmr.image.pixels import check_picture
+from stmmr.image.pixels import check_image
 from stmmr.image.registration import inverse, mapped, scale_of, scaling
 from stmmr.image.slide import open_slide
 from stmmr.image.slide_files import levels
@@ -156,7 +156,7 @@ def _unfit(image: Any) -> str:
     middle = {axis: slice(max(full.sizes[axis] - WINDOW, 0) // 2, None) for axis in ("y", "x")}
     window = full.isel(middle).isel(y=slice(WINDOW), x=slice(WINDOW)).transpose("y", "x", "c")
     try:
-        check_picture(np.asarray(window.data), where="its middle")
+        check_image(np.asarray(window.data), where="its middle")
     except InputError as error:
         return "greyscale" if "greyscale" in str(error) else str(error).partition(", found ")[2].partition(". ")[0]
     return ""

@@ -12,7 +12,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.space import UM, spacing, warn_implausible
-from stmmr.image.library import PICTURES, scale_key
+from stmmr.image.library import IMAGES, scale_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ def set_scale(adata: AnnData, um: float | None, *, library: str, metadata: Mappi
     factors = {
         UM: float(um),
         "spot_diameter_fullres": spacing(adata.obsm[keys.SPATIAL]) or 1.0,
-        scale_key(PICTURES[0]): 1.0,
+        scale_key(IMAGES[0]): 1.0,
     }
     adata.uns[keys.SPATIAL] = {library: {"images": {}, "scalefactors": factors, "metadata": dict(metadata or {})}}
     warn_implausible(adata)

@@ -10,8 +10,9 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key, require_positive, unique_names
+from stmmr._core.compat import layers_of
 from stmmr._core.space import spacing
-from stmmr.image.library import PICTURES, SPOT, scale_key, sharpest_picture
+from stmmr.image.library import IMAGES, SPOT, scale_key, sharpest_image
 from stmmr.image.registration import mapped, scale_of
 from stmmr.image.slide import open_slide
 from stmmr.io._element_images import Frame, choose_image, frame_of, on_one_picture, small_picture
@@ -187,7 +188,7 @@ def place_elements(
         for one in group:
             xy[one.rows] = mapped(frame.upright, one.centres)
     kept = _set_coordinates(adata, xy)
-    if image is not None or not any(sharpest_picture(library) for library in kept.values()):
+    if image is not None or not any(sharpest_image(library) for library in kept.values()):
         found = {
             group[0].name: _library(sdata, adata, group[0], frame, um_per_unit)
             for group, frame in zip(groups, frames, strict=True)
@@ -215,10 +216,8 @@ def take_table(
     import_spatialdata()
     given = sdata.tables[table_name(sdata, table)]
     file = None if image is None or str(image) in sdata.images or not Path(image).is_file() else Path(image)
-    shared = ("obsm", "obsp", "layers", "varm", "varp", "uns")
-    adata = AnnData(
-        given.X, obs=given.obs.copy(), var=given.var.copy(), **{name: dict(getattr(given, name)) for name in shared}
-    )
+    shared = {name: dict(getattr(given, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
+    adata = AnnData(given.X, obs=given.obs.copy(), var=given.var.copy(), layers=layers_of(given), **shared)
     named = None if image is None or file is not None else str(image)
     with_picture = with_picture and file is None
     picture = place_elements(adata, sdata, image=named, system=coordinate_system, with_picture=with_picture)
@@ -268,8 +267,8 @@ def _library(sdata: Any, adata: AnnData, region: Region, frame: Frame, um_per_un
         factors["microns_per_pixel"] = um / unit
     if frame.image is not None:
         small, scale = small_picture(sdata.images[frame.image])
-        images[PICTURES[0]] = small
-        factors[scale_key(PICTURES[0])] = scale * scale_of(frame.to_pixels)
+        images[IMAGES[0]] = small
+        factors[scale_key(IMAGES[0])] = scale * scale_of(frame.to_pixels)
         logger.info("The picture is the image %r, stored at %d × %d pixels.", frame.image, *small.shape[1::-1])
     if not factors:
         return {}

@@ -9,9 +9,10 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, spacing
-from stmmr.image.library import PICTURES, sharpest_picture
+from stmmr.image.library import IMAGES, sharpest_image
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     """
     import_spatialdata()
     _check(adata)
-    xy, libraries = coordinates(adata), dict(adata.uns.get(keys.SPATIAL, {}))
+    xy, libraries = coordinates(adata), libraries_of(adata)
     of = _sections(adata, section_key)
     sections = list(dict.fromkeys(of))
     names: dict[str, str] = {}
@@ -101,7 +102,7 @@ def put_back(adata: AnnData, sdata: Any, *, table: str | None) -> None:
                 there[column] = here[column].array
     for where in ("obsm", "obsp", "layers"):
         held, written = getattr(given, where), getattr(adata, where)
-        for key in written:
+        for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
     given.uns[keys.UNS] = adata.uns[keys.UNS]
@@ -109,7 +110,7 @@ def put_back(adata: AnnData, sdata: Any, *, table: str | None) -> None:
 
 def _check(adata: AnnData) -> None:
     """Check that the table can be copied and its places be told apart."""
-    if adata.isbacked or not all(_in_memory(matrix) for matrix in (adata.X, *adata.layers.values())):
+    if adata.isbacked or not all(_in_memory(matrix) for matrix in (adata.X, *layers_of(adata).values())):
         raise InputError("Expected counts in memory, found them in a file. Read the data without backed=True.")
     for what, names in (("place", adata.obs_names), ("gene", adata.var_names)):
         if not names.is_unique:
@@ -142,7 +143,7 @@ def _sections(adata: AnnData, section_key: str | None) -> NDArray[np.object_]:
 
 def _apart(sections: list[str], libraries: Mapping[str, Any]) -> bool:
     """Tell whether sections have coordinates of their own: they do, unless they lie on one picture."""
-    pictured = [library for library in libraries.values() if sharpest_picture(library) is not None]
+    pictured = [library for library in libraries.values() if sharpest_image(library) is not None]
     return len(sections) > 1 and len(pictured) != 1
 
 
@@ -169,13 +170,13 @@ def _images(libraries: Mapping[str, Any], systems: Mapping[str, str], taken: lis
     """Make an image of the sharpest picture of each library."""
     images: dict[str, Any] = {}
     for library_id, library in libraries.items():
-        if (found := sharpest_picture(library)) is None:
+        if (found := sharpest_image(library)) is None:
             continue
         system = systems.get(library_id, GLOBAL)
         if system not in systems.values():
             logger.warning("The picture of %r stays in uns['spatial'], as no section is called so.", library_id)
             continue
-        images[_valid_name(f"{library_id}_{PICTURES[0]}", [*taken, *images])] = _image(*found, system)
+        images[_valid_name(f"{library_id}_{IMAGES[0]}", [*taken, *images])] = _image(*found, system)
     return images
 
 
@@ -202,6 +203,7 @@ def _table(adata: AnnData, elements: NDArray[np.object_]) -> AnnData:
     annotated.uns.pop(keys.SPATIALDATA, None)
     before = {where: list(getattr(annotated, where)) for where in NAMED}
     sanitize_table(annotated)
+    rename_nested(annotated, escaped)
     for where, names in before.items():
         changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, where), strict=True) if old != new]
         if changed:

@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core.checks import InputError, listed, require_key, unique_names
+from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
 from stmmr.io._elements import import_spatialdata, quietly
 from stmmr.io._spatialdata import place_elements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from anndata import AnnData
@@ -74,13 +75,12 @@ def write_h5ad(adata: AnnData, path: Path) -> None:
     OSError
         If it cannot be written; a part of it may stay.
     """
-    import anndata as ad
     import h5py
 
     adata.strings_to_categoricals()  # as AnnData.write_h5ad does
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        ad.io.write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
+        write_escaped(file, "/", adata, dataset_kwargs={"compression": "gzip"})
     path.write_bytes(content.getbuffer())
 
 
@@ -101,7 +101,6 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     OSError
         If the disk has less room than this takes.
     """
-    import anndata as ad
     import h5py
     import zarr
 
@@ -115,13 +114,13 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
             if (source / name).is_dir():
                 shutil.copytree(source / name, target / name)
         store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
-        _fill(store, small, ad.io.write_elem)
+        _fill(store, small)
         return
     with h5py.File(source) as given, h5py.File(target, "w") as file:
         for name in ("X", "layers"):
             if name in given:
                 given.copy(name, file)
-        _fill(file, small, ad.io.write_elem)
+        _fill(file, small)
 
 
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
@@ -145,12 +144,12 @@ def _size_of_counts(store: Any) -> tuple[int, int]:
     return n_places, int((x["data"] if hasattr(x, "keys") else x).size)
 
 
-def _fill(store: Any, small: dict[str, Any], write_elem: Callable[..., None]) -> None:
+def _fill(store: Any, small: dict[str, Any]) -> None:
     """Write the small parts of an AnnData into a store that holds its matrices."""
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     for name, content in ({"layers": {}, "obsp": {}, "varp": {}} | small).items():
         if name not in store:
-            write_elem(store, name, content)
+            write_escaped(store, name, content)
 
 
 def _require_room(target: Path, size: int) -> None:
@@ -269,7 +268,7 @@ def _has_elements(root: Path) -> bool:
         return True
     logger.info(
         "Reading a table of a SpatialData store; its pictures and shapes are not read%s.",
-        ": that needs pip install 'stmmr[spatialdata]'" if kinds else ", as there are none",
+        ": that needs pip install 'stmmr-kit[spatialdata]'" if kinds else ", as there are none",
     )
     return False
 
@@ -291,6 +290,7 @@ def _left_on_disk(store: Any) -> AnnData:
     small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     adata = AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small)
+    restore_names(adata)
     unique_names(adata)
     warn_implausible(adata)
     return adata
@@ -298,8 +298,9 @@ def _left_on_disk(store: Any) -> AnnData:
 
 def _checked(adata: AnnData) -> AnnData:
     """Check the matrices of what was read, and make its names unique."""
-    for matrix in (adata.X, *adata.layers.values()):
+    for matrix in (adata.X, *layers_of(adata).values()):
         check_indices(matrix)
+    restore_names(adata)
     unique_names(adata)
     warn_implausible(adata)
     return adata

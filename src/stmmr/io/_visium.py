@@ -14,7 +14,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_positive
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
-from stmmr.image.library import PICTURES, scale_key
+from stmmr.image.library import IMAGES, scale_key
 from stmmr.io._files import find
 from stmmr.io._placing import name_library
 from stmmr.io._positions import PIXELS, POSITIONS, read_positions
@@ -239,17 +239,17 @@ def read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
 
 def read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) -> dict[str, Any]:
     """Read the pictures whose scale is known; one that cannot be used is left out."""
-    from stmmr.image.pixels import read_picture
+    from stmmr.image.pixels import read_image
 
     images: dict[str, Any] = {}
     refused = []
-    for size in PICTURES:
+    for size in IMAGES:
         path = find(spatial, f"tissue_{size}_image.png", prefix=prefix)
         if path is None or scale_key(size) not in scalefactors:
             logger.info("No %s picture in %s, or its scale factor is missing.", size, spatial)
             continue
         try:
-            images[size] = read_picture(path)
+            images[size] = read_image(path)
         except InputError as error:
             refused.append(str(error))
     if refused:

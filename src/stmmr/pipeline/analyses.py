@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra
-from stmmr._core.genes import gene_columns, require_gene
 from stmmr._core.record import record, recorded
-from stmmr._core.sections import section_key_of, sections_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +101,8 @@ class Work(NamedTuple):
     @property
     def section_key(self) -> str:
         """Column of the sections that the spatial graph keeps apart; empty without."""
+        from stmmr._core.sections import section_key_of
+
         return section_key_of(self.adata) or ""
 
 
@@ -182,6 +182,8 @@ def _find_genes(work: Work) -> None:
 
 
 def _check_genes(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.genes import gene_columns
+
     reads_genes = options.genes or options.pseudobulk or options.gene_sets or options.root_gene
     if prepared.use_rep is not None and reads_genes:
         gene_columns(adata, prepared.layer)  # the run itself reads no counts
@@ -283,6 +285,8 @@ def _require_sections(prepared: Prepared, option: str) -> str:
 
 
 def _check_pseudobulk(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.sections import sections_of
+
     if not options.pseudobulk:
         return
     require_extra("pydeseq2", extra="deseq")
@@ -364,6 +368,13 @@ _GENE_SETS = Analysis(
 # composition of sections
 
 
+def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
+    from stmmr._core.sections import section_key_of
+
+    new = keys.COMPOSITION not in adata.uns
+    return section_key_of(adata) is not None and (new or options.group_key is not None)
+
+
 def _compose(work: Work) -> None:
     from stmmr import tl
 
@@ -376,6 +387,7 @@ def _compose(work: Work) -> None:
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.sections import sections_of
     from stmmr.tl._composition import section_groups
 
     if options.group_key is not None:
@@ -387,9 +399,7 @@ def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepa
 _COMPOSITION = Analysis(
     name="composition",
     options=("group_key",),
-    requested=lambda adata, options: (
-        section_key_of(adata) is not None and (keys.COMPOSITION not in adata.uns or options.group_key is not None)
-    ),
+    requested=_compares_sections,
     step=_compose,
     check=_check_composition,
     tables={
@@ -522,6 +532,7 @@ def _enhance(work: Work) -> None:
 
 
 def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.genes import require_gene
     from stmmr.tl._enhance import require_small
 
     if not options.enhanced:

@@ -9,6 +9,7 @@ import psutil
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
+from stmmr._core.compat import names_in
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
@@ -61,7 +62,7 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
         "would run": _steps(adata, options),
         "obs": listed(adata.obs.columns, at_most=40),
         "obsm": listed(adata.obsm, at_most=40),
-        "layers": listed(adata.layers, at_most=40),
+        "layers": listed(names_in(adata.layers), at_most=40),
     }
 
 
@@ -93,14 +94,15 @@ def _stored_images(adata: AnnData) -> str:
 
 def _registration(adata: AnnData, options: RunOptions) -> dict[str, str]:
     """Describe the image that a run would use, and where the spots are on it."""
-    from stmmr.image.registered import registered_picture
-    from stmmr.pp import has_picture
+    from stmmr.image.registered import registered_image
+    from stmmr.pp import has_image
 
-    if options.image is None and not has_picture(adata):
+    if options.image is None and not has_image(adata):
         return {}
     try:
-        registration: Any = options.registration  # of one section
-        image = registered_picture(adata, options.image, registration=registration, um_per_pixel=options.um_per_pixel)
+        source: Any = options.image  # of one section
+        registration: Any = options.registration
+        image = registered_image(adata, source, registration=registration, um_per_pixel=options.um_per_pixel)
     except InputError as error:
         return {"registration": f"not usable: {error}"}
     return {"image": _levels(image), "registration": _fit(image, rows_called(adata))}
@@ -138,13 +140,13 @@ def _memory(entries: int, n_spots: int, *, can_stay: bool) -> str:
 
 def _steps(adata: AnnData, options: RunOptions) -> str:
     """Name the steps of a run with its defaults."""
-    from stmmr.pp import has_picture
+    from stmmr.pp import has_image
 
     try:
         coordinates(adata)
     except InputError:
         return "nothing: there are no coordinates"
-    uses_image = options.image is not None or has_picture(adata)
+    uses_image = options.image is not None or has_image(adata)
     steps = ["expression", "spatial graph", *(["histology"] if uses_image else [])]
     if not adata.n_vars:
         steps = steps[1:]

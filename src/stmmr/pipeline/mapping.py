@@ -102,13 +102,13 @@ def _domains(adata: AnnData, model: StMMR) -> Callable[[], None]:
 def _histology(adata: AnnData, model: StMMR, options: MapOptions) -> Callable[[], None]:
     """Check image and encoder, and get the step that describes the image as for the fitted section."""
     from stmmr import pp
-    from stmmr.image.sections import registered_pictures
+    from stmmr.image.sections import registered_images
 
     before = recorded(model.adata)["histology"]
-    if options.image is None and not pp.has_picture(adata):
+    if options.image is None and not pp.has_image(adata):
         raise InputError("Expected an image, which the model uses, found none. Give image='…' (--image).")
     encoder = pp.encoder_of(str(before["encoder"]) if options.encoder is None else options.encoder)
-    image = registered_pictures(
+    image = registered_images(
         adata,
         options.image,
         registration=options.registration,

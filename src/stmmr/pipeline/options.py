@@ -7,9 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from stmmr._core.checks import InputError, require_choice, require_positive
 from stmmr.settings import Block, Mode, Preset
@@ -17,8 +15,14 @@ from stmmr.settings import Block, Mode, Preset
 Options = TypeVar("Options")
 Method = Literal["consensus", "gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 """Ways to cluster the embedding into domains."""
-Image = str | Path | np.ndarray | Mapping[str, Any]
-Registration = str | Path | np.ndarray | Mapping[str, Any]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image = str | Path | NDArray[np.uint8] | Mapping[str, Any]
+    Registration = str | Path | NDArray[np.float64] | Mapping[str, Any]
+else:  # the command line resolves types, and its help must not wait for numpy
+    Image = Registration = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,9 @@ class RunOptions(InputOptions):
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
+        for name in ("cache", "checkpoint", "save_model"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(path))
         require_choice(self.preset, get_args(Preset), name="preset")
         require_choice(self.method, get_args(Method), name="method")
         if isinstance(self.n_domains, str):
@@ -203,6 +210,8 @@ def as_json(options: object) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Turn a value into what JSON holds; NaN becomes null."""
+    import numpy as np
+
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | list | tuple):

@@ -14,9 +14,10 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
+from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
 from stmmr._core.files import atomic_write
 from stmmr._core.version import VERSION
-from stmmr.image.library import PICTURES
+from stmmr.image.library import IMAGES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,14 +67,14 @@ class KeptSteps:
         for container in ("obs", "var"):
             for name, column in kept[container].items():
                 getattr(adata, container)[name] = column.to_numpy() if container == "var" else column.array
-        for container in ("obsm", "varm", "uns"):
-            getattr(adata, container).update(kept[container])
+        for container in ("obsm", "varm"):
+            getattr(adata, container).update(renamed(kept[container], unescaped))
+        adata.uns.update(renamed_uns(kept["uns"], unescaped))
         return True
 
     def keep(self, step: str, adata: AnnData, before: Mapping[str, Any]) -> None:
         """Keep what a step wrote; `before` is ``obsm`` before the step."""
         import h5py
-        from anndata.io import write_elem
 
         if _matrices(adata) - self.matrices:
             self.matrices = _matrices(adata)
@@ -88,14 +89,14 @@ class KeptSteps:
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
         uns = {name: adata.uns[name] for name in (keys.UNS, keys.SPATIAL) if name in adata.uns}
         with atomic_write(self._path(step)) as new, h5py.File(new, "w") as file:
-            write_elem(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
+            write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
 
 
 def _matrices(adata: AnnData) -> set[str]:
-    return {*adata.layers, *adata.obsp}
+    return {*names_in(adata.layers), *adata.obsp}
 
 
 def fingerprint(adata: AnnData) -> str:
@@ -103,7 +104,7 @@ def fingerprint(adata: AnnData) -> str:
     digest = hashlib.blake2b()
     for table in (adata.obs, adata.var):
         _add_table(digest, table)
-    for name, matrix in (("X", adata.X), *adata.layers.items(), *adata.obsm.items()):
+    for name, matrix in (("X", adata.X), *layers_of(adata).items(), *adata.obsm.items()):
         digest.update(str(name).encode())
         _add_matrix(digest, matrix)
     libraries = adata.uns.get(keys.SPATIAL, {})
@@ -111,7 +112,7 @@ def fingerprint(adata: AnnData) -> str:
         if not isinstance(library, Mapping):
             continue
         digest.update(f"{name}{library.get('scalefactors', {})}".encode())
-        for image in PICTURES:
+        for image in IMAGES:
             pixels = np.asarray(library.get("images", {}).get(image, ()))
             digest.update(f"{image}{pixels.shape}".encode() + pixels.tobytes())
     return digest.hexdigest()

@@ -114,17 +114,17 @@ class Run:
 def _prepare(data: Any, options: RunOptions) -> Run:
     """Check data and options, so that whatever is wrong is reported before the first long step."""
     from stmmr import pp
-    from stmmr.image.sections import registered_pictures, will_see
+    from stmmr.image.sections import images_available, registered_images
 
     inputs = inputs_of(data, options)
     adata = inputs.adata
-    uses_image = options.histology and will_see(adata, inputs.image, section_key=options.section_key)
+    uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
     _check(state)
     if uses_image:
         state.encoder = pp.encoder_of(options.encoder)
-        state.image = registered_pictures(
+        state.image = registered_images(
             adata,
             inputs.image,
             registration=inputs.registration,

@@ -12,6 +12,7 @@ import psutil
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive
+from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
 from stmmr.io._placing import GENERIC
 from stmmr.pipeline.options import RunOptions
@@ -289,7 +290,7 @@ def align(adata: AnnData, um: float, options: RunOptions) -> RunOptions:
         obs=adata.obs.copy(),
         var=adata.var.copy(),
         obsm=dict(adata.obsm),
-        layers=dict(adata.layers),
+        layers=layers_of(adata),
         uns=dict(adata.uns),
     )
     if options.use_rep is None:

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.categories import MISSING, category_colors
 from stmmr._core.checks import InputError, listed, require_key, require_positive
 from stmmr._core.genes import close_names, gene_list
+from stmmr._core.record import recorded
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.tl import domain_genes_table
 
@@ -154,7 +155,7 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
     ax.xaxis.tick_top()
     ax.tick_params(length=0, pad=9)
     ax.tick_params(axis="y", pad=9)
-    step = adata.uns.get(keys.UNS, {}).get("domain_genes", {}).get(key, {})
+    step = recorded(adata).get("domain_genes", {}).get(key, {})
     colors = category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
     on_top, at_left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
     ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=36, marker="s", transform=on_top, clip_on=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from stmmr._core.checks import InputError
 from stmmr._core.space import spacing
-from stmmr.image.pixels import check_picture, masked_glass, without_mask
+from stmmr.image.pixels import check_image, masked_glass, without_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def frame_of(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float6
 def drawable(picture: NDArray[Any]) -> NDArray[Any]:
     """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
     try:
-        pixels = check_picture(picture)
+        pixels = check_image(picture)
         return without_mask(pixels, masked_glass(pixels))
     except InputError:
         return picture

@@ -50,7 +50,7 @@ def write(
     branches, genes along it, spatially variable genes, gene sets, the make-up of sections); what to check before the
     domains are believed; the curves behind what was chosen from the data; the scores, where labels were evaluated;
     settings, versions, and the methods with references, to paste. Many places are drawn as pixels until few are in
-    view; of more than 100,000 the map is of pixels throughout. Needs the extra ``report`` (bokeh).
+    view; of more than 100,000 the map is of pixels throughout.
 
     Parameters
     ----------

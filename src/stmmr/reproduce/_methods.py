@@ -209,7 +209,7 @@ def _picture(adata: AnnData) -> tuple[dict[str, Block] | None, str]:
 
     if FEATURES in adata.obsm:
         return {"vit": Block(FEATURES)}, "authors' features"
-    return None, "he" if pp.has_picture(adata) else "none"
+    return None, "he" if pp.has_image(adata) else "none"
 
 
 def _graph(adata: AnnData) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Rows:
         with parsing(self.path, expected="the rows of an earlier run"):
             table = pd.read_csv(
                 self.path,
-                dtype={"section": str, "root": str, "domains_asked": str},
+                dtype={"section": str, "root": str, "notes": str, "domains_asked": str},
                 keep_default_na=False,
                 na_values=[""],
             )
