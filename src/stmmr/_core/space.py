@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
@@ -29,7 +28,8 @@ PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances of neighbouring places that occur: bins of Stereo-seq and Visium HD up to coarse arrays."""
 SAMPLE: Final = 10_000
 
-PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Xenium"})
+PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Stereo-seq cells", "Visium HD cells", "Xenium"})
+PLATFORMS_OF_BINS: Final = frozenset({"Stereo-seq", "Visium HD"})
 
 
 def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
@@ -47,7 +47,7 @@ def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
         platform = metadata.get("platform") if isinstance(metadata, Mapping) else None
         if platform in PLATFORMS_OF_CELLS:
             return "cells"
-        if platform == "Stereo-seq" or (isinstance(factors, Mapping) and "bin_size_um" in factors):
+        if platform in PLATFORMS_OF_BINS or (isinstance(factors, Mapping) and "bin_size_um" in factors):
             return "cells" if adata.uns.get(keys.BIN_TYPE) == "cell_bins" else "bins"
         if platform is not None:
             return "spots"
@@ -95,6 +95,8 @@ def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str
         if isinstance(nm, int | float | np.number) and nm > 0:
             return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
+        import pandas as pd
+
         array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         finite = np.isfinite(array).all()
         if finite and ((hexagonal := is_hexagonal(array)) or np.ptp(array, axis=0).max() < ST_LARGEST):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stmmr._core.checks import InputError
 from stmmr.io._elements import is_spatialdata
 from stmmr.io._mudata import from_mudata, is_mudata, results_to_mudata
-from stmmr.io._spatialdata import Picture, take_table
+from stmmr.io._spatialdata import FullImage, take_table
 from stmmr.io._spatialdata_write import put_back
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def given(
     """
     if is_spatialdata(data):
         adata, image = take_table(
-            data, table=table, image=image, coordinate_system=coordinate_system, with_picture=histology
+            data, table=table, image=image, coordinate_system=coordinate_system, with_image=histology
         )
-        found = image.options() if isinstance(image, Picture) else {"image": image, "registration": registration}
+        found = image.options() if isinstance(image, FullImage) else {"image": image, "registration": registration}
         return Given(adata, **found, put_back=lambda: put_back(adata, data, table=table))
     for name, value in (("table", table), ("coordinate_system", coordinate_system)):
         if value is not None:
