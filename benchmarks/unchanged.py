@@ -1,7 +1,7 @@
-"""Tables of a default run before and after a change that must not change them.
+"""Compare the tables of default runs before and after a change that must not change them.
 
 ``python -m benchmarks.unchanged before/`` runs the eight labelled files, a whole CytAssist section and the demo, and
-keeps the tables of each. ``python -m benchmarks.unchanged after/ --against before/`` runs them again and says which
+keeps their tables. ``python -m benchmarks.unchanged after/ --against before/`` runs them again and says which
 tables differ. ``--source`` takes the package from another folder, such as the ``src`` of an earlier checkout.
 """
 

@@ -15,7 +15,7 @@ from stmmr import InputError, cli
 from stmmr._core import keys
 from stmmr._core.space import coordinates
 from stmmr.io import _tables, from_spatialdata, read_zarr, to_spatialdata
-from stmmr.pipeline import output
+from stmmr.pipeline import folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -98,7 +98,7 @@ def test_users_see_no_warnings(tissue, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sdata = to_spatialdata(tissue)
-        output.write_spatialdata(tissue, tmp_path / "x.zarr")
+        folder.write_spatialdata(tissue, tmp_path / "x.zarr")
         adata = read_zarr(tmp_path / "x.zarr")
         del sdata["table"].uns["spatial"]
         assert_equal(from_spatialdata(sdata).obsm["spatial"], adata.obsm["spatial"])
@@ -220,7 +220,7 @@ def test_run_on_spatialdata_as_on_anndata(done, done_spatialdata):
     np.testing.assert_array_equal(table.var[keys.HIGHLY_VARIABLE], done.var[keys.HIGHLY_VARIABLE])
     times = {"seconds", "peak_memory_mb"}
     ours, theirs = ({k: v for k, v in a.uns["stmmr"].items() if k not in times} for a in (table, done))
-    ours["histology"], theirs["histology"] = ({**a["histology"], "picture": ""} for a in (ours, theirs))
+    ours["histology"], theirs["histology"] = ({**a["histology"], "image": ""} for a in (ours, theirs))
     assert ours["histology"].pop("image_scale") == pytest.approx(theirs["histology"].pop("image_scale"))
     assert ours["histology"].pop("um_per_pixel") == pytest.approx(theirs["histology"].pop("um_per_pixel"))
     assert plain(ours) == plain(theirs)  # except the name of the image
@@ -387,7 +387,7 @@ def test_store_without_the_extra(store, monkeypatch, caplog):
     monkeypatch.setattr(_tables, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, logger="stmmr"):
         adata = read_zarr(store, table="table")
-    assert "are not read: run pip install 'stmmr[spatialdata]' to read them" in caplog.text
+    assert "are not read: run pip install 'stmmr-kit[spatialdata]' to read them" in caplog.text
     assert "spatial" not in adata.uns
     assert keys.REGION in adata.obs
 

@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 
 from stmmr import InputError
-from stmmr._core.space import rows_called, units
+from stmmr._core.space import rows_called, spacing, units
 
 SQUARE = np.argwhere(np.ones((12, 15)))[:, ::-1]
 HEXAGONAL = SQUARE * [2, 1] + np.column_stack([SQUARE[:, 1] % 2, 0 * SQUARE[:, 1]])
@@ -110,3 +110,22 @@ def test_real_arrays(name, um, kind, shared_data):
 def test_rows_have_the_name_of_their_platform(obs, uns, expected):
     adata = AnnData(obs=pd.DataFrame(obs, index=["a", "b"]), uns=uns)
     assert rows_called(adata) == expected
+
+
+def test_spacing_against_distances_between_all_pairs():
+    xy = np.random.default_rng(0).normal(size=(300, 2))
+    ordered = np.sort(np.linalg.norm(xy[:, None] - xy, axis=2), axis=1)
+    for nth in (1, 2):
+        assert spacing(xy, nth=nth) == pytest.approx(np.median(ordered[:, nth]))
+    assert spacing(xy[:2], nth=2) == pytest.approx(np.linalg.norm(xy[0] - xy[1]))
+    with_height = np.column_stack([xy, 1e3 * np.arange(300)])
+    assert spacing(with_height) > 1e3
+
+
+def test_spacing_is_of_locations_whatever_is_there_twice_or_missing():
+    xy = SQUARE * 3.0
+    odd = np.vstack([xy, xy[:100], [[np.nan, 0]]])
+    assert spacing(odd) == spacing(xy) == 3
+    assert spacing(odd, at_most=20) == 3
+    assert spacing(np.ones((4, 2))) is None
+    assert spacing(xy[:1]) is None

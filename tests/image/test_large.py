@@ -14,7 +14,7 @@ PLACES = "2000"
 
 def above_the_baseline_mb(path):
     """Read features in a process of its own; its largest memory less that before."""
-    line = [sys.executable, "-m", "benchmarks.pictures", str(path), "2", PLACES]
+    line = [sys.executable, "-m", "benchmarks.images", str(path), "2", PLACES]
     done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout)["above_mb"]
 

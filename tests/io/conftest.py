@@ -172,9 +172,10 @@ def write_zarr(zarr_format: int) -> Callable[[ad.AnnData, Path], None]:
     """Write an AnnData store."""
 
     def write(adata: ad.AnnData, path: Path) -> None:
-        with warnings.catch_warnings(), ad.settings.override(zarr_write_format=zarr_format):
-            warnings.simplefilter("ignore")  # the writers announce changes of their defaults
-            adata.write_zarr(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the writers and their settings announce changes of their defaults
+            with ad.settings.override(zarr_write_format=zarr_format):
+                adata.write_zarr(path)
 
     return write
 

@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from stmmr import io, pl, pp
 from stmmr._core.space import spacing, units
-from stmmr.image.library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_image
 from stmmr.io._placing import add_library, library_name
 
 
@@ -25,8 +25,8 @@ def test_a_library_without_images(grid):
     add_library(grid, 0.5, "s")
     assert units(grid) == ("px", 0.5, "microns_per_pixel")
     assert units(add_library(grid, 1.0, "s")) == ("µm", 1.0, "microns_per_pixel")
-    assert not pp.has_picture(grid)
-    assert sharpest_picture(find_library(grid)) is None
+    assert not pp.has_image(grid)
+    assert sharpest_image(find_library(grid)) is None
     assert pl.domains(grid, domain_key="kind") is not None
 
 

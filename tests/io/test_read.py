@@ -32,7 +32,7 @@ def test_public_names():
 
 
 def test_old_name_of_image_of():
-    with pytest.warns(FutureWarning, match=r"picture_of is deprecated: use stmmr\.io\.image_of"):
+    with pytest.warns(FutureWarning, match="picture_of was renamed: use image_of"):
         assert io.picture_of is io.image_of
     assert "picture_of" not in io.__all__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

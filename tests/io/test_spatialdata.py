@@ -240,7 +240,7 @@ def test_regions_under_several_images_of_one_system():
         from_spatialdata(sdata)
     assert list(from_spatialdata(sdata, image="A_he").uns["spatial"]) == ["B"]
     assert "spatial" not in from_spatialdata(sdata, with_image=False).uns
-    with pytest.warns(FutureWarning, match="with_picture is deprecated: use with_image"):
+    with pytest.warns(FutureWarning, match="with_picture was renamed: use with_image"):
         assert "spatial" not in from_spatialdata(sdata, with_picture=False).uns
     del sdata.images["A_he"]  # both are on the remaining one, which is then the image of the slide
     assert list(from_spatialdata(sdata).uns["spatial"]) == ["B"]

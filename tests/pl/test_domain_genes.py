@@ -9,8 +9,8 @@ from scipy import sparse
 
 import stmmr
 from stmmr import InputError
+from stmmr._core.categories import PALETTE
 from stmmr.pl import domain_genes, values
-from stmmr.pl._palette import PALETTE
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_given_genes_and_axes(simulated):
 def test_errors_say_what_to_do(simulated):
     with pytest.raises(InputError, match=r"found gene007 not in it\. Did you mean 'GENE007'"):
         domain_genes(simulated, ["gene007"])
-    with pytest.raises(InputError, match="a list of genes, found 'GENE007'"):
+    with pytest.raises(InputError, match="a list of names of genes, found 'GENE007'"):
         domain_genes(simulated, "GENE007")
     with pytest.raises(InputError, match=r"Run stmmr\.tl\.domain_genes"):
         domain_genes(simulated, key="absent")

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from stmmr import InputError
+from stmmr._core.categories import PALETTE
 from stmmr.pl import embedding
-from stmmr.pl._palette import PALETTE
 
 
 def test_every_place_once_in_the_colour_of_its_domain(section):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from stmmr._core.categories import MISSING, PALETTE, category_colors
 from stmmr.pl import domains, embedding
-from stmmr.pl._palette import MISSING, PALETTE, category_colors
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
 SIGHT = {

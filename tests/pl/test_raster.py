@@ -12,10 +12,10 @@ from anndata import AnnData
 from matplotlib.colors import to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
+from stmmr._core.categories import MISSING, PALETTE
 from stmmr.pl import _embedding, _tissue, domains, embedding, values
 from stmmr.pl._axes import Colored
-from stmmr.pl._palette import MISSING, PALETTE
-from stmmr.pl._raster import PIXELS_FROM
+from stmmr.pl.raster import PIXELS_FROM
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_pixel_has_the_category_of_most_the_first_of_equals(seed):
 
 
 def test_a_pixel_has_the_mean_of_the_numbers_known_in_it():
-    from stmmr.pl._values import _Scaled
+    from stmmr.pl._tissue import _Scaled
 
     adata, pixel = one_pixel(40)
     adata.obs.loc[pixel == 3, "number"] = np.nan

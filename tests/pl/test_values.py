@@ -9,8 +9,8 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import to_rgb
 
 from stmmr import InputError
+from stmmr._core.categories import MISSING
 from stmmr.pl import values
-from stmmr.pl._palette import MISSING
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ def add_findings(adata):
     )
     sets = {"gene_set": ["A_SET", "B_SET"], "n_shared": [2, 1], "n_set": [2, 9], "fold_enrichment": [3.25, 1.1]}
     adata.uns["stmmr_enrichment"] = pd.DataFrame({"domain": ["1", "1"], **sets, "pval_adj": [1e-9, 0.5]})
-    table = pd.DataFrame({"log2_range": [2.0, 1.0], "fdr": [0.001, 0.2], "peak": [0.1, 0.9]}, index=["GENE2", "GENE1"])
+    table = pd.DataFrame(
+        {"log2_range": [2.0, 1.0], "pval_adj": [0.001, 0.2], "peak": [0.1, 0.9]}, index=["GENE2", "GENE1"]
+    )
     curve = np.array([np.linspace(1, 2, 9), np.linspace(2, 1, 9)], dtype=np.float32)
     trends = {"table": table, "pseudotime": np.linspace(0, 1, 9), "curve": curve, "low": curve - 0.1}
     adata.uns["stmmr"] |= {

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr.pl import _raster
-from stmmr.pl._palette import PALETTE
+from stmmr._core.categories import PALETTE
+from stmmr.pl import raster
 from stmmr.report import _scene, _write
 
 from .conftest import Page, add_findings, made_section
@@ -268,7 +268,7 @@ def test_sections_are_in_um_where_all_tell_their_unit(section):
 def test_many_places_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(_scene, "PIXELS_FROM", 300)
     monkeypatch.setattr(_scene, "SAMPLED", 50)
-    monkeypatch.setattr(_raster, "_LONG_SIDE", 40)
+    monkeypatch.setattr(raster, "_LONG_SIDE", 40)
     found = data_of(page_of(section))
     height, width = found["map"]["fixed"]["height"], found["map"]["fixed"]["width"]
     picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
@@ -298,7 +298,7 @@ def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):
     from stmmr.pipeline.folder import write_report
 
     monkeypatch.setitem(sys.modules, "bokeh", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[report\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[report\]'"):
         stmmr.report.write(section, tmp_path / "report.html")
     with caplog.at_level("INFO", logger="stmmr"):
         write_report(section, tmp_path / "report.html", {})

@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr._core import keys
-from stmmr.pp._graph import kernel_of
+from stmmr._core.kernel import kernel_of
 from stmmr.tl._consensus import adjusted_rand, matched, vote
 from stmmr.tl._points import embedding_at
 

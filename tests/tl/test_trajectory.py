@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 import stmmr
 from stmmr import InputError
 from stmmr._core.genes import gene_values
-from stmmr.tl import _diffusion, _paga, _trajectory
-from stmmr.tl._neighbors import neighbor_graph
+from stmmr.tl import _graphs, _trajectory
+from stmmr.tl._graphs import neighbor_graph
 
 LAYERS = ["WM", "Layer6", "Layer5", "Layer4", "Layer3", "Layer2", "Layer1"]
 
@@ -193,7 +193,7 @@ def test_connectivities_are_those_of_scanpy():
     points = adata.obsm["X_stmmr"]
     codes = adata.obs["stmmr_domain"].cat.codes.to_numpy().astype(np.intp)
     light = neighbor_graph(points, 12)
-    near = _paga.nearest(points.astype(np.float64), 11)
+    near = _graphs.nearest(points.astype(np.float64), 11)
     light.obsp["distances"] = light.obsp["connectivities"].copy() * 0
     distances = np.zeros((len(points), len(points)))
     np.put_along_axis(distances, near, 1.0, axis=1)
@@ -204,16 +204,16 @@ def test_connectivities_are_those_of_scanpy():
     light.uns["neighbors"]["params"]["n_neighbors"] = 12
     light.obs["domain"] = adata.obs["stmmr_domain"].to_numpy()
     sc.tl.paga(light, groups="domain")
-    found = _paga.connectivities(points, codes, n_neighbors=12)
+    found = _graphs.connectivities(points, codes, n_neighbors=12)
     np.testing.assert_allclose(found, light.uns["paga"]["connectivities"].toarray(), atol=1e-9)
     theirs = light.uns["paga"]["connectivities_tree"].toarray()
-    np.testing.assert_allclose(_paga.spanning_tree(found), np.maximum(theirs, theirs.T), atol=1e-9)
+    np.testing.assert_allclose(_graphs.spanning_tree(found), np.maximum(theirs, theirs.T), atol=1e-9)
 
 
 def test_distances_are_those_between_the_scaled_components():
     adata = along_a_line()
-    linked = _diffusion.Linked.of(adata.obsm["X_stmmr"], np.zeros(400, dtype=np.intp), n_neighbors=15, random_state=0)
-    at = _diffusion.diffusion_coordinates(linked.diffusion(np.arange(400)))
+    linked = _graphs.Linked.of(adata.obsm["X_stmmr"], np.zeros(400, dtype=np.intp), n_neighbors=15, random_state=0)
+    at = _graphs.diffusion_coordinates(linked.diffusion(np.arange(400)))
     expected = np.linalg.norm(at - at[3], axis=1)
     np.testing.assert_allclose(linked.pseudotime(3), expected / expected.max(), rtol=2e-3, atol=2e-3)
 

@@ -88,7 +88,7 @@ def test_drawn_with_each_domain_in_its_colour(tissue):
     points = ax.collections[-1]
     from matplotlib.colors import to_rgba
 
-    from stmmr.pl._palette import PALETTE
+    from stmmr._core.categories import PALETTE
 
     np.testing.assert_allclose(points.get_facecolors()[leaf], to_rgba(PALETTE[2]))
 

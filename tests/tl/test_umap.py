@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from stmmr import InputError
 from stmmr.tl import _umap
-from stmmr.tl._neighbors import fuzzy_graph
+from stmmr.tl._graphs import fuzzy_graph
 from stmmr.tl._umap import umap
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import math
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from stmmr._core.record import recorded
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
 
+    import numpy as np
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -66,7 +66,7 @@ def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:
 
 def require_positive(value: float, *, name: str) -> None:
     """Check that a number is positive and finite."""
-    if not (np.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and value > 0):
         raise InputError(f"Expected {name} to be a positive number, found {value!r}.")
 
 
@@ -76,7 +76,7 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         missing = (error.name or module).split(".")[0]  # maybe of what the package itself imports
-        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr[{extra}]'") from error
+        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr-kit[{extra}]'") from error
 
 
 def unique_names(adata: AnnData) -> None:
@@ -94,6 +94,8 @@ def unique_names(adata: AnnData) -> None:
 
 def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
     """Get a representation of ``obsm`` as float32, checked."""
+    import numpy as np
+
     require_key(adata.obsm, key, where="obsm")
     found: Any = adata.obsm[key]
     values = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)

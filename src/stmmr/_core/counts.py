@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, require_step
+from stmmr._core.compat import names_in
 from stmmr._core.rows import as_csr, by_rows, map_rows, take
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
     if layer is None and keys.COUNTS in adata.layers:
         layer = keys.COUNTS
     if layer is not None:
-        require_key(adata.layers, layer, where="layers")
+        require_key(names_in(adata.layers), layer, where="layers")
     where = "X" if layer is None else f"layers[{layer!r}]"
     given = adata.X if layer is None else adata.layers[layer]
     if given is None:

@@ -170,10 +170,27 @@ def require_gene(adata: AnnData, gene: str) -> None:
         raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} of the data, found none. {hint}")
 
 
-def require_list(genes: Iterable[str]) -> None:
-    """Check that genes are several names and not a single one, whose letters would pass for names."""
-    if isinstance(genes, str):
-        raise InputError(f"Expected a list of names of genes, found {genes!r}. Write [{genes!r}].")
+def gene_list(genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
+    """Get the names of genes, each once.
+
+    Raises
+    ------
+    InputError
+        If a single name is given, whose letters would pass for names, or there is none.
+    """
+    names = [] if isinstance(genes, str) else list(dict.fromkeys(map(str, genes)))
+    if isinstance(genes, str) or not (names or may_be_empty):
+        hint = f" Write [{genes!r}]." if isinstance(genes, str) else ""
+        raise InputError(f"Expected a list of names of genes, found {genes or names!r}.{hint}")
+    return names
+
+
+def require_genes(adata: AnnData, genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
+    """Get the names of genes, each once, and check that all are among those of the data."""
+    names = gene_list(genes, may_be_empty=may_be_empty)
+    for name in names:
+        require_gene(adata, name)
+    return names
 
 
 def close_names(name: str, names: list[str]) -> list[str]:

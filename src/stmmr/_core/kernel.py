@@ -9,12 +9,15 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, require_step
 from stmmr._core.parallel import in_parallel, progress_bar
+from stmmr._core.sections import graph_sections, laid_apart, tissue_coordinates
+from stmmr._core.space import array_positions, spacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from anndata import AnnData
     from numpy.typing import NDArray
 
 NOISE_DRAWS: Final = 64
@@ -26,12 +29,11 @@ TILE: Final = 32_768
 
 
 def nearest_neighbour_distance(xy: NDArray[np.float64]) -> float:
-    """Take the median distance of a place to the nearest place elsewhere."""
-    if len(xy) < 2:
+    """Measure the median distance between nearest neighbours from every location, of which there must be two."""
+    distance = spacing(xy, at_most=None)
+    if distance is None:
         raise InputError(f"Expected at least two places, found {len(xy)}.")
-    places = np.unique(xy, axis=0)
-    distance, _ = cKDTree(places).query(places, k=[2], workers=-1)
-    return float(np.median(distance))
+    return distance
 
 
 def nearest(xy: NDArray[np.float64], n_neighbors: int) -> NDArray[np.intp]:
@@ -188,6 +190,16 @@ class Kernel(NamedTuple):
             inside = (self.xy[strip, 1] >= low[1]) & (self.xy[strip, 1] <= high[1])
             near = np.sort(strip[inside])
             yield near.searchsorted(tile), near, self.xy[near]
+
+
+def kernel_of(adata: AnnData, *, scale: float = 1.0) -> Kernel:
+    """Get the spatial graph that `stmmr.pp.spatial_graph` made, its bandwidth times `scale`."""
+    graph = require_step(adata, "spatial_graph", by="stmmr.pp.spatial_graph")
+    if graph["use"] == "array":
+        xy = laid_apart(array_positions(adata), graph_sections(adata))
+    else:
+        xy = tissue_coordinates(adata)
+    return Kernel(xy, scale * graph["bandwidth"], graph["tolerance"])
 
 
 def _propagated(

@@ -1,8 +1,9 @@
-"""Work that falls into independent pieces, done several at a time; and how far it has come."""
+"""Independent tasks in parallel, progress bars, and processes that run together."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -24,11 +25,23 @@ def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
     return results
 
 
-def progress_bar(total: int, what: str, unit: str, *, shown: bool) -> Any:
-    """Make a bar with rate and time left, for what takes longer than two seconds."""
+def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:
+    """Make a bar with rate and time left, for what takes longer than two seconds.
+
+    It is drawn in terminals and notebooks only: in a file, each step of it would be a line.
+    """
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not shown)
+    visible = shown and (sys.stderr.isatty() or _in_notebook())
+    return tqdm(total=total, desc=name, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not visible)
+
+
+def _in_notebook() -> bool:
+    """Tell whether bars are widgets of a notebook."""
+    from tqdm.auto import notebook_tqdm
+    from tqdm.std import tqdm
+
+    return notebook_tqdm is not tqdm
 
 
 def started_outside() -> bool:

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.record import recorded
-from stmmr._core.space import coordinates
+from stmmr._core.space import coordinates, spacing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,20 +78,19 @@ def check_frames(xy: NDArray[np.float64], sections: pd.Categorical | None, *, se
     if len(sections.categories) == 1:
         logger.warning("There is one section only in obs[%r], %s.", section_key, sections.categories[0])
         return
-    spacing = {
-        str(name): _spacing(own)
-        for code, name in enumerate(sections.categories)
-        if len(own := np.unique(xy[sections.codes == code], axis=0)) > 1
+    every = {
+        str(name): spacing(xy[sections.codes == code], at_most=None) for code, name in enumerate(sections.categories)
     }
-    if not spacing:
+    distances = {name: distance for name, distance in every.items() if distance is not None}
+    if not distances:
         return
-    widest, closest = (choose(spacing, key=spacing.__getitem__) for choose in (max, min))
-    if spacing[widest] > UNIT_MISMATCH * spacing[closest]:
+    widest, closest = (choose(distances, key=distances.__getitem__) for choose in (max, min))
+    if distances[widest] > UNIT_MISMATCH * distances[closest]:
         logger.warning(
             "Places of %s lie %.1f times as far apart as those of %s: their coordinates may be in different units, and "
             "one bandwidth holds for all. stmmr.pp.concat_sections brings them to one unit where it is known.",
             widest,
-            spacing[widest] / spacing[closest],
+            distances[widest] / distances[closest],
             closest,
         )
     if look_like_labels(xy, sections):
@@ -102,11 +101,6 @@ def check_frames(xy: NDArray[np.float64], sections: pd.Categorical | None, *, se
             section_key,
             listed(sections.categories, at_most=3),
         )
-
-
-def _spacing(xy: NDArray[np.float64]) -> float:
-    """Measure the median distance to the nearest place."""
-    return float(np.median(cKDTree(xy).query(xy, k=[2])[0]))
 
 
 def look_like_labels(xy: NDArray[np.float64], sections: pd.Categorical) -> bool:
@@ -133,9 +127,14 @@ def look_like_labels(xy: NDArray[np.float64], sections: pd.Categorical) -> bool:
     return bool(beside.any(axis=1).mean() > TOUCHING)
 
 
+def section_key_of(adata: AnnData) -> str | None:
+    """Get the column of ``obs`` whose sections the spatial graph keeps apart; None where it has none."""
+    return str(recorded(adata).get("spatial_graph", {}).get("section_key") or "") or None
+
+
 def graph_sections(adata: AnnData) -> pd.Categorical | None:
     """Get the sections that the spatial graph keeps apart; None where it was made without."""
-    return sections_of(adata, recorded(adata).get("spatial_graph", {}).get("section_key") or None)
+    return sections_of(adata, section_key_of(adata))
 
 
 def laid_apart(xy: NDArray[np.float64], sections: pd.Categorical | None) -> NDArray[np.float64]:

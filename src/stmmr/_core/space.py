@@ -27,6 +27,7 @@ UM: Final = "microns_per_pixel"
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances of neighbouring places that occur: bins of Stereo-seq and Visium HD up to coarse arrays."""
 SAMPLE: Final = 10_000
+"""Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
 PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Stereo-seq cells", "Visium HD cells", "Xenium"})
 PLATFORMS_OF_BINS: Final = frozenset({"Stereo-seq", "Visium HD"})
@@ -207,7 +208,7 @@ def warn_implausible(adata: AnnData) -> None:
 
 def warn_implausible_scale(xy: NDArray[Any], um_per_unit: float, *, told_by: str) -> None:
     """Warn where neighbours among coordinates, shape (N, 2), are nearer or further than any platform has them."""
-    distance = spacing(xy)
+    distance = spacing(xy[:, :2])
     if distance is None or PLAUSIBLE_UM[0] <= distance * um_per_unit <= PLAUSIBLE_UM[1]:
         return
     logger.warning(
@@ -221,16 +222,42 @@ def warn_implausible_scale(xy: NDArray[Any], um_per_unit: float, *, told_by: str
     )
 
 
-def spacing(xy: NDArray[Any]) -> float | None:
-    """Measure the median distance of neighbours, from a sample of the places; None where none lie apart."""
+def spacing(xy: NDArray[np.floating[Any]], *, nth: int = 1, at_most: int | None = SAMPLE) -> float | None:
+    """Measure the median distance from a location to the `nth` nearest other one.
+
+    Parameters
+    ----------
+    xy
+        Coordinates, shape (N, d). Rows that are not finite are left out, and several rows at one location count once.
+    nth
+        1: the nearest. 2 is the pitch of an array too, and for cells, of which the nearest may all but touch, about
+        the width of a cell.
+    at_most
+        About how many locations to measure from, spread over all rows; None: from every one.
+
+    Returns
+    -------
+    The distance; None where there are fewer than two locations.
+    """
+    import pandas as pd
     from scipy.spatial import KDTree
 
-    points = np.asarray(xy[:, :2], dtype=np.float64)
+    points = np.asarray(xy, dtype=np.float64)
     points = points[np.isfinite(points).all(axis=1)]
+    points = points[~pd.DataFrame(points).duplicated().to_numpy()]
     if len(points) < 2:
         return None
-    some = points[:: 1 + len(points) // SAMPLE]
-    # an unbalanced tree is made several times faster
-    distances = np.asarray(KDTree(points, compact_nodes=False, balanced_tree=False).query(some, k=2)[0])[:, 1]
-    apart = distances[distances > 0]
-    return float(np.median(apart)) if len(apart) else None
+    measured = points if at_most is None else points[:: 1 + len(points) // at_most]
+    # an unbalanced tree is built several times faster
+    tree = KDTree(points, compact_nodes=False, balanced_tree=False)
+    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=-1)[0]))
+
+
+def array_positions(adata: AnnData) -> NDArray[np.float64]:
+    """Get column and row on the array, as they are."""
+    xy: NDArray[np.float64] = adata.obs[ARRAY].to_numpy(np.float64)
+    if not np.isfinite(xy).all():
+        raise InputError(
+            "Expected array_row and array_col at every place, found missing ones. Drop these places first."
+        )
+    return xy

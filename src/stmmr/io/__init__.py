@@ -4,7 +4,6 @@ The rows of the result are spots, cells or bins, as the platform has them.
 """
 
 import warnings
-from collections.abc import Callable
 
 from stmmr.io._cosmx import read_cosmx
 from stmmr.io._merscope import read_merscope
@@ -49,8 +48,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Callable[..., object]:
+def __getattr__(name: str) -> object:
+    """Find a name that was renamed."""
     if name == "picture_of":
-        warnings.warn("stmmr.io.picture_of is deprecated: use stmmr.io.image_of.", FutureWarning, stacklevel=2)
+        warnings.warn("picture_of was renamed: use image_of.", FutureWarning, stacklevel=2)
         return image_of
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_key
-from stmmr.image.pixels import check_picture
+from stmmr.image.pixels import check_image
 from stmmr.image.registration import inverse, mapped, scale_of, scaling
-from stmmr.image.slide import open_slide
+from stmmr.image.slide import SpatialArray, SpatialTree, open_slide
 from stmmr.image.slide_files import levels
 from stmmr.io._elements import Region, matrix_to, systems_of
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-    from xarray import DataArray, DataTree
 
-    Image = DataArray | DataTree
+    Image: TypeAlias = SpatialArray | SpatialTree
     """One resolution, or several."""
 
 COLOUR_CHANNELS: Final = frozenset("rgba") | {"red", "green", "blue", "alpha"}
@@ -141,7 +140,7 @@ def _unfit(image: Image) -> str:
     middle = {axis: slice(max(full.sizes[axis] - WINDOW, 0) // 2, None) for axis in ("y", "x")}
     window = full.isel(middle).isel(y=slice(WINDOW), x=slice(WINDOW)).transpose("y", "x", "c")
     try:
-        check_picture(np.asarray(window.data), where="its middle")
+        check_image(np.asarray(window.data), where="its middle")
     except InputError as error:
         return "greyscale" if "greyscale" in str(error) else str(error).partition(", found ")[2].partition(". ")[0]
     return ""

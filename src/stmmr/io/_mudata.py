@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -49,7 +50,9 @@ def read_h5mu(path: str | Path) -> MuData:
     """
     mudata = require_extra("mudata", extra="mudata")
     try:
-        with mudata.set_options(pull_on_update=False):
+        # columns stay with their modalities: an option that mudata 0.4 dropped, as it is its default
+        quiet = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+        with quiet:
             mdata: MuData = mudata.read_h5mu(path)
     except FileNotFoundError:
         raise

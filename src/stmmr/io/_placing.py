@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.space import UM, spacing, warn_implausible
-from stmmr.image.library import PICTURES, scale_key
+from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._files import require_columns
 
 if TYPE_CHECKING:
@@ -19,20 +19,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
 
 GENERIC: Final = re.compile(r"\.\.|outs|binned_outputs|segmented_outputs|feature_expression|spatial|square_\d+um|")
 """Names of folders that do not name the sample."""
 BLANKS: Final = r"blank[-_. ]?\d*$"
 """Names of features of MERFISH that measure the background."""
-
-
-class Library(TypedDict, total=False):
-    """An entry of ``uns["spatial"]``."""
-
-    images: dict[str, NDArray[np.generic]]
-    scalefactors: dict[str, float]
-    metadata: Mapping[str, str | int]
 
 
 def add_positions(
@@ -104,7 +95,7 @@ def add_library(
     if keys.SPATIAL in adata.obsm:
         # scanpy and squidpy draw no section without these two, even if it has no image
         factors["spot_diameter_fullres"] = diameter * (spacing(adata.obsm[keys.SPATIAL]) or 1.0)
-        factors[scale_key(PICTURES[0])] = 1.0
+        factors[scale_key(IMAGES[0])] = 1.0
     content = {**(metadata or {}), **({"platform": platform} if platform else {})}
     adata.uns[keys.SPATIAL] = {library: Library(images={}, scalefactors=factors, metadata=content)}
     warn_implausible(adata)

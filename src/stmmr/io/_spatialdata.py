@@ -10,8 +10,9 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key, require_positive, unique_names
+from stmmr._core.compat import layers_of
 from stmmr._core.space import UM, spacing
-from stmmr.image.library import PICTURES, SPOT, scale_key, sharpest_picture
+from stmmr.image.library import IMAGES, SPOT, Library, scale_key, sharpest_image
 from stmmr.image.registration import mapped, scale_of
 from stmmr.image.slide import open_slide
 from stmmr.io._element_images import Frame, choose_image, frame_of, group_by_image, small_image
@@ -24,7 +25,6 @@ from stmmr.io._elements import (
     table_name,
     um_of,
 )
-from stmmr.io._placing import Library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def from_spatialdata(
     with_image
         Whether to look for an image; without, the coordinates are those of the coordinate system.
     with_picture
-        Deprecated name of `with_image`.
+        Old name of `with_image`.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def from_spatialdata(
         If a table, region, image, coordinate system or instance does not exist; the message lists those that do.
     """
     if with_picture is not None:
-        warnings.warn("with_picture is deprecated: use with_image.", FutureWarning, stacklevel=2)
+        warnings.warn("with_picture was renamed: use with_image.", FutureWarning, stacklevel=2)
         with_image = with_picture
     import_spatialdata()
     annotated = sdata.tables[table_name(sdata, table)]
@@ -176,7 +176,7 @@ def set_positions(
         for region in group:
             xy[region.rows] = mapped(frame.upright, region.centres)
     libraries = _set_coordinates(adata, xy)
-    if image is not None or not any(sharpest_picture(library) for library in libraries.values()):
+    if image is not None or not any(sharpest_image(library) for library in libraries.values()):
         new = {group[0].name: _library(sdata, adata, group[0], frame, um_per_unit) for group, frame in frames}
         libraries = _merged(libraries if image is None else {}, new)
     if libraries:
@@ -204,10 +204,8 @@ def take_table(
     import_spatialdata()
     given = sdata.tables[table_name(sdata, table)]
     file = None if image is None or str(image) in sdata.images or not Path(image).is_file() else Path(image)
-    shared = ("obsm", "obsp", "layers", "varm", "varp", "uns")
-    adata = AnnData(
-        given.X, obs=given.obs.copy(), var=given.var.copy(), **{name: dict(getattr(given, name)) for name in shared}
-    )
+    shared = {name: dict(getattr(given, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
+    adata = AnnData(given.X, obs=given.obs.copy(), var=given.var.copy(), layers=layers_of(given), **shared)
     name = None if image is None or file is not None else str(image)
     full_image = set_positions(
         adata, sdata, image=name, system=coordinate_system, with_image=with_image and file is None
@@ -259,20 +257,19 @@ def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Libra
 
 def _library(sdata: SpatialData, adata: AnnData, region: Region, frame: Frame, um_per_unit: float | None) -> Library:
     """Make the entry of ``uns["spatial"]`` for a region; empty if neither image nor scale are known."""
-    library = Library(images={}, scalefactors={})
+    images: dict[str, NDArray[np.uint8]] = {}
+    factors: dict[str, float] = {}
     unit = scale_of(frame.upright)  # units of obsm["spatial"] per unit of the coordinate system
     if (um := um_of(region, adata) if um_per_unit is None else um_per_unit) is not None:
-        library["scalefactors"][UM] = um / unit
+        factors[UM] = um / unit
     if frame.image is not None:
-        image, scale = small_image(sdata.images[frame.image])
-        library["images"][PICTURES[0]] = image
-        library["scalefactors"][scale_key(PICTURES[0])] = scale * scale_of(frame.to_pixels)
-        logger.info("Storing the image %r with %d × %d pixels.", frame.image, *image.shape[1::-1])
-    if not library["scalefactors"]:
+        images[IMAGES[0]], scale = small_image(sdata.images[frame.image])
+        factors[scale_key(IMAGES[0])] = scale * scale_of(frame.to_pixels)
+        logger.info("Storing the image %r with %d × %d pixels.", frame.image, *images[IMAGES[0]].shape[1::-1])
+    if not factors:
         return {}
-    diameter = diameter_of(region) or SPOT * (spacing(region.centres) or 1.0)
-    library["scalefactors"]["spot_diameter_fullres"] = diameter * unit
-    return library
+    factors["spot_diameter_fullres"] = unit * (diameter_of(region) or SPOT * (spacing(region.centres) or 1.0))
+    return Library(images=images, scalefactors=factors)
 
 
 def _merged(own: dict[str, Library], new: dict[str, Library]) -> dict[str, Library]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, rows_called, spacing
-from stmmr.image.library import PICTURES, sharpest_picture
+from stmmr.image.library import IMAGES, Library, sharpest_image
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
-from stmmr.io._placing import Library
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -67,7 +67,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     """
     import_spatialdata()
     _check(adata)
-    xy, libraries = coordinates(adata), dict(adata.uns.get(keys.SPATIAL, {}))
+    xy, libraries = coordinates(adata), libraries_of(adata)
     section_of = _sections(adata, section_key)
     sections = list(dict.fromkeys(section_of))
     names: dict[str, str] = {}
@@ -104,7 +104,7 @@ def put_back(adata: AnnData, sdata: SpatialData, *, table: str | None) -> None:
                 old[column] = new[column].array
     for where in ("obsm", "obsp", "layers"):
         held, written = getattr(target, where), getattr(adata, where)
-        for key in written:
+        for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
     target.uns[keys.UNS] = adata.uns[keys.UNS]
@@ -112,7 +112,7 @@ def put_back(adata: AnnData, sdata: SpatialData, *, table: str | None) -> None:
 
 def _check(adata: AnnData) -> None:
     """Check that the counts are in memory and names are unique."""
-    if adata.isbacked or not all(_in_memory(matrix) for matrix in (adata.X, *adata.layers.values())):
+    if adata.isbacked or not all(_in_memory(matrix) for matrix in (adata.X, *layers_of(adata).values())):
         raise InputError("Expected counts in memory, found them in a file. Read the data without backed=True.")
     for what, names in ((rows_called(adata), adata.obs_names), ("genes", adata.var_names)):
         if not names.is_unique:
@@ -146,7 +146,7 @@ def _sections(adata: AnnData, section_key: str | None) -> NDArray[np.object_]:
 
 def _have_own_systems(sections: list[str], libraries: Mapping[str, Library]) -> bool:
     """Tell whether each section has its own coordinates, which is so unless all are on one image."""
-    with_image = [library for library in libraries.values() if sharpest_picture(library) is not None]
+    with_image = [library for library in libraries.values() if sharpest_image(library) is not None]
     return len(sections) > 1 and len(with_image) != 1
 
 
@@ -175,13 +175,13 @@ def _images(
     """Make an image of the sharpest image of each library."""
     images: dict[str, SpatialElement] = {}
     for library_id, library in libraries.items():
-        if (sharpest := sharpest_picture(library)) is None:
+        if (sharpest := sharpest_image(library)) is None:
             continue
         system = systems.get(library_id, GLOBAL)
         if system not in systems.values():
             logger.warning("The image of %r stays in uns['spatial']: no section has this name.", library_id)
             continue
-        images[_valid_name(f"{library_id}_{PICTURES[0]}", [*taken, *images])] = _image(*sharpest, system)
+        images[_valid_name(f"{library_id}_{IMAGES[0]}", [*taken, *images])] = _image(*sharpest, system)
     return images
 
 
@@ -209,6 +209,7 @@ def _table(adata: AnnData, elements: NDArray[np.object_]) -> AnnData:
     annotated.uns.pop(keys.SPATIALDATA, None)
     before = {where: list(getattr(annotated, where)) for where in NAMED}
     sanitize_table(annotated)
+    rename_nested(annotated, escaped)
     for where, names in before.items():
         changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, where), strict=True) if old != new]
         if changed:

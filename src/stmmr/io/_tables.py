@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stmmr._core.checks import InputError, listed, require_key, unique_names
+from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
 from stmmr.io._elements import import_spatialdata, quietly
 from stmmr.io._spatialdata import set_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     import h5py
@@ -73,13 +74,12 @@ def write_h5ad(adata: AnnData, path: Path) -> None:
 
     If the file cannot be written (OSError), a part of it may remain.
     """
-    import anndata as ad
     import h5py
 
     adata.strings_to_categoricals()  # as AnnData.write_h5ad does
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        ad.io.write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
+        write_escaped(file, "/", adata, dataset_kwargs={"compression": "gzip"})
     path.write_bytes(content.getbuffer())
 
 
@@ -89,7 +89,6 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     ``obs``, ``var``, ``obsm``, ``varm`` and ``uns`` are those of `adata`; both paths are .h5ad or both .zarr. Too
     little free space raises an OSError.
     """
-    import anndata as ad
     import h5py
     import zarr
 
@@ -103,13 +102,13 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
             if (source / name).is_dir():
                 shutil.copytree(source / name, target / name)
         store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
-        _fill(store, small, ad.io.write_elem)
+        _fill(store, small)
         return
     with h5py.File(source) as counts, h5py.File(target, "w") as file:
         for name in ("X", "layers"):
             if name in counts:
                 counts.copy(name, file)
-        _fill(file, small, ad.io.write_elem)
+        _fill(file, small)
 
 
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
@@ -133,12 +132,12 @@ def _size_of_counts(store: Store) -> tuple[int, int]:
     return n_spots, int((x["data"] if hasattr(x, "keys") else x).size)
 
 
-def _fill(store: Store, small: dict[str, object], write_elem: Callable[..., None]) -> None:
+def _fill(store: Store, small: dict[str, object]) -> None:
     """Write the small parts of an AnnData into a store that holds its matrices."""
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     for name, content in ({"layers": {}, "obsp": {}, "varp": {}} | small).items():
         if name not in store:
-            write_elem(store, name, content)
+            write_escaped(store, name, content)
 
 
 def _require_free_space(target: Path, size: int) -> None:
@@ -250,7 +249,7 @@ def _has_elements(root: Path) -> bool:
         return True
     logger.info(
         "Reading a table of a SpatialData store; its images and shapes are not read%s.",
-        ": run pip install 'stmmr[spatialdata]' to read them" if kinds else ", as there are none",
+        ": run pip install 'stmmr-kit[spatialdata]' to read them" if kinds else ", as there are none",
     )
     return False
 
@@ -272,6 +271,7 @@ def _left_on_disk(store: Store) -> AnnData:
     small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     adata = AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small)
+    restore_names(adata)
     unique_names(adata)
     warn_implausible(adata)
     return adata
@@ -279,8 +279,9 @@ def _left_on_disk(store: Store) -> AnnData:
 
 def _checked(adata: AnnData) -> AnnData:
     """Check the matrices of an AnnData, and make its names unique."""
-    for matrix in (adata.X, *adata.layers.values()):
+    for matrix in (adata.X, *layers_of(adata).values()):
         check_indices(matrix)
+    restore_names(adata)
     unique_names(adata)
     warn_implausible(adata)
     return adata

@@ -12,9 +12,9 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.files import parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
-from stmmr.image.library import PICTURES, scale_key
+from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._files import find, require_columns, require_match, sample_name
-from stmmr.io._placing import Library, library_name
+from stmmr.io._placing import library_name
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
@@ -273,17 +273,17 @@ def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
 
 def _read_images(spatial: Path, factors: dict[str, float], *, prefix: str) -> dict[str, NDArray[np.generic]]:
     """Read the images that have a scale factor, except those that cannot be used."""
-    from stmmr.image.pixels import read_picture
+    from stmmr.image.pixels import read_image
 
     images: dict[str, NDArray[np.generic]] = {}
     refused = []
-    for size in PICTURES:
+    for size in IMAGES:
         path = find(spatial, f"tissue_{size}_image.png", prefix=prefix)
         if path is None or scale_key(size) not in factors:
             logger.info("No %s image in %s, or its scale factor is missing.", size, spatial)
             continue
         try:
-            images[size] = read_picture(path)
+            images[size] = read_image(path)
         except InputError as error:
             refused.append(str(error))
     if refused:

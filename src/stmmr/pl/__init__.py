@@ -1,19 +1,13 @@
 """Figures of what ``stmmr.tl`` and the model stored: every function draws one thing and returns its Axes."""
 
-from stmmr.pl._bandwidth import bandwidth
 from stmmr.pl._composition import composition
+from stmmr.pl._curves import bandwidth, domain_tree, history, number_of_domains
 from stmmr.pl._domain_genes import domain_genes
-from stmmr.pl._domains import domains
 from stmmr.pl._embedding import embedding
 from stmmr.pl._enrichment import enrichment
-from stmmr.pl._gene_trends import gene_trends
-from stmmr.pl._history import history
-from stmmr.pl._number import number_of_domains
-from stmmr.pl._paga import paga
 from stmmr.pl._registration import registration
-from stmmr.pl._trajectory import trajectory
-from stmmr.pl._tree import domain_tree
-from stmmr.pl._values import values
+from stmmr.pl._tissue import domains, values
+from stmmr.pl._trajectory import gene_trends, paga, trajectory
 
 __all__ = [
     "bandwidth",

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr._core import keys
-from stmmr.pl._palette import MISSING, category_colors
-from stmmr.pl._raster import most_of
-from stmmr.tl._metrics import categories
+from stmmr._core.categories import MISSING, categories, category_colors, title_of
+from stmmr.pl.raster import most_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,14 +24,6 @@ _ROWS: Final = 20
 """Entries in one column of a legend, at most."""
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
-_TITLES: Final = {
-    keys.DOMAIN: "Domain",
-    keys.DOMAIN_REFINED: "Domain, refined",
-    keys.CONFIDENCE: "Confidence",
-    keys.PATCH: "Picture shows",
-    keys.PSEUDOTIME: "Pseudotime",
-    keys.BRANCH: "Branch",
-}
 
 
 class Colored:
@@ -84,11 +74,6 @@ class Colored:
         rows = place.get_gridspec().nrows if place is not None else 1
         height = ax.get_figure(root=True).get_figheight() / rows  # type: ignore[union-attr] # axes are in one
         add_legend(ax, self.entries, title=title_of(self.key), n_columns=self.n_columns(height))
-
-
-def title_of(key: str) -> str:
-    """Name a column of ``obs`` for the reader."""
-    return _TITLES.get(key, key)
 
 
 def text_width(*texts: str) -> float:

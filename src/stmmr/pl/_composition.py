@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core import keys
+from stmmr._core.categories import category_colors, title_of
 from stmmr._core.checks import require_key
-from stmmr.pl._axes import add_legend, new_axes, text_width, title_of
-from stmmr.pl._palette import category_colors
+from stmmr.pl._axes import add_legend, new_axes, text_width
 from stmmr.tl import composition as composition_of
 
 if TYPE_CHECKING:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import MISSING, category_colors
 from stmmr._core.checks import InputError, listed, require_key, require_positive
-from stmmr._core.genes import close_names
+from stmmr._core.genes import close_names, gene_list
+from stmmr._core.record import recorded
 from stmmr.pl._axes import new_axes, text_width
-from stmmr.pl._palette import MISSING, category_colors
 from stmmr.tl import domain_genes_table
-from stmmr.tl._genes import Against
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def domain_genes(
     genes: Sequence[str] | None = None,
     *,
     n_genes: int = 3,
-    against: Against = "rest",
+    against: Literal["neighbors", "rest"] = "rest",
     key: str = keys.DOMAIN_GENES,
     cmap: str | Colormap = "viridis",
     ax: Axes | None = None,
@@ -113,15 +113,14 @@ def _leading(table: pd.DataFrame, n_genes: int) -> dict[str, str]:
 
 def _given(table: pd.DataFrame, genes: Sequence[str]) -> dict[str, str]:
     """Check that genes are there; none leads a domain."""
-    if isinstance(genes, str) or not len(genes):
-        raise InputError(f"Expected a list of genes, found {genes!r}.")
+    chosen = gene_list(genes)
     names = table["gene"].cat.categories.astype(str).tolist()
-    missing = [str(gene) for gene in genes if str(gene) not in set(names)]
+    missing = [gene for gene in chosen if gene not in set(names)]
     if missing:
         close = close_names(missing[0], names)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise InputError(f"Expected genes of the table, found {listed(missing)} not in it.{hint}")
-    return dict.fromkeys(map(str, genes), "")
+    return dict.fromkeys(chosen, "")
 
 
 def _matrix(table: pd.DataFrame, genes: list[str], column: str) -> NDArray[np.float64]:
@@ -156,7 +155,7 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
     ax.xaxis.tick_top()
     ax.tick_params(length=0, pad=9)
     ax.tick_params(axis="y", pad=9)
-    step = adata.uns.get(keys.UNS, {}).get("domain_genes", {}).get(key, {})
+    step = recorded(adata).get("domain_genes", {}).get(key, {})
     colors = category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
     on_top, at_left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
     ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=36, marker="s", transform=on_top, clip_on=False)

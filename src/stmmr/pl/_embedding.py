@@ -9,7 +9,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
 from stmmr.pl._axes import RASTERISE_FROM, Colored, new_axes
-from stmmr.pl._raster import PIXELS_FROM, draw_pixels
+from stmmr.pl.raster import PIXELS_FROM, draw_pixels
 
 if TYPE_CHECKING:
     from anndata import AnnData

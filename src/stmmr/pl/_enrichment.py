@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import category_colors
 from stmmr._core.checks import InputError, require_key, require_positive
+from stmmr._core.record import recorded
 from stmmr.pl._axes import add_legend, new_axes, text_width
-from stmmr.pl._palette import category_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,7 +64,7 @@ def enrichment(
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.enrichment(adata, gmt) first.")
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())
-    step = adata.uns.get(keys.UNS, {}).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})
+    step = recorded(adata).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})
     of = dict(zip(domains, category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
     names = [textwrap.shorten(str(name).replace("_", " "), _LONGEST, placeholder="…") for name in table["gene_set"]]
     if ax is None:

@@ -1,40 +1,34 @@
-"""Places in the tissue: what the figures of categories and of numbers share."""
+"""Domains and numbers in the tissue."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import numpy as np
-from scipy.spatial import cKDTree
+import pandas as pd
 
-from stmmr._core.checks import InputError
+from stmmr._core import keys
+from stmmr._core.categories import MISSING, title_of
+from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import names_in
+from stmmr._core.genes import close_names, gene_values
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
-from stmmr.image.pixels import check_picture, masked_glass, without_mask
-from stmmr.pl._axes import RASTERISE_FROM, new_axes
-from stmmr.pl._raster import PIXELS_FROM, Blend, draw_pixels
+from stmmr.image.library import find_library, sharpest_image
+from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
+from stmmr.pl.layout import ALONE, FADED, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from numpy.typing import NDArray
 
 LONG_SIDE: Final = 4.5
 """Longer side of the tissue in a new figure, in inches."""
-_MARGIN: Final = 0.02
-"""Room around the places, as a share of the longer side of the tissue."""
-_BETWEEN: Final = 0.15
-"""Room between sections, over the largest of them."""
-FADED: Final = 0.65
-"""Opacity of the picture: H&E is as strong in colour as the places on it."""
-ON_PICTURE: Final = 0.7
-ALONE: Final = 1.0
-"""Diameter of a place over the distance between places, with and without a picture below."""
-_MEASURED_AT_MOST: Final = 10_000
-"""Places whose distance to others is measured; the median of as many is within a percent or two."""
 
 
 class Look(Blend, Protocol):
@@ -69,8 +63,8 @@ def draw_places(
     if sections is not None:
         xy = in_rows(xy, sections)
     library = find_library(adata, library_id) if sections is None else {}
-    shown = sharpest_picture(library) if image else None
-    spacing = spacing_of(xy)
+    shown = sharpest_image(library) if image else None
+    spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     if ax is None:
         width, height = LONG_SIDE * (high - low) / (high - low).max()
@@ -117,18 +111,6 @@ def _add_circles(
     ax.add_collection(circles, autolim=False)
 
 
-def in_rows(xy: NDArray[np.float64], sections: pd.Categorical) -> NDArray[np.float64]:
-    """Lay sections side by side in rows, about as many as columns; coordinates of shape (N, 2)."""
-    n = len(sections.categories)
-    columns = math.ceil(math.sqrt(n))
-    xy = xy.copy()
-    for code in range(n):
-        own = xy[sections.codes == code]
-        xy[sections.codes == code] -= (own.min(axis=0) + own.max(axis=0)) / 2
-    row, column = np.divmod(sections.codes, columns)
-    return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * (1 + _BETWEEN))
-
-
 def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) -> None:
     """Write the name of each section above it."""
     for code, name in enumerate(sections.categories):
@@ -137,34 +119,6 @@ def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) 
         ax.annotate(
             str(name), at, xytext=(0, 4), textcoords="offset points", ha="center", fontsize="small", clip_on=False
         )
-
-
-def spacing_of(xy: NDArray[np.float64]) -> float:
-    """Measure the distance between places: to the second nearest, which is the pitch of an array.
-
-    Among cells, which lie irregularly, the nearest may all but touch; the second is about a cell away.
-    """
-    n_others = min(2, len(xy) - 1)
-    if n_others < 1:
-        return 1.0
-    some = xy[:: math.ceil(len(xy) / _MEASURED_AT_MOST)]
-    return float(np.median(cKDTree(xy).query(some, k=[n_others + 1], workers=-1)[0])) or 1.0
-
-
-def frame_of(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Get the corners of the tissue with a little room around it."""
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    room = spacing / 2 + _MARGIN * (high - low).max()
-    return low - room, high + room
-
-
-def drawable(picture: NDArray[Any]) -> NDArray[Any]:
-    """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
-    try:
-        pixels = check_picture(picture)
-        return without_mask(pixels, masked_glass(pixels))
-    except InputError:
-        return picture
 
 
 def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
@@ -190,3 +144,195 @@ def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
         sep=3,
     )
     ax.add_artist(bar)
+
+
+def domains(
+    adata: AnnData,
+    *,
+    domain_key: str = keys.DOMAIN,
+    image: bool = True,
+    library_id: str | None = None,
+    alpha: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the domain of every place, over the picture of the tissue where there is one.
+
+    Coordinates are those of the tissue, y downwards as in pictures. Places are circles as large as the distance
+    between places, a little smaller over a picture. 100,000 places or more are drawn as pixels: each has the domain of
+    most places in it, and one without any that of the nearest, up to the distance between places away. Works for any
+    categorical column, e.g. an annotation; numbers are drawn by `stmmr.pl.values`. A scale bar is drawn where the scale
+    factors have ``microns_per_pixel``, or the array tells the scale (see `stmmr.pp.histology`). A background masked in
+    black is shown as glass. Several sections (``section_key`` of `stmmr.pp.spatial_graph`) lie side by side, without a
+    picture unless `library_id` names one.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with coordinates.
+    domain_key
+        Column of ``obs``. Places without a value are light grey.
+    image
+        Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
+    library_id
+        Which picture, where ``uns["spatial"]`` has several.
+    alpha
+        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("domains.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If the column, the coordinates or the library are not there, or the column has too many categories.
+    """
+    look = Colored(adata, domain_key)
+    return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+
+
+def values(
+    adata: AnnData,
+    key: str,
+    *,
+    layer: str | None = None,
+    cmap: str | Colormap = "viridis",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    image: bool = True,
+    library_id: str | None = None,
+    alpha: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a number of every place, such as the values of a gene, over the picture of the tissue where there is one.
+
+    As `stmmr.pl.domains` draws categories; of 100,000 places or more, a pixel shows the mean of those in it.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with coordinates.
+    key
+        Column of ``obs`` with numbers, otherwise a gene. Places without a finite number are light grey.
+    layer
+        Layer to take a gene from; None: its log-normalised values, computed from the counts where
+        `stmmr.pp.expression` left none.
+    cmap
+        Colour map of matplotlib.
+    vmin
+        Value of its lowest colour; the smallest there is if None.
+    vmax
+        Value of its highest colour; the largest there is if None.
+    image
+        Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
+    library_id
+        Which picture, where ``uns["spatial"]`` has several.
+    alpha
+        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes; the colour bar is inside them (``ax.child_axes``). Save by
+    ``ax.figure.savefig("values.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If there is no such column or gene (names the closest), layer or library, there are no coordinates, or no number
+        is finite.
+    """
+    look = _Scaled(adata, key, layer=layer, cmap=cmap, vmin=vmin, vmax=vmax)
+    return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+
+
+def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, NDArray[np.float64]]:
+    """Get the numbers of a column of ``obs``, otherwise of a gene, and what messages call them."""
+    if layer is not None:
+        require_key(names_in(adata.layers), layer, where="layers")
+    elif key in adata.obs.columns:
+        where = f"obs[{key!r}]"
+        column = adata.obs[key]
+        if pd.api.types.is_numeric_dtype(column):
+            return where, column.to_numpy(np.float64, na_value=np.nan)
+        raise InputError(
+            f"Expected numbers in {where}, found {column.dtype}. Categories are drawn by "
+            f"stmmr.pl.domains(adata, domain_key={key!r})."
+        )
+    elif key not in adata.var_names:
+        _neither(adata, key)
+    return f"the values of the gene {key!r}", gene_values(adata, key, layer=layer)
+
+
+def _neither(adata: AnnData, key: str) -> NoReturn:
+    """Say that there is neither a column nor a gene of this name."""
+    columns, genes = adata.obs.columns.astype(str).tolist(), adata.var_names.astype(str).tolist()
+    close = close_names(key, [*columns, *genes])
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise InputError(
+        f"Expected the key {key!r} in obs or among the {adata.n_vars} genes, found neither; obs has {listed(columns)}."
+        f"{hint}"
+    )
+
+
+class _Scaled:
+    """The colour of each place by a number, and the bar that explains it."""
+
+    def __init__(
+        self,
+        adata: AnnData,
+        key: str,
+        *,
+        layer: str | None = None,
+        cmap: str | Colormap,
+        vmin: float | None,
+        vmax: float | None,
+    ) -> None:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        where, numbers = _numbers(adata, key, layer)
+        known = np.isfinite(numbers)
+        if not known.any():
+            raise InputError(f"Expected finite numbers in {where}, found none.")
+        low = numbers[known].min() if vmin is None else vmin
+        high = numbers[known].max() if vmax is None else vmax
+        self.key = key
+        self.scale = ScalarMappable(Normalize(low, high), cmap)
+        self.any_missing = not known.all()
+        self._numbers = np.where(known, numbers, np.nan)
+
+    def of_places(self) -> NDArray[np.float64]:
+        """Red, green, blue and opacity of each place, shape (N, 4)."""
+        return self._colors(self._numbers)
+
+    def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Colour each pixel, shape (n_pixels, 4), by the mean of the numbers known in it."""
+        return self._colors(mean_of(pixel, self._numbers))
+
+    def _colors(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Colour numbers, grey where one is NaN; shape (n, 4)."""
+        from matplotlib.colors import to_rgba
+
+        colors = np.asarray(self.scale.to_rgba(np.nan_to_num(numbers)))
+        colors[np.isnan(numbers)] = to_rgba(MISSING)
+        return colors
+
+    def legend_width(self, _height: float) -> float:
+        """Width to keep for the bar, in inches."""
+        return 0.4 + text_width(title_of(self.key), "missing")
+
+    def add_legend(self, ax: Axes) -> None:
+        """Put the bar to the right of the axes."""
+        from matplotlib.ticker import MaxNLocator
+
+        beside = ax.inset_axes((1.04, 0.55, 0.035, 0.38))
+        bar = ax.figure.colorbar(self.scale, cax=beside, ticks=MaxNLocator(4))
+        bar.outline.set_visible(False)
+        beside.tick_params(labelsize="small", length=2)
+        beside.set_title(title_of(self.key), fontsize="small", loc="left", pad=9)
+        if self.any_missing:
+            add_legend(ax, {"missing": MISSING}, top=0.5)

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
+from stmmr._core.compat import layers_of, names_in
 from stmmr._core.files import names_may_repeat
 from stmmr._core.space import coordinates, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
@@ -147,7 +148,7 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
     """Leave out what holds for one section by itself; names become unique. The section given stays as it is."""
     from anndata import AnnData
 
-    layers = {key: value for key, value in part.layers.items() if key not in OF_ONE_RUN}
+    layers = {key: value for key, value in layers_of(part).items() if key not in OF_ONE_RUN}
     with names_may_repeat():
         kept = AnnData(
             X=_as_csr(part.X) if filled else part.X,
@@ -225,7 +226,7 @@ def _keep_common(parts: Mapping[str, AnnData]) -> None:
     """
     for what in ("obsm", "layers"):
         every = [getattr(part, what) for part in parts.values()]
-        for key in dict.fromkeys(key for one in every for key in one):
+        for key in dict.fromkeys(key for one in every for key in names_in(one)):
             found = {_kind(one[key], what) if key in one else None for one in every}
             if len(found) > 1:
                 logger.warning("%s[%r] is left out: some sections lack it, or have it in another width.", what, key)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -18,14 +17,13 @@ from stmmr._core.counts import (
     lognorm,
     raw_counts,
 )
-from stmmr._core.pca import leading_axes
+from stmmr._core.pca import gene_components
 from stmmr._core.record import record
-from stmmr._core.rows import by_rows, empty, map_rows
+from stmmr._core.rows import by_rows
 from stmmr._core.sections import sections_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
 
 
 def expression(
@@ -129,56 +127,3 @@ def expression(
         "n_empty_places": int((size == 0).sum()),
     }
     record(adata, expression=parameters)
-
-
-def gene_components(
-    counts: Any, normalise: Normalisation, *, n_components: int, progress: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Find the principal components of the genes that are read, the mean of each section taken off.
-
-    In two passes: one for the covariance of the genes, one for the scores; memory is bounded by genes² and the chunk.
-
-    Parameters
-    ----------
-    counts
-        As `by_rows` gives them.
-    normalise
-        How the values come from them.
-    n_components
-        At most as many; fewer where there are fewer than four places for each.
-    progress
-        Whether to show progress bars.
-
-    Returns
-    -------
-    Scores, shape (N, ≤ n_components), and directions among the genes that are read.
-    """
-    n_genes = int(normalise.genes.sum())
-    totals = np.zeros((int(normalise.sections.max()) + 1, n_genes))
-    products = np.zeros((n_genes, n_genes))
-    for part in map_rows(normalise.moments, counts, what="covariance of genes", progress=progress):
-        totals += part.totals
-        products += part.products
-    n_of = np.bincount(normalise.sections)[:, None]  # (S, 1)
-    centres = totals / np.maximum(n_of, 1)  # (S, G)
-    covariance = (products - (centres * n_of).T @ centres) / len(normalise.size)
-    axes = leading_axes(covariance, n_places=len(normalise.size), n=n_components)
-    return projected(counts, normalise, centres=centres, axes=axes, progress=progress), axes
-
-
-def projected(
-    counts: Any,
-    normalise: Normalisation,
-    *,
-    centres: NDArray[np.float64],
-    axes: NDArray[np.float64],
-    progress: bool,
-) -> NDArray[np.float32]:
-    """Project log-normalised values, less the centre of each section, shape (S, G), on axes, shape (G, n); (N, n)."""
-    project = partial(normalise.projected, centres=centres, axes=axes)
-    scores = empty((len(normalise.size), axes.shape[1]))
-    done = 0
-    for some in map_rows(project, counts, what="components", progress=progress):
-        scores[done : done + len(some)] = some
-        done += len(some)
-    return scores

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_choice, require_positive, require_step
+from stmmr._core.checks import InputError, logger, require_choice, require_positive
 from stmmr._core.kernel import Kernel, nearest_neighbour_distance
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import (
     check_frames,
-    graph_sections,
     laid_apart,
     planes,
     sections_of,
     stacked_coordinates,
-    tissue_coordinates,
 )
-from stmmr._core.space import coordinates, units
+from stmmr._core.space import array_positions, coordinates, units
 from stmmr.linear.bandwidth import Curve, bandwidth_curve
 from stmmr.linear.noise import expression_features
 
@@ -180,23 +178,3 @@ def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
             share,
         )
     return share
-
-
-def array_positions(adata: AnnData) -> NDArray[np.float64]:
-    """Get column and row on the array, as they are."""
-    xy: NDArray[np.float64] = adata.obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].to_numpy(np.float64)
-    if not np.isfinite(xy).all():
-        raise InputError(
-            "Expected array_row and array_col at every place, found missing ones. Drop these places first."
-        )
-    return xy
-
-
-def kernel_of(adata: AnnData, *, scale: float = 1.0) -> Kernel:
-    """Get the spatial graph that `stmmr.pp.spatial_graph` made, its bandwidth times `scale`."""
-    graph = require_step(adata, "spatial_graph", by="stmmr.pp.spatial_graph")
-    if graph["use"] == "array":
-        xy = laid_apart(array_positions(adata), graph_sections(adata))
-    else:
-        xy = tissue_coordinates(adata)
-    return Kernel(xy, scale * graph["bandwidth"], graph["tolerance"])

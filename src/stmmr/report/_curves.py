@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.categories import PALETTE
 from stmmr._core.checks import require_extra
 from stmmr._core.record import recorded
-from stmmr.pl._gene_trends import leading_trends
-from stmmr.pl._palette import PALETTE
+from stmmr.pl._trajectory import leading_trends
 from stmmr.report._figures import STYLE
 from stmmr.report._findings import FDR
 from stmmr.report._layers import numbers_of
@@ -152,7 +152,7 @@ def trends_of(adata: AnnData) -> Curve | None:
         items.append((str(gene), [line, band]))
     plot.add_layout(models.Legend(items=items, border_line_color=None, background_fill_alpha=0, padding=0), "right")
     plot.y_range.start = 0
-    n = int((table["fdr"] < FDR).sum())
+    n = int((table["pval_adj"] < FDR).sum())
     step = recorded(adata).get("trajectory", {})
     root = f", which starts in domain {step['root_domain']}" if step else ""
     text = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import require_extra
-from stmmr.pl._tissue import FADED
+from stmmr.pl.layout import FADED
 from stmmr.report._layers import CLEAR, palette_of
 
 if TYPE_CHECKING:

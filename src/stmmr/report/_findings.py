@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories, hex_colors
 from stmmr._core.record import recorded
-from stmmr.pl._palette import category_colors
-from stmmr.tl._composition import composition
-from stmmr.tl._metrics import categories
+from stmmr._core.sections import section_key_of
+from stmmr.tl import composition
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -62,8 +62,7 @@ def _sets(adata: AnnData) -> tuple[list[dict[str, Any]], str] | None:
     table = adata.uns.get(keys.ENRICHMENT)
     if not isinstance(table, pd.DataFrame):
         return None
-    names = categories(adata, keys.DOMAIN).categories
-    colors = dict(zip(map(str, names), _hex(adata), strict=True))
+    colors = _colors(adata)
     likely = table[table["pval_adj"] < FDR].groupby("domain", observed=True, sort=False).head(SETS)
     rows = [
         {
@@ -81,12 +80,12 @@ def _sets(adata: AnnData) -> tuple[list[dict[str, Any]], str] | None:
 
 
 def _sections(adata: AnnData) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    key = recorded(adata).get("spatial_graph", {}).get("section_key") or None
+    key = section_key_of(adata)
     if key is None or adata.obs[key].nunique() < 2:
         return None
     table = composition(adata, key)
     shares = table.pivot_table(index="section", columns="domain", values="share", observed=False, sort=False)
-    colors = dict(zip(map(str, categories(adata, keys.DOMAIN).categories), _hex(adata), strict=True))
+    colors = _colors(adata)
     present = [name for name in shares.columns if shares[name].gt(0).any()]
     domains = [{"name": str(name), "color": colors[str(name)]} for name in present]
     places = table.groupby("section", observed=False, sort=False)["places"].sum()
@@ -101,12 +100,10 @@ def _sections(adata: AnnData) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     return domains, rows
 
 
-def _hex(adata: AnnData) -> list[str]:
-    """Get the colours of the domains."""
-    from matplotlib.colors import to_hex
-
+def _colors(adata: AnnData) -> dict[str, str]:
+    """Get the colour of each domain."""
     names = categories(adata, keys.DOMAIN).categories
-    return [to_hex(color) for color in category_colors(adata, keys.DOMAIN, names)]
+    return dict(zip(map(str, names), hex_colors(adata, keys.DOMAIN, names), strict=True))
 
 
 def p_value(p: float) -> str:

@@ -9,11 +9,11 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.genes import lognormalised_rows, require_gene, require_list
+from stmmr._core.categories import categories
+from stmmr._core.genes import lognormalised_rows, require_genes
 from stmmr._core.record import recorded
-from stmmr.pl._gene_trends import leading_trends
+from stmmr.pl._trajectory import leading_trends
 from stmmr.report._findings import variable_genes
-from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,11 +50,7 @@ def trend_genes(adata: AnnData) -> list[str]:
 def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str], str]:
     """Choose genes, and say in words how they were chosen; none where there are no counts."""
     if genes is not None:
-        require_list(genes)
-        named = list(dict.fromkeys(genes))
-        for gene in named:
-            require_gene(adata, gene)
-        return named, "as named"
+        return require_genes(adata, genes, may_be_empty=True), "as named"
     if not has_expression(adata):
         return [], ""
     listed = {gene for names in top_genes(adata).values() for gene in names}

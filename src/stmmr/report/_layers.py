@@ -11,16 +11,14 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr.pl._axes import title_of
-from stmmr.pl._palette import MISSING, category_colors
-from stmmr.pl._raster import mean_of, most_of
-from stmmr.tl._metrics import categories
+from stmmr._core.categories import MISSING, categories, hex_colors, title_of
+from stmmr.pl.raster import mean_of, most_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.pl._raster import Grid
+    from stmmr.pl.raster import Grid
 
 STEPS: Final = 254
 """Steps of a number, and categories at most; two codes remain for what is missing and for pixels without places."""
@@ -82,10 +80,8 @@ def packed(bytes_: NDArray[np.uint8] | NDArray[np.uint16] | str) -> str:
 
 def category_layer(adata: AnnData, key: str) -> Layer:
     """Take a categorical column of ``obs``."""
-    from matplotlib.colors import to_hex
-
     column = categories(adata, key)
-    colors = [to_hex(color) for color in category_colors(adata, key, column.categories)]
+    colors = hex_colors(adata, key, column.categories)
     codes = np.where(column.codes < 0, np.nan, column.codes.astype(np.float64))
     return Layer(key, title_of(key), codes, colors, names=[str(name) for name in column.categories])
 

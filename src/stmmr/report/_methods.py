@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmmr import __version__
 from stmmr._core import keys as _keys
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
+from stmmr._core.version import VERSION
 from stmmr.report._references import WORKS, Work
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _start(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     of = f" in {len(sections.categories)} sections" if sections is not None else ""
     genes = f" and {adata.n_vars:,} genes" if adata.n_vars else ""
     return (
-        f"Spatial domains were identified with stmmr {__version__}, an implementation of stMMR "
+        f"Spatial domains were identified with stmmr {VERSION}, an implementation of stMMR "
         f"{cite('stmmr')}, with the "
         f"preset “{preset}”, from {adata.n_obs:,} places{of}{genes}."
     )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr.image.registered import ON_TISSUE_AT_LEAST
 from stmmr.report._layers import numbers_of
-from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
-from stmmr.pl._raster import PIXELS_FROM, Grid
-from stmmr.pl._tissue import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spacing_of
+from stmmr.image.library import find_library, sharpest_image
+from stmmr.pl.layout import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.raster import PIXELS_FROM, Grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,15 +105,15 @@ def scene_of(adata: AnnData) -> Scene:
     """Lay out the places of one section, or of several side by side."""
     xy = coordinates(adata)
     sections = graph_sections(adata)
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     library = find_library(adata) if sections is None and len(libraries) == 1 else {}
     um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     unit = um if math.isfinite(um) else 1.0
     if sections is not None:
         xy = in_rows(xy, sections)
-    spacing = spacing_of(xy)
+    spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
-    found = sharpest_picture(library)
+    found = sharpest_image(library)
     picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)
     low, high = fitted(low * unit, high * unit)
     umap = adata.obsm.get(keys.UMAP)

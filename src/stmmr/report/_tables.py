@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import __version__
 from stmmr._core import keys
+from stmmr._core.categories import categories, hex_colors, title_of
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
-from stmmr.pl._axes import title_of
-from stmmr.pl._palette import category_colors
+from stmmr._core.version import VERSION
 from stmmr.report._genes import top_genes
 from stmmr.report._layers import numbers_of
-from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,10 +40,8 @@ LONG: Final = 12
 
 def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
     """Describe each domain that has places, in the order of the categories."""
-    from matplotlib.colors import to_hex
-
     domains = categories(adata, keys.DOMAIN)
-    colors = category_colors(adata, keys.DOMAIN, domains.categories)
+    colors = hex_colors(adata, keys.DOMAIN, domains.categories)
     sure = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
     sections, genes = graph_sections(adata), top_genes(adata)
     rows = []
@@ -58,7 +54,7 @@ def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
             {
                 "code": code,
                 "name": str(name),
-                "color": to_hex(colors[code]),
+                "color": colors[code],
                 "n": int(inside.sum()),
                 "share": float(inside.mean()),
                 "confidence": float(known.mean()) if len(known) else None,
@@ -117,7 +113,7 @@ def shown(value: Any) -> str:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Collect the versions of what shapes a result; by default of what shapes this page as well."""
-    found = {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    found = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
     for name in packages:
         try:
             found[name] = importlib.metadata.version(name)

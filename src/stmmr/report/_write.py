@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import listed, require_extra, require_key
 from stmmr._core.files import atomic_write
+from stmmr._core.version import VERSION
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
 from stmmr.report._findings import findings_of
@@ -50,7 +50,7 @@ def write(
     branches, genes along it, spatially variable genes, gene sets, the make-up of sections); what to check before the
     domains are believed; the curves behind what was chosen from the data; the scores, where labels were evaluated;
     settings, versions, and the methods with references, to paste. Many places are drawn as pixels until few are in
-    view; of more than 100,000 the map is of pixels throughout. Needs the extra ``report`` (bokeh).
+    view; of more than 100,000 the map is of pixels throughout.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
     return _figures(adata, scene, layers[0]) | {
         "title": title or f"Spatial domains of {source or unnamed}",
         "input": read,
-        "version": __version__,
+        "version": VERSION,
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "adata": adata,
         "facts": facts,

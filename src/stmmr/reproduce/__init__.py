@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from stmmr._core.checks import InputError, listed, logger, require_choice, require_positive
-from stmmr.reproduce._methods import Preset
+from stmmr._core.checks import InputError, listed, logger
+from stmmr.pipeline.options import shows_options, with_changes
+from stmmr.reproduce._options import ReproduceOptions
 from stmmr.reproduce._recipes import Recipe, recipe_of
 
 if TYPE_CHECKING:
@@ -17,98 +17,70 @@ if TYPE_CHECKING:
     from stmmr.reproduce._methods import Asked
     from stmmr.reproduce._table import Rows
 
-__all__ = ["reproduce"]
+__all__ = ["ReproduceOptions", "reproduce"]
 
 
+@shows_options(ReproduceOptions)
 def reproduce(
     dataset: str,
     data: str | Path,
     output: str | Path,
-    *,
-    sections: tuple[str, ...] = (),
-    together: bool = False,
-    presets: tuple[Preset, ...] = ("line", "default", "auto", "paper"),
-    n_seeds: int = 1,
-    epochs: int | None = None,
-    width: int | None = None,
-    root_domain: str | None = None,
-    progress: bool = True,
+    options: ReproduceOptions | None = None,
+    **changes: Any,
 ) -> pd.DataFrame:
-    """Run an analysis of the stMMR paper, with its authors' settings and with the default, side by side in one table.
+    """Run an analysis of the stMMR paper: the authors' settings, the default and the linear baseline in one table.
 
-    Each run is kept as soon as it is done, and the same call goes on where it was stopped. Labels are read when the
-    domains of a run are written, to compare them; the authors' code kept the epoch that agreed best with the labels,
-    which is not reproduced: `paper` is the model after its last epoch.
+    Each run is kept as soon as it is finished, and the same call continues where it was stopped. Labels are read only
+    when the domains of a run are written, to compare them. The authors' code kept the epoch that agreed best with the
+    labels; that is not reproduced: "paper" is the model after its last epoch.
 
     Parameters
     ----------
     dataset
         dlpfc, breast-cancer, chicken-heart, mouse-brain, pdac, cosmx-lung or visium-hd.
     data
-        The authors' record (10.5281/zenodo.13866898) as it was unpacked, with the folder Data in it; or a folder with
-        an .h5ad for each section, such as 151673.h5ad.
+        The authors' record (10.5281/zenodo.13866898), unpacked, with the folder Data in it; or a folder with an .h5ad
+        for each section, such as 151673.h5ad.
     output
         Folder for the table (table.csv, table.md), a row for each run (rows.csv) and the domains of each.
-    sections
-        Which sections, such as 151507 of dlpfc, D4 of chicken-heart or the number of a field of view of cosmx-lung;
-        left out, those that the paper shows and that are there.
-    together
-        Whether several sections of dlpfc are put into one model, 151673 to 151676 where none are named, instead of one
-        model for each.
-    presets
-        Which rows: "line", the linear baseline; "default", told the paper's number of domains; "auto", the default
-        that finds that number as well; "paper", the published model with the authors' settings for this data set.
-    n_seeds
-        How often each is run, with the seeds 110 (the authors'), 111 and so on.
-    epochs
-        Epochs of `paper`, where those of the authors take too long; the table says how many they were.
-    width
-        Width of `paper`, likewise.
-    root_domain
-        Domain that the pseudotime of chicken-heart starts in; left out, or where a run has no such domain, by the rule
-        of `stmmr.tl.trajectory`.
-    progress
-        Whether to show progress bars.
+    options
+        Options of the reproduction.
+    **changes
+        Single options by name, such as ``n_seeds=3``: any attribute of `stmmr.reproduce.ReproduceOptions`.
 
     Returns
     -------
     One row per section and preset: domains, ARI and NMI with the labels (median over seeds, standard deviation), how
-    well seeds agree with each other and with `default` (median ARI of pairs of partitions), seconds, the largest memory
-    of the process while it ran, and what is to be known. Of several sections, their mean and median as well.
+    well seeds agree with each other and with "default" (median ARI of pairs of partitions), seconds, the peak memory of
+    the process, and notes. For several sections, their mean and median as well.
 
     Raises
     ------
     InputError
-        If there is no such recipe or section, a file is missing or of other places, or the output holds another data
-        set's table; before the first run.
+        If there is no such recipe or section, a file is missing or of other spots, or the output holds the table of
+        another data set; before the first run.
+    TypeError
+        If there is no option of a name.
     """
     from stmmr.reproduce._layout import Files
     from stmmr.reproduce._table import Rows, state_of
 
+    options = with_changes(ReproduceOptions, options, changes, function="reproduce")
     recipe, output = recipe_of(dataset), Path(output)
     if output.exists() and not output.is_dir():
         raise InputError(f"Expected a folder as output, found the file {output}. Choose another --output.")
-    if not presets:
-        raise InputError(f"Expected presets among {listed(get_args(Preset))}, found none.")
-    for preset in presets:
-        require_choice(preset, get_args(Preset), name="preset")
-    for name, number in {"n_seeds": n_seeds, "epochs": epochs, "width": width}.items():
-        if number is not None:
-            require_positive(number, name=name)
     files = Files(recipe, data)
-    chosen = _chosen(recipe, files, sections, together=together)
-    groups = [chosen] if together else [(name,) for name in chosen]
+    chosen = _chosen(recipe, files, tuple(options.sections), together=options.together)
+    groups = [chosen] if options.together else [(name,) for name in chosen]
     states = {"+".join(names): state_of([f for name in names for f in files.state(name)]) for names in groups}
     rows = Rows(output, dataset, states)
-    for names in groups:  # what is wrong with any of them is said before the first long run
+    for names in groups:  # so that a damaged section is reported before the first long run
         _read(files, names)
-    published = (recipe.together if together else None) or recipe.paper
-    asked = _asked(recipe, presets, n_seeds, published=published, epochs=epochs, width=width)
+    runs = _runs(recipe, options)
     for names in groups:
         section = _read(files, names)
-        for each in asked:
-            own = replace(each, root_domain=root_domain if recipe.pseudotime else None, progress=progress)
-            _take(rows, section, own, state=states[section.name])
+        for each in runs:
+            _take(rows, section, each, state=states[section.name])
     return rows.write()
 
 
@@ -141,19 +113,25 @@ def _read(files: Files, names: tuple[str, ...]) -> Section:
     return read[0] if len(read) == 1 else joined(read, max(section.n_domains for section in read))
 
 
-def _asked(
-    recipe: Recipe, presets: tuple[Preset, ...], n_seeds: int, *, published: Any, epochs: int | None, width: int | None
-) -> list[Asked]:
+def _runs(recipe: Recipe, options: ReproduceOptions) -> list[Asked]:
     """List the runs of a section."""
     from stmmr.reproduce._methods import Asked, reduced
 
-    said = ""
-    if "paper" in presets:
-        published, said = reduced(published, epochs=epochs, width=width)
+    published, note = (recipe.together if options.together else None) or recipe.paper, ""
+    if "paper" in options.presets:
+        published, note = reduced(published, epochs=options.epochs, width=options.width)
     return [
-        Asked(preset=preset, seed=seed, published=published, pseudotime=recipe.pseudotime, reduced=said)
-        for preset in presets
-        for seed in range(n_seeds)
+        Asked(
+            preset=preset,
+            seed=seed,
+            published=published,
+            pseudotime=recipe.pseudotime,
+            root_domain=options.root_domain if recipe.pseudotime else None,
+            reduced=note,
+            progress=options.progress,
+        )
+        for preset in options.presets
+        for seed in range(options.n_seeds)
     ]
 
 
@@ -167,7 +145,7 @@ def _take(rows: Rows, section: Section, asked: Asked, *, state: str) -> None:
         "preset": asked.preset,
         "epochs": asked.published.epochs if is_paper else 0,
         "width": asked.published.width if is_paper else 0,
-        "root": (asked.root_domain or "") if asked.preset != "line" else "",
+        "root": (asked.root_domain or "") if asked.preset != "baseline" else "",
         "seed": asked.random_state,
     }
     if rows.done(key):

@@ -1,4 +1,4 @@
-"""What stands side by side in the table: the linear line, the default, and the published model with its settings."""
+"""The rows of the table: the linear baseline, the default, and the published model with its settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,9 @@ from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.counts import raw_counts
 from stmmr._core.record import recorded
-from stmmr.pipeline.run import BATCH, FULL_BATCH_AT_MOST, run, train_model
+from stmmr.pipeline.run import BATCH, FULL_BATCH_AT_MOST, run
 from stmmr.reproduce._layout import FEATURES
+from stmmr.reproduce._options import Preset
 from stmmr.reproduce._recipes import AUTHORS_SEED
 from stmmr.settings import Block
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from stmmr.reproduce._layout import Section
     from stmmr.reproduce._recipes import Published
 
-Preset = Literal["line", "default", "auto", "paper"]
-"""A row of the table: the linear baseline, the default with the paper's number of domains or its own, the published."""
 SCALED: Final = "X_scaled"
 """``obsm``: counts scaled to 10,000 a place, without a logarithm."""
 ONE: Final = "stmmr_one"
@@ -106,15 +105,15 @@ def measured(
     return facts, found
 
 
-def _run_line(adata: AnnData, section: Section, asked: Asked, _: Path | None) -> dict[str, Any]:
+def _run_baseline(adata: AnnData, section: Section, asked: Asked, _: Path | None) -> dict[str, Any]:
     """Run the baseline: components smoothed over one distance between places, whitened, a tied mixture."""
     from stmmr import pp
-    from stmmr.reproduce._line import linear_line
+    from stmmr.reproduce._baseline import linear_baseline
 
     pp.expression(adata, size_key=section.size_key, section_key=section.section_key)
     if section.section_key:
         pp.spatial_graph(adata, section_key=section.section_key)
-    found = linear_line(adata, section.n_domains, seed=asked.random_state)
+    found = linear_baseline(adata, section.n_domains, seed=asked.random_state)
     adata.obs[keys.DOMAIN] = pd.Categorical((found + 1).astype(str))
     return {"domain_key": keys.DOMAIN, "picture": "not read"}
 
@@ -138,6 +137,7 @@ def _run_default(adata: AnnData, section: Section, asked: Asked, _: Path | None)
 def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path | None) -> dict[str, Any]:
     """Run the published model with the authors' settings, after the last of its epochs."""
     from stmmr import pp, tl
+    from stmmr.model import StMMR
 
     published = asked.published
     blocks, picture = _picture(adata)
@@ -158,7 +158,9 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
         **dict.fromkeys(("hidden", "latent", "decoder_hidden"), published.width),
         **read,
     }
-    train_model(adata, shape=shape, engine={"checkpoint": checkpoint}, progress=asked.progress)
+    if adata.n_obs > FULL_BATCH_AT_MOST:
+        shape["batch_size"] = BATCH
+    StMMR(adata, progress=asked.progress, **shape).fit(progress=asked.progress, checkpoint=checkpoint)
     tl.domains(adata, section.n_domains, method="kmeans", whiten=False, random_state=asked.random_state)
     key = keys.DOMAIN
     if published.vote:
@@ -175,7 +177,7 @@ def _run_paper(adata: AnnData, section: Section, asked: Asked, checkpoint: Path 
 
 
 _RUN: Final[dict[str, Callable[[AnnData, Section, Asked, Path | None], dict[str, Any]]]] = {
-    "line": _run_line,
+    "baseline": _run_baseline,
     "default": _run_default,
     "auto": _run_default,
     "paper": _run_paper,
@@ -207,7 +209,7 @@ def _picture(adata: AnnData) -> tuple[dict[str, Block] | None, str]:
 
     if FEATURES in adata.obsm:
         return {"vit": Block(FEATURES)}, "authors' features"
-    return None, "he" if pp.has_picture(adata) else "none"
+    return None, "he" if pp.has_image(adata) else "none"
 
 
 def _graph(adata: AnnData) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import __version__
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import atomic_write, parsing
+from stmmr._core.version import VERSION
 from stmmr.reproduce._labels import scores
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Rows:
         with parsing(self.path, expected="the rows of an earlier run"):
             table = pd.read_csv(
                 self.path,
-                dtype={"section": str, "root": str, "domains_asked": str},
+                dtype={"section": str, "root": str, "notes": str, "domains_asked": str},
                 keep_default_na=False,
                 na_values=[""],
             )
@@ -222,4 +222,4 @@ def _cell(name: str, value: Any) -> str:
 
 def state_of(files: list[tuple[str, int, int]]) -> str:
     """Summarise what a section is read from, and by which version."""
-    return hashlib.sha256(json.dumps([__version__, files]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([VERSION, files]).encode()).hexdigest()[:16]

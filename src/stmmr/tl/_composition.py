@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.sections import sections_of
-from stmmr.tl._metrics import categories
+from stmmr._core.stats import fdr_bh
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,7 +80,7 @@ def compare_composition(
     InputError
         If a section is of two groups, or there are not two groups of two sections or more.
     """
-    from scipy.stats import f_oneway, false_discovery_control, ttest_ind
+    from scipy.stats import f_oneway, ttest_ind
 
     group = section_groups(adata, section_key, group_key=group_key)
     sizes = group.value_counts()
@@ -101,7 +102,7 @@ def compare_composition(
             **means,
             "statistic": [float(one.statistic) for one in found],
             "pval": pval,
-            "pval_adj": false_discovery_control(np.nan_to_num(pval, nan=1.0)),
+            "pval_adj": fdr_bh(np.nan_to_num(pval, nan=1.0)),
         }
     )
 

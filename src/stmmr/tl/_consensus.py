@@ -9,9 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_positive
+from stmmr._core.kernel import kernel_of
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
-from stmmr.pp._graph import kernel_of
 from stmmr.tl._domains import by_size
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of

@@ -10,13 +10,14 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_key, require_step
 from stmmr._core.counts import raw_counts
-from stmmr._core.genes import require_gene
+from stmmr._core.genes import require_genes
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows, map_rows
-from stmmr.tl._metrics import categories
-from stmmr.tl._paga import Rooted
+from stmmr._core.stats import fdr_bh
+from stmmr.tl._graphs import Rooted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def gene_trends(
     ``"table"``
         DataFrame by gene, smallest p first: ``mean`` (counts at the median library size), ``log2_range`` (highest over
         lowest point of the curve), ``log2_change`` (end over start), ``peak`` (pseudotime of the highest point), ``f``,
-        ``p_value`` and ``fdr`` (Benjamini and Hochberg).
+        ``pval`` and ``pval_adj`` (Benjamini and Hochberg).
     ``"pseudotime"``, ``"curve"``, ``"low"``, ``"high"``
         the points, shape (100,), and at each the rate of each gene of the table and its band, shape (n_genes, 100),
         in counts at the median library size; float32.
@@ -120,7 +121,7 @@ def gene_trends(
     basis, grid = _basis(time[used], sums.time, n_knots)
     found = fit(sums, basis, at=grid.basis, confidence=confidence)
     table = pd.DataFrame(found.columns(grid.time), index=adata.var_names[columns].astype(str))
-    order = np.lexsort((-found.f, found.p_value))
+    order = np.lexsort((-found.f, found.pval))
     table.insert(0, "mean", found.mean)
     noted = {
         "table": table.iloc[order],
@@ -216,20 +217,18 @@ class Fit(NamedTuple):
     low: Matrix
     high: Matrix
     f: Matrix
-    p_value: Matrix
+    pval: Matrix
 
     def columns(self, time: Matrix) -> dict[str, Matrix]:
         """Describe the curves in a table."""
-        from scipy.stats import false_discovery_control
-
         log2 = np.log2(self.curve)
         return {
             "log2_range": np.ptp(log2, axis=1),
             "log2_change": log2[:, -1] - log2[:, 0],
             "peak": time[log2.argmax(axis=1)],
             "f": self.f,
-            "p_value": self.p_value,
-            "fdr": false_discovery_control(self.p_value),
+            "pval": self.pval,
+            "pval_adj": fdr_bh(self.pval),
         }
 
 
@@ -273,8 +272,8 @@ def fit(sums: Sums, basis: Matrix, *, at: Matrix, confidence: float) -> Fit:
     reach = stats.t.ppf((1 + confidence) / 2, n - p) * deviation
     curve = np.clip(beta @ at.T, -30, 30)
     low, high = np.exp(np.maximum(curve - reach, -60)), np.exp(np.minimum(curve + reach, 60))
-    p_value = np.asarray(stats.f.sf(f, p - 1, n - p))
-    return Fit(seen / sums.size.sum(), np.exp(curve), low, high, f, p_value)
+    pval = np.asarray(stats.f.sf(f, p - 1, n - p))
+    return Fit(seen / sums.size.sum(), np.exp(curve), low, high, f, pval)
 
 
 def _newton(counts: Matrix, size: Matrix, basis: Matrix, constant: Matrix) -> Matrix:
@@ -302,12 +301,8 @@ def _columns(adata: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
     """Get the positions of genes, checked."""
     if genes is None:
         return np.flatnonzero(adata.var[keys.HIGHLY_VARIABLE].to_numpy())
-    if isinstance(genes, str) or not len(genes):
-        raise InputError(f"Expected a list of names of genes, found {genes!r}.")
-    for gene in genes:
-        require_gene(adata, gene)
     names = adata.var_names.astype(str)
-    return np.array([int(np.flatnonzero(names == gene)[0]) for gene in dict.fromkeys(genes)])
+    return np.array([int(np.flatnonzero(names == gene)[0]) for gene in require_genes(adata, genes)])
 
 
 def _on_path(adata: AnnData, to_domain: str | None) -> NDArray[np.bool_]:

@@ -9,13 +9,14 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_choice, require_key, unique_names
 from stmmr._core.genes import gene_columns
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
 from stmmr._core.space import coordinates
+from stmmr._core.stats import fdr_bh
 from stmmr.tl._borders import contacts, neighboring_domains
-from stmmr.tl._metrics import categories
 from stmmr.tl._rank_sums import RankSums, rank_sums
 
 if TYPE_CHECKING:
@@ -292,21 +293,9 @@ def _against(
     return [*found[:5], *(np.where(untested, np.nan, some) for some in found[5:])]
 
 
-def adjusted(pval: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Adjust p-values by Benjamini and Hochberg along the last axis; NaN stays and does not count."""
-    from scipy import stats
-
-    result = np.full(pval.shape, np.nan)
-    for at in np.ndindex(pval.shape[:-1]):
-        known = ~np.isnan(pval[at])
-        if known.any():
-            result[(*at, known)] = stats.false_discovery_control(pval[at][known])
-    return result
-
-
 def _table(arrays: list[NDArray[np.float64]], domains: pd.Index, genes: pd.Index) -> pd.DataFrame:
     """Write arrays, (C, K, G), as rows: domains in their order, each against its neighbours first, best genes first."""
-    arrays = [np.swapaxes(some, 0, 1) for some in [*arrays, adjusted(arrays[-1])]]  # (K, C, G)
+    arrays = [np.swapaxes(some, 0, 1) for some in [*arrays, fdr_bh(arrays[-1])]]  # (K, C, G)
     order = np.argsort(-np.nan_to_num(arrays[_COLUMNS.index("z")], nan=-np.inf), axis=-1, kind="stable")
     domain, comparison, _ = np.ogrid[tuple(slice(n) for n in order.shape)]
     flat = {

@@ -9,8 +9,8 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, representation, require_extra
-from stmmr._core.record import record, recorded
-from stmmr._core.sections import sections_of
+from stmmr._core.record import record
+from stmmr._core.sections import section_key_of, sections_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -54,7 +54,7 @@ def integrate(
     ImportError
         If harmonypy is not installed.
     """
-    key = section_key or recorded(adata).get("spatial_graph", {}).get("section_key") or None
+    key = section_key or section_key_of(adata)
     if key is None:
         raise InputError("Expected several sections, found a graph made without. Name their column: section_key='…'.")
     sections, embedding = sections_of(adata, key), representation(adata, use_rep)

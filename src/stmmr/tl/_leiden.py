@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, require_extra, require_positive
-from stmmr.tl._neighbors import neighbor_graph
+from stmmr.tl._graphs import neighbor_graph
 from stmmr.tl._readouts import FITTED_AT_MOST, assigned, sample
 
 if TYPE_CHECKING:

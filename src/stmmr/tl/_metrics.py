@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 from scipy.spatial import cKDTree
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, require_key
+from stmmr._core.categories import categories
+from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
@@ -150,19 +150,6 @@ def pas(xy: ArrayLike, domains: ArrayLike, *, n_neighbors: int = _PAS_NEIGHBORS)
     xy, codes = _checked(xy, domains)
     other = codes[nearest(xy, n_neighbors)] != codes[:, None]
     return float(np.mean(other.sum(axis=1) > n_neighbors / 2))
-
-
-def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
-    """Get a column of ``obs`` as categories, with ``""`` and ``"nan"`` as missing too.
-
-    Raises
-    ------
-    InputError
-        If the column is not there.
-    """
-    require_key(adata.obs.columns, key, where="obs", hint=hint)
-    values = pd.Categorical(adata.obs[key])
-    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
 
 
 def _checked(xy: ArrayLike, domains: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

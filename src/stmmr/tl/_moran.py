@@ -15,7 +15,7 @@ from stmmr._core.record import record
 from stmmr._core.rows import slices
 from stmmr._core.sections import graph_sections, laid_apart, sections_of
 from stmmr._core.space import coordinates
-from stmmr.tl._genes import adjusted
+from stmmr._core.stats import fdr_bh
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -132,7 +132,7 @@ def spatially_variable_genes(
     i, z = (np.concatenate(some) for some in zip(*parts, strict=True))
     pval = stats.norm.sf(z)
     adata.var[keys.MORAN_I], adata.var[keys.MORAN_Z] = i, z
-    adata.var[keys.MORAN_P], adata.var[keys.MORAN_P_ADJUSTED] = pval, adjusted(pval)
+    adata.var[keys.MORAN_P], adata.var[keys.MORAN_P_ADJUSTED] = pval, fdr_bh(pval)
     step = {
         "n_neighbors": n_neighbors,
         "graph_key": graph_key or "",

@@ -10,9 +10,8 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import logger, require_positive
-from stmmr._core.kernel import independent_places
+from stmmr._core.kernel import independent_places, kernel_of
 from stmmr._core.record import record, recorded
-from stmmr.pp._graph import kernel_of
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sample

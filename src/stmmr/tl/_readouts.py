@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_ar
 import numpy as np
 
 from stmmr._core.checks import InputError, logger, require_choice, require_positive
+from stmmr._core.pca import principal_scores
 from stmmr.tl._mixture import ROUNDS_AT_MOST, SINGULAR, TiedMixture, fit_tied
 
 if TYPE_CHECKING:
@@ -56,13 +57,10 @@ def whitened(embedding: NDArray[np.float64], n_components: int, *, random_state:
     -------
     Shape (n_obs, ≤ n_components); one column of zeros where nothing varies.
     """
-    from sklearn.decomposition import PCA
-
     if (embedding == embedding[:1]).all():
         return np.zeros((len(embedding), 1))
     n = min(n_components, *embedding.shape)
-    scores = PCA(n, random_state=random_state).fit_transform(embedding)
-    spread = scores.std(axis=0)
+    scores, spread = principal_scores(embedding, n, random_state=random_state)
     varying = spread > 1e-6 * spread[0]
     return np.asarray(scores[:, varying] / spread[varying])
 

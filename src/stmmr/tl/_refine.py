@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
-from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, logger, require_choice, require_key
 from stmmr._core.genes import gene_values, require_gene
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
-from stmmr.tl._diffusion import FEWEST, Linked
-from stmmr.tl._metrics import categories
-from stmmr.tl._paga import Rooted, connectivities, ends_of_longest_path, spanning_tree
+from stmmr.tl._graphs import FEWEST, Linked, Rooted, connectivities, ends_of_longest_path, spanning_tree
 from stmmr.tl._points import points_of
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def trajectory(
     require_choice(expression, ("highest", "lowest"), name="expression")
     domains = categories(adata, domain_key, hint="Run stmmr.tl.consensus(adata) first.").remove_unused_categories()
     names = [str(name) for name in domains.categories]
-    root = asked_root(adata, names, domain_key, domain=root_domain, gene=root_gene, place=root_place)
+    root = chosen_root(adata, names, domain_key, domain=root_domain, gene=root_gene, place=root_place)
     if len(names) < 2:
         raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(names)}.")
     if n_neighbors < 3:
@@ -165,7 +164,7 @@ def trajectory(
     record(adata, trajectory=noted)
 
 
-def asked_root(
+def chosen_root(
     adata: AnnData, names: list[str], domain_key: str, *, domain: str | None, gene: str | None, place: str | None
 ) -> Root:
     """Get the root that was asked for, checked."""

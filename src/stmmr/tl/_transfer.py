@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, representation, require_key
 from stmmr._core.record import record
-from stmmr.tl._metrics import categories
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import record
-from stmmr.tl._metrics import categories
 from stmmr.tl._points import points_of
 from stmmr.tl._readouts import REGULARISATION
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, representation, require_key
-from stmmr.tl._neighbors import fuzzy_graph
+from stmmr._core.pca import principal_scores
+from stmmr.tl._graphs import fuzzy_graph
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -82,11 +83,9 @@ def _drawn(n_places: int, random_state: int) -> NDArray[np.intp]:
 
 def _narrowed(points: NDArray[np.float32], random_state: int) -> NDArray[np.float64]:
     """Bring wide points to their principal components."""
-    from sklearn.decomposition import PCA
-
     narrow = points.astype(np.float64)
     if min(points.shape) > _N_COMPONENTS:
-        narrow = PCA(_N_COMPONENTS, random_state=random_state).fit_transform(narrow)
+        narrow, _ = principal_scores(narrow, _N_COMPONENTS, random_state=random_state)
     return np.asarray(narrow)
 
 

@@ -1,0 +1,97 @@
+"""Categorical columns of ``obs``: their values, titles and colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stmmr._core import keys
+from stmmr._core.checks import InputError, require_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+# fmt: off
+PALETTE: Final = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#660A1F", "#291F85", "#7A525C",
+    "#99C28F", "#8F7AEB", "#AD3300", "#473D5C", "#1F47AD", "#A3F599", "#99CCFF", "#8F0A0A", "#A3478F", "#CCCC5C",
+    "#663D85", "#5C7A5C", "#14A3C2", "#FFA3C2", "#EB7A3D", "#70AD70", "#663D3D", "#33F5FF", "#5C0066", "#8599FF",
+    "#7066D6", "#997099", "#C2473D", "#70CCD6", "#CC99A3", "#ADE0AD", "#5285C2", "#3D5CC2", "#472947", "#B8B85C",
+    "#70E085", "#B87A52", "#3D667A", "#993D3D", "#333399", "#5C52A3", "#E07ACC", "#EBB800", "#665C00", "#334700",
+    "#851466", "#AD3370", "#B88585", "#F5ADEB", "#85A33D", "#9952AD", "#E08FE0", "#F5CC29", "#6699A3", "#A3667A",
+)
+# fmt: on
+"""Seven colours of Okabe and Ito (2008), then each the one farthest from all before it, and from white, black and
+the grey of missing values, to normal sight and to simulated protanopia, deuteranopia and tritanopia (Machado 2009)."""
+
+MISSING: Final = "#D9D9D9"
+"""Colour of a missing value."""
+_TITLES: Final = {
+    keys.DOMAIN: "Domain",
+    keys.DOMAIN_REFINED: "Domain, refined",
+    keys.CONFIDENCE: "Confidence",
+    keys.PATCH: "Picture shows",
+    keys.PSEUDOTIME: "Pseudotime",
+    keys.BRANCH: "Branch",
+}
+
+
+def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
+    """Get a column of ``obs`` as categories, with ``""`` and ``"nan"`` as missing too.
+
+    Raises
+    ------
+    InputError
+        If the column is not there.
+    """
+    import pandas as pd
+
+    require_key(adata.obs.columns, key, where="obs", hint=hint)
+    values = pd.Categorical(adata.obs[key])
+    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
+
+
+def title_of(key: str) -> str:
+    """Name a column of ``obs`` for the reader of a figure."""
+    return _TITLES.get(key, key)
+
+
+def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[np.float64]:
+    """Get one colour for each category, in the order of the categories: the same in every figure.
+
+    ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise: domain "3"
+    has the third colour, whichever others there are. Nothing is written.
+
+    Returns
+    -------
+    Red, green, blue and opacity from 0 to 1, shape (n_categories, 4).
+
+    Raises
+    ------
+    InputError
+        If there are more categories than colours.
+    """
+    from matplotlib.colors import to_rgba_array
+
+    own = adata.uns.get(f"{key}_colors")
+    if own is not None and len(own) >= len(categories):
+        return np.asarray(to_rgba_array(list(own[: len(categories)])))
+    if len(categories) > len(PALETTE):
+        raise InputError(
+            f"Expected at most {len(PALETTE)} categories in obs[{key!r}] to tell apart by colour, found "
+            f"{len(categories)}. Give a categorical column, or set uns[{key + '_colors'!r}]."
+        )
+    names = [str(name) for name in categories]
+    numbered = all(name.isdecimal() and 1 <= int(name) <= len(PALETTE) for name in names)
+    index = [int(name) - 1 for name in names] if numbered else range(len(names))
+    return np.asarray(to_rgba_array([PALETTE[i] for i in index]))
+
+
+def hex_colors(adata: AnnData, key: str, categories: pd.Index) -> list[str]:
+    """Get the colours of `category_colors` as a web page writes them, such as "#0072b2"."""
+    from matplotlib.colors import to_hex
+
+    return [to_hex(color) for color in category_colors(adata, key, categories)]

@@ -1,0 +1,236 @@
+"""Curves behind what was chosen from the data: bandwidth, number of domains, training, and the tree of domains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from stmmr._core.categories import MISSING, PALETTE, category_colors
+from stmmr._core.checks import InputError, require_step
+from stmmr._core.record import recorded
+from stmmr.pl._axes import new_axes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+
+def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Draw how well each bandwidth of the graph predicts places from their neighbours, and which one was chosen.
+
+    The dotted line is one standard error above the smallest error; the smallest bandwidth below it is chosen.
+    Bandwidths are in µm where the length of a unit of the coordinates is known, otherwise in distances between places.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after `stmmr.pp.spatial_graph` without a given bandwidth.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("bandwidth.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If there is no graph, or its bandwidth was given.
+    """
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    graph = recorded(adata).get("spatial_graph", {})
+    if "bandwidths_tried" not in graph:
+        found = "no spatial graph"
+        if "bandwidth" in graph:
+            found = f"one that was given ({graph['bandwidth']:.4g} {graph['unit']})"
+        raise InputError(
+            "Expected the bandwidths that were tried in uns['stmmr']['spatial_graph'], found "
+            f"{found}. Let the data choose it: stmmr.pp.spatial_graph(adata)."
+        )
+    in_um = bool(np.isfinite(graph["um_per_unit"]))
+    unit = graph["um_per_unit"] if in_um else 1 / graph["nearest_neighbour_distance"]
+    tried, chosen = np.asarray(graph["bandwidths_tried"]) * unit, float(graph["bandwidth"] * unit)
+    error, spread = np.asarray(graph["error"]), np.asarray(graph["standard_error"])
+    height = float(np.interp(np.log(chosen), np.log(tried), error))
+    ax = ax or new_axes(5, 3)
+    ax.fill_between(tried, error - spread, error + spread, color=MISSING, alpha=0.5, linewidth=0)
+    ax.plot(tried, error, color="black", linewidth=1.2, marker="o", markersize=3)
+    ax.axhline((error + spread)[error.argmin()], color="black", linewidth=0.8, linestyle=":")
+    ax.plot(chosen, height, color=PALETTE[0], marker="o", markersize=7, linestyle="")
+    label = f"chosen: {chosen:.3g}" + (" µm" if in_um else "")
+    ax.annotate(label, (chosen, height), xytext=(4, 8), textcoords="offset points", color=PALETTE[0], fontsize="small")
+    ax.set(
+        xscale="log",
+        xlabel="Bandwidth (µm)" if in_um else "Bandwidth (distances between places)",
+        ylabel="Error of the prediction\n(variances of the noise)",
+    )
+    ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)) if in_um else LogLocator(2))
+    ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Draw the criterion over the number of domains, the number chosen and those that would do as well.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after `stmmr.tl.number_of_domains`.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("number_of_domains.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If the number was not chosen.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    found = require_step(adata, "number_of_domains", by="stmmr.tl.number_of_domains")
+    tried, criterion = np.asarray(found["tried"]), np.asarray(found["criterion"])
+    chosen, low, high = (int(found[name]) for name in ("chosen", "lowest", "highest"))
+    ax = ax or new_axes(5, 3)
+    ax.axvspan(low - 0.5, high + 0.5, color=MISSING, alpha=0.5, linewidth=0)
+    ax.plot(tried, criterion, color="black", linewidth=1.2, marker="o", markersize=3)
+    ax.plot(chosen, criterion[tried == chosen][0], color=PALETTE[0], marker="o", markersize=7, linestyle="")
+    label = f"{chosen} domains" + (f"\n{low} to {high} would do as well" if low < high else "")
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.25 * (top - bottom))  # room for the label, above the curve wherever that peaks
+    at_left = 2 * chosen <= tried[0] + tried[-1]
+    ax.annotate(
+        label,
+        (0 if at_left else 1, 1),
+        xycoords="axes fraction",
+        xytext=(4 if at_left else -4, -2),
+        textcoords="offset points",
+        color=PALETTE[0],
+        fontsize="small",
+        ha="left" if at_left else "right",
+        va="top",
+    )
+    ax.set(xlabel="Domains", ylabel="Bayesian information criterion")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Draw each term of the loss over the epochs.
+
+    The terms differ by orders of magnitude and some may be negative; so each is drawn over its own range, from its
+    lowest (0) to its highest value (1), and the legend says where it started and ended. An only term is drawn as it is.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with ``uns["stmmr"]["history"]``: for each term its value in every epoch.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("history.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If there is no history.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    steps = recorded(adata).get("history", {})
+    terms = {name: np.asarray(values, dtype=np.float64) for name, values in steps.items() if len(values)}
+    if not terms:
+        raise InputError(
+            "Expected the training history in uns['stmmr']['history'], found none. "
+            "Train first: stmmr.StMMR(adata).fit()."
+        )
+    ax = ax or new_axes(6, 3)
+    names = sorted(terms, key=lambda name: name != "loss")
+    if names[0] == "loss" and len(names) == 2:
+        names = names[:1]  # the only term is the loss itself
+    single = len(names) == 1
+    for color, name in zip(["black", *PALETTE], names, strict=False):
+        values = terms[name]
+        ax.plot(
+            np.arange(1, len(values) + 1),
+            np.where(np.isfinite(values), values, np.nan) if single else _over_range(values),
+            label=f"{name}  {values[0]:.3g} → {values[-1]:.3g}",
+            color=color,
+            linewidth=2 if name == "loss" and not single else 1.2,
+            marker="o" if len(values) == 1 else None,
+        )
+    ax.set(xlabel="Step", ylabel="Loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    if not single:
+        ax.set(ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
+        ax.legend(
+            title="First → last value",
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            frameon=False,
+            fontsize="small",
+            title_fontsize="small",
+            alignment="left",
+        )
+    return ax
+
+
+def _over_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring the values to 0 (lowest) to 1 (highest); values that never change to 0, others than finite to gaps."""
+    finite = values[np.isfinite(values)]
+    low, span = (finite.min(), np.ptp(finite)) if finite.size else (0.0, 0.0)
+    return np.where(np.isfinite(values), (values - low) / (span or 1.0), np.nan)
+
+
+def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Draw the tree of domains, leaves in their colours: the further to the left two meet, the more they differ.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after `stmmr.tl.domain_tree`.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    The axes. Save by ``ax.figure.savefig("domain_tree.png", dpi=200, bbox_inches="tight")``.
+
+    Raises
+    ------
+    InputError
+        If there is no tree.
+    """
+    from scipy.cluster import hierarchy
+
+    tree = require_step(adata, "domain_tree", by="stmmr.tl.domain_tree")
+    names = [str(name) for name in tree["domains"]]
+    ax = ax or new_axes(4, 0.6 + 0.22 * len(names))
+    drawn = hierarchy.dendrogram(
+        np.asarray(tree["linkage"]),
+        orientation="left",
+        labels=names,
+        ax=ax,
+        color_threshold=0,
+        above_threshold_color="black",
+    )
+    colors = category_colors(adata, tree["domain_key"], pd.Index(names))
+    heights = 5 + 10 * np.arange(len(names))  # where SciPy draws leaves
+    order = drawn["leaves"]
+    ax.scatter(np.zeros(len(names)), heights, color=colors[order], s=40, zorder=3, clip_on=False)
+    ax.set(xlabel="Distance (standard deviations within domains, Ward)")
+    ax.tick_params(axis="y", length=0, pad=8)
+    ax.spines[["top", "left", "right"]].set_visible(False)
+    return ax
