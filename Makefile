@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: help demo test lint docs bench dist clean
+.PHONY: help demo test test-newest test-oldest lint docs bench dist clean
 
 help:
 	@echo "make demo   set up .venv with the core packages and find the domains of a simulated tissue (results in demo_output/)"
 	@echo "make test   add what tests need to .venv, check style and types, run the tests"
+	@echo "make test-newest, make test-oldest   the fast tests in new environments, with the newest and the oldest versions of packages"
 	@echo "make lint   style and types only"
 	@echo "make docs   the site of docs/, its tutorials run, in docs/_build/html"
 	@echo "make dist   the wheel and the source archive, checked, in dist/"
@@ -29,6 +30,17 @@ demo: .venv/.core
 # one thread for each of the processes: threads that wait for each other take twice the time
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# The newest versions need a newer Python than the oldest ones. torch comes by TORCH=torch; without it, tests that need it
+# are skipped. Options of pytest: ARGS="-- -x tests/io".
+PYTHON_NEWEST ?= python3.13
+PYTHON_OLDEST ?= python3.11
+TORCH ?=
+test-newest:
+	"$(PYTHON_NEWEST)" tools/test_versions.py newest --torch "$(TORCH)" $(ARGS)
+
+test-oldest:
+	"$(PYTHON_OLDEST)" tools/test_versions.py oldest --torch "$(TORCH)" $(ARGS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check
@@ -63,4 +75,4 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.report
 
 clean:
-	rm -rf .venv demo_output dist .mypy_cache .pytest_cache .ruff_cache docs/_build docs/api/generated
+	rm -rf .venv .venv-newest .venv-oldest demo_output dist .mypy_cache .pytest_cache .ruff_cache docs/_build docs/api/generated
