@@ -29,7 +29,8 @@ PLAUSIBLE_UM: Final = (0.5, 1000.0)
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
-PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Xenium"})
+PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Stereo-seq cells", "Visium HD cells", "Xenium"})
+PLATFORMS_OF_BINS: Final = frozenset({"Stereo-seq", "Visium HD"})
 
 
 def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
@@ -47,7 +48,7 @@ def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
         platform = metadata.get("platform") if isinstance(metadata, Mapping) else None
         if platform in PLATFORMS_OF_CELLS:
             return "cells"
-        if platform == "Stereo-seq" or (isinstance(factors, Mapping) and "bin_size_um" in factors):
+        if platform in PLATFORMS_OF_BINS or (isinstance(factors, Mapping) and "bin_size_um" in factors):
             return "cells" if adata.uns.get(keys.BIN_TYPE) == "cell_bins" else "bins"
         if platform is not None:
             return "spots"
