@@ -69,8 +69,8 @@ EXPRESSION = {
     "size_key": "",
     "section_key": "",
     "n_top_genes": 3000,
-    "min_places": 3,
-    "n_empty_places": 0,
+    "min_spots": 3,
+    "n_empty_spots": 0,
 }
 
 

@@ -201,7 +201,7 @@ def test_genes_by_their_share_between_domains(section):
 def test_genes_that_are_not_there(page_of, section):
     with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
-    with pytest.raises(stmmr.InputError, match=r"Expected a list of names of genes, found 'GENE2'. Write \['GENE2'\]"):
+    with pytest.raises(stmmr.InputError, match=r"Expected a list of gene names, found 'GENE2'. Write \['GENE2'\]"):
         page_of(section, genes="GENE2")
 
 
