@@ -167,9 +167,8 @@ def test_other_units_are_warned_of(caplog):
 def test_a_column_of_numbers_is_no_column_of_sections():
     adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
     adata.obs["size"] = np.arange(adata.n_obs)
-    with pytest.raises(
-        stmmr.InputError, match=r"the sections of the data in obs\['size'\], found \d+ different values for \d+ spots"
-    ):
+    message = r"the sections of the data in obs\['size'\], found \d+ different values for \d+ spots"
+    with pytest.raises(stmmr.InputError, match=message):
         stmmr.run(adata, section_key="size", progress=False)
 
 
