@@ -103,8 +103,8 @@ class Page(HTMLParser):
             self.texts.append((self.open[-1] if self.open else "", data))
 
     def said(self):
-        """Everything that a reader sees."""
-        return " ".join(" ".join(text for tag, text in self.texts if tag not in {"script", "style"}).split())
+        """Everything that a reader sees but the texts of drawings."""
+        return " ".join(" ".join(text for tag, text in self.texts if tag not in {"script", "style", "text"}).split())
 
     def of(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
