@@ -106,17 +106,17 @@ def counts(mean: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
     """Draw from negative binomials by inversion of their distribution, only where the count is not zero; (n, G)."""
     drawn = rng.random(mean.shape, dtype=np.float32)
     zero = (1 + mean / DISPERSION) ** -DISPERSION
-    at = np.flatnonzero(drawn > zero)
-    u, probability = drawn.ravel()[at], zero.ravel()[at]
-    ratio = (mean / (mean + DISPERSION)).ravel()[at]
-    values, below, left = np.zeros(len(at), dtype=np.float32), probability.copy(), np.arange(len(at))
+    nonzero = np.flatnonzero(drawn > zero)
+    u, probability = drawn.ravel()[nonzero], zero.ravel()[nonzero]
+    ratio = (mean / (mean + DISPERSION)).ravel()[nonzero]
+    values, below, left = np.zeros(len(nonzero), dtype=np.float32), probability.copy(), np.arange(len(nonzero))
     while len(left):
         k = values[left]
         probability[left] *= (k + DISPERSION) / (k + 1) * ratio[left]
         values[left] += 1
         below[left] += probability[left]
         left = left[(u[left] > below[left]) & (probability[left] > 1e-9)]
-    rows, columns = np.divmod(at, mean.shape[1])
+    rows, columns = np.divmod(nonzero, mean.shape[1])
     indptr = np.concatenate([[0], np.bincount(rows, minlength=len(mean)).cumsum()])
     return sparse.csr_matrix((values, columns.astype(np.int32), indptr), shape=mean.shape)
 

@@ -110,7 +110,7 @@ def cell(row: Row | None, ours: Row | None) -> str:
     seconds, gb = f"{row['seconds']:,.0f} s", f"{row['peak_mb'] / 1e3:.1f} GB"
     if row is ours or ours is None or ours["failed"]:
         return f"{seconds}, {gb}"
-    times = [row[of] / ours[of] for of in ("seconds", "peak_mb")]
+    times = [row[name] / ours[name] for name in ("seconds", "peak_mb")]
     ratios = [f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" for ratio in times]
     return f"{seconds} ({ratios[0]}), {gb} ({ratios[1]})"
 

@@ -57,8 +57,8 @@ def main() -> None:
             rows.append(
                 [name, f"{adata.n_obs:,}", f"{written:.1f} s", f"{size:.1f} MB", f"{statistics.median(opens):.1f} s"]
                 + [
-                    " / ".join(f"{np.percentile(np.concatenate(each), q):.0f}" for q in (50, 95, 100)) + " ms"
-                    for each in (drags, zooms)
+                    " / ".join(f"{np.percentile(np.concatenate(times), q):.0f}" for q in (50, 95, 100)) + " ms"
+                    for times in (drags, zooms)
                 ]
             )
             if name in SHOWN:
@@ -113,7 +113,7 @@ def stripes(n: int) -> ad.AnnData:
     adata.obsm["X_stmmr_umap"] = layout
     adata.layers["stmmr_lognorm"] = adata.X
     adata.uns["stmmr"] = {
-        "expression": {"layer": "", "size_key": "", "n_genes_read": 12, "n_top_genes": 3000, "min_places": 3}
+        "expression": {"layer": "", "size_key": "", "n_genes_read": 12, "n_top_genes": 3000, "min_spots": 3}
     }
     return adata
 

@@ -19,6 +19,7 @@ VENV = Path(".venv")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOG = VENV / "setup.log"
 QUIET_S = 15  # between two lines of progress where lines cannot be replaced
+LAST_LINES = 15  # of pip's output that an error shows
 # modules are compiled when they are first imported: most of them never are
 PIP = ["-m", "pip", "install", "--no-compile", "--progress-bar=off", "--disable-pip-version-check", "--no-input"]
 
@@ -121,8 +122,9 @@ def install(what, *arguments):
             lines.append(line.rstrip())
             progress.show(line)
     if process.wait():
-        errors = [line for line in lines if "ERROR" in line] or lines[-5:]
-        sys.exit("\n".join([*errors, f"pip could not install this; its whole output is in {LOG}. Then try again."]))
+        first = next((number for number, line in enumerate(lines) if line.startswith("ERROR")), 0)
+        said = "\n".join(lines[first:][-LAST_LINES:])
+        sys.exit(f"{said}\npip could not install {what}; its whole output is in {LOG}.")
     progress.end(f"{progress.n_installed} packages installed in {time.monotonic() - start:.0f} s")
 
 

@@ -54,7 +54,7 @@ def weights_of(model):
 
 
 WITHOUT_TORCH = """
-import logging, sys
+import sys
 
 class NoTorch:
     def find_spec(self, name, path=None, target=None):
@@ -62,8 +62,10 @@ class NoTorch:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, NoTorch())  # None in sys.modules would upset scipy
-logging.basicConfig(level="INFO", format="%(message)s")
-import anndata, numpy as np, stmmr, stmmr.model, stmmr.pp, stmmr.tl
+
+import anndata, numpy as np, stmmr, stmmr.model, stmmr.pp, stmmr.settings, stmmr.tl
+
+stmmr.settings.verbosity = 2
 
 fitted, new = (stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60) for _ in range(2))
 for adata in (fitted, new):
