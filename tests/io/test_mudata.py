@@ -1,4 +1,4 @@
-"""MuData: which modality is what, which places are shared, and where the results go."""
+"""MuData: the role of each modality, the shared spots, and the results."""
 
 import anndata as ad
 import numpy as np
@@ -35,7 +35,7 @@ def modality(n, names, width, *, seed=0):
 
 @pytest.fixture
 def modalities(simulated):
-    """Expression and coordinates; protein without the last place, in another order; peaks."""
+    """Expression and coordinates; protein without the last spot, in another order; peaks."""
     rna = simulated.copy()
     rna.obs_names_make_unique()
     n, names = rna.n_obs, rna.obs_names
@@ -55,7 +55,7 @@ def test_modalities_become_blocks(modalities, caplog):
     mdata.obs["region"] = "a"
     with caplog.at_level("WARNING", logger="stmmr"):
         adata, blocks = from_mudata(mdata)
-    assert f"1 of {mdata.n_obs} places are not in every modality" in caplog.text
+    assert f"1 of {mdata.n_obs} spots are not in every modality" in caplog.text
     assert list(adata.obs_names) == list(modalities["rna"].obs_names[:-1])
     assert {name: (block.key, block.likelihood) for name, block in blocks.items()} == {
         "prot": ("prot", "nb"),
@@ -146,7 +146,7 @@ def test_no_or_several_modalities_with_the_expression(modalities):
         from_mudata(made_of({"rna": modalities["counts_of_genes"], "gex": modalities["atac"]}))
 
 
-def test_no_places_in_common(modalities):
+def test_no_spots_in_common(modalities):
     modalities["prot"].obs_names = [f"other_{i}" for i in range(modalities["prot"].n_obs)]
     with pytest.raises(stmmr.InputError, match=r"none in common \(rna: spot.*, prot: other_0, atac: spot"):
         from_mudata(made_of(modalities))
@@ -160,7 +160,7 @@ def test_a_modality_without_values(modalities):
 
 def test_shared_variables_are_refused(modalities):
     mdata = mudata.MuData({"a": modalities["rna"][:50].copy(), "b": modalities["rna"][50:].copy()}, axis=1)
-    with pytest.raises(stmmr.InputError, match="modalities share places"):
+    with pytest.raises(stmmr.InputError, match="modalities share spots"):
         from_mudata(mdata)
 
 

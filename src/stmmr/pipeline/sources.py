@@ -66,17 +66,15 @@ def inputs_of(data: Any, options: RunOptions) -> Inputs:
     """
     from stmmr.io._elements import is_spatialdata
     from stmmr.io._mudata import from_mudata, is_mudata, results_to_mudata
-    from stmmr.io._spatialdata import Picture, take_table
+    from stmmr.io._spatialdata import FullImage, take_table
     from stmmr.io._spatialdata_write import put_back
 
     if is_spatialdata(data):
         table, system = options.table, options.coordinate_system
         name: Any = options.image  # of an image of the object
-        adata, image = take_table(
-            data, table=table, image=name, coordinate_system=system, with_picture=options.histology
-        )
+        adata, image = take_table(data, table=table, image=name, coordinate_system=system, with_image=options.histology)
         shown = (
-            image.options() if isinstance(image, Picture) else {"image": image, "registration": options.registration}
+            image.options() if isinstance(image, FullImage) else {"image": image, "registration": options.registration}
         )
         return Inputs(adata, **shown, put_back=lambda: put_back(adata, data, table=table))
     for name in ("table", "coordinate_system"):
