@@ -98,7 +98,11 @@ def locked(path):
         if os.name != "nt":
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                say("Waiting for another set-up of .venv")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
