@@ -113,7 +113,7 @@ def stripes(n: int) -> ad.AnnData:
     adata.obsm["X_stmmr_umap"] = layout
     adata.layers["stmmr_lognorm"] = adata.X
     adata.uns["stmmr"] = {
-        "expression": {"layer": "", "size_key": "", "n_genes_read": 12, "n_top_genes": 3000, "min_places": 3}
+        "expression": {"layer": "", "size_key": "", "n_genes_read": 12, "n_top_genes": 3000, "min_spots": 3}
     }
     return adata
 

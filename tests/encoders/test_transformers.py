@@ -339,7 +339,7 @@ def test_missing_extra(monkeypatch, models):
 @pytest.mark.parametrize("name", ["phikon", "uni", "lazyslide:uni"])
 def test_missing_torch_is_named(monkeypatch, name):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(ImportError, match=r"torch is not installed; run: pip install '.*\[torch\]'"):
+    with pytest.raises(ImportError, match=r"torch is not installed; run: pip install 'stmmr-kit\[torch\]'"):
         encoder_of(name)
 
 

@@ -191,7 +191,7 @@ def test_blank_image_is_told_apart(rgb):
 
 
 @given(st.integers(1, 256), st.integers(1, 300), st.integers(1, 50))
-def test_reduced_images_fit_and_keep_their_place(height, width, longest):
+def test_reduced_images_fit_and_keep_their_position(height, width, longest):
     ramp = np.zeros((height, width, 3), dtype=np.uint8)
     ramp[..., 0] = np.arange(height)[:, None]
     step = -(-max(ramp.shape[:2]) // longest)

@@ -1,4 +1,4 @@
-"""Images given to `stmmr.pp.histology`: registered by any affine map, from any source, checked against the places."""
+"""Images given to `stmmr.pp.histology`: registered by any affine map, from any source, checked against the spots."""
 
 import logging
 
@@ -29,7 +29,7 @@ def image(tissue):
 
 @pytest.fixture
 def bare(tissue):
-    """The places without an image."""
+    """The spots without an image."""
     adata = tissue.copy()
     del adata.uns["spatial"]
     adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
@@ -62,7 +62,7 @@ def test_turned_image_with_its_registration_gives_the_same_features(bare, image,
     assert found.uns["stmmr"]["histology"]["um_per_pixel"] == pytest.approx(4.0)
 
 
-def test_turned_image_is_stored_as_the_places_lie(bare, image):
+def test_turned_image_is_stored_as_the_spots_lie(bare, image):
     new, matrix = turned(image, 30)
     histology(bare, image=new, registration=matrix, um_per_pixel=4.0)
     (library,) = bare.uns["spatial"].values()
@@ -208,14 +208,14 @@ def test_wide_features_become_their_principal_components(bare, image):
     assert narrow.uns["stmmr"]["histology"]["feature_names"][:2] == ["pc1", "pc2"]
 
 
-def test_features_on_disk_are_those_of_the_same_image_and_places(bare, image, tmp_path):
+def test_features_on_disk_are_those_of_the_same_image_and_spots(bare, image, tmp_path):
     first, again, other = bare.copy(), bare[::-1].copy(), bare.copy()
     options = {"um_per_pixel": 4.0, "n_components": 0, "cache": tmp_path / "features"}
     encoder = Wide()
     histology(first, image=image, encoder=encoder, **options)
     assert encoder.seen == first.n_obs
     histology(again, image=image, encoder=encoder, **options)
-    assert encoder.seen == first.n_obs  # the order of the places does not matter
+    assert encoder.seen == first.n_obs  # the order of the spots does not matter
     np.testing.assert_array_equal(again.obsm["X_histology"][::-1], first.obsm["X_histology"])
     assert list(again.obs["stmmr_patch"])[::-1] == list(first.obs["stmmr_patch"])
     histology(other, image=np.ascontiguousarray(image[::-1]), encoder=encoder, **options)

@@ -20,7 +20,7 @@ def test_matrix_from_a_file(tmp_path, separator):
     np.testing.assert_array_equal(read_registration(TURNED[:2]), TURNED)
 
 
-def test_alignment_of_xenium_goes_from_the_image_to_the_places(tmp_path):
+def test_alignment_of_xenium_goes_from_the_image_to_the_spots(tmp_path):
     """A pixel of the image, taken to µm as Xenium Explorer does, is found again from there."""
     path = tmp_path / "Xenium_V1_he_imagealignment.csv"
     np.savetxt(path, TURNED, delimiter=",")

@@ -50,7 +50,7 @@ def raw(part):
 
 
 def test_features_are_those_of_each_section_by_itself(apart, both):
-    both = both[np.random.default_rng(0).permutation(both.n_obs)].copy()  # places in any order
+    both = both[np.random.default_rng(0).permutation(both.n_obs)].copy()  # spots in any order
     histology(both, section_key="section", progress=False)
     for name, part in apart.items():
         own = both[both.obs["section"] == name]

@@ -1,4 +1,4 @@
-"""Where the tissue is, whether places lie on it, and which patches are of no use."""
+"""Where the tissue is, whether spots lie on it, and which patches are of no use."""
 
 import numpy as np
 import pytest
@@ -32,11 +32,11 @@ def test_white_of_any_lamp_is_glass():
 
 @pytest.mark.parametrize("name", TURNS)
 def test_the_way_the_image_was_turned_is_found(rng, name):
-    """The mask is that of a lopsided tissue, turned; only the same turn takes the places back on it."""
+    """The mask is that of a lopsided tissue, turned; only the same turn takes the spots back on it."""
     mask = np.zeros((60, 80), dtype=bool)
     mask[5:40, 10:50] = True
     mask[40:55, 10:20] = True
-    places = np.argwhere(mask)[:, ::-1] + 0.5
+    spots = np.argwhere(mask)[:, ::-1] + 0.5
     turned = {
         "unchanged": mask,
         "mirrored left to right": mask[:, ::-1],
@@ -47,7 +47,7 @@ def test_the_way_the_image_was_turned_is_found(rng, name):
         "mirrored along its diagonal": mask.T,
         "mirrored along its other diagonal": mask[::-1, ::-1].T,
     }[name]
-    shares = share_by_turn(turned, places)
+    shares = share_by_turn(turned, spots)
     assert shares[name] == 1
     assert max(share for other, share in shares.items() if other != name) < 0.95
 

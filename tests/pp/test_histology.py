@@ -47,12 +47,12 @@ def own(tissue):
     return tissue.copy()
 
 
-def places(xy):
+def spots(xy):
     return ad.AnnData(np.zeros((len(xy), 1), dtype=np.float32), obsm={"spatial": np.asarray(xy, dtype=float)})
 
 
 def features(image, xy, *, um_per_pixel=4.0, **options):
-    adata = places(xy)
+    adata = spots(xy)
     histology(adata, image=np.ascontiguousarray(image), um_per_pixel=um_per_pixel, **options)
     return adata.obsm["X_histology"]
 
@@ -116,7 +116,7 @@ def test_cropped_image_gives_the_same_features(image, xy):
     np.testing.assert_array_equal(features(cropped, xy[safe] - [left, top]), expected)
 
 
-def test_order_of_places_does_not_matter(image, xy):
+def test_order_of_spots_does_not_matter(image, xy):
     order = np.random.default_rng(0).permutation(len(xy))
     # rounding of sums that run over another batch
     np.testing.assert_allclose(features(image, xy[order]), features(image, xy)[order], rtol=1e-4, atol=1e-6)
@@ -134,7 +134,7 @@ def test_full_resolution_and_reduced_image_agree(image, xy):
 @pytest.mark.parametrize("white", [160, 200, 245])
 def test_glass_has_no_nuclei(white):
     glass = np.random.default_rng(0).normal(white, 2, (200, 200, 3)).clip(0, 255).astype(np.uint8)
-    adata = places(np.random.default_rng(1).uniform(60, 140, (40, 2)))
+    adata = spots(np.random.default_rng(1).uniform(60, 140, (40, 2)))
     histology(adata, image=glass, um_per_pixel=1.0, encoder=HEEncoder(diameters_um=(60.0, 110.0)))
     for diameter in (60, 110):
         assert named(adata, f"nuclei_{diameter}um").max() == 0
@@ -151,7 +151,7 @@ def test_nuclei_are_counted(pitch):
     image = np.full((420, 420, 3), STROMA, dtype=np.uint8)
     image[discs] = NUCLEUS
     image[:30] = GLASS
-    adata = places(np.random.default_rng(0).uniform(150, 270, (30, 2)))
+    adata = spots(np.random.default_rng(0).uniform(150, 270, (30, 2)))
     histology(adata, image=image, um_per_pixel=1.0, encoder=HEEncoder((60.0, 120.0), white=GLASS))
     per_1000_um2 = 1000 / pitch**2  # a nucleus per cell of the lattice
     np.testing.assert_allclose(named(adata, "nuclei_120um").mean(), per_1000_um2, rtol=0.1)
@@ -159,14 +159,14 @@ def test_nuclei_are_counted(pitch):
 
 
 def test_blobs_too_faint_for_nuclei_are_not_counted(image, xy):
-    adata = places(xy)
+    adata = spots(xy)
     histology(adata, image=image, um_per_pixel=1.0, encoder=HEEncoder((60.0,), nucleus_od=3.0))
     assert named(adata, "nuclei_60um").max() == 0
 
 
 def test_nuclei_are_counted_only_where_they_are_resolved(image, xy):
     for um_per_pixel, resolved in ((4.0, 0), (1.0, 2)):
-        adata = places(xy)
+        adata = spots(xy)
         histology(adata, image=image, um_per_pixel=um_per_pixel)
         names = adata.uns["stmmr"]["histology"]["feature_names"]
         assert sum(name.startswith("nuclei_") and "share" not in name for name in names) == resolved
@@ -178,7 +178,7 @@ def test_fibres_are_aligned_and_grain_is_not(direction):
     row, column = np.mgrid[:200, :200]
     stripes = rng.integers(0, 60, 400)
     texture = {"none": rng.integers(0, 60, (200, 200)), "down": stripes[column], "diagonal": stripes[row + column]}
-    adata = places(rng.uniform(60, 140, (20, 2)))
+    adata = spots(rng.uniform(60, 140, (20, 2)))
     image = (np.array(STROMA) - texture[direction][..., None]).astype(np.uint8)
     histology(adata, image=image, um_per_pixel=1.0, encoder=HEEncoder((100.0,), white=GLASS))
     alignment = named(adata, "fibre_alignment_100um")
@@ -235,16 +235,16 @@ def test_um_per_pixel_by_argument_array_or_neighbours(own, caplog):
 
     assert told(um_per_pixel=1.0) == ("um_per_pixel", 8.0)
     del own.uns["spatial"]["simulated"]["scalefactors"]["microns_per_pixel"]
-    assert told() == ("hexagonal array", 4.0)  # the simulated places are 100 µm apart, as on Visium
+    assert told() == ("hexagonal array", 4.0)  # the simulated spots are 100 µm apart, as on Visium
     assert not caplog.records
     del own.obs["array_row"]
     assert told() == ("nearest neighbours", 4.0)
     assert "Give um_per_pixel" in caplog.text
 
 
-def test_places_on_a_square_array_are_200_um_apart(image):
+def test_spots_on_a_square_array_are_200_um_apart(image):
     column, row = np.meshgrid(np.arange(8), np.arange(6))
-    adata = places(np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 50)
+    adata = spots(np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 50)
     adata.obs["array_col"], adata.obs["array_row"] = column.ravel() + 3, row.ravel() + 5
     histology(adata, image=image)
     record = adata.uns["stmmr"]["histology"]
@@ -350,7 +350,7 @@ def test_no_image_is_refused(own, xy):
     with pytest.raises(InputError, match=r"found nothing.*image='he.jpg'"):
         histology(own)
     with pytest.raises(InputError, match="hires or lowres image"):
-        histology(places(xy))
+        histology(spots(xy))
 
 
 def test_image_without_scale_factor_is_refused(own):
@@ -375,7 +375,7 @@ def test_library_is_chosen_or_named(own):
     histology(own, library_id="simulated")
 
 
-def test_image_that_does_not_cover_the_places_is_refused(own, image, xy):
+def test_image_that_does_not_cover_the_spots_is_refused(own, image, xy):
     outside = int((xy[:, 0] >= 150).sum())
     with pytest.raises(InputError, match=rf"150 × {len(image)} pixels.*{outside} of {len(xy)} outside"):
         features(image[:, :150], xy)
@@ -386,7 +386,7 @@ def test_image_that_does_not_cover_the_places_is_refused(own, image, xy):
     assert "stmmr" not in own.uns
 
 
-def test_few_places_beyond_the_border_are_tolerated(image, xy, caplog):
+def test_few_spots_beyond_the_border_are_tolerated(image, xy, caplog):
     moved = xy.copy()
     moved[0] = [-3, 20]
     with caplog.at_level(logging.WARNING, logger="stmmr"):
@@ -395,7 +395,7 @@ def test_few_places_beyond_the_border_are_tolerated(image, xy, caplog):
     assert np.isfinite(found).all()
 
 
-def test_places_in_a_corner_are_pointed_out(image, xy, caplog):
+def test_spots_in_a_corner_are_pointed_out(image, xy, caplog):
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         features(image, xy / 40, um_per_pixel=20)
     assert "in one corner" in caplog.text
@@ -415,14 +415,14 @@ def test_impossible_scales_are_refused(image, xy, options, message):
         features(image, xy, **options)
 
 
-def test_places_without_pixel_coordinates_are_refused(own, image):
+def test_spots_without_pixel_coordinates_are_refused(own, image):
     del own.obsm["spatial"]
     with pytest.raises(InputError, match="Expected the key 'spatial' in obsm"):
         histology(own, image=image)
 
 
-def test_single_place_needs_the_size_of_a_pixel(image, xy):
-    adata = places(xy[:1])
+def test_single_spot_needs_the_size_of_a_pixel(image, xy):
+    adata = spots(xy[:1])
     with pytest.raises(InputError, match="Give um_per_pixel"):
         histology(adata, image=image)
     histology(adata, image=image, um_per_pixel=4.0)
@@ -441,7 +441,7 @@ def test_features_of_the_user_are_not_replaced_silently(own, caplog):
 
 def test_image_from_a_file(image, xy, tmp_path):
     PIL.Image.fromarray(image).save(tmp_path / "he.png")
-    adata = places(xy)
+    adata = spots(xy)
     histology(adata, image=tmp_path / "he.png", um_per_pixel=4.0)
     assert adata.uns["stmmr"]["histology"]["image"] == "he.png"
     np.testing.assert_array_equal(adata.obsm["X_histology"], features(image, xy))
@@ -451,7 +451,7 @@ def test_given_image_is_stored_small_for_figures(image, xy, monkeypatch):
     from stmmr.pl import domains
 
     monkeypatch.setattr("stmmr.image.slide.OVERVIEW_PX", 200)
-    adata = places(xy * 2)
+    adata = spots(xy * 2)
     adata.obs["stmmr_domain"] = "1"
     histology(adata, image=image, image_scale=0.5, um_per_pixel=2.0)
     (library,) = adata.uns["spatial"].values()

@@ -69,8 +69,8 @@ EXPRESSION = {
     "size_key": "",
     "section_key": "",
     "n_top_genes": 3000,
-    "min_places": 3,
-    "n_empty_places": 0,
+    "min_spots": 3,
+    "n_empty_spots": 0,
 }
 
 
@@ -103,8 +103,8 @@ class Page(HTMLParser):
             self.texts.append((self.open[-1] if self.open else "", data))
 
     def said(self):
-        """Everything that a reader sees."""
-        return " ".join(" ".join(text for tag, text in self.texts if tag not in {"script", "style"}).split())
+        """Everything that a reader sees but the texts of drawings."""
+        return " ".join(" ".join(text for tag, text in self.texts if tag not in {"script", "style", "text"}).split())
 
     def of(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]

@@ -27,7 +27,8 @@ element => {
     back = getComputedStyle(below).backgroundColor;
     below = below.parentElement;
   }
-  return [light(getComputedStyle(element).color), light(back)];
+  const style = getComputedStyle(element);
+  return [light(element.namespaceURI.endsWith("svg") ? style.fill : style.color), light(back)];
 }"""
 
 POSITION = """([left, down]) => {
@@ -236,11 +237,13 @@ def test_keyboard_reaches_every_control(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_are_legible(opened, scheme):
     page = opened(color_scheme=scheme)
-    texts = page.locator("p, dt, dd, th, td, a, button, figcaption, summary, label, legend, strong, em, li, span")
+    texts = page.locator(
+        "p, dt, dd, th, td, a, button, figcaption, summary, label, legend, strong, em, li, span, svg text"
+    )
     found = texts.evaluate_all(
         f"""elements => elements
-          .filter((one) => one.checkVisibility() && !one.children.length && one.innerText.trim())
-          .map((one) => [one.innerText, ({LUMINANCE})(one)])"""
+          .filter((one) => one.checkVisibility() && !one.children.length && one.textContent.trim())
+          .map((one) => [one.textContent, ({LUMINANCE})(one)])"""
     )
     assert len(found) > 100
     for text, lights in found:
@@ -251,11 +254,15 @@ def test_texts_are_legible(opened, scheme):
 def test_theme_is_turned(opened):
     page = opened(color_scheme="light")
     back = "getComputedStyle(document.body).backgroundColor"
-    ink = "Bokeh.documents[1].roots()[0].below[0].major_label_text_color"
-    light, drawn = page.evaluate(back), page.evaluate(ink)
+    inks = """[...document.querySelectorAll(".drawn svg text, .drawn svg [style*='stroke: currentColor']")]
+      .map((one) => getComputedStyle(one)[one.tagName === "text" ? "fill" : "stroke"])"""
+    bar = "Bokeh.documents[0].get_model_by_name('map').center.find((one) => one.type === 'ScaleBar').bar_line_color"
+    light, drawn, drawn_bar = page.evaluate(back), page.evaluate(inks), page.evaluate(bar)
     page.locator("#theme").click()
     assert page.evaluate(back) != light
-    assert page.evaluate(ink) != drawn
+    assert len(set(drawn)) == len(set(page.evaluate(inks))) == 1
+    assert page.evaluate(inks)[0] != drawn[0]
+    assert page.evaluate(bar) != drawn_bar
     assert page.locator("#theme").get_attribute("aria-pressed") == "true"
     page.reload()
     page.wait_for_function(READY)

@@ -70,7 +70,7 @@ def test_odd_names_are_text(page_of):
         assert name + ODD in texts
     assert not page.of("b")
     assert "alert(1)" not in "".join(text for tag, text in page.texts if tag == "script" and text.startswith("alert"))
-    assert len(page.of("script")) == 5
+    assert len(page.of("script")) == 4
     assert data_of(page)["layers"]["stmmr_domain"]["names"][0] == "domain" + ODD
 
 
@@ -198,10 +198,41 @@ def test_genes_by_their_share_between_domains(section):
         assert share[k] == pytest.approx(np.var(means.astype(float)) / np.var(values[:, k]), rel=1e-3)
 
 
+def test_curves_are_those_of_pl(page_of, section):
+    """Each is one SVG: texts are texts, the bytes are the same each time, ids are unique, no style leaks out."""
+    section.uns["stmmr"] |= {
+        "spatial_graph": GRAPH
+        | {"bandwidths_tried": np.array([20.0, 40, 80]), "error": np.ones(3), "standard_error": np.full(3, 0.1)},
+        "number_of_domains": {
+            "tried": np.arange(1, 4),
+            "criterion": np.arange(3.0),
+            "chosen": 3,
+            "lowest": 2,
+            "highest": 3,
+        },
+        "history": {"loss": np.array([2.0, 1.0])},
+    }
+    add_findings(section)
+    page = page_of(section)
+    drawn = re.findall(r"<svg viewBox.*?</svg>", page.text, re.DOTALL)
+    assert len(drawn) == 6
+    axes = ["Pseudotime", "Bandwidth (µm)", "Bayesian information criterion", "Step", "Confidence", "Counts per cell"]
+    for svg, label in zip(drawn, axes, strict=True):
+        assert f">{label}</text>" in svg
+        assert "<style" not in svg
+        assert "#000000" not in svg
+        assert "currentColor" in svg
+    ids = re.findall(r'\bid="(.*?)"', "".join(drawn))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:xlink:href="|url\()#(.*?)[")]', "".join(drawn))) <= set(ids)
+    assert re.findall(r"<svg viewBox.*?</svg>", page_of(section).text, re.DOTALL) == drawn
+    assert "Best number of domains: 3 (2–3, shaded, fit almost equally well; choose with biology)" in page.said()
+
+
 def test_genes_that_are_not_there(page_of, section):
     with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
-    with pytest.raises(stmmr.InputError, match=r"Expected a list of names of genes, found 'GENE2'. Write \['GENE2'\]"):
+    with pytest.raises(stmmr.InputError, match=r"Expected a list of gene names, found 'GENE2'. Write \['GENE2'\]"):
         page_of(section, genes="GENE2")
 
 

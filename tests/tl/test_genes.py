@@ -133,7 +133,7 @@ def test_dense_counts_and_layers(simulated):
     adata.layers["raw"] = simulated.X.toarray()
     domain_genes(adata, domain_key="ground_truth", layer="raw")
     pd.testing.assert_frame_equal(domain_genes_table(adata), domain_genes_table(simulated))
-    with pytest.raises(InputError, match=r"fractions.*looks normalised"):
+    with pytest.raises(InputError, match=r"fractions.*look normalised"):
         domain_genes(adata, domain_key="ground_truth")
 
 
@@ -179,7 +179,7 @@ def test_sections_are_kept_apart():
     assert domain_genes_table(adata, domain="c", against="neighbors")["z"].isna().all()
     assert domain_genes_table(adata, domain="c", against="rest")["z"].notna().all()
     adata.obs.loc[adata.obs_names[:3], "section"] = None
-    with pytest.raises(InputError, match=r"section at every place in obs\['section'\], found 3 of 60"):
+    with pytest.raises(InputError, match=r"a section for all cells in obs\['section'\], found 3 of 60"):
         domain_genes(adata, section_key="section")
 
 
@@ -200,7 +200,7 @@ def test_bad_input_says_what_to_do(simulated):
         domain_genes(adata)
     adata = small(["a"] * 5 + ["b"] * 5, np.zeros((10, 3)))
     del adata.obs["stmmr_library_size"]
-    with pytest.raises(InputError, match="Expected counts, found none"):
+    with pytest.raises(InputError, match="Expected counts, found only zeros"):
         domain_genes(adata)
     adata = small(["a"] * 5 + ["b"] * 5)
     del adata.obsm["spatial"]

@@ -58,7 +58,7 @@ def test_what_cannot_be_integrated_is_said(monkeypatch):
     with pytest.raises(InputError, match=r"two sections or more in obs\['one'\], found a: there is nothing"):
         tl.integrate(adata, "one")
     adata.obs["gaps"] = pd.Series(["a", None] * 300, index=adata.obs_names)
-    with pytest.raises(InputError, match=r"section at every place in obs\['gaps'\], found 300 of 600 without"):
+    with pytest.raises(InputError, match=r"a section for all cells in obs\['gaps'\], found 300 of 600 without"):
         tl.integrate(adata, "gaps")
     with pytest.raises(InputError, match="Expected the key 'X_none' in obsm"):
         tl.integrate(adata, "section", use_rep="X_none")

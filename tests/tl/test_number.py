@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 import stmmr
-from stmmr._core.kernel import Kernel, independent_places
+from stmmr._core.kernel import Kernel, independent_spots
 from stmmr.tl import consensus, domains, number_of_domains
 from stmmr.tl._number import compare, likelihoods, split
 from stmmr.tl._readouts import fit_from_kmeans
@@ -59,8 +59,8 @@ def test_independent_places_are_the_degrees_of_freedom_of_the_smoother():
     xy = np.random.default_rng(0).uniform(0, 30, size=(700, 2))
     kernel = Kernel(xy, 1.0, 4e-5)
     twice = kernel.weights().toarray() @ kernel.weights().toarray()
-    assert independent_places(kernel) == pytest.approx((twice**2).sum(), rel=0.05)
-    assert independent_places(kernel._replace(bandwidth=1e-6)) == pytest.approx(700, rel=1e-6)
+    assert independent_spots(kernel) == pytest.approx((twice**2).sum(), rel=0.05)
+    assert independent_spots(kernel._replace(bandwidth=1e-6)) == pytest.approx(700, rel=1e-6)
 
 
 def test_auto_takes_it(caplog):

@@ -116,7 +116,7 @@ def test_bad_input_says_what_to_do(sections):
     with pytest.raises(InputError, match="found 3 sums of a domain in a section for 3 effects"):
         domain_genes_pseudobulk(apart, section_key="section")
     sections.obs["section"] = sections.obs["section"].where(sections.obs["section"] != "w")
-    with pytest.raises(InputError, match="section at every place"):
+    with pytest.raises(InputError, match="a section for all cells"):
         domain_genes_pseudobulk(sections, section_key="section")
 
 

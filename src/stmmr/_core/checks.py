@@ -1,4 +1,4 @@
-"""The checks behind every clear error: what was expected, what was found, what to do."""
+"""Checks of data and options; their errors say what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
 
-    import numpy as np
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float32
 
 logger = logging.getLogger("stmmr")
 
 
 class InputError(ValueError):
-    """The data or an option cannot be used as given; the message says what to do."""
+    """The data or an option cannot be used; the message says what to do."""
 
 
 def listed(names: Iterable[object], *, at_most: int = 12) -> str:
-    """Join names for a message, cut after a dozen."""
+    """Join names for a message; of more than `at_most`, the first ones and their number."""
     texts = [str(name) for name in names]
     more = f", … ({len(texts)} in all)" if len(texts) > at_most else ""
     return (", ".join(texts[:at_most]) or "nothing") + more
 
 
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
-    """Check that a key is there.
+    """Check that a key exists.
 
     Raises
     ------
     InputError
-        If it is not; names the keys there are and, where one is close, a suggestion.
+        If it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
     if key in names:
@@ -51,7 +51,13 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
 
 
 def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
-    """Get what a step noted in ``uns["stmmr"]``, or name the function `by` that runs it."""
+    """Get the record of a step in ``uns["stmmr"]``.
+
+    Raises
+    ------
+    InputError
+        If the step did not run; the message names the function `by` that runs it.
+    """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
     return dict(steps[name])
@@ -71,37 +77,54 @@ def require_positive(value: float, *, name: str) -> None:
 
 
 def require_extra(module: str, *, extra: str) -> ModuleType:
-    """Import an optional package, or name the extra that installs it."""
+    """Import an optional package.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message names the extra that installs it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = (error.name or module).split(".")[0]  # maybe of what the package itself imports
+        missing = (error.name or module).split(".")[0]  # maybe a package that this one imports
         raise ImportError(f"{missing} is not installed; run: pip install 'stmmr-kit[{extra}]'") from error
 
 
 def unique_names(adata: AnnData) -> None:
-    """Make the names of places and genes unique, with a warning where they were not."""
-    for what, index in (("place", adata.obs_names), ("gene", adata.var_names)):
-        if index.is_unique:
-            continue
-        repeated = int(index.duplicated().sum())
-        logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, what)
-        if what == "place":
-            adata.obs_names_make_unique()
-        else:
-            adata.var_names_make_unique()
+    """Make the names of spots and genes unique, with a warning if they were not."""
+    from stmmr._core.space import rows_called
+
+    for named, names, make_unique in (
+        (rows_called(adata)[:-1], adata.obs_names, adata.obs_names_make_unique),
+        ("gene", adata.var_names, adata.var_names_make_unique),
+    ):
+        if not names.is_unique:
+            repeated = int(names.duplicated().sum())
+            logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, named)
+            make_unique()
 
 
-def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
-    """Get a representation of ``obsm`` as float32, checked."""
+def representation(adata: AnnData, key: str) -> Float32:
+    """Get a representation of ``obsm``, checked, shape (n_obs, n_components).
+
+    Raises
+    ------
+    InputError
+        If it does not exist, has no columns, or holds values that are not finite.
+    """
     import numpy as np
 
+    from stmmr._core.space import rows_called
+
     require_key(adata.obsm, key, where="obsm")
-    found: Any = adata.obsm[key]
-    values = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+    matrix: Any = adata.obsm[key]
+    values = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
-        raise InputError(f"Expected obsm[{key!r}] with one row per place, found shape {values.shape}.")
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise InputError(f"Expected finite values in obsm[{key!r}], found NaN or infinite ones at {bad} places.")
+        raise InputError(f"Expected a matrix with columns in obsm[{key!r}], found shape {values.shape}.")
+    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if bad:
+        raise InputError(
+            f"Expected finite values in obsm[{key!r}], found NaN or infinite ones in {bad} {rows_called(adata)}."
+        )
     return values

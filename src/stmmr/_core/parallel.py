@@ -1,4 +1,4 @@
-"""Independent tasks in parallel, progress bars, and processes that run together."""
+"""Tasks in parallel threads or on dask workers, progress bars, and processes that train together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 
 
 def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-    """Call a function with the arguments of each task; results come in the order of the tasks.
+    """Call a function with the arguments of each task, and get results in the order of the tasks.
 
-    In threads, or by what ``joblib.parallel_config`` names: with ``backend="dask"``, on the workers of a
-    ``dask.distributed`` client. No more tasks are drawn than are at work or wait for their turn.
+    Tasks run in threads, or on the backend of ``joblib.parallel_config``: with ``backend="dask"``, on the workers of a
+    ``dask.distributed`` client. Only as many tasks are made at a time as run or wait in the queue.
     """
     from joblib import Parallel, delayed
 
@@ -26,9 +26,9 @@ def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
 
 
 def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:
-    """Make a bar with rate and time left, for what takes longer than two seconds.
+    """Make a progress bar with rate and remaining time, shown after two seconds.
 
-    It is drawn in terminals and notebooks only: in a file, each step of it would be a line.
+    It is drawn in terminals and notebooks only, because in a file every update would be a line.
     """
     from tqdm.auto import tqdm
 
@@ -37,7 +37,7 @@ def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:
 
 
 def _in_notebook() -> bool:
-    """Tell whether bars are widgets of a notebook."""
+    """Check whether bars are widgets of a notebook."""
     from tqdm.auto import notebook_tqdm
     from tqdm.std import tqdm
 
@@ -45,11 +45,11 @@ def _in_notebook() -> bool:
 
 
 def started_outside() -> bool:
-    """Tell whether torchrun or SLURM has started several processes that train together."""
+    """Check whether torchrun or SLURM started several processes that train together."""
     by_slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
     return "TORCHELASTIC_RUN_ID" in os.environ or by_slurm
 
 
 def is_first() -> bool:
-    """Tell whether this process is the one that writes the results."""
+    """Check whether this process is the one that writes the results."""
     return not started_outside() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError, representation, require_key
-from stmmr._core.pca import PLACES_PER_COMPONENT
+from stmmr._core.pca import SPOTS_PER_COMPONENT
 from stmmr._core.sections import centred, graph_sections, plane_coordinates
 from stmmr._core.space import rows_called
 from stmmr.linear.noise import expression_features, principal_components, with_equal_noise
@@ -150,7 +150,7 @@ def latent_semantics(values: CSR, n: int) -> NDArray[np.float32]:
 
     if min(values.shape) < 3:  # too few to drop the first
         return principal_components(values.toarray(), n)
-    n = max(1, min(n, values.shape[0] // PLACES_PER_COMPONENT, min(values.shape) - 2))
+    n = max(1, min(n, values.shape[0] // SPOTS_PER_COMPONENT, min(values.shape) - 2))
     scores = TruncatedSVD(n + 1, algorithm="arpack", random_state=0).fit_transform(values)[:, 1:]
     spread = scores.std(axis=0)
     return np.asarray(scores[:, spread >= 1e-4 * spread.max()], dtype=np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
 from stmmr._core.kernel import nearest, white_noise
-from stmmr._core.pca import PLACES_PER_COMPONENT, mean_and_covariance, principal_scores, second_moments
+from stmmr._core.pca import SPOTS_PER_COMPONENT, mean_and_covariance, principal_scores, second_moments
 from stmmr._core.rows import CHUNK, empty, slices
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def principal_components(values: NDArray[np.floating], n: int) -> NDArray[np.flo
     """
     if (values == values[:1]).all():
         return np.zeros((len(values), 1), dtype=np.float32)
-    n = max(1, min(n, values.shape[1], len(values) // PLACES_PER_COMPONENT, len(values) - 1))
+    n = max(1, min(n, values.shape[1], len(values) // SPOTS_PER_COMPONENT, len(values) - 1))
     # exact solvers with a fixed start: the randomised solver would depend on the seed
     scores, spread = principal_scores(values, n, solver="arpack" if n < min(values.shape) else "full")
     varying = spread > 1e-4 * float(spread[0])

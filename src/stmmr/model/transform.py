@@ -85,7 +85,7 @@ def _expression(
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(genes, size, float(step["median_library_size"]), codes)
-    totals = sum(map_rows(normalise.totals, counts, what="means of genes", progress=progress))
+    totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
     new.obs[keys.LIBRARY_SIZE] = size

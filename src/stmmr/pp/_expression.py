@@ -32,7 +32,7 @@ def expression(
     layer: str | None = None,
     size_key: str | None = None,
     n_top_genes: int = 3000,
-    min_places: int = 3,
+    min_spots: int = 3,
     n_components: int = 50,
     section_key: str | None = None,
     progress: bool = False,
@@ -41,7 +41,7 @@ def expression(
 
     Counts in a file (an AnnData read with ``backed=True``) or in a dask array are read a chunk of places at a time, and
     stay there. No place and no gene is dropped and ``X`` is left as it is. A place without counts gets zeros (its
-    embedding comes from its neighbours); a gene seen in fewer than `min_places` places is kept, but the model does not
+    embedding comes from its neighbours); a gene seen in fewer than `min_spots` places is kept, but the model does not
     read it.
 
     Parameters
@@ -54,7 +54,7 @@ def expression(
         Column of ``obs`` with the library size, where the genes at hand are only part of what was counted.
     n_top_genes
         How many highly variable genes (``seurat_v3`` on the counts); all eligible genes where there are fewer.
-    min_places
+    min_spots
         Places in which a gene must be seen.
     n_components
         Principal components of the highly variable genes, at most one for every four places.
@@ -102,7 +102,7 @@ def expression(
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
     size = library_size(adata, statistics.size, size_key=size_key)
-    chosen = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_places=min_places, progress=progress)
+    chosen = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(chosen, size, float(np.median(size[size > 0])), codes)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
@@ -121,9 +121,9 @@ def expression(
         "size_key": size_key or "",
         "section_key": section_key or "",
         "n_top_genes": n_top_genes,
-        "min_places": min_places,
+        "min_spots": min_spots,
         "n_genes_read": int(chosen.sum()),
         "median_library_size": normalise.median,
-        "n_empty_places": int((size == 0).sum()),
+        "n_empty_spots": int((size == 0).sum()),
     }
     record(adata, expression=parameters)

@@ -80,7 +80,7 @@ def _expression(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     said = f"Counts were normalised to {size} and log-transformed; "
     fewer = int(step["n_genes_read"]) < int(step["n_top_genes"])
     if fewer:
-        return said + f"{int(step['n_genes_read']):,} genes seen in at least {step['min_places']} places were read."
+        return said + f"{int(step['n_genes_read']):,} genes seen in at least {step['min_spots']} places were read."
     return said + f"{int(step['n_genes_read']):,} highly variable genes were read (seurat_v3 {cite('seurat')})."
 
 

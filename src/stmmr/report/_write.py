@@ -134,22 +134,19 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
 
 
 def _figures(adata: AnnData, scene: Scene, first: Layer) -> dict[str, Any]:
-    """Draw everything; map and UMAP are loaded first, the curves by the page once it can be used."""
+    """Draw everything: map and UMAP by bokeh, the curves by matplotlib."""
     from bokeh.embed import components
     from bokeh.resources import Resources
 
-    figures, curves, trends = map_and_umap(scene, first), curves_of(adata), trends_of(adata)
-    drawn = [trends, *curves] if trends else curves
+    figures = map_and_umap(scene, first)
     script, divs = components(list(figures.values()))
-    later, own = components([curve.plot for curve in drawn], wrap_script=False) if drawn else ("", ())
     return {
         "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
         "figures": script,
         "map": divs[0],
         "umap": divs[1] if "umap" in figures else None,
-        "curves": list(zip(curves, own[len(drawn) - len(curves) :], strict=True)),
-        "trends": (trends, own[0]) if trends else None,
-        "curves_script": later,
+        "curves": curves_of(adata),
+        "trends": trends_of(adata),
     }
 
 

@@ -240,28 +240,16 @@ window.stmmr = (() => {
   function isDark() {
     return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   }
+  // the curves follow the page by themselves; the figures of bokeh are told
   function recolour() {
     const ink = getComputedStyle(document.body).color;
-    const quiet = getComputedStyle(document.querySelector(".quiet")).color;
     const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
-    const rule = getComputedStyle(document.querySelector(".card")).borderTopColor;
     byId("theme").setAttribute("aria-pressed", String(isDark()));
-    for (const document_ of Bokeh.documents) for (const plot of document_.roots()) paint(plot, { ink, quiet, card, rule });
-  }
-  function paint(plot, { ink, quiet, card, rule }) {
-    for (const axis of [...plot.below, ...plot.left].filter((one) => one.visible))
-      axis.setv({ axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: quiet, major_tick_line_color: quiet });
-    for (const part of [...plot.center, ...plot.right]) {
-      if (part.type === "Grid" && part.visible) part.grid_line_color = rule;
-      if (part.type === "ScaleBar") part.setv({ label_text_color: ink, bar_line_color: ink, background_fill_color: card });
-      if (part.type === "LabelSet") part.text_color = ink;
-      if (part.type === "Legend") part.setv({ label_text_color: ink, background_fill_color: card,
-        border_line_color: part.border_line_color && rule });
-    }
-    for (const renderer of plot.renderers) {
-      if (renderer.name !== "ink") continue;
-      const colours = renderer.glyph.type === "Line" ? { line_color: ink } : { fill_color: ink, line_color: ink };
-      renderer.glyph.setv(colours);
+    for (const plot of Bokeh.documents[0].roots()) {
+      for (const part of plot.center) {
+        if (part.type === "ScaleBar") part.setv({ label_text_color: ink, bar_line_color: ink, background_fill_color: card });
+        if (part.type === "LabelSet") part.text_color = ink;
+      }
     }
   }
   function turn() {
@@ -317,17 +305,6 @@ window.stmmr = (() => {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
   }
 
-  async function drawCurves() {
-    const script = document.createElement("script");
-    script.textContent = byId("curves-script").textContent;
-    document.body.append(script);
-    while (script.textContent.trim() && !Bokeh.documents[1]?.is_idle)
-      await new Promise((done) => requestAnimationFrame(done));
-    recolour();
-    unlisted();
-    root.dataset.ready = "all";
-  }
-
   // positions are whole numbers from 0 to 65534 between the corners; 65535 is none
   async function axis(packed, low, high) {
     const raw = new Uint16Array((await unpacked(packed)).buffer);
@@ -360,7 +337,7 @@ window.stmmr = (() => {
     root.dataset.ready = "true";
     names = new TextDecoder().decode(await unpacked(data.names)).split("\n");
     if (data.layers.stmmr_confidence) await layerBytes("stmmr_confidence", "points");
-    await drawCurves();
+    root.dataset.ready = "all";
   }
   try {
     root.dataset.theme = localStorage.getItem("stmmr-theme") || "";

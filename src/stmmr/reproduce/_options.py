@@ -9,7 +9,8 @@ from typing import Literal, get_args
 from stmmr._core.checks import InputError, listed, require_choice, require_positive
 
 Preset = Literal["baseline", "default", "auto", "paper"]
-"""A row of the table: the linear baseline, the default with the paper's number of domains or its own, the published."""
+"""Rows of the table: the linear baseline, the default with the number of domains of the paper or its own, the published
+model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,22 +25,22 @@ class ReproduceOptions:
 
     sections: Sequence[str] = ()
     """Sections to run, such as 151507 of dlpfc, D4 of chicken-heart or the number of a field of view of cosmx-lung. By
-    default those that the paper shows and that the data hold."""
+    default those that the paper shows and that the data contain."""
     together: bool = False
-    """Fit one model to several sections of dlpfc instead of one to each; 151673 to 151676 if no sections are named."""
+    """Fit one model to several sections of dlpfc instead of one to each. If no sections are named: 151673 to 151676."""
     presets: Sequence[Preset] = ("baseline", "default", "auto", "paper")
-    """Rows of the table: "baseline", the linear baseline; "default" with the paper's number of domains; "auto", the
-    default that chooses the number as well; "paper", the published model with the authors' settings for this data
-    set."""
+    """Rows of the table: "baseline", the linear baseline; "default", with the number of domains of the paper; "auto",
+    the default that also chooses the number of domains; "paper", the published model with the authors' settings for
+    this data set."""
     n_seeds: int = 1
-    """Runs of each, with the seeds 110 (the authors'), 111 and so on."""
+    """Number of runs of each preset, with the seeds 110 (the authors'), 111 and so on."""
     epochs: int | None = None
-    """Epochs of "paper", where those of the authors take too long. The table notes them."""
+    """Epochs of "paper", if those of the authors take too long. The table notes this."""
     width: int | None = None
-    """Width of "paper", where that of the authors takes too long. The table notes it."""
+    """Width of "paper", if that of the authors takes too long. The table notes this."""
     root_domain: str | None = None
-    """Domain that the pseudotime of chicken-heart starts in. Without it, or where a run has no such domain, the rule of
-    `stmmr.tl.trajectory` decides."""
+    """Domain in which the pseudotime of chicken-heart starts. By default, or if a run has no such domain,
+    `stmmr.tl.trajectory` chooses it."""
     progress: bool = True
     """Show progress bars."""
 

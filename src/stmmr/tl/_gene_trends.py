@@ -164,7 +164,7 @@ class Sums(NamedTuple):
         step[used[np.argsort(time[used], kind="stable")]] = np.arange(len(used)) * n_bins // len(used)
         add = partial(_sums, columns=columns, size=size, step=step, n_bins=n_bins)
         total = np.zeros((3, n_bins, len(columns)))
-        for part in map_rows(add, counts, what="gene trends", progress=progress):
+        for part in map_rows(add, counts, task="gene trends", progress=progress):
             total += part
         own, n_of = step[used], np.bincount(step[used])
         mean, sizes, squares = (np.asarray(np.bincount(own, v[used]), np.float64) for v in (time, size, size**2))

@@ -143,7 +143,7 @@ def domain_genes(
     placed = domains.codes >= 0
     parts = [
         _compared(values if placed.all() else values[placed], domains.codes[placed].astype(np.intp), [neighbours, rest])
-        for _, values in columns.lognormalised(progress=progress, what="genes of domains")
+        for _, values in columns.lognormalised(progress=progress, task="genes of domains")
     ]
     names = pd.Index(domains.categories.astype(str))
     # NaN where a domain is too small to be tested, or has no neighbour

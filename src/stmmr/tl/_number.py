@@ -10,7 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import logger, require_positive
-from stmmr._core.kernel import independent_places, kernel_of
+from stmmr._core.kernel import independent_spots, kernel_of
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -131,7 +131,7 @@ def independent_points(
     if "bandwidth_best" in graph and moves_with_bandwidth(adata, use_rep):
         kernel = kernel_of(adata, scale=math.sqrt(graph["bandwidth_best"] / graph["bandwidth"]))
         points = embedding_at(adata, kernel, progress=progress)
-    return points, independent_places(kernel)
+    return points, independent_spots(kernel)
 
 
 def likelihoods(

@@ -158,7 +158,7 @@ def _summed(
     number[kept] = np.arange(len(kept))
     add = partial(_part_sums, sample=number[sample], n_samples=len(kept))
     total = np.zeros((len(kept), counts.shape[1]))
-    for part in map_rows(add, counts, what="summing counts", progress=progress):
+    for part in map_rows(add, counts, task="summing counts", progress=progress):
         total += part
     return np.rint(total).astype(np.int64), pd.DataFrame({"section": kept // n_domains, "domain": kept % n_domains})
 
