@@ -84,7 +84,7 @@ def choose_image(sdata: SpatialData, regions: Sequence[Region], image: str | Non
 def group_by_image(sdata: SpatialData, regions: Sequence[Region]) -> list[list[Region]]:
     """Group regions that are on one image: all of them, or each alone.
 
-    Several images under regions of one coordinate system are ambiguous and raise an InputError.
+    Raises InputError if several images are under regions of one coordinate system, which is ambiguous.
     """
     alone = [[region] for region in regions]
     if len({(region.system, *sorted(_related_images(sdata, [region]))) for region in regions}) > 1:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -35,14 +35,6 @@ BIN: Final = re.compile(r"(?:^|_)0*(\d+)um(?:_|$)")
 """Width of Visium HD bins in the names that spatialdata-io gives them."""
 OF_XENIUM: Final = frozenset({"transcript_counts", "control_probe_counts", "cell_area", "nucleus_area"})
 """Columns of a Xenium table. Shapes of Xenium are in µm before they are mapped onto the images."""
-
-
-class Annotation(TypedDict, total=False):
-    """The entry of ``uns`` that says which elements a table annotates; empty if it annotates none."""
-
-    region: str | list[str]
-    region_key: str
-    instance_key: str
 
 
 @dataclass(frozen=True)
@@ -92,16 +84,15 @@ def table_name(sdata: SpatialData, name: str | None) -> str:
     return str(names[0])
 
 
-def annotation_of(adata: AnnData) -> Annotation:
-    """Get which elements a table annotates."""
-    annotation: Annotation = dict(adata.uns.get(keys.SPATIALDATA, {}))  # type: ignore[assignment]
-    return annotation
+def annotation_of(adata: AnnData) -> dict[str, Any]:
+    """Get the names of the elements that a table annotates, and of its columns for them; empty if there are none."""
+    return dict(adata.uns.get(keys.SPATIALDATA, {}))
 
 
 def regions_of(sdata: SpatialData, adata: AnnData, *, system: str | None) -> list[Region]:
     """Match the rows of a table to the elements that it annotates.
 
-    A missing element, coordinate system or instance raises an InputError.
+    Raises InputError if an element, a coordinate system or an instance is missing.
     """
     annotation = annotation_of(adata)
     if not annotation:

@@ -103,8 +103,6 @@ def read_table(
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If there are no coordinates, a table is damaged, or counts and coordinates do not match.
     """

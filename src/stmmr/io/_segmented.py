@@ -59,17 +59,11 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> 
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a file is missing or damaged, or counts and outlines do not match.
     """
-    matrix, prefix = require_match(
-        path,
-        find_segmented,
-        expected=f"{MATRICES[0]} here or in {FOLDER}/",
-        advice="Give the output folder of Space Ranger 4.",
-    )
+    advice = "Give the output folder of Space Ranger 4."
+    matrix, prefix = require_match(path, find_segmented, f"{MATRICES[0]} here or in {FOLDER}/", advice=advice)
     counts = read_counts(matrix)
     outlines = companion(matrix, OUTLINES, prefix=prefix, content="the outlines of the cells")
     adata = add_positions(counts, _read_outlines(outlines), xy=("x", "y"), counts=matrix, positions=outlines)

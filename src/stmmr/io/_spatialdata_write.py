@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
-from stmmr._core.record import recorded
+from stmmr._core.sections import section_key_of
 from stmmr._core.space import coordinates, rows_called, spacing
 from stmmr.image.library import IMAGES, Library, sharpest_image
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from spatialdata.models import SpatialElement
     from xarray import DataArray
 
-logger = logging.getLogger("stmmr")
 NAMED: Final = ("obs", "obsm", "obsp", "var", "varm", "varp", "uns", "layers")
 """Parts of a table whose names spatialdata checks."""
 CIRCLES: Final = "places"
@@ -131,7 +129,7 @@ def _in_memory(matrix: object) -> bool:
 
 def _sections(adata: AnnData, section_key: str | None) -> NDArray[np.object_]:
     """Get the name of the section of each spot, by default that of the spatial graph."""
-    key = section_key or recorded(adata).get("spatial_graph", {}).get("section_key") or None
+    key = section_key or section_key_of(adata)
     if key is None:
         return np.full(adata.n_obs, CIRCLES, dtype=object)
     require_key(adata.obs.columns, key, where="obs")
@@ -169,11 +167,9 @@ def _circles(xy: NDArray[np.float64], names: pd.Index[str], library: Library, sy
     return ShapesModel.parse(xy, geometry=0, radius=diameter / 2, index=names, transformations={system: Identity()})
 
 
-def _images(
-    libraries: Mapping[str, Library], systems: Mapping[str, str], taken: list[str]
-) -> dict[str, SpatialElement]:
+def _images(libraries: Mapping[str, Library], systems: Mapping[str, str], taken: list[str]) -> dict[str, DataArray]:
     """Make an image of the sharpest image of each library."""
-    images: dict[str, SpatialElement] = {}
+    images: dict[str, DataArray] = {}
     for library_id, library in libraries.items():
         if (sharpest := sharpest_image(library)) is None:
             continue

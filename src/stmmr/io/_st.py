@@ -62,17 +62,11 @@ def read_st(path: str | Path, *, spots: str | Path | None = None) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a table is damaged, spots have other names, or none of them is in the table of spots.
     """
-    file = require_match(
-        path,
-        find_st,
-        expected="a count table with spots named XxY (such as 7x16)",
-        advice="Give the count table.",
-    )
+    expected = "a count table with spots named XxY (such as 7x16)"
+    file = require_match(path, find_st, expected, advice="Give the count table.")
     adata = _read_counts(file)
     array = _array_positions(adata.obs_names, file)
     is_whole = (array == np.rint(array)).all()

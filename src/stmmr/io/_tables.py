@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
-import logging
 import shutil
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from stmmr._core.checks import InputError, listed, require_key, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_key, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     Store: TypeAlias = h5py.Group
     """Or zarr.Group, which has the same interface."""
 
-logger = logging.getLogger("stmmr")
 TABLES: Final = "tables"
 ELEMENTS: Final = ("images", "labels", "shapes", "points")
 """Groups of a SpatialData store."""
@@ -52,8 +50,6 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no AnnData file, or is damaged.
     """
@@ -72,7 +68,7 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
 def write_h5ad(adata: AnnData, path: Path) -> None:
     """Write a compressed AnnData file, in memory first, as HDF5 crashes the process on a full disk.
 
-    If the file cannot be written (OSError), a part of it may remain.
+    Raises OSError if the file cannot be written; a part of it may remain.
     """
     import h5py
 
@@ -86,8 +82,8 @@ def write_h5ad(adata: AnnData, path: Path) -> None:
 def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     """Write an AnnData file or store with ``X`` and the layers of another, copied without reading them.
 
-    ``obs``, ``var``, ``obsm``, ``varm`` and ``uns`` are those of `adata`; both paths are .h5ad or both .zarr. Too
-    little free space raises an OSError.
+    ``obs``, ``var``, ``obsm``, ``varm`` and ``uns`` are those of `adata`; both paths are .h5ad or both .zarr.
+    Raises OSError if there is too little free space.
     """
     import h5py
     import zarr
@@ -179,8 +175,6 @@ def read_zarr(
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no AnnData or SpatialData store, is damaged, or has several tables and none is named, or no table of
         that name; and as in `stmmr.io.from_spatialdata`.
@@ -270,15 +264,11 @@ def _left_on_disk(store: Store) -> AnnData:
 
     small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
-    adata = AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small)
-    restore_names(adata)
-    unique_names(adata)
-    warn_implausible(adata)
-    return adata
+    return _checked(AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small))
 
 
 def _checked(adata: AnnData) -> AnnData:
-    """Check the matrices of an AnnData, and make its names unique."""
+    """Check matrices in memory and the scale of an AnnData, and make its names unique."""
     for matrix in (adata.X, *layers_of(adata).values()):
         check_indices(matrix)
     restore_names(adata)
