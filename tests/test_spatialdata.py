@@ -194,7 +194,7 @@ def without_a_section(adata):
     [
         (without_names, {}, "places with names of their own, found 1"),
         (without_coordinates, {}, "Expected coordinates"),
-        (without_a_section, {"section_key": "slide"}, "section at every place"),
+        (without_a_section, {"section_key": "slide"}, "a section for all"),
         (lambda adata: None, {"section_key": "ground_thruth"}, "Did you mean 'ground_truth'"),
     ],
 )

@@ -50,5 +50,5 @@ def test_square_array_stays_as_it_is(array):
 
 
 def test_missing_array_positions_are_named():
-    with pytest.raises(stmmr.InputError, match=r"obs\['array_col'\].*1 of 3 places without \(first: p1"):
+    with pytest.raises(stmmr.InputError, match=r"obs\['array_col'\].*1 of 3 spots without \(first: p1"):
         coordinates(on_array([0, np.nan, 1], [0, 2, 1]))

@@ -16,7 +16,7 @@ def small_tiles(monkeypatch):
 
 
 def clumps(seed=0):
-    """Places of uneven density in two pieces, some of them at one point."""
+    """Spots of uneven density in two pieces, some of them at one point."""
     rng = np.random.default_rng(seed)
     xy = np.concatenate([rng.normal(size=(500, 2)) * [5, 1], rng.uniform(30, 50, size=(900, 2)), np.full((40, 2), 7.0)])
     return rng.permutation(xy)
@@ -24,9 +24,9 @@ def clumps(seed=0):
 
 def gathered(kernel, features):
     out = np.full((len(kernel.xy), features.shape[1]), np.nan, dtype=np.float32)
-    for places, rows in kernel.propagate(lambda places: features[places]):
-        assert np.isnan(out[places]).all()
-        out[places] = rows
+    for spots, rows in kernel.propagate(lambda spots: features[spots]):
+        assert np.isnan(out[spots]).all()
+        out[spots] = rows
     return out
 
 
@@ -65,7 +65,7 @@ def test_same_bits_whatever_the_number_of_threads(small_tiles):
 
 @settings(deadline=None, max_examples=25)
 @given(n=st.integers(1, 300), at_most=st.integers(1, 100), seed=st.integers(0, 5))
-def test_tiles_hold_each_place_once(n, at_most, seed):
+def test_tiles_hold_each_spot_once(n, at_most, seed):
     xy = np.random.default_rng(seed).integers(0, 4, size=(n, 2)).astype(float)
     found = list(tiles(xy, at_most))
     assert sorted(np.concatenate(found)) == list(range(n))
@@ -73,7 +73,7 @@ def test_tiles_hold_each_place_once(n, at_most, seed):
     assert all((np.diff(tile) > 0).all() for tile in found)
 
 
-def test_noise_of_a_place_is_the_same_in_any_tile():
+def test_noise_of_a_spot_is_the_same_in_any_tile():
     noise = white_noise(np.arange(5000), 130)
     assert set(np.unique(noise)) == {-1, 1}
     some = np.array([4, 17, 4999])

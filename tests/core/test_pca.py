@@ -30,7 +30,7 @@ def test_same_as_in_one_piece(features, monkeypatch, tmp_path, n):
 
 
 def test_no_more_components_than_there_are(features):
-    assert feature_pca(features[:40]).axes.shape == (40, 10)  # four places for each
+    assert feature_pca(features[:40]).axes.shape == (40, 10)  # four spots for each
     assert feature_pca(features).axes.shape == (40, 40)
     few = features[:, [0] * 39 + [1]]
     assert feature_pca(few).axes.shape == (40, 2)

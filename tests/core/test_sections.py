@@ -95,7 +95,7 @@ def test_laying_apart_keeps_distances_within():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (["a", None], r"section at every place in obs\['section'\], found 128 of 256 without one"),
+        (["a", None], r"a section for all cells in obs\['section'\], found 128 of 256 without one"),
         (None, r"Expected the key 'section' in obs"),
     ],
 )
@@ -145,11 +145,11 @@ def said(caplog, column, xy=None):
 
 def test_a_column_of_labels_is_warned_of(caplog):
     text = said(caplog, lambda adata: adata.obs["ground_truth"])
-    assert "obs['section'] looks like labels of places instead of sections: places of Layer 1" in text
+    assert "obs['section'] looks like labels instead of sections: Layer 1, " in text
 
 
 def test_one_section_only_is_said(caplog):
-    assert "There is one section only in obs['section'], a." in said(caplog, lambda _: "a")
+    assert "Only one section in obs['section']: a." in said(caplog, lambda _: "a")
 
 
 def halves(adata):
@@ -161,13 +161,15 @@ def test_other_units_are_warned_of(caplog):
         return adata.obsm["spatial"] * np.where(halves(adata) == "a", 1.0, 3.0)[:, None]
 
     text = said(caplog, halves, xy)
-    assert "Places of b lie 3.0 times as far apart as those of a: their coordinates may be in different units" in text
+    assert "Neighbours in section b are 3.0 times as far apart as in a: coordinates may be in different units" in text
 
 
 def test_a_column_of_numbers_is_no_column_of_sections():
     adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
     adata.obs["size"] = np.arange(adata.n_obs)
-    with pytest.raises(stmmr.InputError, match=r"few sections of the data in obs\['size'\], found \d+ values at"):
+    with pytest.raises(
+        stmmr.InputError, match=r"the sections of the data in obs\['size'\], found \d+ different values for"
+    ):
         stmmr.run(adata, section_key="size", progress=False)
 
 
@@ -186,7 +188,7 @@ def test_noise_of_sections_becomes_alike():
     np.testing.assert_allclose(with_equal_noise(equal, apart, codes, to=given), equal, atol=1e-3)
 
 
-def test_few_places_leave_the_noise_as_it_is():
+def test_few_spots_leave_the_noise_as_it_is():
     rng = np.random.default_rng(0)
     xy, features = rng.uniform(size=(3, 2)), rng.normal(size=(3, 4)).astype(np.float32)
     np.testing.assert_allclose(features @ noise_map(features, xy, np.diag([1.0, 2, 3, 4])), features, atol=1e-5)

@@ -64,7 +64,7 @@ def test_what_stereopy_wrote():
         SQUARE * 3,  # more positions than ST v1 has: bins, of any size
         SQUARE + [[np.nan, 0]] * len(SQUARE),
         np.full(SQUARE.shape, "A"),
-        np.random.default_rng(0).permutation(SQUARE),  # not where the places lie
+        np.random.default_rng(0).permutation(SQUARE),  # not where the spots lie
     ],
 )
 def test_unknown(array):

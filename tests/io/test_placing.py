@@ -51,7 +51,7 @@ def test_a_format_that_does_not_tell(grid):
 def test_implausible_distances(grid, um, warns, caplog, tmp_path):
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         set_scale(grid, um, library="s")
-    assert ("Neighbouring places lie" in caplog.text) == warns
+    assert ("Neighbours are" in caplog.text) == warns
     caplog.clear()
     grid.write_h5ad(tmp_path / "a.h5ad")
     for backed in (False, True):

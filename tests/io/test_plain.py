@@ -85,7 +85,7 @@ def test_scale_can_be_given(tables, write, caplog):
     assert adata.uns["spatial"]["mine"]["scalefactors"]["microns_per_pixel"] == 0.5
     assert caplog.text == ""
     read_table(folder, microns_per_pixel=1e-3)
-    assert "Neighbouring places lie 0.0" in caplog.text
+    assert "Neighbours are 0.0" in caplog.text
     with pytest.raises(InputError, match="positive"):
         read_table(folder, microns_per_pixel=0)
 

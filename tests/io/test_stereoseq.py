@@ -160,7 +160,7 @@ def test_without_resolution_the_scale_is_unknown(write_bins, resolution, caplog)
 
 def test_implausible_resolution(write_bins, caplog):
     io.read(write_bins(50, resolution=500_000))
-    assert "Neighbouring places lie 2.5e+04 µm apart" in caplog.text
+    assert "Neighbours are 2.5e+04 µm apart" in caplog.text
 
 
 def test_damaged_files(write_bins, spoil):

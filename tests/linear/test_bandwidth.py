@@ -70,7 +70,7 @@ def test_smallest_bandwidth_within_one_standard_error():
 
 
 def test_windows_are_compact_and_bounded(monkeypatch):
-    monkeypatch.setattr("stmmr.linear.bandwidth.PLACES_AT_MOST", 200)
+    monkeypatch.setattr("stmmr.linear.bandwidth.MATCHED_AT_MOST", 200)
     chosen = windows(XY)
     assert len(chosen) <= 200
     near = np.sqrt(((XY[chosen, None] - XY[None, chosen]) ** 2).sum(axis=-1))

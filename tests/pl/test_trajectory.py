@@ -31,7 +31,7 @@ def ordered(section):
             "domains": np.array(NAMES),
             "domain_key": "layer",
             "root_domain": "White matter",
-            "root_place": "place20",
+            "root_spot": "spot20",
         },
         "gene_trends": {
             "table": pd.DataFrame({"f": [3.0, 2, 1], "peak": [0.0, 0.5, 1.0]}, index=genes),
@@ -131,9 +131,9 @@ def test_draws_on_given_axes(ordered):
 def test_bad_input(ordered, section):
     with pytest.raises(InputError, match=r"key 'AA' in the table of gene trends.*Did you mean 'A'"):
         stmmr.pl.gene_trends(ordered, genes=["AA"])
-    with pytest.raises(InputError, match="Expected a list of names of genes, found 'A'"):
+    with pytest.raises(InputError, match="Expected a list of gene names, found 'A'"):
         stmmr.pl.gene_trends(ordered, genes="A")
-    with pytest.raises(InputError, match=r"Expected a list of names of genes, found \[\]"):
+    with pytest.raises(InputError, match=r"Expected a list of gene names, found \[\]"):
         stmmr.pl.gene_trends(ordered, genes=[])
     ordered.obs["layer"] = ordered.obs["layer"].cat.rename_categories({"Layer 4": "IV"})
     with pytest.raises(InputError, match="found none of 'Layer 4'"):

@@ -12,7 +12,8 @@ from stmmr._core.checks import InputError, require_key
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 # fmt: off
 PALETTE: Final = (
@@ -59,7 +60,7 @@ def title_of(key: str) -> str:
     return _TITLES.get(key, key)
 
 
-def category_colors(adata: AnnData, key: str, categories: pd.Index) -> NDArray[np.float64]:
+def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
     """Get one colour for each category, in the order of the categories: the same in every figure.
 
     ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise: domain "3"

@@ -33,12 +33,12 @@ def listed(names: Iterable[object], *, at_most: int = 12) -> str:
 
 
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
-    """Check that a key is there.
+    """Check that a key exists.
 
     Raises
     ------
     InputError
-        If it is not; names the keys there are and, where one is close, a suggestion.
+        If it does not; the message lists the keys and suggests a similar one.
     """
     names = [str(name) for name in mapping]
     if key in names:
@@ -51,7 +51,7 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
 
 
 def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
-    """Get what a step noted in ``uns["stmmr"]``, or name the function `by` that runs it."""
+    """Get the record of a step in ``uns["stmmr"]``, or raise an error that names the function `by` to run."""
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
     return dict(steps[name])
@@ -75,31 +75,28 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = (error.name or module).split(".")[0]  # maybe of what the package itself imports
+        missing = (error.name or module).split(".")[0]  # or a package that it imports
         raise ImportError(f"{missing} is not installed; run: pip install 'stmmr[{extra}]'") from error
 
 
 def unique_names(adata: AnnData) -> None:
-    """Make the names of places and genes unique, with a warning where they were not."""
-    for what, index in (("place", adata.obs_names), ("gene", adata.var_names)):
-        if index.is_unique:
-            continue
-        repeated = int(index.duplicated().sum())
-        logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, what)
-        if what == "place":
-            adata.obs_names_make_unique()
-        else:
-            adata.var_names_make_unique()
+    """Make ``obs_names`` and ``var_names`` unique, with a warning if they were not."""
+    for attribute, kind in (("obs_names", "row"), ("var_names", "gene")):
+        names = getattr(adata, attribute)
+        if not names.is_unique:
+            repeated = int(names.duplicated().sum())
+            logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, kind)
+            getattr(adata, f"{attribute}_make_unique")()
 
 
 def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
     """Get a representation of ``obsm`` as float32, checked."""
     require_key(adata.obsm, key, where="obsm")
-    found: Any = adata.obsm[key]
-    values = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float32)
+    matrix: Any = adata.obsm[key]
+    values = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
-        raise InputError(f"Expected obsm[{key!r}] with one row per place, found shape {values.shape}.")
+        raise InputError(f"Expected obsm[{key!r}] with one row per spot, found shape {values.shape}.")
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise InputError(f"Expected finite values in obsm[{key!r}], found NaN or infinite ones at {bad} places.")
+        raise InputError(f"Expected finite values in obsm[{key!r}], found NaN or infinite ones in {bad} rows.")
     return values

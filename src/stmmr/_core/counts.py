@@ -1,4 +1,4 @@
-"""What the model needs to know of each gene, in passes over the counts: chunks of places go by, statistics stay."""
+"""Raw counts, library sizes and normalised values, computed in passes over chunks of rows."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, require_step
 from stmmr._core.rows import as_csr, by_rows, map_rows, take
+from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Bools, CountRows, Csr, Float32, Float64, Ints
+
 SPAN: Final = 0.3
-"""Share of the genes that a point of the trend of the variance is fitted to."""
+"""Share of the genes that the variance trend is fitted to at each point."""
 
 
 class CountStatistics(NamedTuple):
-    """Sums over places, or some of them, and what may be wrong with the values."""
+    """Sums of counts, and signs that the values are no raw counts."""
 
-    size: NDArray[np.float64]
-    """Counts of each place, shape (N,)."""
+    size: Float64
+    """Total counts of each spot, shape (n_obs,)."""
     seen: NDArray[np.int64]
-    """Places at which each gene is seen, shape (G,)."""
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    """Sum of the counts of each gene, and of their squares; shape (G,)."""
+    """Number of spots with counts of each gene, shape (n_vars,)."""
+    total: Float64
+    squares: Float64
+    """Sum of the counts of each gene, and of their squares; shape (n_vars,)."""
     not_finite: int
+    """Number of NaN or infinite entries."""
     smallest: float
     largest: float
     fractions: bool
+    """Whether an entry is not a whole number."""
 
     def check(self, where: str) -> None:
         """Check that the values are raw counts.
@@ -41,31 +46,31 @@ class CountStatistics(NamedTuple):
         Raises
         ------
         InputError
-            If an entry is NaN, infinite, negative, or no whole number.
+            If an entry is NaN, infinite, negative, or not a whole number.
         """
         if self.not_finite:
             raise InputError(
-                f"Expected finite counts in {where}, found {self.not_finite} NaN or infinite entries. Remove or fill "
-                "them first."
+                f"Expected finite counts in {where}, found {self.not_finite} NaN or infinite entries. Replace them "
+                "first."
             )
         instead = (
-            "Give the raw counts (layer='…' where a layer holds them), or the representation to use instead "
-            "(use_rep='…', a key of obsm)."
+            'Name the layer with the raw counts (layer="…", --layer …), or a key of obsm to use instead '
+            '(use_rep="…", --use-rep …).'
         )
         if self.smallest < 0:
             raise InputError(
-                f"Expected raw counts in {where}, found negative values (smallest {self.smallest:.4g}); this looks "
+                f"Expected raw counts in {where}, found negative values (smallest {self.smallest:.4g}): these look "
                 f"scaled. {instead}"
             )
         if self.fractions:
             raise InputError(
                 f"Expected raw counts (whole numbers) in {where}, found fractions (largest value "
-                f"{self.largest:.4g}); this looks normalised. {instead}"
+                f"{self.largest:.4g}): these look normalised. {instead}"
             )
 
 
-def count_statistics(counts: Any, *, progress: bool = False) -> CountStatistics:
-    """Go over the counts once; places × genes as `by_rows` gives them."""
+def count_statistics(counts: CountRows, *, progress: bool = False) -> CountStatistics:
+    """Sum up counts, as `by_rows` returns them, in one pass."""
     parts = list(map_rows(_count_statistics, counts, what="reading counts", progress=progress))
     sizes, seen, total, squares, not_finite, smallest, largest, fractions = zip(*parts, strict=True)
     return CountStatistics(
@@ -80,7 +85,7 @@ def count_statistics(counts: Any, *, progress: bool = False) -> CountStatistics:
     )
 
 
-def _count_statistics(counts: sparse.csr_matrix[Any], _: slice) -> CountStatistics:
+def _count_statistics(counts: Csr, _: slice) -> CountStatistics:
     values, n_genes = counts.data, counts.shape[1]
     finite = np.isfinite(values)
     known = values if finite.all() else values[finite]
@@ -97,24 +102,28 @@ def _count_statistics(counts: sparse.csr_matrix[Any], _: slice) -> CountStatisti
 
 
 def highly_variable(
-    counts: Any, statistics: CountStatistics, *, n_top_genes: int, min_places: int, progress: bool = False
-) -> NDArray[np.bool_]:
-    """Mark the most variable genes by the variance of the counts against its trend, counts clipped at √N deviations.
+    counts: CountRows, statistics: CountStatistics, *, n_top_genes: int, min_places: int, progress: bool = False
+) -> Bools:
+    """Select highly variable genes by their variance relative to the trend, counts clipped at √N deviations.
 
-    The ``seurat_v3`` of scanpy (Stuart et al. 2019, doi:10.1016/j.cell.2019.05.031), which reads all counts at once.
+    Same as ``seurat_v3`` of scanpy (Stuart et al. 2019, doi:10.1016/j.cell.2019.05.031), but in chunks.
 
     Parameters
     ----------
     counts
-        As `by_rows` gives them, shape (N, G).
+        From `by_rows`, shape (n_obs, n_vars).
     statistics
         Their sums.
     n_top_genes
-        How many genes; all that are eligible where there are fewer.
+        Number of genes; all eligible genes if there are fewer.
     min_places
-        Places in which a gene must be seen.
+        Number of spots in which a gene must be seen to be eligible.
     progress
-        Whether to show a progress bar.
+        Show a progress bar.
+
+    Returns
+    -------
+    Whether each gene is selected, shape (n_vars,).
     """
     seen = statistics.seen >= min_places
     if not seen.any():
@@ -130,14 +139,14 @@ def highly_variable(
     )
     total, squares = np.sum(list(passes), axis=0)
     scaled = (n * mean**2 + squares - 2 * total * mean) / ((n - 1) * spread**2)
-    marked = np.zeros(len(seen), dtype=bool)
+    selected = np.zeros(len(seen), dtype=bool)
     candidates = np.flatnonzero(seen)
-    marked[candidates[np.argsort(-scaled[candidates])[:n_top_genes]]] = True
-    return marked
+    selected[candidates[np.argsort(-scaled[candidates])[:n_top_genes]]] = True
+    return selected
 
 
-def _trend(mean: NDArray[np.float64], variance: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Fit the logarithm of the variance to that of the mean; zeros where it cannot be told."""
+def _trend(mean: Float64, variance: Float64, seen: Bools) -> Float64:
+    """Fit log10 of the variance as a function of log10 of the mean; zero for genes that do not vary."""
     from skmisc.loess import loess
 
     varying = seen & (variance > 0)
@@ -148,16 +157,14 @@ def _trend(mean: NDArray[np.float64], variance: NDArray[np.float64], seen: NDArr
     return trend
 
 
-def _clipped_sums(counts: sparse.csr_matrix[Any], _: slice, *, limits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _clipped_sums(counts: Csr, _: slice, *, limits: Float64) -> Float64:
     clipped = np.minimum(counts.data.astype(np.float64), limits[counts.indices])
     sums = [np.bincount(counts.indices, weights, minlength=len(limits)) for weights in (clipped, clipped**2)]
     return np.array(sums)  # (2, G)
 
 
-def lognorm(
-    counts: sparse.csr_matrix[Any], size: NDArray[np.float64], median: float, *, genes: NDArray[np.bool_] | None = None
-) -> sparse.csr_matrix[Any]:
-    """Scale each place to the median library size and take log1p; places of size 0 become zeros."""
+def lognorm(counts: Csr, size: Float64, median: float, *, genes: Bools | None = None) -> Csr:
+    """Scale each row to the median library size and take log1p; rows of size 0 become zeros."""
     factor = np.divide(median, size, out=np.zeros_like(size), where=size > 0)
     normalised = as_csr(sparse.diags(factor) @ (counts if genes is None else counts[:, genes])).astype(np.float32)
     np.log1p(normalised.data, out=normalised.data)
@@ -165,76 +172,74 @@ def lognorm(
 
 
 class GeneMoments(NamedTuple):
-    """Sums of the log-normalised values of the genes that are read."""
+    """Sums of the log-normalised values of the selected genes."""
 
-    totals: NDArray[np.float64]
-    """Of each section, shape (S, G)."""
-    products: NDArray[np.float64]
+    totals: Float64
+    """Sum over each section, shape (S, G)."""
+    products: Float64
     """XᵀX, shape (G, G)."""
 
 
 class Normalisation(NamedTuple):
-    """How the values of the genes that are read come from the counts."""
+    """Log-normalisation of the selected genes."""
 
-    genes: NDArray[np.bool_]
-    """Which they are, shape (all genes,)."""
-    size: NDArray[np.float64]
-    """Library size of each place, shape (N,)."""
+    genes: Bools
+    """Whether each gene is selected, shape (n_vars,)."""
+    size: Float64
+    """Library size of each spot, shape (N,)."""
     median: float
     """Library size that all are scaled to."""
-    sections: NDArray[np.intp]
-    """Section of each place, shape (N,)."""
+    sections: Ints
+    """Section of each spot, shape (N,)."""
 
-    def __call__(self, counts: sparse.csr_matrix[Any], rows: slice) -> sparse.csr_matrix[Any]:
-        """Get the log-normalised values of the genes that are read, at some places."""
+    def __call__(self, counts: Csr, rows: slice) -> Csr:
+        """Compute the log-normalised values of some rows."""
         return lognorm(counts, self.size[rows], self.median, genes=self.genes)
 
-    def members(self, rows: slice) -> sparse.csr_matrix[Any]:
-        """Say which section each of some places belongs to, shape (S, n)."""
+    def members(self, rows: slice) -> Csr:
+        """Get the indicator matrix of the sections of some rows, shape (S, n)."""
         sections = self.sections[rows]
         shape = (int(self.sections.max()) + 1, len(sections))
         return sparse.csr_matrix((np.ones(len(sections)), (sections, np.arange(len(sections)))), shape=shape)
 
-    def moments(self, counts: sparse.csr_matrix[Any], rows: slice) -> GeneMoments:
-        """Sum the values of some places and their products."""
+    def moments(self, counts: Csr, rows: slice) -> GeneMoments:
+        """Sum the values of some rows, and their products."""
         values = self(counts, rows)
         dense = values.toarray()
         return GeneMoments((self.members(rows) @ values).toarray(), (dense.T @ dense).astype(np.float64))
 
-    def totals(self, counts: sparse.csr_matrix[Any], rows: slice) -> NDArray[np.float64]:
-        """Sum the values of some places by section, shape (S, G)."""
+    def totals(self, counts: Csr, rows: slice) -> Float64:
+        """Sum the values of some rows by section, shape (S, G)."""
         return np.asarray((self.members(rows) @ self(counts, rows)).toarray(), dtype=np.float64)
 
-    def projected(
-        self, counts: sparse.csr_matrix[Any], rows: slice, *, centres: NDArray[np.float64], axes: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """Project the values of some places, less the mean of their section, on axes of shape (G, n)."""
+    def projected(self, counts: Csr, rows: slice, *, centres: Float64, axes: Float64) -> Float32:
+        """Project the values of some rows, relative to the centre of their section, on axes of shape (G, n)."""
         scores = self(counts, rows) @ axes - (centres @ axes)[self.sections[rows]]
         return np.asarray(scores, dtype=np.float32)
 
 
 class GeneRows:
-    """Values of the genes that are read, at any places, read when they are asked for.
+    """Values of the selected genes, read row by row on demand.
 
     Parameters
     ----------
     counts
-        Raw counts of all genes, as `by_rows` gives them.
+        Raw counts of all genes, from `by_rows`.
     genes
-        Which genes are read, shape (all genes,).
+        Whether each gene is selected, shape (n_vars,).
     size
-        Library size of each place, to normalise by, shape (N,); None: the counts as they are.
+        Library size of each spot to normalise by, shape (N,); None leaves counts as they are.
     """
 
-    def __init__(self, counts: Any, genes: NDArray[np.bool_], *, size: NDArray[np.float64] | None = None) -> None:
-        # of counts in memory, the genes are picked once; library sizes are given
+    def __init__(self, counts: CountRows, genes: Bools, *, size: Float64 | None = None) -> None:
+        # counts in memory are subset once
         self._counts = counts[:, genes] if isinstance(counts, sparse.csr_matrix) else counts
         self._genes = None if self._counts is not counts else genes
         self._size = size
         self.shape = (int(counts.shape[0]), int(genes.sum()))
 
-    def take(self, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
-        """Read some places, shape (len(index), G); the index ascends."""
+    def take(self, index: Ints) -> Csr:
+        """Read the rows of an ascending index, shape (len(index), G)."""
         counts = take(self._counts, index)
         counts = counts if self._genes is None else counts[:, self._genes]
         if self._size is None:
@@ -243,25 +248,28 @@ class GeneRows:
 
 
 def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
-    """Find the matrix of raw counts: the layer, otherwise ``layers["counts"]`` where there is one, otherwise ``X``.
+    """Find the raw counts: in the layer, otherwise in ``layers["counts"]`` if it exists, otherwise in ``X``.
 
     Returns
     -------
-    What messages call it, and the matrix, as it is.
+    Their name for messages, and the matrix as it is.
     """
     if layer is None and keys.COUNTS in adata.layers:
         layer = keys.COUNTS
     if layer is not None:
         require_key(adata.layers, layer, where="layers")
     where = "X" if layer is None else f"layers[{layer!r}]"
-    given = adata.X if layer is None else adata.layers[layer]
-    if given is None:
-        raise InputError(f"Expected raw counts in {where}, found nothing there. Name the layer that holds them.")
-    return where, given
+    counts = adata.X if layer is None else adata.layers[layer]
+    if counts is None:
+        raise InputError(
+            f"Expected raw counts in {where}, found nothing there. Name the layer that holds them "
+            '(layer="…", --layer …).'
+        )
+    return where, counts
 
 
-def library_size(adata: AnnData, size: NDArray[np.float64], *, size_key: str | None) -> NDArray[np.float64]:
-    """Get the library sizes: the column, or the sums of the counts."""
+def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Float64:
+    """Get library sizes, shape (n_obs,): from the column, otherwise `size`, the sums of the counts."""
     if size_key is not None:
         require_key(adata.obs.columns, size_key, where="obs")
         try:
@@ -271,15 +279,17 @@ def library_size(adata: AnnData, size: NDArray[np.float64], *, size_key: str | N
         if not np.isfinite(size).all() or (size < 0).any():
             raise InputError(f"Expected library sizes ≥ 0 in obs[{size_key!r}], found NaN, infinite or negative ones.")
     if not (size > 0).any():
-        raise InputError("Expected counts, found none at any place.")
+        raise InputError("Expected counts, found only zeros.")
     empty = int((size == 0).sum())
     if empty:
-        logger.warning("%d places have no counts; they are kept, and take their embedding from neighbours.", empty)
+        logger.warning(
+            "%d %s have no counts. They are kept and get their embedding from neighbours.", empty, rows_called(adata)
+        )
     return size
 
 
 def gene_rows(adata: AnnData, *, normalised: bool) -> GeneRows:
-    """Get the counts of the genes that `stmmr.pp.expression` chose, or their log-normalised values."""
+    """Get the counts of the genes that `stmmr.pp.expression` selected, or their log-normalised values."""
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     _, counts = raw_counts(adata, str(step["layer"]) or None)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)

@@ -1,4 +1,4 @@
-"""Log-normalised values gene by gene, wherever the counts are: blocks of columns that fit in memory."""
+"""Genes: their values in blocks of columns that fit in memory, and checks of their names."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from stmmr._core.checks import InputError, listed
 from stmmr._core.counts import CountStatistics, count_statistics, library_size, lognorm, raw_counts
 from stmmr._core.record import recorded
 from stmmr._core.rows import as_csr, by_rows, map_rows
+from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import CountRows, Csc, Csr, Float64
 
 VALUES_AT_ONCE: Final = 2**24
-"""Values other than zero of a block of genes: 134 MB, three times that while it is put together."""
-
+"""Nonzero values of a block of genes: 134 MB, three times as much while the block is assembled."""
 
 LAYER_NOTED_BY: Final = ("expression", "mapped", "counts")
-"""Steps that note the layer with the counts; the last is a run that read a representation instead."""
+"""Steps that record the layer with the counts; "counts" is of a run on a representation."""
 
 
 class GeneColumns(NamedTuple):
-    """Counts that are read gene by gene: every block of genes takes a pass over the rows."""
+    """Counts that are read gene by gene: every block of genes takes one pass over the rows."""
 
-    counts: Any
-    """As `by_rows` gives them, shape (N, G)."""
+    counts: CountRows
+    """From `by_rows`, shape (n_obs, n_vars)."""
     statistics: CountStatistics
-    size: NDArray[np.float64]
-    """Library size of each place, shape (N,)."""
+    size: Float64
+    """Library size of each spot, shape (n_obs,)."""
 
     @property
     def median(self) -> float:
@@ -44,7 +45,7 @@ class GeneColumns(NamedTuple):
         return float(np.median(self.size[self.size > 0]))
 
     def blocks(self) -> Iterator[slice]:
-        """Cut the genes into blocks of at most so many values; one gene at least."""
+        """Divide the genes into blocks of a limited number of values, each of one gene at least."""
         ends = np.cumsum(self.statistics.seen)
         start = 0
         while start < len(ends):
@@ -53,18 +54,18 @@ class GeneColumns(NamedTuple):
             yield slice(start, stop)
             start = stop
 
-    def lognormalised(self, *, progress: bool = False, what: str = "genes") -> Iterator[tuple[slice, Any]]:
+    def lognormalised(self, *, progress: bool = False, what: str = "genes") -> Iterator[tuple[slice, Csc]]:
         """Read log-normalised values block by block.
 
         Yields
         ------
-        Which genes, and their values as CSC without stored zeros, shape (N, g).
+        The genes of a block, and their values as CSC without stored zeros, shape (n_obs, g).
         """
         for genes in self.blocks():
             yield genes, self.of(genes, progress=progress, what=what)
 
-    def of(self, genes: slice, *, progress: bool = False, what: str = "genes") -> sparse.csc_matrix[Any]:
-        """Read the log-normalised values of some genes as CSC without stored zeros, shape (N, g)."""
+    def of(self, genes: slice, *, progress: bool = False, what: str = "genes") -> Csc:
+        """Read the log-normalised values of some genes as CSC without stored zeros, shape (n_obs, g)."""
         read = partial(_normalised, genes=genes, size=self.size, median=self.median)
         rows = list(map_rows(read, self.counts, what=what, progress=progress))
         columns = sparse.csc_matrix(sparse.vstack(rows, format="csr"))
@@ -72,25 +73,24 @@ class GeneColumns(NamedTuple):
         return columns
 
 
-def _normalised(
-    counts: sparse.csr_matrix[Any], rows: slice, *, genes: slice, size: NDArray[np.float64], median: float
-) -> sparse.csr_matrix[Any]:
-    some = counts if genes == slice(0, counts.shape[1]) else as_csr(counts[:, genes])
-    return lognorm(some, size[rows], median)
+def _normalised(counts: Csr, rows: slice, *, genes: slice, size: Float64, median: float) -> Csr:
+    selected = counts if genes == slice(0, counts.shape[1]) else as_csr(counts[:, genes])
+    return lognorm(selected, size[rows], median)
 
 
 def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = False) -> GeneColumns:
-    """Prepare raw counts for reading them gene by gene, log-normalised as `stmmr.pp.expression` does.
+    """Prepare raw counts for reading gene by gene, log-normalised as by `stmmr.pp.expression`.
+
+    Library sizes are those of `stmmr.pp.expression` if it ran, otherwise the sums of the counts.
 
     Parameters
     ----------
     adata
         With raw counts, in memory or in a file.
     layer
-        Layer that holds them; None: that which `counts_layer` finds, otherwise ``layers["counts"]``, otherwise ``X``.
-        Library sizes are those of `stmmr.pp.expression` where it ran, otherwise the sums.
+        Layer that holds them; None: that of `counts_layer`, otherwise ``layers["counts"]``, otherwise ``X``.
     progress
-        Whether to show progress bars.
+        Show progress bars.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
         If there are no genes, or the values are no raw counts.
     """
     if adata.n_obs == 0 or adata.n_vars == 0:
-        raise InputError(f"Expected places and genes, found {adata.n_obs} × {adata.n_vars}.")
-    where, given = raw_counts(adata, layer or counts_layer(adata))
-    counts = by_rows(given)
+        raise InputError(f"Expected {rows_called(adata)} and genes, found a matrix of {adata.n_obs} × {adata.n_vars}.")
+    where, matrix = raw_counts(adata, layer or counts_layer(adata))
+    counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
     size_key = keys.LIBRARY_SIZE if keys.LIBRARY_SIZE in adata.obs.columns else None
@@ -108,36 +108,36 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
 
 
 def counts_layer(adata: AnnData) -> str | None:
-    """Get the layer with the raw counts, as the run, `stmmr.pp.expression` or a mapping was told; None without one."""
+    """Get the layer with the raw counts that the run, `stmmr.pp.expression` or a mapping used; None if it used none."""
     steps = recorded(adata)
     return next((str(steps[name].get("layer") or "") or None for name in LAYER_NOTED_BY if name in steps), None)
 
 
-def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> NDArray[np.float64]:
-    """Get the values of one gene at all places, shape (N,).
+def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> Float64:
+    """Get the values of one gene, shape (n_obs,).
 
     Parameters
     ----------
     adata
         With the gene.
     gene
-        Its name; of several genes of this name, the first.
+        Name of the gene; if several have this name, the first is taken.
     layer
-        Layer to take it from, as it is; None: log-normalised values, from ``layers["stmmr_lognorm"]`` where they are,
-        otherwise from the counts.
+        Layer to take values from as they are; None: log-normalised values, from ``layers["stmmr_lognorm"]`` if it
+        exists, otherwise from the counts.
     """
     require_gene(adata, gene)
-    at = int(np.flatnonzero(adata.var_names.astype(str) == gene)[0])
+    index = int(np.flatnonzero(adata.var_names.astype(str) == gene)[0])
     if layer is None and keys.LOGNORM not in adata.layers:
-        column: Any = gene_columns(adata).of(slice(at, at + 1))
+        column: Any = gene_columns(adata).of(slice(index, index + 1))
     else:
-        column = adata.layers[layer or keys.LOGNORM][:, at]
+        column = adata.layers[layer or keys.LOGNORM][:, index]
     dense = column.toarray() if hasattr(column, "toarray") else column
     return np.asarray(dense, dtype=np.float64).ravel()
 
 
-def lognormalised_rows(adata: AnnData) -> Iterator[sparse.csr_matrix[Any]]:
-    """Read the log-normalised values of all genes, some places at a time; `stmmr.pp.expression` ran."""
+def lognormalised_rows(adata: AnnData) -> Iterator[Csr]:
+    """Read the log-normalised values of all genes, a chunk of rows at a time, after `stmmr.pp.expression`."""
     if keys.LOGNORM in adata.layers:
         return map_rows(_as_they_are, by_rows(adata.layers[keys.LOGNORM]), what="genes", progress=False)
     _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
@@ -146,28 +146,28 @@ def lognormalised_rows(adata: AnnData) -> Iterator[sparse.csr_matrix[Any]]:
     return map_rows(read, by_rows(counts), what="genes", progress=False)
 
 
-def _as_they_are(rows: sparse.csr_matrix[Any], _: slice) -> sparse.csr_matrix[Any]:
+def _as_they_are(rows: Csr, _: slice) -> Csr:
     return rows
 
 
 def require_gene(adata: AnnData, gene: str) -> None:
-    """Check that a gene is there.
+    """Check that a gene is in the data.
 
     Raises
     ------
     InputError
-        If it is not; names those that are called much the same.
+        If it is not; the message suggests similar names.
     """
-    names = adata.var_names.astype(str)  # numbers, where somebody set them so
+    names = adata.var_names.astype(str)  # they may be numbers
     if gene not in names:
         close = close_names(gene, names.tolist())
         if close:
             hint = f"Did you mean {' or '.join(map(repr, close))}?"
         elif adata.n_vars:
-            hint = f"Genes are called like {listed(names[:3])}."
+            hint = f"Gene names look like {listed(names[:3])}."
         else:
-            hint = "Data without genes have an embedding only."
-        raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} of the data, found none. {hint}")
+            hint = "These data have no genes, only an embedding."
+        raise InputError(f"Expected the gene {gene!r} among the {adata.n_vars} genes of the data, found none. {hint}")
 
 
 def gene_list(genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
@@ -176,17 +176,17 @@ def gene_list(genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
     Raises
     ------
     InputError
-        If a single name is given, whose letters would pass for names, or there is none.
+        If it is a single name, whose letters would be taken for names, or the list is empty.
     """
     names = [] if isinstance(genes, str) else list(dict.fromkeys(map(str, genes)))
     if isinstance(genes, str) or not (names or may_be_empty):
         hint = f" Write [{genes!r}]." if isinstance(genes, str) else ""
-        raise InputError(f"Expected a list of names of genes, found {genes or names!r}.{hint}")
+        raise InputError(f"Expected a list of gene names, found {genes or names!r}.{hint}")
     return names
 
 
 def require_genes(adata: AnnData, genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
-    """Get the names of genes, each once, and check that all are among those of the data."""
+    """Get the names of genes, each once, and check that all are in the data."""
     names = gene_list(genes, may_be_empty=may_be_empty)
     for name in names:
         require_gene(adata, name)
@@ -194,7 +194,7 @@ def require_genes(adata: AnnData, genes: Iterable[str], *, may_be_empty: bool = 
 
 
 def close_names(name: str, names: list[str]) -> list[str]:
-    """Find up to three names that are written much like one, whatever their case."""
+    """Find up to three names that are similar to one, ignoring case."""
     folded: dict[str, list[str]] = {}
     for other in names:
         folded.setdefault(other.casefold(), []).append(other)

@@ -121,7 +121,7 @@ def map_rows(
         Whether to show it.
     """
     work = _map_blocks if is_dask(matrix) else _map_chunks
-    with progress_bar(matrix.shape[0], what, "places", shown=progress) as bar:
+    with progress_bar(matrix.shape[0], what, "rows", shown=progress) as bar:
         for rows, result in work(function, matrix):
             bar.update(rows.stop - rows.start)
             yield result

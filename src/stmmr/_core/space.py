@@ -1,4 +1,4 @@
-"""How long a unit of the coordinates is, in µm."""
+"""Coordinates of spots (or cells, or bins), the distance between them, and the length of a unit in µm."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64, Floats, Numbers
 
 ST_STEP: Final = (200.0, 200.0)
 """µm between the spots of the first spatial arrays (Ståhl et al. 2016, doi:10.1126/science.aaf2403)."""
 ST_LARGEST: Final = 35
-"""Positions along their longer side, 33 × 35 in all; larger square arrays, such as of bins, are something else."""
+"""Positions along the longer side of such an array (33 × 35); larger square arrays are something else, such as bins."""
 ARRAY = [keys.ARRAY_COL, keys.ARRAY_ROW]  # x, y
 SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 """µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
 UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
-"""Distances of neighbouring places that occur: bins of Stereo-seq and Visium HD up to coarse arrays."""
+"""Distances between neighbours that occur: from bins of Stereo-seq and Visium HD to coarse arrays."""
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
@@ -59,32 +59,32 @@ def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
 
 
 def units(adata: AnnData) -> tuple[str, float, str]:
-    """Name the unit of the coordinates, its length in µm and what tells it (see `um_per_unit`)."""
-    um, told_by = um_per_unit(adata, coordinates(adata), *adata.uns.get(keys.SPATIAL, {}).values())
+    """Get the name of the unit of the coordinates, its length in µm and the source of that (see `um_per_unit`)."""
+    um, source = um_per_unit(adata, coordinates(adata), *adata.uns.get(keys.SPATIAL, {}).values())
     if keys.SPATIAL not in adata.obsm:
-        return "array columns", um, told_by
-    if told_by != "microns_per_pixel":
-        return "coordinate units", um, told_by
-    return "µm" if um == 1 else "px", um, told_by
+        return "array columns", um, source
+    if source != "microns_per_pixel":
+        return "coordinate units", um, source
+    return "µm" if um == 1 else "px", um, source
 
 
-def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str, Any]) -> tuple[float, str]:
-    """Get µm per unit of the coordinates, and what tells it.
+def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> tuple[float, str]:
+    """Get µm per unit of the coordinates, and the source of this number.
 
     Parameters
     ----------
     adata
-        Maybe with array positions in ``obs``.
+        With or without array positions in ``obs``.
     xy
-        Its coordinates, shape (N, 2).
+        Its coordinates, shape (n_obs, 2).
     libraries
         Entries of ``uns["spatial"]``.
 
     Returns
     -------
-    The length, and "microns_per_pixel" where the scale factors have it; else that of the "Stereo-seq chip" in what
-    stereopy wrote (https://github.com/STOmics/SAW/issues/211); else that by the array, "hexagonal array" (taken for
-    Visium, spots 100 µm apart) or "square array" (ST v1, 200 µm); else NaN and "unknown".
+    The length, and the first source that has it: "microns_per_pixel" of the scale factors; "Stereo-seq chip", from the
+    keys that stereopy writes (https://github.com/STOmics/SAW/issues/211); "hexagonal array" (Visium, spots 100 µm
+    apart) or "square array" (ST v1, 200 µm). Otherwise NaN and "unknown".
     """
     for library in libraries if keys.SPATIAL in adata.obsm else ():
         stated = library.get("scalefactors", {}).get("microns_per_pixel") if isinstance(library, Mapping) else None
@@ -96,30 +96,38 @@ def um_per_unit(adata: AnnData, xy: NDArray[np.float64], *libraries: Mapping[str
         if isinstance(nm, int | float | np.number) and nm > 0:
             return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
+        import pandas as pd
+
         array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         finite = np.isfinite(array).all()
         if finite and ((hexagonal := is_hexagonal(array)) or np.ptp(array, axis=0).max() < ST_LARGEST):
-            found = microns_per_pixel(array, xy, step=SPOT_STEP if hexagonal else ST_STEP)
-            if found is not None:
-                return found, "hexagonal array" if hexagonal else "square array"
+            um = microns_per_pixel(array, xy, step=SPOT_STEP if hexagonal else ST_STEP)
+            if um is not None:
+                return um, "hexagonal array" if hexagonal else "square array"
     return math.nan, "unknown"
 
 
-def coordinates(adata: AnnData) -> NDArray[np.float64]:
-    """Get the coordinates of the places, checked.
+def graph_um(graph: Mapping[str, Any]) -> float:
+    """Get µm per unit of the coordinates of a spatial graph from its record; NaN if unknown."""
+    um = graph["um_per_unit"]
+    return math.nan if um is None else float(um)
 
-    ``obsm["spatial"]`` where there is one, otherwise ``array_col`` and ``array_row`` of ``obs``. On a hexagonal
-    array, such as Visium's, rows lie √3 columns apart: there y is √3 ``array_row``, so that the six neighbours of
-    a place are equally far.
+
+def coordinates(adata: AnnData) -> Float64:
+    """Get the coordinates of the spots, checked.
+
+    They come from ``obsm["spatial"]``, or from ``array_col`` and ``array_row`` of ``obs`` if that is missing. On a
+    hexagonal array, such as that of Visium, rows are √3 columns apart: y is then √3 ``array_row``, so that the six
+    neighbours of a spot are equally far.
 
     Returns
     -------
-    Coordinates, shape (n_obs, 2), as x, y; without ``obsm["spatial"]`` in steps of ``array_col``.
+    Coordinates as x and y, shape (n_obs, 2); without ``obsm["spatial"]`` in steps of ``array_col``.
 
     Raises
     ------
     InputError
-        If there are none, one is missing, or all places lie at one point.
+        If there are no coordinates, one is not finite, or all are the same.
     """
     if keys.SPATIAL in adata.obsm:
         where = f"obsm[{keys.SPATIAL!r}]"
@@ -141,59 +149,58 @@ def coordinates(adata: AnnData) -> NDArray[np.float64]:
     bad = ~np.isfinite(xy).all(axis=1)
     if bad.any():
         raise InputError(
-            f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} places without "
-            f"(first: {adata.obs_names[int(bad.argmax())]}). Drop these places first."
+            f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} "
+            f"{rows_called(adata)} without (first: {adata.obs_names[int(bad.argmax())]}). Remove them first."
         )
     if len(xy) > 1 and np.ptp(xy, axis=0).max() == 0:
         raise InputError(
-            f"Expected places that lie apart in {where}, found all {len(xy)} at one point ({xy[0, 0]:g}, {xy[0, 1]:g})."
+            f"Expected {rows_called(adata)} at different positions in {where}, found all {len(xy)} at one point "
+            f"({xy[0, 0]:g}, {xy[0, 1]:g})."
         )
     return xy
 
 
-def is_hexagonal(array: NDArray[np.float64]) -> bool:
-    """Tell whether array positions, shape (n_obs, 2), are those of a hexagonal array.
+def is_hexagonal(array: Float64) -> bool:
+    """Check whether array positions, shape (n_obs, 2), are those of a hexagonal array.
 
     There, even rows have even columns only and odd rows odd ones, or the other way round.
     """
     parity = array % 2
     whole = np.isin(parity, (0, 1)).all()
-    # rows of one parity only are as well every second row of a square array
+    # rows of one parity only could also be every second row of a square array
     return bool(whole and np.ptp(parity[:, 1]) == 1 and np.ptp(parity.sum(axis=1) % 2) == 0)
 
 
-def microns_per_pixel(
-    array: NDArray[np.float64], pixels: NDArray[np.float64], *, step: tuple[float, float]
-) -> float | None:
-    """Estimate the scale of the picture from places whose distances on the array are known.
+def microns_per_pixel(array: Float64, pixels: Float64, *, step: tuple[float, float]) -> float | None:
+    """Estimate the scale of the image from spots whose distances on the array are known.
 
-    The affine map from array to pixels is fitted by least squares over all places: it does not mind how the
-    picture is turned or mirrored, nor that few places are left.
+    The affine map from array to pixels is fitted by least squares over all spots, so the result does not depend on
+    how the image is turned or mirrored, and few spots are enough.
 
     Parameters
     ----------
     array
-        ``array_col`` and ``array_row`` of each place, shape (N, 2).
+        ``array_col`` and ``array_row`` of each spot, shape (N, 2).
     pixels
-        x and y of each place, shape (N, 2).
+        x and y of each spot, shape (N, 2).
     step
-        What one step of ``array_col`` and one of ``array_row`` is, in µm.
+        Length of one step of ``array_col`` and one of ``array_row``, in µm.
 
     Returns
     -------
-    µm per pixel, or None where the places do not lie on such a grid.
+    µm per pixel, or None if the spots are not on such a grid.
     """
     array = array * step
     fit = np.linalg.lstsq(array - array.mean(axis=0), pixels - pixels.mean(axis=0))[0]
     longest, shortest = np.linalg.svd(fit, compute_uv=False)
-    # they disagree on another grid (ST v1 in a folder like Visium's is square) and on a line
+    # they differ on another grid (ST v1 in a folder like that of Visium is square) and on a line
     if shortest <= 0.95 * longest:
         return None
     return float(1 / math.sqrt(longest * shortest))
 
 
 def warn_implausible(adata: AnnData) -> None:
-    """Warn where neighbouring places are, by the scale that is stated, nearer or further than any platform has them."""
+    """Warn if neighbours are nearer or further, by the scale factors, than on any platform."""
     libraries = adata.uns.get(keys.SPATIAL, {})
     xy = adata.obsm.get(keys.SPATIAL)
     if not isinstance(libraries, Mapping) or not isinstance(xy, np.ndarray) or xy.ndim != 2 or xy.shape[1] < 2:
@@ -204,14 +211,14 @@ def warn_implausible(adata: AnnData) -> None:
             warn_implausible_scale(xy, um, told_by=f"microns_per_pixel of {name}")
 
 
-def warn_implausible_scale(xy: NDArray[Any], um_per_unit: float, *, told_by: str) -> None:
-    """Warn where neighbours among coordinates, shape (N, 2), are nearer or further than any platform has them."""
+def warn_implausible_scale(xy: Numbers, um_per_unit: float, *, told_by: str) -> None:
+    """Warn if neighbours among coordinates, shape (N, 2), are nearer or further than on any platform."""
     distance = spacing(xy[:, :2])
     if distance is None or PLAUSIBLE_UM[0] <= distance * um_per_unit <= PLAUSIBLE_UM[1]:
         return
     logger.warning(
-        "Neighbouring places lie %.3g µm apart (median distance %.4g times %.4g µm per unit, %s), expected %g to %g "
-        "µm. Check the scale: sizes in µm will be wrong.",
+        "Neighbours are %.3g µm apart (median distance %.4g times %.4g µm per unit, %s), expected %g to %g µm. Check "
+        "the scale, otherwise sizes in µm will be wrong.",
         distance * um_per_unit,
         distance,
         um_per_unit,
@@ -220,7 +227,7 @@ def warn_implausible_scale(xy: NDArray[Any], um_per_unit: float, *, told_by: str
     )
 
 
-def spacing(xy: NDArray[np.floating[Any]], *, nth: int = 1, at_most: int | None = SAMPLE) -> float | None:
+def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float | None:
     """Measure the median distance from a location to the `nth` nearest other one.
 
     Parameters
@@ -237,6 +244,7 @@ def spacing(xy: NDArray[np.floating[Any]], *, nth: int = 1, at_most: int | None 
     -------
     The distance; None where there are fewer than two locations.
     """
+    import pandas as pd
     from scipy.spatial import KDTree
 
     points = np.asarray(xy, dtype=np.float64)
@@ -250,11 +258,11 @@ def spacing(xy: NDArray[np.floating[Any]], *, nth: int = 1, at_most: int | None 
     return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=-1)[0]))
 
 
-def array_positions(adata: AnnData) -> NDArray[np.float64]:
-    """Get column and row on the array, as they are."""
-    xy: NDArray[np.float64] = adata.obs[ARRAY].to_numpy(np.float64)
+def array_positions(adata: AnnData) -> Float64:
+    """Get column and row on the array as they are, shape (n_obs, 2)."""
+    xy: Float64 = adata.obs[ARRAY].to_numpy(np.float64)
     if not np.isfinite(xy).all():
         raise InputError(
-            "Expected array_row and array_col at every place, found missing ones. Drop these places first."
+            f"Expected array_row and array_col of all {rows_called(adata)}, found missing ones. Remove them first."
         )
     return xy

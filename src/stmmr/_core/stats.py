@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from stmmr._core.types import Float64
 
 
-def fdr_bh(pval: NDArray[np.float64]) -> NDArray[np.float64]:
+def fdr_bh(pval: Float64) -> Float64:
     """Adjust p-values for the false discovery rate along the last axis (Benjamini and Hochberg).
 
     A p-value of NaN stays NaN and does not count as a test.

@@ -63,7 +63,7 @@ class Analyses:
     @property
     def roots(self) -> dict[str, str | None]:
         """Where the trajectory starts, as `stmmr.tl.trajectory` is told."""
-        return {"domain": self.root_domain, "gene": self.root_gene, "place": self.root_place}
+        return {"domain": self.root_domain, "gene": self.root_gene, "spot": self.root_place}
 
     @property
     def ordered(self) -> bool:
@@ -161,7 +161,7 @@ def check(adata: AnnData, asked: Analyses, before: Before) -> None:
 
 
 def _check_domains(adata: AnnData, asked: Analyses, before: Before) -> None:
-    from stmmr.tl._trajectory import asked_root
+    from stmmr.tl._trajectory import chosen_root
 
     compares = {"the genes of domains": asked.genes, "gene sets": asked.gene_sets, "a trajectory": asked.ordered}
     compares["pseudo-bulk"] = asked.pseudobulk
@@ -171,7 +171,7 @@ def _check_domains(adata: AnnData, asked: Analyses, before: Before) -> None:
                 raise InputError(f"Expected at least 2 domains for {what}, found {len(before.domains)}.")
     if asked.ordered:
         names = before.domains if before.domains is not None else [str(asked.root_domain)]
-        asked_root(adata, names, keys.DOMAIN, **asked.roots)
+        chosen_root(adata, names, keys.DOMAIN, **asked.roots)
 
 
 def _check_gene_sets(adata: AnnData, path: Path) -> None:

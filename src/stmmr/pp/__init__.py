@@ -1,4 +1,4 @@
-"""From what was measured to what the model reads."""
+"""Preprocessing: from counts, coordinates and images to the inputs of the model."""
 
 from stmmr.encoders import Encoder, HEEncoder, encoder_of, encoders
 from stmmr.pp._align import align_sections
