@@ -89,7 +89,7 @@ GRAPH = {
 
 
 def test_values_come_back_from_their_bytes(page_of, section):
-    section.obs.loc["place3", "stmmr_confidence"] = np.nan
+    section.obs.loc["spot3", "stmmr_confidence"] = np.nan
     found = data_of(page_of(section))["layers"]
     codes = section.obs["stmmr_domain"].cat.codes.to_numpy()
     np.testing.assert_array_equal(unpacked(found["stmmr_domain"]["points"]), codes)
@@ -114,7 +114,7 @@ def test_positions_come_back_from_their_steps(page_of, section):
             np.testing.assert_allclose(restored, values, atol=(high - low) / 65534)
 
 
-def test_table_counts_places(page_of, section):
+def test_table_counts_spots(page_of, section):
     rows = re.findall(r'<tr>\s*<th scope="row"><button.*?</tr>', page_of(section).text, re.DOTALL)
     said = [re.sub(r"<[^>]*>", " ", row).split() for row in rows]
     expected = section.obs["stmmr_domain"].value_counts(sort=False)
@@ -230,7 +230,7 @@ def test_curves_are_those_of_pl(page_of, section):
 
 
 def test_genes_that_are_not_there(page_of, section):
-    with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2.*Did you mean 'GENE2'"):
+    with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2 genes.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
     with pytest.raises(stmmr.InputError, match=r"Expected a list of gene names, found 'GENE2'. Write \['GENE2'\]"):
         page_of(section, genes="GENE2")
@@ -262,7 +262,7 @@ def test_few_and_many_domains(page_of, n_domains):
     adata = made_section(3600, n_domains=n_domains)
     page = page_of(adata)
     assert len([a for a in page.of("button") if "data-domain" in a]) == n_domains
-    assert ("all places are in one" in page.said()) == (n_domains == 1)
+    assert ("all spots are in one" in page.said()) == (n_domains == 1)
 
 
 def test_no_confidence_known(page_of, section):
@@ -274,7 +274,7 @@ def test_no_confidence_known(page_of, section):
 
 def test_without_umap_and_with_missing_domains(page_of, section):
     del section.obsm["X_stmmr_umap"]
-    section.obs.loc[["place0", "place1"], "stmmr_domain"] = np.nan
+    section.obs.loc[["spot0", "spot1"], "stmmr_domain"] = np.nan
     page = page_of(section)
     assert (unpacked(data_of(page)["layers"]["stmmr_domain"]["points"])[:2] == 254).all()
     assert "UMAP of the embedding" not in page.said()
@@ -296,7 +296,7 @@ def test_sections_are_in_um_where_all_tell_their_unit(section):
     assert _scene.scene_of(section).in_um
 
 
-def test_many_places_are_pixels(page_of, section, monkeypatch):
+def test_many_spots_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(_scene, "PIXELS_FROM", 300)
     monkeypatch.setattr(_scene, "SAMPLED", 50)
     monkeypatch.setattr(raster, "_LONG_SIDE", 40)
@@ -310,7 +310,7 @@ def test_many_places_are_pixels(page_of, section, monkeypatch):
     assert len(unpacked(found["layers"]["stmmr_domain"]["points"])) == 50
 
 
-def test_picture_is_cut_to_the_places(page_of, section):
+def test_picture_is_cut_to_the_spots(page_of, section):
     rng = np.random.default_rng(0)
     images = {"hires": rng.integers(0, 256, (600, 600, 3), dtype=np.uint8)}
     factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 2.0}

@@ -87,12 +87,12 @@ def test_good_data_pass():
 @pytest.mark.parametrize(
     ("spoil", "title"),
     [
-        (few_counts, "Places with few counts"),
-        (small_libraries, "Counts at a place"),
-        (off_tissue, "Places on tissue in the picture"),
+        (few_counts, "Spots with few counts"),
+        (small_libraries, "Counts at a spot"),
+        (off_tissue, "Spots on tissue in the picture"),
         (blurred, "Patches without sharp tissue"),
         (unlike, "Agreement of partitions"),
-        (unsure, "Places of uncertain domain"),
+        (unsure, "Spots of uncertain domain"),
         (at_the_limit, "Number of domains"),
         (at_the_end, "Bandwidth of the graph"),
         (small, "Small domains"),

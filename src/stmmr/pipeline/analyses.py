@@ -424,14 +424,7 @@ _COMPOSITION = Analysis(
 def _find_trajectory(work: Work) -> None:
     from stmmr import tl
 
-    roots = work.options.roots
-    tl.trajectory(
-        work.adata,
-        expression=work.options.root_expression,
-        root_domain=roots["root_domain"],
-        root_gene=roots["root_gene"],
-        root_place=roots["root_spot"],
-    )
+    tl.trajectory(work.adata, expression=work.options.root_expression, **work.options.roots)
 
 
 def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -445,7 +438,7 @@ def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepar
             keys.DOMAIN,
             domain=options.root_domain,
             gene=options.root_gene,
-            place=options.root_spot,
+            spot=options.root_spot,
         )
 
 

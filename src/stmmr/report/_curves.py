@@ -13,7 +13,7 @@ from stmmr import pl
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, PALETTE
 from stmmr._core.record import recorded
-from stmmr._core.space import rows_called
+from stmmr._core.space import graph_um, rows_called
 from stmmr.report._findings import FDR
 from stmmr.report._layers import numbers_of
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 N_BINS: Final = 40
 SIZE: Final = (4.2, 2.7)
@@ -87,11 +88,10 @@ def _bandwidth(adata: AnnData) -> Curve | None:
     graph = recorded(adata).get("spatial_graph", {})
     if "bandwidths_tried" not in graph:
         return None
-    spots, um = rows_called(adata), graph["um_per_unit"]
-    if um is not None and np.isfinite(um):
+    spots, um = rows_called(adata), graph_um(graph)
+    length = f"{graph['bandwidth'] / graph['nearest_neighbour_distance']:.3g} distances between {spots}"
+    if np.isfinite(um):
         length = f"{graph['bandwidth'] * um:.3g} µm"
-    else:
-        length = f"{graph['bandwidth'] / graph['nearest_neighbour_distance']:.3g} distances between {spots}"
     text = (
         f"Chosen: {length}, the smallest bandwidth that predicts {spots} from their neighbours within one standard "
         "error (dotted) of the best one. The error is in variances of the noise."
@@ -175,13 +175,13 @@ def trends_of(adata: AnnData) -> Curve | None:
     return Curve("Genes over pseudotime", text, svg)
 
 
-def _histogram(ax: Axes, values: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
+def _histogram(ax: Axes, values: Float64, edges: Float64) -> None:
     """Count values between edges."""
     ax.stairs(*np.histogram(values, edges), fill=True, color=BARS)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _round_numbers(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _round_numbers(values: Float64) -> Float64:
     """Choose ticks for a logarithmic axis: powers of ten, with 2 and 5 times them where these are few."""
     low, high = values.min(), values.max()
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)

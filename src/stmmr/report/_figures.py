@@ -22,12 +22,12 @@ INK, CARD = "rgb(27, 29, 32)", "rgb(255, 255, 255)"
 
 
 def map_and_umap(scene: Scene, first: Layer) -> dict[str, Any]:
-    """Make the figures that show the places; the page fills in which of them, once it knows what is in view.
+    """Make the figures that show the spots; the page fills in which of them, once it knows what is in view.
 
     Parameters
     ----------
     scene
-        Where the places lie.
+        Where the spots lie.
     first
         What is shown first.
 
@@ -47,14 +47,14 @@ def map_and_umap(scene: Scene, first: Layer) -> dict[str, Any]:
 def _map(models: Any, scene: Scene, mapper: Any, ring: Any) -> Any:
     plot = _figure("map", scene.frame, down=True)
     if scene.picture is not None:
-        place = {name: [scene.picture[name]] for name in ("url", "x", "y", "w", "h")}
+        spot = {name: [scene.picture[name]] for name in ("url", "x", "y", "w", "h")}
         plot.image_url(
             url="url",
             x="x",
             y="y",
             w="w",
             h="h",
-            source=models.ColumnDataSource(place),
+            source=models.ColumnDataSource(spot),
             anchor="top_left",
             alpha=FADED,
             name="picture",
@@ -96,7 +96,7 @@ def _add_places(plot: Any, mapper: Any, *, radius: float | None = None, size: fl
         image="image", x="x", y="y", dw="dw", dh="dh", source=models.ColumnDataSource(nothing), name="pixels"
     )
     empty = {name: np.zeros(0, dtype=np.float32) for name in ("x", "y", "value", "alpha", "at")}
-    source = models.ColumnDataSource(empty, name=f"places of {plot.name}")
+    source = models.ColumnDataSource(empty, name=f"spots of {plot.name}")
     look = {
         "source": source,
         "fill_color": {"field": "value", "transform": mapper},

@@ -88,11 +88,11 @@ def _sections(adata: AnnData) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     colors = _colors(adata)
     present = [name for name in shares.columns if shares[name].gt(0).any()]
     domains = [{"name": str(name), "color": colors[str(name)]} for name in present]
-    places = table.groupby("section", observed=False, sort=False)["places"].sum()
+    spots = table.groupby("section", observed=False, sort=False)["spots"].sum()
     rows = [
         {
             "name": str(section),
-            "places": int(places[section]),
+            "spots": int(spots[section]),
             "shares": [float(shares.loc[section, d]) for d in present],
         }
         for section in shares.index

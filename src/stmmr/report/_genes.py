@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Csc, Float64
 
 SHOWN_AT_MOST: Final = 48
 """Genes that the map offers where none are named."""
@@ -68,14 +69,14 @@ def has_expression(adata: AnnData) -> bool:
     return "expression" in recorded(adata) and keys.HIGHLY_VARIABLE in adata.var
 
 
-def values_of(adata: AnnData, genes: list[str]) -> sparse.csc_matrix[Any]:
+def values_of(adata: AnnData, genes: list[str]) -> Csc:
     """Get log-normalised values, shape (N, len(genes)); counts on disk are read in chunks."""
     at = adata.var_names.get_indexer(pd.Index(genes))
     columns = [rows[:, at] for rows in lognormalised_rows(adata)]
     return sparse.csc_matrix(sparse.vstack(columns))
 
 
-def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
+def share_between_domains(adata: AnnData) -> Float64:
     """Measure which share of its variance each highly variable gene has between domains; 0 for the other genes."""
     domains = categories(adata, keys.DOMAIN)
     known = domains.codes >= 0

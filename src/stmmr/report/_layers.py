@@ -1,4 +1,4 @@
-"""What the map can show at each place: one byte a place, of a palette of 256."""
+"""What the map can show at each spot: one byte a spot, of a palette of 256."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Float32, Float64, Floats, Ints
     from stmmr.pl.raster import Grid
 
 STEPS: Final = 254
-"""Steps of a number, and categories at most; two codes remain for what is missing and for pixels without places."""
+"""Steps of a number, and categories at most; two codes remain for what is missing and for pixels without spots."""
 UNKNOWN, EMPTY = 254, 255
 CLEAR: Final = "#00000000"
 CUT_AT: Final = 99.5
-"""Percentile of the values above 0 of a gene that the highest colour starts at: a few places would dim all others."""
+"""Percentile of the values above 0 of a gene that the highest colour starts at: a few spots would dim all others."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Layer:
 
     key: str
     title: str
-    values: NDArray[np.float64]
-    """Code of the category, or the number, of each place, shape (N,); NaN where it is missing."""
+    values: Float64
+    """Code of the category, or the number, of each spot, shape (N,); NaN where it is missing."""
     colors: list[str]
     """Colours from the first category or the lowest number on."""
     names: list[str] | None = None
@@ -45,14 +46,14 @@ class Layer:
     """Numbers of the first and the last colour."""
     is_gene: bool = False
 
-    def codes(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def codes(self, values: Float64) -> NDArray[np.uint8]:
         """Bring values to bytes."""
         steps = values if self.names is not None else (values - self.low) / ((self.high - self.low) or 1) * (STEPS - 1)
         bytes_ = np.rint(np.clip(np.nan_to_num(steps), 0, STEPS - 1)).astype(np.uint8)
         return np.where(np.isnan(values), np.uint8(UNKNOWN), bytes_)
 
-    def pixels(self, grid: Grid, nearest: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Get the bytes of the pixels, shape (height, width), each that of the `nearest` one with places."""
+    def pixels(self, grid: Grid, nearest: Ints) -> NDArray[np.uint8]:
+        """Get the bytes of the pixels, shape (height, width), each that of the `nearest` one with spots."""
         if self.names is None:
             found = self.codes(mean_of(grid.pixel, self.values))
         else:
@@ -86,16 +87,14 @@ def category_layer(adata: AnnData, key: str) -> Layer:
     return Layer(key, title_of(key), codes, colors, names=[str(name) for name in column.categories])
 
 
-def number_layer(
-    key: str, title: str, values: NDArray[np.floating[Any]], *, span: tuple[float, float] | None = None
-) -> Layer:
+def number_layer(key: str, title: str, values: Floats, *, span: tuple[float, float] | None = None) -> Layer:
     """Take numbers, coloured over their own range or `span`."""
     numbers = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
     low, high = span or (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
     return Layer(key, title, numbers, _viridis(), low=low, high=high)
 
 
-def gene_layer(name: str, values: NDArray[np.float32]) -> Layer:
+def gene_layer(name: str, values: Float32) -> Layer:
     """Take log-normalised values of a gene."""
     expressed = values[values > 0]
     high = float(np.percentile(expressed, CUT_AT)) if expressed.size else 1.0
@@ -103,7 +102,7 @@ def gene_layer(name: str, values: NDArray[np.float32]) -> Layer:
 
 
 def layers_of(adata: AnnData) -> list[Layer]:
-    """Take all that a run leaves at the places: domains, how sure they are, pseudotime."""
+    """Take all that a run leaves at the spots: domains, how sure they are, pseudotime."""
     found = [category_layer(adata, key) for key in (keys.DOMAIN, keys.DOMAIN_REFINED) if key in adata.obs]
     for key, title in ((keys.CONFIDENCE, "Confidence"), (keys.PSEUDOTIME, "Pseudotime")):
         if key in adata.obs and np.isfinite(values := numbers_of(adata, key)).any():
@@ -119,7 +118,7 @@ def layers_of(adata: AnnData) -> list[Layer]:
     return found
 
 
-def numbers_of(adata: AnnData, key: str) -> NDArray[np.float64]:
+def numbers_of(adata: AnnData, key: str) -> Float64:
     """Get a column of numbers, NaN where one is missing."""
     return np.asarray(pd.to_numeric(adata.obs[key], errors="coerce"), dtype=np.float64)
 

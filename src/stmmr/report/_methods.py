@@ -67,7 +67,7 @@ def _start(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     return (
         f"Spatial domains were identified with stmmr {VERSION}, an implementation of stMMR "
         f"{cite('stmmr')}, with the "
-        f"preset “{preset}”, from {adata.n_obs:,} places{of}{genes}."
+        f"preset “{preset}”, from {adata.n_obs:,} spots{of}{genes}."
     )
 
 
@@ -80,7 +80,7 @@ def _expression(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     said = f"Counts were normalised to {size} and log-transformed; "
     fewer = int(step["n_genes_read"]) < int(step["n_top_genes"])
     if fewer:
-        return said + f"{int(step['n_genes_read']):,} genes seen in at least {step['min_spots']} places were read."
+        return said + f"{int(step['n_genes_read']):,} genes seen in at least {step['min_spots']} spots were read."
     return said + f"{int(step['n_genes_read']):,} highly variable genes were read (seurat_v3 {cite('seurat')})."
 
 
@@ -93,10 +93,10 @@ def _graph(_: AnnData, steps: dict[str, Any], __: Cited) -> str:
     how = "given"
     if "bandwidths_tried" in graph:
         how = (
-            "the smallest whose error in predicting the expression of places from their neighbours (leave-one-out "
+            "the smallest whose error in predicting the expression of spots from their neighbours (leave-one-out "
             "cross-validation) was within one standard error of the least"
         )
-    return f"Places were connected by a Gaussian kernel of their distance with a bandwidth of {width} ({how})."
+    return f"Spots were connected by a Gaussian kernel of their distance with a bandwidth of {width} ({how})."
 
 
 def _histology(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
@@ -107,7 +107,7 @@ def _histology(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     encoder = "colour, texture and nuclei" if step["encoder"] == "he" else f"the encoder {step['encoder']}"
     stain = f" after stain normalisation {cite('macenko')}" if step.get("stain") else ""
     which = "The H&E picture of each section" if "sections" in step else "The H&E picture"
-    said = f"{which} was described around each place by {encoder} in patches of {across} µm{stain}."
+    said = f"{which} was described around each spot by {encoder} in patches of {across} µm{stain}."
     weight = model.get("histology_weight_used")
     if weight is None or model.get("preset") != "default":
         return said
@@ -128,7 +128,7 @@ def _model(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     )
     if model["preset"] == "default" and model.get("scaled"):
         said = (
-            "Principal components, scaled so that the noise between neighbouring places is white, were "
+            "Principal components, scaled so that the noise between neighbouring spots is white, were "
             "propagated over "
             f"the graph; the embedding has the {model['latent']} directions that stand out from what noise "
             "keeps over the "
@@ -163,15 +163,15 @@ def _domains(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     said = (
         f"{int(step['n_partitions'])} Gaussian mixtures with {int(step['n_domains'])} domains each "
         f"{cite('sklearn')}, from "
-        f"different starts{at}, voted on the domain of each place; the share of votes is its confidence. "
+        f"different starts{at}, voted on the domain of each spot; the share of votes is its confidence. "
         "Partitions agreed "
         f"with their consensus by a mean adjusted Rand index {cite('ari')} of {float(step['agreement']):.2f}."
     )
     refined = steps.get("refine", {}).get(_keys.DOMAIN_REFINED)
     if refined is not None:
         said += (
-            f" In the refined domains, each place has the domain of most of its {int(refined['n_neighbors'])} nearest "
-            f"neighbours, which changed {100 * float(refined['changed']):.1f} % of the places."
+            f" In the refined domains, each spot has the domain of most of its {int(refined['n_neighbors'])} nearest "
+            f"neighbours, which changed {100 * float(refined['changed']):.1f} % of the spots."
         )
     return said
 
@@ -187,7 +187,7 @@ def _later(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     trajectory = steps.get("trajectory")
     if trajectory is not None:
         said.append(
-            f"Domains were connected by PAGA {cite('paga')} and places ordered by diffusion pseudotime "
+            f"Domains were connected by PAGA {cite('paga')} and spots ordered by diffusion pseudotime "
             f"{cite('dpt')} in "
             f"scanpy {cite('scanpy')}, with the root in domain {trajectory['root_domain']}"
             f"{', one end of the longest path' if trajectory.get('root') == 'tree' else ''}."
@@ -223,7 +223,7 @@ def _evaluation(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
     return (
         "With the annotation, which was read after everything was decided, the domains agreed by an "
         "adjusted Rand index "
-        f"of {float(scores['ari']):.3f} over {int(scores['n_labelled']):,} places {cite('ari', 'pas')}."
+        f"of {float(scores['ari']):.3f} over {int(scores['n_labelled']):,} spots {cite('ari', 'pas')}."
     )
 
 

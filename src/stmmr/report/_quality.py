@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 FEW_COUNTS: Final = 0.1
-"""Share of the median library size below which a place has few counts."""
+"""Share of the median library size below which a spot has few counts."""
 FEW_COUNTS_AT_MOST: Final = 0.05
 SMALL_LIBRARY: Final = 100
 OFF_TISSUE_AT_MOST: Final = 1 - ON_TISSUE_AT_LEAST
@@ -78,14 +78,14 @@ def _counts(adata: AnnData) -> Iterator[Check]:
         return
     median = float(np.median(size[size > 0]))
     yield _check(
-        "Counts at a place",
+        "Counts at a spot",
         f"median {median:,.0f}",
         f"Warns below {SMALL_LIBRARY}: single genes then say little, domains rest on many genes together.",
         bad=median < SMALL_LIBRARY,
     )
     few, empty = float(np.mean(size < FEW_COUNTS * median)), int((size == 0).sum())
     yield _check(
-        "Places with few counts",
+        "Spots with few counts",
         f"{_percent(few)}" + (f", {empty:,} of them without any" if empty else ""),
         f"Fewer than {_percent(FEW_COUNTS, 0)} of the median; warns above "
         f"{_percent(FEW_COUNTS_AT_MOST, 0)}. Their domain comes from "
@@ -102,7 +102,7 @@ def _picture(adata: AnnData) -> Iterator[Check]:
             share, section = min(zip(np.ravel(step["on_tissue_by_section"]), np.ravel(step["sections"]), strict=True))
             lowest = f" in section {section}, the lowest of all"
         yield _check(
-            "Places on tissue in the picture",
+            "Spots on tissue in the picture",
             f"{_percent(share)}{lowest}",
             f"Warns below {_percent(ON_TISSUE_AT_LEAST, 0)}: the picture may be shifted, turned or of another section.",
             bad=share < ON_TISSUE_AT_LEAST,
@@ -136,7 +136,7 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
         values = numbers_of(adata, keys.CONFIDENCE)
         unsure, missing = float(np.mean(values < UNSURE_BELOW)), float(np.mean(~np.isfinite(values)))
         yield _check(
-            "Places of uncertain domain",
+            "Spots of uncertain domain",
             f"{_percent(unsure)}" + (f", confidence missing at {_percent(missing)}" if missing else ""),
             f"Confidence below {UNSURE_BELOW:g}; warns above {_percent(UNSURE_AT_MOST, 0)}. Look where "
             "they lie: at borders is "
@@ -169,7 +169,7 @@ def _bandwidth(adata: AnnData) -> Iterator[Check]:
         where = f"the {'smallest' if chosen <= tried.min() else 'largest'} tried"
     yield _check(
         "Bandwidth of the graph",
-        f"{chosen / graph['nearest_neighbour_distance']:.2f} distances between places, {where}",
+        f"{chosen / graph['nearest_neighbour_distance']:.2f} distances between spots, {where}",
         "Warns at the end of the range that was tried: the best one may lie beyond.",
         bad="inside" not in where,
     )
@@ -182,12 +182,12 @@ def _domains(adata: AnnData) -> Iterator[Check]:
     missing = float(np.mean(domains.codes < 0))
     yield _check(
         "Small domains",
-        (", ".join(small) or "none") + (f"; {_percent(missing)} of the places have no domain" if missing else ""),
-        f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the places: a thin layer, or outliers. Look at them on the map.",
+        (", ".join(small) or "none") + (f"; {_percent(missing)} of the spots have no domain" if missing else ""),
+        f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the spots: a thin layer, or outliers. Look at them on the map.",
         bad=bool(small) or missing > 0,
     )
     if (n > 0).sum() == 1:
-        yield Check("warning", "One domain", "all places are in one", "Nothing was told apart.")
+        yield Check("warning", "One domain", "all spots are in one", "Nothing was told apart.")
 
 
 def _sections(adata: AnnData) -> Iterator[Check]:
@@ -203,7 +203,7 @@ def _sections(adata: AnnData) -> Iterator[Check]:
     yield _check(
         "Domains in one section only",
         ", ".join(alone) or "none",
-        f"In {_percent(SHARE_OF_SECTION, 0)} or more of the places of one of {len(sections.categories)} "
+        f"In {_percent(SHARE_OF_SECTION, 0)} or more of the spots of one of {len(sections.categories)} "
         "sections only: a tissue that "
         "the others lack, or a difference between sections that is not biology.",
         bad=bool(alone) and len(sections.categories) > 1,

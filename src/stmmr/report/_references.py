@@ -34,14 +34,14 @@ class Work(NamedTuple):
     def bibtex(self, key: str) -> str:
         """Write it as an entry of BibTeX."""
         venue = {"article": "journal", "inproceedings": "booktitle"}[self.kind]
-        place = "url" if self.doi.startswith("https://") else "doi"
+        spot = "url" if self.doi.startswith("https://") else "doi"
         authors = self.authors.removesuffix(" et al.") + (" and others" if self.authors.endswith(" et al.") else "")
         fields = {
             "author": authors,
             "title": f"{{{self.title}}}",
             venue: self.venue,
             "year": self.year,
-            place: self.doi,
+            spot: self.doi,
         }
         return f"@{self.kind}{{{key},\n" + "".join(f"  {name} = {{{said}}},\n" for name, said in fields.items()) + "}"
 

@@ -1,4 +1,4 @@
-"""What the map is made of: where places lie, the picture below, and the frame around."""
+"""What the map is made of: where spots lie, the picture below, and the frame around."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
-from stmmr.pl.layout import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.layout import ALONE, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Grid
 
 if TYPE_CHECKING:
@@ -23,25 +23,27 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Float32, Float64, Floats, Ints, Numbers
+
 PICTURE_SIDE: Final = 1600
 """Pixels along the longer side of the picture."""
 PICTURE_BYTES: Final = 1_200_000
 """Size of the picture at most; its quality is lowered until it fits."""
 SAMPLED: Final = 20_000
-"""Places that the UMAP and selections show where the map is of pixels."""
+"""Spots that the UMAP and selections show where the map is of pixels."""
 NARROWEST, WIDEST = 0.8, 1.6
 """Width of the map over its height."""
 CIRCLES_AT_MOST: Final = 5_000
-"""Places in view that are drawn as circles: of more, moving a figure would not be fluid without a graphics card."""
+"""Spots in view that are drawn as circles: of more, moving a figure would not be fluid without a graphics card."""
 STEPS: Final = 65_534
-"""Steps of a position between the corners of its figure, 0.2 µm in 10 mm; one more is for places without one."""
+"""Steps of a position between the corners of its figure, 0.2 µm in 10 mm; one more is for spots without one."""
 
 
 class Frame(NamedTuple):
     """What a figure shows at first."""
 
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    low: Float64
+    high: Float64
     """Corners."""
 
     @property
@@ -50,7 +52,7 @@ class Frame(NamedTuple):
         width, height = self.high - self.low
         return float(width / height)
 
-    def steps(self, positions: NDArray[np.floating[Any]]) -> list[NDArray[np.uint16]]:
+    def steps(self, positions: Floats) -> list[NDArray[np.uint16]]:
         """Write positions, shape (N, 2), as whole numbers, x and y apart; STEPS + 1 where there is none."""
         share = (positions - self.low) / (self.high - self.low)
         whole = np.where(np.isfinite(share), np.rint(np.clip(share, 0, 1) * STEPS), STEPS + 1)
@@ -59,30 +61,30 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """Places and what lies around them, in µm where the length of a unit is known."""
+    """Spots and what lies around them, in µm where the length of a unit is known."""
 
-    xy: NDArray[np.float64]
+    xy: Float64
     """Shape (N, 2)."""
-    points: NDArray[np.intp]
-    """Places that are drawn one by one: all, or a sample where the map is of pixels."""
+    points: Ints
+    """Spots that are drawn one by one: all, or a sample where the map is of pixels."""
     spacing: float
-    """Distance between places."""
+    """Distance between spots."""
     frame: Frame
     in_um: bool
     grid: Grid | None
-    """Pixels, for many places."""
-    nearest: NDArray[np.intp] | None
-    """The pixel with places that is nearest to each; see `Grid.nearest`."""
+    """Pixels, for many spots."""
+    nearest: Ints | None
+    """The pixel with spots that is nearest to each; see `Grid.nearest`."""
     picture: dict[str, Any] | None
     """Its data URI ("url") and where it lies ("x", "y", "w", "h")."""
     sections: pd.Categorical | None
-    umap: NDArray[np.float32] | None
-    """Positions of the points, shape (len(points), 2), NaN where there is none; None where no place has one."""
+    umap: Float32 | None
+    """Positions of the points, shape (len(points), 2), NaN where there is none; None where no spot has one."""
 
     @property
     def radius(self) -> float:
-        """Radius of a place."""
-        return (ALONE if self.picture is None else ON_PICTURE) * self.spacing / 2
+        """Radius of a spot."""
+        return (ALONE if self.picture is None else ON_IMAGE) * self.spacing / 2
 
     @property
     def layout(self) -> Frame | None:
@@ -96,13 +98,13 @@ class Scene:
 
     @property
     def dot(self) -> float:
-        """Size of a place in the UMAP, in pixels of the screen."""
+        """Size of a spot in the UMAP, in pixels of the screen."""
         n = 1 if self.umap is None else int(np.isfinite(self.umap).all(axis=1).sum())
         return float(np.clip(250 / n**0.5, 2, 7))
 
 
 def scene_of(adata: AnnData) -> Scene:
-    """Lay out the places of one section, or of several side by side."""
+    """Lay out the spots of one section, or of several side by side."""
     xy = coordinates(adata)
     sections = graph_sections(adata)
     libraries = libraries_of(adata)
@@ -135,8 +137,8 @@ def scene_of(adata: AnnData) -> Scene:
     )
 
 
-def points_of(xy: NDArray[np.float64], umap: Any) -> NDArray[np.intp]:
-    """Choose the places that are drawn one by one: where there are too many, those that the UMAP laid out."""
+def points_of(xy: Float64, umap: Any) -> Ints:
+    """Choose the spots that are drawn one by one: where there are too many, those that the UMAP laid out."""
     if len(xy) <= PIXELS_FROM:
         return np.arange(len(xy))
     if umap is not None:
@@ -146,7 +148,7 @@ def points_of(xy: NDArray[np.float64], umap: Any) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(len(xy), SAMPLED, replace=False))
 
 
-def fitted(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fitted(low: Float64, high: Float64) -> tuple[Float64, Float64]:
     """Widen a frame until it is neither too narrow nor too wide for a screen."""
     width, height = high - low
     wanted = np.array([max(width, NARROWEST * height), max(height, width / WIDEST)])
@@ -154,9 +156,7 @@ def fitted(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray
     return low - more, high + more
 
 
-def shown_picture(
-    pixels: NDArray[Any], scale: float, *, low: NDArray[np.float64], high: NDArray[np.float64], unit: float
-) -> dict[str, Any] | None:
+def shown_picture(pixels: Numbers, scale: float, *, low: Float64, high: Float64, unit: float) -> dict[str, Any] | None:
     """Cut the picture to the frame, make it small, and write it as a data URI; None where they do not meet.
 
     Parameters

@@ -30,8 +30,8 @@ SCORES: Final = {
     "homogeneity": ("Homogeneity", "1 is best"),
     "completeness": ("Completeness", "1 is best"),
     "chaos": ("CHAOS, scatter in space", "0 is best"),
-    "pas": ("PAS, places unlike their neighbours", "0 is best"),
-    "n_labelled": ("Places with a label", ""),
+    "pas": ("PAS, spots unlike their neighbours", "0 is best"),
+    "n_labelled": ("Spots with a label", ""),
     "n_domains": ("Domains", ""),
 }
 LONG: Final = 12
@@ -39,7 +39,7 @@ LONG: Final = 12
 
 
 def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
-    """Describe each domain that has places, in the order of the categories."""
+    """Describe each domain that has spots, in the order of the categories."""
     domains = categories(adata, keys.DOMAIN)
     colors = hex_colors(adata, keys.DOMAIN, domains.categories)
     sure = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)

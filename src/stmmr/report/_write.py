@@ -24,10 +24,9 @@ from stmmr.report._tables import domain_rows, evaluation_table, settings_groups,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy as np
     from anndata import AnnData
-    from numpy.typing import NDArray
 
+    from stmmr._core.types import Floats
     from stmmr.report._scene import Frame, Scene
 
 HERE = Path(__file__).parent
@@ -49,7 +48,7 @@ def write(
     and, after `stmmr.tl.domain_genes`, their genes; what other analyses found, where they ran (pseudotime and its
     branches, genes along it, spatially variable genes, gene sets, the make-up of sections); what to check before the
     domains are believed; the curves behind what was chosen from the data; the scores, where labels were evaluated;
-    settings, versions, and the methods with references, to paste. Many places are drawn as pixels until few are in
+    settings, versions, and the methods with references, to paste. Many spots are drawn as pixels until few are in
     view; of more than 100,000 the map is of pixels throughout.
 
     Parameters
@@ -177,7 +176,7 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: list[str]) -
     }
 
 
-def _placed(frame: Frame, positions: NDArray[np.floating[Any]]) -> dict[str, Any]:
+def _placed(frame: Frame, positions: Floats) -> dict[str, Any]:
     x, y = frame.steps(positions)
     return {"x": packed(x), "y": packed(y), "low": frame.low.tolist(), "high": frame.high.tolist()}
 
