@@ -30,11 +30,6 @@ QUIET = (
     "ignore::FutureWarning",
     "ignore:The codec:UserWarning",
 )
-    "ignore::DeprecationWarning",
-    "ignore::PendingDeprecationWarning",
-    "ignore::FutureWarning",
-    "ignore:The codec:UserWarning",
-)
 """Old packages do not know what newer ones, which are installed beside them, deprecate."""
 SHOWN = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "zarr", "h5py", "matplotlib", "bokeh")
 
