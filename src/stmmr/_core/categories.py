@@ -34,7 +34,7 @@ _TITLES: Final = {
     keys.DOMAIN: "Domain",
     keys.DOMAIN_REFINED: "Domain, refined",
     keys.CONFIDENCE: "Confidence",
-    keys.PATCH: "Picture shows",
+    keys.PATCH: "Image shows",
     keys.PSEUDOTIME: "Pseudotime",
     keys.BRANCH: "Branch",
 }

@@ -163,14 +163,15 @@ def trends_of(adata: AnnData) -> Curve | None:
         return None
     table = step["table"]
     n = int((table["pval_adj"] < FDR).sum())
-    root = recorded(adata).get("trajectory", {}).get("root_domain")
-    start = f", which starts in domain {root}" if root else ""
     text = (
-        f"Of the genes that peak early, midway and late along pseudotime{start}, those with the smallest p-values; "
-        f"bands of {100 * float(step['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate "
-        f"below {FDR:g}). Neighbouring {rows_called(adata)} are alike, so the test ranks genes and does not prove a "
-        "trajectory."
+        "The genes with the smallest p-values of those that peak early, midway and late along pseudotime, with bands of "
+        f"{100 * float(step['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate below "
+        f"{FDR:g}). Neighbouring {rows_called(adata)} are alike, so the test ranks genes and does not prove a trajectory."
     )
+    trajectory = recorded(adata).get("trajectory", {})
+    if trajectory:
+        chosen = "is arbitrary, as no root was given" if trajectory["root"] == "tree" else "is set by the root, not inferred"
+        text += f" Pseudotime starts in domain {trajectory['root_domain']}; its direction {chosen}."
     svg = svg_of(lambda ax: pl.gene_trends(adata, ax=ax), "trends", size=(5.2, 3.2))
     return Curve("Genes over pseudotime", text, svg)
 
