@@ -1,4 +1,4 @@
-"""The least time that each stage of `stmmr run` could take: what must be read, moved and multiplied on this machine."""
+"""The least time that each stage of `stmmr run` could take: what it must read, move and multiply on this machine."""
 
 import os
 import time
@@ -8,84 +8,82 @@ from typing import NamedTuple
 
 import numpy as np
 
-BANDWIDTH_PLACES = 20_000
+BANDWIDTH_CELLS = 20_000
+"""Cells by which the bandwidth is chosen, where there are more."""
 
 
 class Machine(NamedTuple):
-    """What tiny kernels reach."""
+    """Speeds that small kernels reach."""
 
     read: float
     write: float
-    """Bytes per second of a file just written, as the simulated ones are: from the cache of the system."""
+    """Bytes per second of a file that was just written, as the simulated ones are: it is in the cache of the system."""
     memory: float
-    """Bytes per second, read or written, while copying an array."""
+    """Bytes per second, read or written, while an array is copied."""
     flops: float
     """Float32 operations per second of a product of two matrices."""
 
 
 class Facts(NamedTuple):
-    """What a run was about."""
+    """Sizes of the data and of the model of a run."""
 
-    places: int
+    cells: int
     genes: int
-    """That were read."""
+    """Genes that the model reads."""
     entries: int
-    """Counts that are not zero."""
+    """Counts other than zero."""
     components: int
+    """Principal components of the expression."""
     neighbours: float
-    """Of a place, at the bandwidth of the graph."""
+    """Neighbours of a cell, at the bandwidth of the graph."""
     tried: float
-    """Neighbours at all bandwidths tried together, in those at the one chosen."""
-    directions: int
+    """Neighbours at all bandwidths that were tried, summed, over those at the chosen bandwidth."""
+    informative: int
+    """Informative components, the width of the embedding."""
     domains: int
     partitions: int
-    decoder: float
-    """Operations of its training."""
     scales: tuple[float, ...]
     in_bytes: int
     out_bytes: int
     on_disk: bool
 
 
-REST = "all else"
+REST = "everything else"
 FLOORS: dict[str, dict[str, Callable[[Facts, Machine], float]]] = {
     "expression": {
-        "the counts twice, 8 bytes an entry": lambda f, m: 16 * f.entries / (m.read if f.on_disk else m.memory),
-        "components and scores, a product of the counts for each: entries × components × 4": lambda f, m: (
+        "read the counts twice, 8 bytes an entry": lambda f, m: 16 * f.entries / (m.read if f.on_disk else m.memory),
+        "components and scores, one product of the counts each: entries × components × 4": lambda f, m: (
             4 * f.entries * f.components / m.flops
         ),
     },
     "spatial graph": {
-        "places read × neighbours at each bandwidth tried × components × 4": lambda f, m: (
-            4 * min(f.places, BANDWIDTH_PLACES) * f.neighbours * f.tried * f.components / m.flops
+        "cells read × neighbours at each bandwidth tried × components × 4": lambda f, m: (
+            4 * min(f.cells, BANDWIDTH_CELLS) * f.neighbours * f.tried * f.components / m.flops
         ),
     },
-    "training": {
-        "A(A·F): places × neighbours × components × 4": lambda f, m: (
-            4 * f.places * f.neighbours * f.components / m.flops
-        ),
-        "decoder: steps × places of a step × weights × 6": lambda f, m: f.decoder / m.flops,
+    "embedding": {
+        "A(A·F): cells × neighbours × components × 4": lambda f, m: 4 * f.cells * f.neighbours * f.components / m.flops,
     },
     "domains": {
         "A(A·F) at each other scale": lambda f, m: (
-            4 * f.places * f.neighbours * f.components * sum(s**2 for s in f.scales if s != 1) / m.flops
+            4 * f.cells * f.neighbours * f.components * sum(s**2 for s in f.scales if s != 1) / m.flops
         ),
-        "assignment: places × directions × domains × partitions × 2": lambda f, m: (
-            2 * f.places * f.directions * f.domains * f.partitions / m.flops
+        "assignment: cells × informative components × domains × partitions × 2": lambda f, m: (
+            2 * f.cells * f.informative * f.domains * f.partitions / m.flops
         ),
-        "votes: a byte written and read for each": lambda f, m: 2 * f.places * f.partitions / m.memory,
+        "votes: one byte written and read for each": lambda f, m: 2 * f.cells * f.partitions / m.memory,
     },
     REST: {
-        "the file read": lambda f, m: f.in_bytes / m.read,
-        "the results written": lambda f, m: f.out_bytes / m.write,
+        "read the file": lambda f, m: f.in_bytes / m.read,
+        "write the results": lambda f, m: f.out_bytes / m.write,
     },
 }
-"""Seconds for each thing that a stage cannot do without. Operations at the speed of a dense product, which no sparse
-one reaches; bytes at that of a copy."""
+"""Seconds of the work that each stage cannot avoid. Operations count at the speed of a dense product, which no sparse
+product reaches, and bytes at the speed of a copy."""
 
 
 def machine(folder: Path) -> Machine:
-    """Measure what this machine reaches now; best of three."""
+    """Measure the speeds of this machine, each the best of three."""
     values = np.ones(1 << 26, dtype=np.float32)  # 256 MiB
     other = np.zeros_like(values)
     square = np.ones((2048, 2048), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A whole slide of any size, written tile by tile: a pyramidal OME-TIFF with a disc of drawn tissue on glass."""
+"""Write a whole slide of any size, tile by tile: a pyramidal OME-TIFF with a disc of drawn tissue on glass."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ GLASS = (243, 241, 242)
 
 
 def write_slide(path: Path, *, width: int = 100_000, height: int = 80_000, levels: int = 8) -> Path:
-    """Write a slide; tiles of glass are all the same bytes, those of tissue are twelve, drawn once."""
+    """Write a slide; all tiles of glass have the same bytes, and those of tissue repeat twelve that are drawn once."""
     patterns = [_encoded(pixels) for pixels in _drawn()]
     glass = _encoded(np.full((TILE, TILE, 3), GLASS, dtype=np.uint8))
     options = {"photometric": "rgb", "tile": (TILE, TILE), "compression": "zlib", "dtype": "uint8"}
@@ -26,15 +26,15 @@ def write_slide(path: Path, *, width: int = 100_000, height: int = 80_000, level
     return path
 
 
-def places_on(width: int, height: int, n: int, *, seed: int = 0) -> np.ndarray:
-    """Draw places within the disc of tissue, shape (n, 2), in pixels."""
+def spots_on(width: int, height: int, n: int, *, seed: int = 0) -> np.ndarray:
+    """Draw spots within the disc of tissue; pixels, shape (n, 2)."""
     rng = np.random.default_rng(seed)
     radius, angle = np.sqrt(rng.random(n)) * 0.28 * height, rng.uniform(0, 2 * np.pi, n)
     return np.column_stack([width / 2 + radius * np.cos(angle), height / 2 + radius * np.sin(angle)])
 
 
 def _tiles(shape: tuple[int, int, int], patterns: list[bytes], glass: bytes) -> Iterator[bytes]:
-    """Go through the tiles of a level, row by row."""
+    """Yield the tiles of a level, row by row."""
     height, width, _ = shape
     for i in range(-(-height // TILE)):
         for j in range(-(-width // TILE)):

@@ -1,51 +1,129 @@
-"""What the benchmarks share: where the data are, and how a table is written."""
+"""What the benchmarks share: where the data are, and how measured tables get into the pages of docs/.
+
+The text of a page is written by hand. A benchmark replaces the tables in it, and the paragraph below them that says
+when and on what machine they were measured.
+"""
 
 import os
 import platform
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 DATA = Path(os.environ.get("STMMR_SHARED", ROOT.parent / "shared")) / "data"
-PERFORMANCE = ("Growth with the number of cells", "Beside other methods", "One section of Visium, and `paper`")
-"""Sections of docs/performance.md, each written by a benchmark of its own: scale, peers, speed."""
+MEASURED = "Measured "
+"""How the paragraph below the tables begins."""
 
-Part = str | list[list[str]]
-"""A text, or a table by its rows."""
-
-
-def write(name: str, title: str, *parts: Part) -> None:
-    """Write texts and tables with their date and machine into docs/."""
-    written = [part if isinstance(part, str) else markdown(part) for part in parts]
-    (ROOT / "docs" / name).write_text("\n\n".join([f"# {title}", *written, f"{stamp()}\n"]), encoding="utf-8")
-    print(*(text for text, part in zip(written, parts, strict=True) if text is not part), sep="\n\n")
+Table = list[list[str]]
+"""Rows of cells, the header first."""
 
 
-def write_section(title: str, *parts: Part, page: Path = ROOT / "docs" / "performance.md") -> None:
-    """Write one section of a page, and leave the others as they are."""
-    tables = [markdown(part) for part in parts if not isinstance(part, str)]
-    written = [part if isinstance(part, str) else markdown(part) for part in parts]
-    first, *others = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    sections = {text.split("\n", 1)[0]: text.strip() for text in others}
-    sections[title] = "\n\n".join([title, *written])
-    kept = sorted(sections, key=lambda name: PERFORMANCE.index(name) if name in PERFORMANCE else len(PERFORMANCE))
-    text = "\n\n".join([first.strip(), *(f"## {sections[name]}" for name in kept)])
-    page.write_text(f"{text}\n", encoding="utf-8")
-    print(*tables, sep="\n\n")
+class Target(NamedTuple):
+    """Where the tables of a benchmark stand."""
+
+    page: str
+    """File in docs/."""
+    n_tables: int
+    """How many tables it writes there, at most."""
+    section: str | None = None
+    """Heading of the section they stand in; None: they are the first tables of the page."""
+
+
+TARGETS = {
+    "accuracy": Target("accuracy.md", 2),
+    "accuracy, other methods": Target("accuracy.md", 1, "Other methods, by their own recipes"),
+    "batches": Target("batches.md", 1),
+    "denoising": Target("denoising.md", 1, "On counts held out"),
+    "encoders": Target("encoders.md", 1, "How well encoders recognise a tumour"),
+    "genes": Target("genes.md", 2, "Known genes"),
+    "images": Target("images.md", 1, "Memory and time"),
+    "interrupted": Target("interrupted.md", 1),
+    "landmarks": Target("landmarks.md", 1),
+    "modalities": Target("modalities.md", 1, "Evidence"),
+    "number": Target("number_of_domains.md", 1),
+    "peers": Target("performance.md", 1, "Comparison with other methods"),
+    "report": Target("report.md", 1, "Size and time"),
+    "robustness": Target("robustness.md", 1),
+    "scale": Target("performance.md", 4, "Growth with the number of cells"),
+    "sections": Target("sections.md", 4),
+    "speed": Target("performance.md", 1, "One Visium section, and the preset `paper`"),
+    "training": Target("training.md", 1),
+    "trajectory": Target("trajectory.md", 1, "On layers of the cortex"),
+}
+"""Every benchmark that writes tables, by name."""
+
+
+def write_tables(name: str, *tables: Table, notes: tuple[str, ...] = (), measured: str = "", docs: Path = DOCS) -> None:
+    """Replace the tables of a benchmark in their page, and say when they were measured.
+
+    Parameters
+    ----------
+    name
+        Key of `TARGETS`.
+    tables
+        New tables, in the order in which they stand on the page.
+    notes
+        Sentences with measured numbers, which follow the date and the machine.
+    measured
+        Stamp of the measurement, if its results were kept and are written later; empty: now, on this machine.
+    docs
+        Folder of the pages.
+    """
+    target = TARGETS[name]
+    path = docs / target.page
+    blocks = re.split(r"\n{2,}", path.read_text(encoding="utf-8").strip("\n"))
+    positions = table_positions(blocks, target.section)
+    if len(positions) < len(tables):
+        raise RuntimeError(
+            f"Expected {len(tables)} tables in {target.page}, section {target.section!r}, found {len(positions)}. "
+            "Correct the page or benchmarks._table.TARGETS."
+        )
+    for position, table in zip(positions, tables, strict=False):
+        blocks[position] = markdown(table)
+    last = positions[len(tables) - 1]
+    following = next((i for i in positions if i > last), len(blocks))
+    stamped = [i for i in range(last + 1, following) if blocks[i].startswith(MEASURED)]
+    paragraph = " ".join([measured or stamp(), *notes])
+    if stamped:
+        blocks[stamped[0]] = paragraph
+    else:
+        blocks.insert(last + 1, paragraph)
+    path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    print(*map(markdown, tables), *notes, sep="\n\n")
+
+
+def table_positions(blocks: list[str], section: str | None) -> list[int]:
+    """Find the tables of a page, or of one of its sections, among its blocks of text; fenced code is passed over."""
+    shown = [i for i, code in enumerate(in_code(blocks)) if not code]
+    if section is not None:
+        levels = {i: len(heading.group(1)) for i in shown if (heading := re.match(r"(#+) [^\n]+$", blocks[i]))}
+        first = next((i for i in levels if blocks[i].lstrip("# ") == section), len(blocks))
+        stop = next((i for i in levels if i > first and levels[i] <= levels[first]), len(blocks))
+        shown = [i for i in shown if first < i < stop]
+    return [i for i in shown if blocks[i].startswith("| ")]
+
+
+def in_code(blocks: list[str]) -> list[bool]:
+    """Tell which blocks begin inside of fenced code."""
+    fences = [len(re.findall(r"^```", block, re.MULTILINE)) for block in blocks]
+    return [sum(fences[:i]) % 2 == 1 for i in range(len(blocks))]
 
 
 def stamp() -> str:
-    """Say when and on what machine this was measured."""
+    """Say when and on what machine this is measured."""
     cores = f"{os.cpu_count()} cores"
     if threads := os.environ.get("OMP_NUM_THREADS"):
         cores += f" (OMP_NUM_THREADS={threads})"
     machine = f"{cores}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    return f"Measured {datetime.now(UTC):%Y-%m-%d} on {machine}."
+    return f"{MEASURED}{datetime.now(UTC):%Y-%m-%d} on {machine}."
 
 
-def markdown(rows: list[list[str]]) -> str:
-    header, *body = rows
+def markdown(table: Table) -> str:
+    """Write a table in Markdown."""
+    header, *body = table
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *body])

@@ -1,10 +1,9 @@
-"""Known genes in known tissue: `python -m benchmarks.genes` fills the tables of docs/genes.md and draws its figure.
+"""Known genes in known tissue: `python -m benchmarks.genes` writes two tables and a figure of docs/genes.md.
 
-In two minutes. Domains are found with the default, their number given; the experts' labels only say which domain is
-which.
+It takes two minutes. Domains are those of the default, with the annotated number of domains. The expert labels only say
+which domain corresponds to which region.
 """
 
-import re
 import time
 
 import numpy as np
@@ -12,22 +11,20 @@ import pandas as pd
 from anndata import AnnData
 
 import stmmr
-from benchmarks._table import ROOT, markdown, stamp
+from benchmarks._table import ROOT, write_tables
 from benchmarks.accuracy import HEART, LABEL, default, prepared, quiet
 from stmmr._core import keys
 
-PAGE = ROOT / "docs" / "genes.md"
 KNOWN = {
     "visium_dlpfc_151673": [("WM", "MOBP"), ("Layer5", "PCP4")],
     "st_pdac_A": [("Cancer", "KRT19"), ("Pancreatic", "PRSS1")],
     HEART: [("right atria", "MYH6"), ("left ventricle", "MYH7")],
 }
-KEYS = {"found": keys.DOMAIN, "expert": LABEL}
-BEGIN, END = "<!-- tables by benchmarks.genes -->", "<!-- end of tables -->"
+KEYS = {"domains": keys.DOMAIN, "expert": LABEL}
 
 
 def named(adata: AnnData) -> dict[str, tuple[str, float]]:
-    """Name for each expert region the domain that shares most places with it (Jaccard index)."""
+    """Find for each expert region the domain that overlaps it most (Jaccard index)."""
     both = pd.crosstab(adata.obs[LABEL], adata.obs[keys.DOMAIN]).astype(float)
     union = both.sum(axis=1).to_numpy()[:, None] + both.sum(axis=0).to_numpy() - both
     jaccard = both / union
@@ -35,23 +32,24 @@ def named(adata: AnnData) -> dict[str, tuple[str, float]]:
 
 
 def row_of(adata: AnnData, domain: str, gene: str, key: str, against: str) -> tuple[str, pd.Series]:
-    """Find a gene in the table of a domain: its rank from 1, that among specific genes, and its row."""
+    """Find a gene in the table of a domain: its rank from 1, its rank among specific genes, and its row."""
     table = stmmr.tl.domain_genes_table(adata, domain=domain, against=against, key=key)
-    at = int(np.flatnonzero(table["gene"] == gene)[0])
-    row = table.iloc[at]
-    return f"{at + 1} ({table['specific'][: at + 1].sum() if row['specific'] else '–'})", row
+    position = int(np.flatnonzero(table["gene"] == gene)[0])
+    row = table.iloc[position]
+    among_specific = table["specific"][: position + 1].sum() if row["specific"] else "–"
+    return f"{position + 1} ({among_specific})", row
 
 
-def lines(adata: AnnData, name: str) -> list[list[str]]:
-    """Write a line for each known gene of a data set: in the domain found, and in the expert's region."""
-    written = []
+def gene_rows(adata: AnnData, name: str) -> list[list[str]]:
+    """Write two rows for each known gene of a data set: one for the domain, one for the expert's region."""
+    rows = []
     for region, gene in KNOWN[name]:
         domain, overlap = named(adata)[region]
-        for kind, place in (("found", domain), ("expert", region)):
-            beside, near = row_of(adata, place, gene, kind, "neighbors")
-            rank, row = row_of(adata, place, gene, kind, "rest")
-            label = f"{domain}, for {region} (overlap {overlap:.2f})" if kind == "found" else f"expert's {region}"
-            written.append(
+        for kind, name_there in (("domains", domain), ("expert", region)):
+            beside, near = row_of(adata, name_there, gene, kind, "neighbors")
+            rank, row = row_of(adata, name_there, gene, kind, "rest")
+            label = f"{domain}, for {region} (overlap {overlap:.2f})" if kind == "domains" else f"expert's {region}"
+            rows.append(
                 [
                     name,
                     gene,
@@ -63,13 +61,13 @@ def lines(adata: AnnData, name: str) -> list[list[str]]:
                     f"{row['auc']:.2f}",
                 ]
             )
-    return written
+    return rows
 
 
 def summary(adata: AnnData, name: str, seconds: dict[str, float]) -> list[str]:
-    """Write a line for a data set: how many genes are specific, and how long it took."""
+    """Write the row of a data set: how many genes are specific, and how long it took."""
     n_specific = {
-        against: stmmr.tl.domain_genes_table(adata, against=against, only_specific=True, key="found")
+        against: stmmr.tl.domain_genes_table(adata, against=against, only_specific=True, key="domains")
         .groupby("domain", observed=False)
         .size()
         .tolist()
@@ -100,7 +98,7 @@ def measure(name: str) -> tuple[list[list[str]], list[str], AnnData]:
     start = time.perf_counter()
     stmmr.tl.spatially_variable_genes(adata)
     seconds["moran"] = time.perf_counter() - start
-    return lines(adata, name), summary(adata, name, seconds), adata
+    return gene_rows(adata, name), summary(adata, name, seconds), adata
 
 
 def draw(adata: AnnData) -> None:
@@ -108,7 +106,7 @@ def draw(adata: AnnData) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    ax = stmmr.pl.domain_genes(adata, key="found")
+    ax = stmmr.pl.domain_genes(adata, key="domains")
     ax.figure.savefig(ROOT / "docs" / "images" / "domain_genes.png", dpi=110, bbox_inches="tight")
 
 
@@ -138,15 +136,12 @@ def main() -> None:
         ]
     ]
     for name in KNOWN:
-        written, line, adata = measure(name)
-        known += written
-        counted.append(line)
+        rows, counts, adata = measure(name)
+        known += rows
+        counted.append(counts)
         if name.startswith("visium"):
             draw(adata)
-    tables = "\n\n".join([BEGIN, markdown(known), markdown(counted), stamp(), END])
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: tables, page, flags=re.DOTALL), encoding="utf-8")
-    print(markdown(known), markdown(counted), sep="\n\n")
+    write_tables("genes", known, counted)
 
 
 if __name__ == "__main__":

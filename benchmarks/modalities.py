@@ -1,31 +1,29 @@
-"""Expression, protein, and both: `python -m benchmarks.modalities` fills the table of docs/modalities.md.
+"""Expression, protein, and both: `python -m benchmarks.modalities` writes the last table of docs/modalities.md.
 
-In two minutes. A simulated tissue whose largest domain is two to the protein, which the expression does not tell apart.
+It takes two minutes. In this simulated tissue, the proteins divide the largest domain into two, and the expression does
+not.
 """
 
 import logging
-import re
 
 import numpy as np
 from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from benchmarks._table import ROOT, markdown, stamp
+from benchmarks._table import write_tables
 from stmmr._core import keys
 
 SEEDS = range(5)
 N_DOMAINS, N_PROTEINS, DEPTH = 4, 20, 300
 MARKERS, FOLD = 4, 1.0
-"""Proteins that mark one half of the largest domain, and their log fold there."""
-PAGE = ROOT / "docs" / "modalities.md"
+"""Proteins that mark one half of the largest domain, and their log fold change there."""
 BLOCK = {"protein": stmmr.Block("protein", "nb")}
 MODELS = ("expression", "protein", "both", "expression and noise")
-BEGIN, END = "<!-- table by benchmarks.modalities -->", "<!-- end of table -->"
 
 
 def tissue(seed: int) -> AnnData:
-    """Simulate counts of genes and proteins; `obs["truth"]` has a domain more than the expression shows."""
+    """Simulate counts of genes and proteins; `obs["truth"]` has one domain more than the expression shows."""
     adata = stmmr.datasets.simulated_tissue(n_rows=32, n_cols=32, n_domains=N_DOMAINS, n_genes=200, random_state=seed)
     adata = adata[adata.obs["ground_truth"].notna()].copy()
     rng = np.random.default_rng(seed)
@@ -41,14 +39,14 @@ def tissue(seed: int) -> AnnData:
 
 
 def proteins(rng: np.random.Generator, log_fold: np.ndarray) -> np.ndarray:
-    """Draw negative binomial counts of proteins of different abundance, shape (N, P)."""
+    """Draw negative binomial counts of proteins of different abundance, shape (n_obs, n_proteins)."""
     rate = np.exp(rng.normal(0, 1, log_fold.shape[1]) + log_fold)
     rate *= DEPTH * rng.lognormal(0, 0.35, (len(rate), 1)) / rate.sum(axis=1).mean()
     return rng.poisson(rate * rng.gamma(5, 1 / 5, rate.shape)).astype(np.float32)
 
 
 def score(adata: AnnData, model: str, seed: int) -> float:
-    """ARI of the domains of a model with the truth."""
+    """Measure the ARI between the domains of a model and the truth."""
     options: dict[str, object] = {"blocks": BLOCK} if model == "both" else {}
     if model == "protein":
         alone = AnnData(adata.obsm["protein"], obs=adata.obs, obsm={"spatial": adata.obsm["spatial"]})
@@ -62,13 +60,10 @@ def score(adata: AnnData, model: str, seed: int) -> float:
 
 def main() -> None:
     logging.getLogger("stmmr").setLevel(logging.ERROR)
-    found = {model: [score(tissue(seed), model, seed) for seed in SEEDS] for model in MODELS}
-    rows = [["read", *(f"seed {seed}" for seed in SEEDS), "mean"]]
-    rows += [[model, *(f"{ari:.3f}" for ari in aris), f"{np.mean(aris):.3f}"] for model, aris in found.items()]
-    table = f"{BEGIN}\n\n{markdown(rows)}\n\n{stamp()}\n\n{END}"
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: table, page, flags=re.DOTALL), encoding="utf-8")
-    print(markdown(rows))
+    scores = {model: [score(tissue(seed), model, seed) for seed in SEEDS] for model in MODELS}
+    table = [["modalities", *(f"seed {seed}" for seed in SEEDS), "mean"]]
+    table += [[model, *(f"{ari:.3f}" for ari in aris), f"{np.mean(aris):.3f}"] for model, aris in scores.items()]
+    write_tables("modalities", table)
 
 
 if __name__ == "__main__":

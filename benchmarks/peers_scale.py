@@ -1,8 +1,8 @@
-"""Seconds and memory of other methods on more and more cells, as ratios to `stmmr run`; see `benchmarks.peers`.
+"""Seconds and memory of other methods for growing numbers of cells, as ratios to `stmmr run`; see `benchmarks.peers`.
 
-Each run is a process of its own, from cold start to domains, with a limit on its memory and its time. What a run gave
-is kept in .benchmarks/peers_scale.jsonl at once, so that a measurement goes on where it was stopped; remove that file
-after a change of the code. Peers are left out where `.peers/NAME` is not there.
+Each run is a process of its own, from cold start to domains, with a limit on its memory and its time. Each result is
+kept in .benchmarks/peers_scale.jsonl at once, so that a stopped measurement can resume. Remove that file after a change
+of the code. A method is skipped if `.peers/NAME` does not exist.
 """
 
 import argparse
@@ -18,36 +18,27 @@ from anndata import AnnData
 import stmmr
 from benchmarks._process import Row, keep, kept, measured, simulated
 from benchmarks._simulate import N_DOMAINS
-from benchmarks._table import PERFORMANCE, ROOT, stamp, write_section
+from benchmarks._table import ROOT, Table, stamp, write_tables
 from benchmarks.peers import PEERS
 from stmmr._core import keys
-from stmmr.reproduce._line import linear_line
+from stmmr.reproduce._baseline import linear_baseline as linear_baseline_domains
 
 CACHE = ROOT / ".benchmarks" / "peers_scale.jsonl"
 SIZES = (1_000, 3_000, 10_000, 30_000)
 GENES = 500
-OURS, LINE, DENSE = "`stmmr run`", "line", "dense form"
+OURS, BASELINE, DENSE = "`stmmr run`", "linear baseline", "dense form"
 EPOCHS = 200
 BANDWIDTH_UM = 20.0
 N_IMAGE = 50
-TEXT = """Simulated sections of {genes} genes and 12 domains, as above, for all methods; seconds and GB at the peak,
-each a process of its own from cold start to domains, and in brackets how many times those of `stmmr run`, which also
-writes data, figures and UMAP. The number of domains is given. A process may take {minutes:g} minutes and {gb:g} GB of
-addresses.
-
-- **line**: the linear baseline of [accuracy.md](accuracy.md): principal components smoothed once, k-means, one mixture.
-- **dense form**: the published model with every N × N matrix written out (`tests/nn/dense.py`, widths 3,000), with
-  noise in place of the picture. One of its 200 epochs is timed; the seconds are those before it and 200 times its own.
-- **banksy**, **GraphST** and others: by their own recipes, as in [accuracy.md](accuracy.md)."""
 
 
-def line(adata: AnnData) -> None:
+def linear_baseline(adata: AnnData) -> None:
     stmmr.pp.expression(adata)
-    linear_line(adata, N_DOMAINS, seed=0)
+    linear_baseline_domains(adata, N_DOMAINS, seed=0)
 
 
 def dense(adata: AnnData, **widths: int) -> float:
-    """Time one epoch of the dense form, at the published widths unless told others: forward, loss, backward, Adam."""
+    """Time one epoch of the dense form (forward, loss, backward, Adam), at the published widths by default."""
     import torch
 
     from benchmarks.speed import dense_module
@@ -72,12 +63,12 @@ def dense(adata: AnnData, **widths: int) -> float:
     return time.perf_counter() - start
 
 
-def one(method: str, path: Path) -> None:
-    """Run one method in this process, and say how long an epoch took, where it is all that ran."""
+def run_here(method: str, path: Path) -> None:
+    """Run one method in this process; print the seconds of an epoch if only one was run."""
     adata = stmmr.read(path)
     epoch = None
-    if method == LINE:
-        line(adata)
+    if method == BASELINE:
+        linear_baseline(adata)
     elif method == DENSE:
         epoch = dense(adata)
     else:
@@ -87,30 +78,30 @@ def one(method: str, path: Path) -> None:
 
 
 def command(method: str, path: Path, folder: Path) -> list[object]:
-    """Write the command line of a method."""
+    """Get the command line of a method."""
     if method == OURS:
         return [sys.executable, "-m", "stmmr.cli", "run", path, "-o", folder / "out", "--n-domains", N_DOMAINS]
     python = environment(method) if method in PEERS else sys.executable
     return [python, "-m", "benchmarks.peers_scale", "--one", method, path]
 
 
-def environment(peer: str) -> Path:
-    """Name the Python of a peer."""
-    return ROOT / ".peers" / peer / "bin" / "python"
+def environment(method: str) -> Path:
+    """Get the Python of another method's environment."""
+    return ROOT / ".peers" / method / "bin" / "python"
 
 
 def measure(method: str, path: Path, *, minutes: float, gb: float) -> Row:
     """Run a method once, within the limits."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         row = measured(command(method, path, Path(folder)), at_most_s=60 * minutes, at_most_gb=gb)
-    said = row.pop("said").strip().splitlines()
+    output = row.pop("output").strip().splitlines()
     if method == DENSE and not row["failed"]:
-        row["seconds"] += (EPOCHS - 1) * json.loads(said[-1])["epoch"]
+        row["seconds"] += (EPOCHS - 1) * json.loads(output[-1])["epoch"]
     return {"method": method, "stamp": stamp(), "minutes": minutes, "gb": gb} | row
 
 
 def cell(row: Row | None, ours: Row | None) -> str:
-    """Write seconds and memory of a run with their ratios, or why there are none."""
+    """Write seconds and memory of a run with their ratios, or why it did not end."""
     if row is None:
         return "–"
     if row["failed"]:
@@ -119,64 +110,64 @@ def cell(row: Row | None, ours: Row | None) -> str:
     seconds, gb = f"{row['seconds']:,.0f} s", f"{row['peak_mb'] / 1e3:.1f} GB"
     if row is ours or ours is None or ours["failed"]:
         return f"{seconds}, {gb}"
-    times = [row[of] / ours[of] for of in ("seconds", "peak_mb")]
+    times = [row[name] / ours[name] for name in ("seconds", "peak_mb")]
     ratios = [f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" for ratio in times]
     return f"{seconds} ({ratios[0]}), {gb} ({ratios[1]})"
 
 
-def room(rows: list[Row], gb: float) -> list[str]:
-    """Tell between which numbers of cells the dense form outgrows a memory, by the largest run that fitted."""
-    peaks = {row["places"]: row["peak_mb"] for row in rows if row["method"] == DENSE and not row["failed"]}
+def dense_limit(rows: list[Row], gb: float) -> list[str]:
+    """Estimate how many cells the dense form can hold in a memory, from the largest run that ended."""
+    peaks = {row["cells"]: row["peak_mb"] for row in rows if row["method"] == DENSE and not row["failed"]}
     if not peaks:
         return []
     n = max(peaks)
-    more = 1e3 * gb / peaks[n]
+    factor = 1e3 * gb / peaks[n]
     return [
-        f"The dense form takes {peaks[n] / 1e3:.1f} GB at {n:,} cells; between the growth with N and with N², it fills "
-        f"{gb:g} GB at {n * more**0.5:,.0f} to {n * more:,.0f} cells."
+        f"The dense form takes {peaks[n] / 1e3:.1f} GB at {n:,} cells. If its memory grows between linearly and "
+        f"quadratically, it fills {gb:g} GB at {n * factor**0.5:,.0f} to {n * factor:,.0f} cells."
     ]
 
 
 def report(rows: list[Row]) -> None:
-    """Write the table of all that is there."""
-    found = {(row["method"], row["places"]): row for row in rows}
-    methods = [m for m in (OURS, LINE, DENSE, *PEERS) if any(row["method"] == m for row in rows)]
-    sizes = sorted({row["places"] for row in rows})
-    table = [["cells", *methods]]
-    for n in sizes:
-        table.append([f"{n:,}", *(cell(found.get((m, n)), found.get((OURS, n))) for m in methods)])
+    """Write the table of all results."""
+    by_run = {(row["method"], row["cells"]): row for row in rows}
+    methods = [m for m in (OURS, BASELINE, DENSE, *PEERS) if any(row["method"] == m for row in rows)]
+    table: Table = [["cells", *methods]]
+    for n in sorted({row["cells"] for row in rows}):
+        table.append([f"{n:,}", *(cell(by_run.get((m, n)), by_run.get((OURS, n))) for m in methods)])
     failed = [
-        f"{row['method']} failed at {row['places']:,} cells: {row['failed']}."
+        f"{row['method']} failed at {row['cells']:,} cells: {row['failed']}."
         for row in rows
         if row["failed"] not in ("", "memory", "time")
     ]
-    text = TEXT.format(genes=GENES, gb=rows[-1]["gb"], minutes=rows[-1]["minutes"])
-    write_section(PERFORMANCE[1], text, table, *room(rows, rows[-1]["gb"]), *failed, rows[-1]["stamp"])
+    limits = f"A process could take {rows[-1]['minutes']:g} minutes and {rows[-1]['gb']:g} GB of addresses."
+    notes = (limits, *dense_limit(rows, rows[-1]["gb"]), *failed)
+    write_tables("peers", table, notes=notes, measured=rows[-1]["stamp"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--methods", nargs="+", default=[OURS.strip("`"), LINE, DENSE, *PEERS])
-    parser.add_argument("--minutes", type=float, default=20, help="time that a run may take")
-    parser.add_argument("--gb", type=float, default=16, help="addresses that a run may take")
+    parser.add_argument("--methods", nargs="+", default=[OURS.strip("`"), BASELINE, DENSE, *PEERS])
+    parser.add_argument("--minutes", type=float, default=20, help="time limit of a run")
+    parser.add_argument("--gb", type=float, default=16, help="memory limit of a run (addresses)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--one", nargs=2, metavar=("METHOD", "FILE"), help="what it runs itself in a process")
-    asked = parser.parse_args()
-    if asked.one:
-        one(asked.one[0], Path(asked.one[1]))
+    parser.add_argument("--one", nargs=2, metavar=("METHOD", "FILE"), help="run one method in this process")
+    options = parser.parse_args()
+    if options.one:
+        run_here(options.one[0], Path(options.one[1]))
         return
-    methods = [OURS if m == OURS.strip("`") else m for m in asked.methods]
-    if left_out := [m for m in methods if m in PEERS and not environment(m).exists()]:
-        print(f"Left out, not installed: {', '.join(left_out)}")
-    rows = {(row["method"], row["places"]): row for row in kept(CACHE)}
-    for n in asked.sizes:
-        todo = [m for m in methods if m not in left_out and (m, n) not in rows]
-        if not todo:
+    methods = [OURS if m == OURS.strip("`") else m for m in options.methods]
+    if not_installed := [m for m in methods if m in PEERS and not environment(m).exists()]:
+        print(f"Skipped, not installed: {', '.join(not_installed)}")
+    rows = {(row["method"], row["cells"]): row for row in kept(CACHE)}
+    for n in options.sizes:
+        wanted = [m for m in methods if m not in not_installed and (m, n) not in rows]
+        if not wanted:
             continue
-        with simulated(asked.folder, n, GENES) as path:
-            for method in todo:
-                row = {"places": n} | measure(method, path, minutes=asked.minutes, gb=asked.gb)
+        with simulated(options.folder, n, GENES) as path:
+            for method in wanted:
+                row = {"cells": n} | measure(method, path, minutes=options.minutes, gb=options.gb)
                 rows[method, n] = row
                 keep(CACHE, row)
                 print(f"{n:8,} {method:12s} {row['seconds']:8.1f} s {row['peak_mb']} MB {row['failed']}", flush=True)

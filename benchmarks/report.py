@@ -1,6 +1,6 @@
-"""Sizes and opening times of the report, and its picture: `python -m benchmarks.report` writes into docs/report.md.
+"""Size and opening time of the report, and its screenshots: `python -m benchmarks.report` writes into docs/report.md.
 
-Needs bokeh, playwright and Chromium (the one of the system, or that in STMMR_CHROMIUM).
+It needs playwright and Chromium (of the system, or the path in STMMR_CHROMIUM).
 """
 
 import os
@@ -16,15 +16,14 @@ import pandas as pd
 from scipy import sparse
 
 import stmmr
-from benchmarks._table import DATA, ROOT, stamp, write_section
+from benchmarks._table import DATA, ROOT, write_tables
 
-TITLE = "Size and time"
 OPENED = 5
 MANY = (100_000, 400_000)
-PICTURED = ("simulated tissue", "xenium_mouse_brain")
-"""Whose report is pictured in the docs, the last one that is there: neither has an H&E picture of somebody else."""
-PICTURE = ROOT / "docs" / "images" / "report.png"
-PICTURE_BYTES = 250_000
+SHOWN = ("simulated tissue", "xenium_mouse_brain")
+"""Data sets whose report may be shown in the docs, as they have no H&E image of others; the last one is shown."""
+SCREENSHOT = ROOT / "docs" / "images" / "report.png"
+SCREENSHOT_BYTES = 250_000
 READY = "document.documentElement.dataset.ready"
 FRAMES = """() => {
   const took = [];
@@ -43,10 +42,10 @@ STOP = "() => { cancelAnimationFrame(window.frames_.next); return window.frames_
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    rows = [["section", "places", "written in", "size", "opens in", "dragging", "zooming"]]
+    rows = [["section", "spots or cells", "written in", "size", "opens in", "dragging", "zooming"]]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        found = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-        options = {"executable_path": found, "args": ["--no-sandbox", "--enable-unsafe-swiftshader"]}
+        chromium = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+        options = {"executable_path": chromium, "args": ["--no-sandbox", "--enable-unsafe-swiftshader"]}
         browser = playwright.chromium.launch(**options)
         for name, adata in sections():
             target = Path(folder) / "report.html"
@@ -58,23 +57,19 @@ def main() -> None:
             rows.append(
                 [name, f"{adata.n_obs:,}", f"{written:.1f} s", f"{size:.1f} MB", f"{statistics.median(opens):.1f} s"]
                 + [
-                    " / ".join(f"{np.percentile(np.concatenate(each), q):.0f}" for q in (50, 95, 100)) + " ms"
-                    for each in (drags, zooms)
+                    " / ".join(f"{np.percentile(np.concatenate(times), q):.0f}" for q in (50, 95, 100)) + " ms"
+                    for times in (drags, zooms)
                 ]
             )
-            if name in PICTURED:
-                picture(browser, target)
+            if name in SHOWN:
+                take_screenshots(browser, target)
         version = browser.version
         browser.close()
-    text = f"""Opened {OPENED} times each in headless Chromium {version} by the processor alone, without a graphics
-card. *Opens in* (median) is until map and UMAP are drawn and can be used. *Dragging* and *zooming* are times from one
-frame to the next, the median, the 95th percentile and the longest, while the map is dragged for a second and zoomed
-by 15 turns of the wheel. The machine was shared with other work."""
-    write_section(TITLE, text, rows, stamp(), page=ROOT / "docs" / "report.md")
+    write_tables("report", rows, notes=(f"Each report was opened {OPENED} times in headless Chromium {version}.",))
 
 
 def sections():
-    """Get sections after a run, then large ones with domains and genes that are drawn by hand."""
+    """Yield sections after a run, then large ones whose domains and genes are drawn without a run."""
     for name, source, n in (
         ("simulated tissue", None, 5),
         ("visium_dlpfc_151673", "visium_dlpfc_151673.h5ad", 7),
@@ -118,13 +113,13 @@ def stripes(n: int) -> ad.AnnData:
     adata.obsm["X_stmmr_umap"] = layout
     adata.layers["stmmr_lognorm"] = adata.X
     adata.uns["stmmr"] = {
-        "expression": {"layer": "", "size_key": "", "n_genes_read": 12, "n_top_genes": 3000, "min_places": 3}
+        "expression": {"layer": "", "size_key": "", "n_genes_read": 12, "n_top_genes": 3000, "min_spots": 3}
     }
     return adata
 
 
 def opened(browser, target: Path) -> tuple[float, list[float], list[float]]:
-    """Open the page anew; seconds until it can be used, and milliseconds from frame to frame while the map is moved."""
+    """Open the page; seconds until it can be used, and milliseconds from frame to frame while the map moves."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
     start = time.perf_counter()
@@ -151,11 +146,11 @@ def opened(browser, target: Path) -> tuple[float, list[float], list[float]]:
     return seconds, drag, zoom
 
 
-def picture(browser, target: Path) -> None:
-    """Take the picture of the docs: domains by day, pseudotime in the dark, and on a phone."""
+def take_screenshots(browser, target: Path) -> None:
+    """Take the screenshots of the docs: domains in light mode, pseudotime in dark mode, and on a phone."""
     from PIL import Image
 
-    taken = []
+    screenshots = []
     for scheme, (width, height) in (("light", (1280, 1000)), ("dark", (1280, 1000)), ("light", (390, 1000))):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         page = context.new_page()
@@ -166,21 +161,21 @@ def picture(browser, target: Path) -> None:
         page.wait_for_timeout(500)
         file = target.with_suffix(".png")
         page.screenshot(path=file)
-        taken.append(Image.open(file).convert("RGB").copy())
+        screenshots.append(Image.open(file).convert("RGB").copy())
         context.close()
     gap = 24
-    whole = Image.new("RGB", (sum(i.width for i in taken) + gap * 2, taken[0].height), "white")
+    whole = Image.new("RGB", (sum(i.width for i in screenshots) + gap * 2, screenshots[0].height), "white")
     left = 0
-    for image in taken:
+    for image in screenshots:
         whole.paste(image, (left, 0))
         left += image.width + gap
     for share in (0.6, 0.55, 0.5, 0.45, 0.4):
         size = (round(whole.width * share), round(whole.height * share))
         small = whole.resize(size, Image.Resampling.LANCZOS)
-        # of all colours: the median cut, which is the default, gives those of small domains away
+        # the default, median cut, would drop the colours of small domains
         small = small.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
-        small.save(PICTURE, optimize=True)
-        if PICTURE.stat().st_size < PICTURE_BYTES:
+        small.save(SCREENSHOT, optimize=True)
+        if SCREENSHOT.stat().st_size < SCREENSHOT_BYTES:
             break
 
 

@@ -1,7 +1,7 @@
-"""Accuracy on simulated tissue as it gets harder: `python -m benchmarks.robustness` writes docs/robustness.md.
+"""Accuracy on simulated tissue of growing difficulty: `python -m benchmarks.robustness` writes docs/robustness.md.
 
-Every result is kept in .benchmarks/robustness.jsonl as soon as it is there, so that a run goes on where it was stopped;
-remove that file after a change of the model or of the tissue. `--seeds` and `--cases` narrow it down.
+Each result is kept in .benchmarks/robustness.jsonl as soon as it is measured, so that a stopped run can resume. Remove
+that file after a change of the model or of the tissue. `--seeds` and `--cases` select a part.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each worker
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per worker
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
@@ -22,64 +22,26 @@ from scipy.special import expit
 
 import stmmr
 from benchmarks._cache import Key, Row, complete
-from benchmarks._table import ROOT, write
-from benchmarks.accuracy import LABEL, quiet, scored
+from benchmarks._table import ROOT, Table, write_tables
+from benchmarks.accuracy import BASELINE, LABEL, quiet, scored
 from stmmr._core import keys
 from stmmr.datasets import _counts
 
 CACHE = ROOT / ".benchmarks" / "robustness.jsonl"
-METHODS = ["PCA + mixture", "line", "default", "refined"]
+METHODS = ["PCA + mixture", BASELINE, "default", "refined"]
 KEPT = 0.5
-"""Share of the simulated counts that the base keeps: about 750 a place."""
+"""Share of the simulated counts that the base keeps: about 750 per spot."""
 THIN = "thin layer"
 SECTION = "half"
-TEXT = """Adjusted Rand index with the truth of simulated tissue as it gets harder: median over five seeds, each
-another tissue. The bands of the figure go from the least to the most. The number of domains is given, there is no
-picture, and the methods are those of [accuracy.md](accuracy.md).
-
-The base is `stmmr.datasets.simulated_tissue` (about 1180 places on a hexagonal array, 400 genes, five domains) with
-half of its counts, about 750 a place. At this difficulty the default reaches 0.90, not 1, and the line 0.94.
-
-- **Dropout**: each count is lost with this probability (binomial thinning).
-- **Thin layer**: a straight layer between two broad domains, from ten rows of the array down to one, counts drawn as in
-  the base. Its recall is the share of its places that bear the label matched to it, one label to each domain.
-- **Rotated, stretched grid**: coordinates turned, or y multiplied.
-- **Batch shift**: the tissue cut in two, the halves laid apart; each gene is shifted between them by a normal log fold
-  of this standard deviation. **Halves named**: the same with `section_key`, so that the mean of each half is taken off.
-- **Foreign places**: places drawn at random bear counts of a tissue in which every gene has another level.
-  **Places of odd depth**: half of the drawn ones keep a twentieth of their counts, half have ten times as many. The
-  truth at these places is the domain they lie in.
-
-![Accuracy of each method as the tissue gets harder](images/robustness.png)
-
-What is seen: on this tissue the line is ahead of the default by about 0.02 nearly everywhere; on real data
-([accuracy.md](accuracy.md)) it is the other way round.
-
-- **What the first version of this table changed.** The bandwidth was then chosen by how much signal stands out, and
-  came out too wide: 0.90 at the base, 0.84 with a layer of seven rows. Chosen by prediction
-  (`stmmr.pp.spatial_graph`) it is about one distance here. The noise was measured on three of six equally near
-  places, whichever rounding put first, so that turning the grid changed the domains; ties are now taken whole.
-  Sections were not centred.
-- **Thin layers.** Recall is 1 down to two rows; a single row is lost by every method (a recall near 0.3 is that of a
-  label which covers a good part of the tissue). Refinement by twelve neighbours erases none that the default has
-  found.
-- **Dropout.** With two thirds of the counts lost, a partition scores near 0.9 or near 0.7, by the starts of its
-  mixtures; the default takes the worse one more often than the line.
-- **Batches.** Left unnamed, a shift is the strongest direction of the embedding, and the mixtures divide the halves.
-  The line gives all directions equal variance, which mends this and breaks real data with many weak directions
-  (starmap_mpfc_BZ9 0.79 to 0.50). With the halves named there is nothing to mend.
-- **Outliers.** A tenth of the places, of either kind, costs 0.03 at most in the median; at 30 % of foreign places the
-  default falls behind the line.
-- **Rotation** changes nothing; **stretching** up to four times hardly anything."""
 
 
 def dropout(adata: AnnData, lost: float, rng: np.random.Generator) -> None:
-    """Lose each count with a probability in percent."""
+    """Remove each count with a probability in percent."""
     thin(adata, KEPT * (1 - lost / 100), rng)
 
 
 def thin_layer(adata: AnnData, width: float, rng: np.random.Generator) -> None:
-    """Lay the tissue out anew: one layer, some rows of the array wide, between two broad domains."""
+    """Replace the domains: one layer, `width` rows of the array wide, between two broad domains."""
     layers = ["upper", THIN, "lower"]
     row = adata.obs[keys.ARRAY_ROW].to_numpy(int)
     top = 20 - int(width) // 2
@@ -92,7 +54,7 @@ def thin_layer(adata: AnnData, width: float, rng: np.random.Generator) -> None:
 
 
 def rotated(adata: AnnData, degrees: float, rng: np.random.Generator) -> None:
-    """Turn the coordinates."""
+    """Rotate the coordinates."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     adata.obsm[keys.SPATIAL] = adata.obsm[keys.SPATIAL] @ np.array([[cos, sin], [-sin, cos]])
     thin(adata, KEPT, rng)
@@ -105,42 +67,43 @@ def stretched(adata: AnnData, times: float, rng: np.random.Generator) -> None:
 
 
 def batches(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
-    """Cut the tissue in two, lay the halves apart, and shift each gene between them by a normal log fold."""
+    """Split the tissue, move the halves apart, and shift each gene between them by a normal log fold change."""
     xy = adata.obsm[keys.SPATIAL].copy()
     right = right_half(adata)
     xy[right, 0] += 10 * np.ptp(xy[:, 0])
     adata.obsm[keys.SPATIAL] = xy
     shift = spread * rng.standard_normal(adata.n_vars)
-    thin(adata, expit(np.where(right, 1, -1)[:, None] * shift), rng)  # their ratio is the fold; 0.5 without a shift
+    # the ratio of both shares is the fold change; without a shift they are 0.5
+    thin(adata, expit(np.where(right, 1, -1)[:, None] * shift), rng)
 
 
 def named(adata: AnnData, spread: float, rng: np.random.Generator) -> None:
-    """Shift the halves likewise, and say which place is of which."""
+    """Shift the halves in the same way, and name the half of each spot."""
     adata.obs[SECTION] = right_half(adata)
     batches(adata, spread, rng)
 
 
 def right_half(adata: AnnData) -> np.ndarray:
-    """Tell the places right of the middle."""
+    """Mark the spots right of the middle."""
     x = adata.obsm[keys.SPATIAL][:, 0]
     return x > np.median(x)
 
 
 def foreign(adata: AnnData, share: float, rng: np.random.Generator) -> None:
-    """Give scattered places the counts of another tissue, whose genes are other ones."""
-    at = scattered(adata, share, rng)
+    """Give scattered spots the counts of another tissue, in which every gene has another level."""
+    chosen = scattered(adata, share, rng)
     other = tissue(1000)
     counts = adata.X.toarray()
-    counts[at] = other.X[rng.choice(other.n_obs, len(at))].toarray()
+    counts[chosen] = other.X[rng.choice(other.n_obs, len(chosen))].toarray()
     adata.X = counts
     thin(adata, KEPT, rng)
 
 
 def depths(adata: AnnData, share: float, rng: np.random.Generator) -> None:
-    """Give scattered places a twentieth of their counts or ten times as many, half of them each."""
-    at = scattered(adata, share, rng)
+    """Give scattered spots a twentieth of their counts or ten times as many, half of the spots each."""
+    chosen = scattered(adata, share, rng)
     factor = np.ones(adata.n_obs)
-    factor[at] = np.resize([0.05, 10], len(at))
+    factor[chosen] = np.resize([0.05, 10], len(chosen))
     thin(adata, KEPT * np.minimum(factor, 1)[:, None], rng)
     more = np.maximum(factor, 1)[:, None]
     counts = adata.X.toarray()
@@ -154,12 +117,12 @@ def thin(adata: AnnData, kept: float | np.ndarray, rng: np.random.Generator) -> 
 
 
 def scattered(adata: AnnData, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a share of the places, in percent."""
+    """Draw a share of the spots, in percent."""
     return rng.permutation(adata.n_obs)[: round(adata.n_obs * share / 100)]
 
 
 class Case(NamedTuple):
-    """One thing that gets worse."""
+    """One kind of difficulty, at several levels."""
 
     change: Callable[[AnnData, float, np.random.Generator], None]
     levels: Sequence[float]
@@ -169,19 +132,19 @@ class Case(NamedTuple):
 
 CASES = {
     "dropout": Case(dropout, (0, 25, 50, 65, 80, 90), "Dropout", "counts lost, %"),
-    THIN: Case(thin_layer, (10, 7, 5, 3, 2, 1), "Thin layer", "width in places"),
-    "batches": Case(batches, (0, 0.1, 0.2, 0.3, 0.5, 0.8), "Batch shift", "sd of the log fold"),
-    "sections": Case(named, (0, 0.1, 0.2, 0.3, 0.5, 0.8), "Batch shift, halves named", "sd of the log fold"),
+    THIN: Case(thin_layer, (10, 7, 5, 3, 2, 1), "Thin layer", "width in spots"),
+    "batches": Case(batches, (0, 0.1, 0.2, 0.3, 0.5, 0.8), "Batch shift", "SD of log fold"),
+    "sections": Case(named, (0, 0.1, 0.2, 0.3, 0.5, 0.8), "Batch shift, halves as sections", "SD of log fold"),
     "rotation": Case(rotated, (0, 10, 20, 30, 45, 90), "Rotated grid", "degrees"),
-    "stretch": Case(stretched, (1, 1.25, 1.5, 2, 3, 4), "Stretched grid", "one axis, times"),
-    "foreign": Case(foreign, (0, 2, 5, 10, 20, 30), "Foreign places", "places, %"),
-    "depth": Case(depths, (0, 2, 5, 10, 20, 30), "Places of odd depth", "places, %"),
+    "stretch": Case(stretched, (1, 1.25, 1.5, 2, 3, 4), "Stretched grid", "one axis, factor"),
+    "foreign": Case(foreign, (0, 2, 5, 10, 20, 30), "Foreign spots", "spots, %"),
+    "depth": Case(depths, (0, 2, 5, 10, 20, 30), "Spots of unusual depth", "spots, %"),
 }
 
 
 @lru_cache(maxsize=8)
 def tissue(seed: int) -> AnnData:
-    """Simulate the tissue, without its picture."""
+    """Simulate the tissue, without its image."""
     adata = stmmr.datasets.simulated_tissue(random_state=seed)
     del adata.uns[keys.SPATIAL]
     return adata
@@ -189,7 +152,7 @@ def tissue(seed: int) -> AnnData:
 
 @lru_cache(maxsize=2)
 def prepared(data: str, seed: int) -> AnnData:
-    """Make a tissue of one case and level, and do what no method changes."""
+    """Make the tissue of one case and level, and run the steps that all methods share."""
     case, level = data.rsplit(maxsplit=1)
     adata = tissue(seed).copy()
     CASES[case].change(adata, float(level), np.random.default_rng(seed))
@@ -210,11 +173,13 @@ def measure(data: str, method: str, seed: int) -> Row:
 
 
 def recall(truth: pd.Series, labels: np.ndarray, domain: str) -> float:
-    """Share of a domain's places that bear the label matched to it, one label to each domain."""
+    """Share of a domain's spots that have the label matched to it; each domain is matched to one label."""
     table = pd.crosstab(truth, labels)
     domains, matched = linear_sum_assignment(table, maximize=True)
-    found = dict(zip(table.index[domains], matched, strict=True))
-    return float(table.loc[domain].iloc[found[domain]] / table.loc[domain].sum()) if domain in found else 0.0
+    label_of = dict(zip(table.index[domains], matched, strict=True))
+    if domain not in label_of:
+        return 0.0
+    return float(table.loc[domain].iloc[label_of[domain]] / table.loc[domain].sum())
 
 
 def names(case: str) -> list[str]:
@@ -223,26 +188,26 @@ def names(case: str) -> list[str]:
 
 
 def curves(rows: dict[Key, Row], case: str, value: str) -> dict[str, np.ndarray]:
-    """Median, least and most over seeds of each method at each level, shape (3, levels)."""
-    found = {}
+    """Get median, minimum and maximum over seeds of each method at each level, shape (3, n_levels)."""
+    by_method = {}
     for method in METHODS:
-        over = [[row[value] for (d, m, _), row in rows.items() if (d, m) == (data, method)] for data in names(case)]
-        found[method] = np.array([[np.median(v), min(v), max(v)] for v in over]).T
-    return found
+        values = [[row[value] for (d, m, _), row in rows.items() if (d, m) == (data, method)] for data in names(case)]
+        by_method[method] = np.array([[np.median(v), min(v), max(v)] for v in values]).T
+    return by_method
 
 
 def report(rows: dict[Key, Row]) -> None:
-    """Write the table and the figure."""
+    """Write the table and the figure of all results."""
     panels = [(case, "ari") for case in CASES]
     panels.insert(2, (THIN, "recall"))
     drawn = {panel: curves(rows, *panel) for panel in panels}
-    table = [["what", "level", *METHODS]]
-    for (case, value), found in drawn.items():
+    table: Table = [["difficulty", "level", *METHODS]]
+    for (case, value), by_method in drawn.items():
         title, unit = panel_title(case, value), CASES[case].unit
-        for at, level in enumerate(CASES[case].levels):
-            first = [f"{title} ({unit})" if at == 0 else "", f"{level:g}"]
-            table.append([*first, *(f"{found[method][0, at]:.3f}" for method in METHODS)])
-    write("robustness.md", "Robustness", TEXT, table)
+        for i, level in enumerate(CASES[case].levels):
+            first = [f"{title} ({unit})" if i == 0 else "", f"{level:g}"]
+            table.append([*first, *(f"{by_method[method][0, i]:.3f}" for method in METHODS)])
+    write_tables("robustness", table)
     draw(drawn)
 
 
@@ -251,30 +216,30 @@ def panel_title(case: str, value: str) -> str:
 
 
 def draw(panels: dict[tuple[str, str], dict[str, np.ndarray]]) -> None:
-    """Draw a panel for each case: medians over seeds, bands from the least to the most."""
+    """Draw a panel for each case: medians over seeds, bands from the minimum to the maximum."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    looks = {"PCA + mixture": ("#bbbbbb", 1.5), "line": ("#555555", 1.5), "default": ("#d55e00", 3.5)}
-    looks["refined"] = ("#56b4e9", 1.2)  # lies on the default
+    looks = {"PCA + mixture": ("#bbbbbb", 1.5), BASELINE: ("#555555", 1.5), "default": ("#d55e00", 3.5)}
+    looks["refined"] = ("#56b4e9", 1.2)  # drawn above the default
     figure, axes = plt.subplots(3, 3, figsize=(8, 7.6), sharey=True, layout="constrained")
-    for ax, ((case, value), found) in zip(axes.flat, panels.items(), strict=True):
-        at = np.arange(len(CASES[case].levels))
+    for ax, ((case, value), by_method) in zip(axes.flat, panels.items(), strict=True):
+        x = np.arange(len(CASES[case].levels))
         for method, (color, width) in looks.items():
-            median, least, most = found[method]
+            median, lowest, highest = by_method[method]
             if method != "refined":
-                ax.fill_between(at, least, most, color=color, alpha=0.2, linewidth=0)
-            ax.plot(at, median, color=color, linewidth=width, marker="o", markersize=width + 2, label=method)
+                ax.fill_between(x, lowest, highest, color=color, alpha=0.2, linewidth=0)
+            ax.plot(x, median, color=color, linewidth=width, marker="o", markersize=width + 2, label=method)
         ax.set_title(panel_title(case, value), fontsize="medium", loc="left")
-        ax.set(xlabel=CASES[case].unit, xticks=at, xticklabels=[f"{level:g}" for level in CASES[case].levels])
+        ax.set(xlabel=CASES[case].unit, xticks=x, xticklabels=[f"{level:g}" for level in CASES[case].levels])
         ax.grid(axis="y", color="#eeeeee")
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylim(-0.04, 1.04)
     figure.supylabel("adjusted Rand index with the truth, or recall", fontsize="medium")
-    handles = {line.get_label(): line for line in axes[0, 0].get_lines()}
+    handles = {curve.get_label(): curve for curve in axes[0, 0].get_lines()}
     figure.legend([handles[m] for m in METHODS], METHODS, loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(ROOT / "docs" / "images" / "robustness.png", dpi=150)
     plt.close(figure)
@@ -285,16 +250,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--workers", type=int, default=1)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     # methods innermost, as they share the prepared tissue
-    todo = [
+    wanted = [
         (data, method, seed)
-        for case in asked.cases
+        for case in options.cases
         for data in names(case)
-        for seed in range(asked.seeds)
+        for seed in range(options.seeds)
         for method in METHODS
     ]
-    report(complete(CACHE, todo, measure, asked.workers))
+    report(complete(CACHE, wanted, measure, options.workers))
 
 
 if __name__ == "__main__":

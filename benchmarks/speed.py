@@ -1,6 +1,6 @@
 """One epoch of `paper` against the dense form: `python -m benchmarks.speed` writes its part of docs/performance.md.
 
-Also the whole command on one Visium section, from cold start to files written.
+It also times the whole command on one Visium section, from cold start to files written.
 """
 
 import importlib.util
@@ -14,29 +14,18 @@ from pathlib import Path
 import torch
 
 import stmmr
-from benchmarks._table import DATA, PERFORMANCE, ROOT, stamp, write_section
+from benchmarks._table import DATA, ROOT, write_tables
 from stmmr._core import keys
 from stmmr.linear.blocks import block_features
+from stmmr.model.batches import whole_batch
 from stmmr.settings import Block
 
 EPOCHS = 3
 NAME = "visium_dlpfc_151673"
-TEXT = """`paper` at its own widths (3000, 3000) on visium_dlpfc_151673 (3639 spots): median seconds of an epoch
-(forward, loss, backward, Adam), against the dense form of the tests with the same weights, in turn within one
-process. Then the whole command `stmmr run` with the default preset, from cold start to files written, as it says in its
-own run.json.
-
-The aim for `paper` was four times faster, and exact float32 cannot reach it at this size. Counting multiplications and
-additions, an epoch of the dense form is 4.2 TFLOP and that of the tiled form 3.0: with N (3639) near the widths (3000),
-d × d products cost what N × N ones do, and most of both is the encoders, the alignment and the three heads of the
-decoder, which are the same. The image branch (rank 51 instead of 3000) and the propagation done once are the
-difference.
-Left undone, as they would reach 1.9 at most: half of each symmetric tile, and the gradient of the contrast by hand.
-bfloat16 on a processor that has it would double both. What the tiled form is for is memory: it grows with N, not N²."""
 
 
 def dense_module():
-    """Load the dense reference of the tests."""
+    """Load the dense form, which is the reference of the tests."""
     spec = importlib.util.spec_from_file_location("dense", ROOT / "tests" / "nn" / "dense.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -44,13 +33,13 @@ def dense_module():
 
 
 def epochs() -> tuple[float, float]:
-    """Median seconds of an epoch of `paper` and of the dense form."""
+    """Measure the median seconds of an epoch of `paper` and of the dense form."""
     adata = stmmr.read(DATA / f"{NAME}.h5ad")
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata, use="array", bandwidth=2.0)
     stmmr.pp.histology(adata)
     model = stmmr.StMMR(adata, preset="paper")
-    batch = model.inputs.whole()
+    batch = whole_batch(model.inputs)
     values = torch.from_numpy(adata[:, model.inputs.gene_names].layers[keys.LOGNORM].toarray())
     graph = torch.from_numpy(adata.obsp[keys.GRAPH].toarray())
     image = block_features(adata, Block(keys.HISTOLOGY), n_components=model.settings.n_components)
@@ -78,10 +67,10 @@ def epochs() -> tuple[float, float]:
 
 
 def whole_command() -> tuple[float, float]:
-    """Seconds and peak MB of `stmmr run`, in a process of its own."""
+    """Measure seconds and peak MB of `stmmr run`, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        line = [
+        command = [
             sys.executable,
             "-m",
             "stmmr.cli",
@@ -93,7 +82,7 @@ def whole_command() -> tuple[float, float]:
             "7",
         ]
         start = time.perf_counter()
-        subprocess.run(line, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - start, json.loads((out / "run.json").read_text())["peak_memory_mb"]
 
 
@@ -102,12 +91,12 @@ def main() -> None:
     print(wall, memory)
     ours, dense = epochs()
     table = [
-        ["what", "seconds", "note"],
-        ["an epoch of `paper`", f"{ours:.1f}", f"{dense / ours:.2f} times faster than the dense form"],
+        ["measured", "seconds", "note"],
+        ["an epoch of `paper`", f"{ours:.1f}", f"{dense / ours:.2f} times as fast as the dense form"],
         ["an epoch of the dense form", f"{dense:.1f}", "every N × N matrix written out"],
         ["`stmmr run`, default", f"{wall:.1f}", f"{memory:.0f} MB at its peak"],
     ]
-    write_section(PERFORMANCE[2], TEXT, table, stamp())
+    write_tables("speed", table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Tables of a default run before and after a change that must not change them.
+"""Compare the tables of default runs before and after a change that must not change them.
 
 ``python -m benchmarks.unchanged before/`` runs the eight labelled files, a whole CytAssist section and the demo, and
-keeps the tables of each. ``python -m benchmarks.unchanged after/ --against before/`` runs them again and says which
+keeps their tables. ``python -m benchmarks.unchanged after/ --against before/`` runs them again and says which
 tables differ. ``--source`` takes the package from another folder, such as the ``src`` of an earlier checkout.
 """
 
@@ -68,8 +68,8 @@ def main():
     parser.add_argument("--source", type=Path)
     parser.add_argument("--only", nargs="*")
     options = parser.parse_args()
-    runs = {name: each for name, each in commands().items() if not options.only or name in options.only}
-    jobs = (delayed(tables)(name, each, options.folder, options.source) for name, each in runs.items())
+    runs = {name: arguments for name, arguments in commands().items() if not options.only or name in options.only}
+    jobs = (delayed(tables)(name, arguments, options.folder, options.source) for name, arguments in runs.items())
     print(*Parallel(n_jobs=2, backend="threading")(jobs), sep="\n")
     if options.against:
         compared = [
@@ -77,8 +77,8 @@ def main():
             for pair in compare(options.against, options.folder)
             if not options.only or pair[1].split()[1].split("/")[0] in options.only
         ]
-        print(*(line for _, line in compared), sep="\n")
-        sys.exit(not all(same for same, line in compared if line.endswith("domains.csv")))
+        print(*(text for _, text in compared), sep="\n")
+        sys.exit(not all(same for same, text in compared if text.endswith("domains.csv")))
 
 
 if __name__ == "__main__":

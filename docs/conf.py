@@ -2,8 +2,9 @@
 
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
+
+from stmmr._core.version import VERSION
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -14,7 +15,7 @@ os.environ["MATPLOTLIBRC"] = str(HERE / "_static")
 project = "stmmr"
 author = "The stmmr developers"
 copyright = author  # noqa: A001  # the name that sphinx reads
-version = release = metadata.version("stmmr")
+version = release = VERSION
 extensions = [
     "myst_nb",
     "mathml",
@@ -33,7 +34,7 @@ html_show_sourcelink = False
 html_show_sphinx = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "show_toc_level": 2,
@@ -44,7 +45,9 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_context = {"default_mode": "auto"}
-html_sidebars = {"index": [], "getting_started": [], "concepts": [], "changes": [], "outputs": []}
+# pages without subpages: no empty list of pages at the left
+LONE = ["index", "getting_started", "installing", "concepts", "choosing_parameters", "interpreting_results", "outputs"]
+html_sidebars = {page: [] for page in [*LONE, "comparison", "faq", "glossary", "changes"]}
 
 # pages: headings can be linked to as on GitHub; nothing is asked of a network
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]

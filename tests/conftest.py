@@ -1,7 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -27,3 +30,33 @@ def shared_data() -> Path:
 def shared_fixtures() -> Path:
     """Folder with small output folders as the vendors' pipelines write them."""
     return _shared("fixtures")
+
+
+if find_spec("torch") is None:
+    # only networks need torch; everything else is tested without it
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+        """Skip a file that imports torch."""
+        report = yield
+        if report.outcome == "failed" and _lacks_torch(report.call.excinfo):
+            _skip(report, collector.path)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        """Skip a test that calls what needs torch."""
+        report = yield
+        if _lacks_torch(call.excinfo):
+            _skip(report, item.path)
+        return report
+
+    def _lacks_torch(raised: pytest.ExceptionInfo[BaseException] | None) -> bool:
+        error = None if raised is None else raised.value
+        while error is not None and getattr(error, "name", None) != "torch":
+            error = error.__cause__ or error.__context__
+        return error is not None
+
+    def _skip(report: Any, path: Path) -> None:
+        report.outcome = "skipped"
+        report.longrepr = (str(path), 0, "Skipped: torch is not installed")

@@ -1,5 +1,6 @@
-"""The simulated section of the benchmarks, and what they make of what they measured."""
+"""The simulated section of the benchmarks, their measurements, and the tables they write."""
 
+import re
 import sys
 
 import anndata as ad
@@ -17,11 +18,11 @@ N = 5000  # more than one chunk
 @pytest.fixture(scope="module")
 def section(tmp_path_factory):
     path = tmp_path_factory.mktemp("simulated") / "section.h5ad"
-    _simulate.simulate(path, n_places=N, n_genes=500)
+    _simulate.simulate(path, n_cells=N, n_genes=500)
     return ad.read_h5ad(path)
 
 
-def test_section_reads_as_any_other(section):
+def test_section_is_an_ordinary_anndata(section):
     assert section.shape == (N, 500)
     assert isinstance(section.X, sparse.csr_matrix)
     assert section.X.dtype == np.float32
@@ -31,14 +32,14 @@ def test_section_reads_as_any_other(section):
     assert section.X.nnz / np.prod(section.shape) == pytest.approx(0.15, abs=0.02)
 
 
-def test_cells_are_as_dense_whatever_their_number(section):
+def test_density_does_not_depend_on_the_number_of_cells(section):
     few = _simulate.cells(1000, np.random.default_rng(0))
     for xy in (section.obsm["spatial"], few[["x", "y"]].to_numpy()):
         assert np.median(cKDTree(xy).query(xy, 2)[0][:, 1]) == pytest.approx(8, abs=1)
     assert section.obsm["spatial"].max() == pytest.approx(10 * np.ceil(N**0.5), rel=0.02)
 
 
-def test_twelve_domains_of_their_own_mixtures(section):
+def test_each_of_twelve_domains_has_its_own_mixture(section):
     table = np.array(
         [
             np.bincount(section.obs["cell_type"].cat.codes[section.obs["ground_truth"] == name], minlength=16)
@@ -50,10 +51,10 @@ def test_twelve_domains_of_their_own_mixtures(section):
     assert stats.contingency.association(table) > 0.3
 
 
-def test_cells_lie_by_field_of_view():
-    found = _simulate.cells(50_000, np.random.default_rng(0))
-    assert found["field"].nunique() > 4
-    assert found["field"].is_monotonic_increasing
+def test_cells_are_ordered_by_field_of_view():
+    cells = _simulate.cells(50_000, np.random.default_rng(0))
+    assert cells["field"].nunique() > 4
+    assert cells["field"].is_monotonic_increasing
 
 
 def test_counts_are_negative_binomial():
@@ -61,39 +62,93 @@ def test_counts_are_negative_binomial():
     drawn = _simulate.counts(mean, np.random.default_rng(0)).toarray().ravel()
     r = float(_simulate.DISPERSION)
     expected = stats.nbinom(r, r / (r + 3)).pmf(np.arange(20))
-    found = np.bincount(drawn.astype(int), minlength=20)[:20] / len(drawn)
-    assert np.abs(found - expected).max() < 0.005
+    observed = np.bincount(drawn.astype(int), minlength=20)[:20] / len(drawn)
+    assert np.abs(observed - expected).max() < 0.005
     assert drawn.mean() == pytest.approx(3, rel=0.02)
 
 
 def test_same_seed_same_file(tmp_path):
     paths = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
     for path in paths:
-        _simulate.simulate(path, n_places=1000, n_genes=50, seed=3)
+        _simulate.simulate(path, n_cells=1000, n_genes=50, seed=3)
     first, second = map(ad.read_h5ad, paths)
     assert (first.X != second.X).nnz == 0
     assert first.obs.equals(second.obs)
 
 
-def test_a_section_of_the_page_leaves_the_others(tmp_path):
-    page = tmp_path / "page.md"
-    first, second, third = _table.PERFORMANCE
-    page.write_text(f"# Page\n\nWhat it is.\n\n## {third}\n\nkept\n\n### its part\n")
-    _table.write_section(first, "old", page=page)
-    _table.write_section(first, "new", [["a", "b"], ["1", "2"]], page=page)
-    _table.write_section(second, "between", page=page)
-    table = "| a | b |\n| --- | --- |\n| 1 | 2 |"
-    assert page.read_text() == (
-        f"# Page\n\nWhat it is.\n\n## {first}\n\nnew\n\n{table}\n\n## {second}\n\nbetween\n\n"
-        f"## {third}\n\nkept\n\n### its part\n"
-    )
+PAGE = """# Page
+
+What it is.
+
+| kept | x |
+| --- | --- |
+| 1 | 2 |
+
+## First
+
+```text
+# no heading
+
+| no | table |
+```
+
+| old | x |
+| --- | --- |
+| 1 | 2 |
+
+Between.
+
+| old | y |
+| --- | --- |
+| 1 | 2 |
+
+Measured 2026-01-01 on another machine. Old note.
+
+After.
+
+## Second
+
+| kept | z |
+| --- | --- |
+| 1 | 2 |
+
+Measured 2026-01-01 on another machine.
+"""
+
+
+def test_tables_of_a_section_are_replaced(tmp_path, monkeypatch):
+    (tmp_path / "page.md").write_text(PAGE)
+    monkeypatch.setitem(_table.TARGETS, "first", _table.Target("page.md", 2, "First"))
+    new = [[["new", column], ["3", "4"]] for column in "xy"]
+    _table.write_tables("first", *new, notes=("New note.",), measured="Measured now.", docs=tmp_path)
+    expected = PAGE.replace("| old | x |\n| --- | --- |\n| 1 | 2 |", "| new | x |\n| --- | --- |\n| 3 | 4 |")
+    expected = expected.replace("| old | y |\n| --- | --- |\n| 1 | 2 |", "| new | y |\n| --- | --- |\n| 3 | 4 |")
+    expected = expected.replace("Measured 2026-01-01 on another machine. Old note.", "Measured now. New note.")
+    assert (tmp_path / "page.md").read_text() == expected
+    with pytest.raises(RuntimeError, match=r"Expected 3 tables in page\.md, section 'First', found 2"):
+        _table.write_tables("first", *new, new[0], docs=tmp_path)
+    assert (tmp_path / "page.md").read_text() == expected
+
+
+def test_a_date_is_added_where_there_is_none(tmp_path, monkeypatch):
+    (tmp_path / "page.md").write_text("| old |\n| --- |\n\nText.\n")
+    monkeypatch.setitem(_table.TARGETS, "page", _table.Target("page.md", 1))
+    _table.write_tables("page", [["new"]], measured="Measured now.", docs=tmp_path)
+    assert (tmp_path / "page.md").read_text() == "| new |\n| --- |\n\nMeasured now.\n\nText.\n"
+
+
+@pytest.mark.parametrize("name", _table.TARGETS)
+def test_pages_have_the_tables_that_benchmarks_write(name):
+    target = _table.TARGETS[name]
+    blocks = re.split(r"\n{2,}", (_table.DOCS / target.page).read_text(encoding="utf-8"))
+    assert len(_table.table_positions(blocks, target.section)) >= target.n_tables
 
 
 def test_a_process_is_measured_by_itself():
-    held = np.ones(40_000_000)  # 320 MB, which are not those of the process
-    row = _process.measured([sys.executable, "-S", "-c", "print('said')"], at_most_s=60)
+    held = np.ones(40_000_000)  # 320 MB of this process, not of the measured one
+    row = _process.measured([sys.executable, "-S", "-c", "print('text')"], at_most_s=60)
     assert row["failed"] == ""
-    assert row["said"] == "said\n"
+    assert row["output"] == "text\n"
     assert 0 < row["peak_mb"] < held.nbytes / 2e6
 
 
@@ -104,30 +159,29 @@ def test_a_process_meets_its_limits():
     assert _process.measured([sys.executable, "-c", "1 / 0"], at_most_s=60)["failed"].startswith("ZeroDivisionError")
 
 
-def test_what_was_terminated_is_no_measurement():
-    line = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
+def test_a_terminated_process_is_no_measurement():
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
     with pytest.raises(RuntimeError, match="terminated"):
-        _process.measured(line, at_most_s=60)
+        _process.measured(command, at_most_s=60)
 
 
 def test_exponent_of_growth():
-    places = [1_000, 10_000, 100_000, 1_000_000]
-    assert scale.exponent(places, [9.0, *(n**1.5 for n in places[1:])]) == "1.50"  # the smallest is not fitted
-    assert scale.exponent(places[:3], [1.0, 2.0, 3.0]) == "–"
+    n_cells = [1_000, 10_000, 100_000, 1_000_000]
+    assert scale.exponent(n_cells, [9.0, *(n**1.5 for n in n_cells[1:])]) == "1.50"  # the smallest is not fitted
+    assert scale.exponent(n_cells[:3], [1.0, 2.0, 3.0]) == "–"
 
 
 def test_floors_of_a_run():
     facts = _floor.Facts(
-        places=1000,
+        cells=1000,
         genes=100,
         entries=10_000,
         components=50,
         neighbours=100,
         tried=3,
-        directions=10,
+        informative=10,
         domains=12,
         partitions=60,
-        decoder=1e9,
         scales=(0.8, 1, 1.25),
         in_bytes=8 * 10**5,
         out_bytes=10**6,
@@ -140,7 +194,7 @@ def test_floors_of_a_run():
             assert formula(facts, slow) > 0
 
 
-def test_a_cell_of_the_peers():
+def test_a_cell_of_the_table_of_methods():
     ours = {"failed": "", "seconds": 10.0, "peak_mb": 1000.0}
     limits = {"minutes": 20, "gb": 16}
     assert peers_scale.cell(ours, ours) == "10 s, 1.0 GB"
@@ -150,12 +204,12 @@ def test_a_cell_of_the_peers():
     assert peers_scale.cell(None, ours) == "–"
 
 
-def test_the_dense_form_fills_a_memory_between_linear_and_square_growth():
-    rows = [{"method": peers_scale.DENSE, "failed": "", "places": n, "peak_mb": n / 2} for n in (1_000, 8_000)]
-    rows.append({"method": peers_scale.DENSE, "failed": "memory", "places": 30_000, "peak_mb": 1e3})
-    assert "4.0 GB at 8,000 cells" in peers_scale.room(rows, 16)[0]
-    assert peers_scale.room(rows, 16)[0].endswith("16 GB at 16,000 to 32,000 cells.")
-    assert peers_scale.room(rows[2:], 16) == []
+def test_limit_of_the_dense_form_is_between_linear_and_quadratic_growth():
+    rows = [{"method": peers_scale.DENSE, "failed": "", "cells": n, "peak_mb": n / 2} for n in (1_000, 8_000)]
+    rows.append({"method": peers_scale.DENSE, "failed": "memory", "cells": 30_000, "peak_mb": 1e3})
+    assert "4.0 GB at 8,000 cells" in peers_scale.dense_limit(rows, 16)[0]
+    assert peers_scale.dense_limit(rows, 16)[0].endswith("16 GB at 16,000 to 32,000 cells.")
+    assert peers_scale.dense_limit(rows[2:], 16) == []
 
 
 def test_the_dense_form_runs_an_epoch(section):
@@ -167,5 +221,5 @@ def test_before_and_now_name_every_stage():
     assert ["expression", "5", "1.0"] in table
     assert ["spatial graph", "–", "2.0"] in table
     assert [_floor.REST, "19", "7.0"] in table
-    assert table[-1] == ["**in all**", "120", "10.0"]
-    assert all(line[2] == "–" for line in scale.compared(None)[1:])
+    assert table[-1] == ["**total**", "120", "10.0"]
+    assert all(row[2] == "–" for row in scale.compared(None)[1:])

@@ -15,7 +15,8 @@ import tifffile
 import stmmr
 from stmmr import cli
 from stmmr._core import keys
-from stmmr.pipeline import output
+from stmmr.pipeline.options import RunOptions
+from stmmr.pipeline.sources import open_input
 
 
 def run_main(*arguments):
@@ -95,7 +96,7 @@ def test_kill_while_writing(earlier, capsys):
     assert before.items() < after.items()
     new = after.keys() - before.keys()
     kept = {name for name in new if name.startswith(".out.unfinished")}
-    assert {name.partition("/")[2] for name in kept} >= {"run.json", "training.h5", "domains.h5"}
+    assert {name.partition("/")[2] for name in kept} >= {"run.json", "embedding.h5", "domains.h5"}
     partial = new - kept
     assert all(name.startswith(".out.") for name in partial)
     assert {name.rpartition("/")[2] for name in partial} >= {"domains.csv", "domain_genes.csv"}
@@ -164,7 +165,7 @@ def test_bad_data(tissue, tmp_path, capsys, spoil, found):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        (("--n-domains", 1000), "at least as many places"),
+        (("--n-domains", 1000), "at least as many spots"),
         (("--n-domains", 3, "--use-rep", "X_scvi"), "'X_scvi' in obsm"),
         (("--n-domains", 3, "--layer", "raw"), "'raw' in layers"),
     ],
@@ -217,6 +218,6 @@ def test_bad_picture(earlier, simulated, tmp_path, capsys, draw, found):
 def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path):
     (tmp_path / "tables").mkdir()
     simulated.write_h5ad(tmp_path / "tables" / "in.h5ad")
-    adata, options = output.opened(tmp_path / "tables" / "in.h5ad", {"n_domains": 3})
+    adata, options = open_input(tmp_path / "tables" / "in.h5ad", RunOptions(n_domains=3))
     assert adata.shape == simulated.shape
-    assert options == {"n_domains": 3}
+    assert options == RunOptions(n_domains=3)

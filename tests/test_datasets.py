@@ -1,4 +1,4 @@
-"""The simulated tissue: its format, its truth and its picture."""
+"""The simulated tissue: its format, its domains and its image."""
 
 import anndata as ad
 import numpy as np
@@ -31,7 +31,7 @@ def test_counts_are_whole_numbers_in_csr(tissue):
     assert (tissue.X.sum(axis=1) > 0).all()
 
 
-def test_places_lie_on_the_array(tissue):
+def test_spots_are_on_the_array(tissue):
     row, column = tissue.obs["array_row"].to_numpy(), tissue.obs["array_col"].to_numpy()
     assert ((row + column) % 2 == 0).all()
     micrometres = tissue.obsm["spatial"] * tissue.uns["spatial"]["simulated"]["scalefactors"]["microns_per_pixel"]
@@ -94,19 +94,19 @@ def test_truth_can_be_recovered_better_with_neighbours(tissue):
     assert agreement(scores[neighbours].mean(axis=1)) > max(0.6, agreement(scores))
 
 
-def test_picture_shows_tissue_where_the_places_are(tissue):
+def test_image_shows_tissue_at_the_spots(tissue):
     library = tissue.uns["spatial"]["simulated"]
-    picture = library["images"]["hires"]
-    assert picture.dtype == np.uint8
-    assert 800 < max(picture.shape[:2]) < 1400
+    image = library["images"]["hires"]
+    assert image.dtype == np.uint8
+    assert 800 < max(image.shape[:2]) < 1400
     x, y = (tissue.obsm["spatial"] * library["scalefactors"]["tissue_hires_scalef"]).astype(int).T
-    lightness = picture.mean(axis=2)
+    lightness = image.mean(axis=2)
     assert np.median(lightness[y, x]) < 210
-    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     assert border.min() > 220  # glass all around
 
 
-def test_picture_shows_the_domains(tissue):
+def test_image_shows_the_domains(tissue):
     """More haematoxylin, that is less red, in the nodule than in the first layer."""
     library = tissue.uns["spatial"]["simulated"]
     x, y = (tissue.obsm["spatial"] * library["scalefactors"]["tissue_hires_scalef"]).astype(int).T
@@ -122,9 +122,9 @@ def test_same_seed_same_tissue():
     first, second, other = (simulated_tissue(**options, random_state=seed) for seed in (3, 3, 4))
     assert (first.X != second.X).nnz == 0
     assert first.obs.equals(second.obs)
-    picture = first.uns["spatial"]["simulated"]["images"]["hires"]
-    np.testing.assert_array_equal(picture, second.uns["spatial"]["simulated"]["images"]["hires"])
-    assert not np.array_equal(picture, other.uns["spatial"]["simulated"]["images"]["hires"])
+    image = first.uns["spatial"]["simulated"]["images"]["hires"]
+    np.testing.assert_array_equal(image, second.uns["spatial"]["simulated"]["images"]["hires"])
+    assert not np.array_equal(image, other.uns["spatial"]["simulated"]["images"]["hires"])
 
 
 def test_global_random_state_is_left_alone():

@@ -1,5 +1,6 @@
 """The pages: links lead somewhere, every public name is in the reference, the site builds and its tutorials run."""
 
+import ast
 import html
 import importlib
 import os
@@ -39,6 +40,32 @@ def test_links_lead_somewhere(page):
         if place:
             headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert place in map(slug, headings), f"{page.name} links to {link}"
+
+
+def shown(part):
+    """Write a part of an f-string, … for a value and '…' for its repr."""
+    return part.value if isinstance(part, ast.Constant) else "'…'" if part.conversion == ord("r") else "…"
+
+
+def messages():
+    """Get the texts of the package, with … for each value in them."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(map(shown, node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[-+.\d]*[a-z]", "…", node.value)
+
+
+def test_messages_in_the_faq_are_those_of_the_package():
+    table = (DOCS / "faq.md").read_text(encoding="utf-8").partition("## Error messages")[2]
+    quoted = [
+        cell for row in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE) for cell in re.findall("`(.*?)`", row)
+    ]
+    assert len(quoted) > 20
+    known = list(messages())
+    patterns = {cell: ".*".join(map(re.escape, cell.split("…"))) for cell in quoted}
+    assert [cell for cell, pattern in patterns.items() if not any(re.search(pattern, text) for text in known)] == []
 
 
 def test_links_are_found():
@@ -87,7 +114,7 @@ def test_site_builds_without_a_warning_and_tutorials_run(tmp_path):
     assert "'chosen': 4" in html.unescape(tutorials["first_section"])
     for name in ("first_section", "genes_and_trajectory", "several_sections"):
         assert tutorials[name].count("<img alt=") >= 2
-    assert "built where the data are not" in tutorials["real_cortex"]
+    assert "the data set was not available" in " ".join(tutorials["real_cortex"].split())
     assert "<img alt=" not in tutorials["real_cortex"]
     concepts = (site / "concepts.html").read_text(encoding="utf-8")
     equations = re.findall(r"<math .*?</math>", concepts, re.DOTALL)

@@ -8,7 +8,7 @@ from stmmr._core import keys
 from stmmr.pipeline.folder import CONTENTS
 
 OUTPUTS = Path(__file__).parents[1] / "docs" / "outputs.md"
-KEYS = sorted({value for name, value in vars(keys).items() if name.isupper()})
+KEYS = sorted({value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)})
 
 
 @pytest.fixture(scope="module")

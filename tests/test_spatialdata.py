@@ -13,8 +13,9 @@ from anndata.tests.helpers import assert_equal
 import stmmr
 from stmmr import InputError, cli
 from stmmr._core import keys
+from stmmr._core.space import coordinates
 from stmmr.io import _tables, from_spatialdata, read_zarr, to_spatialdata
-from stmmr.pipeline import output
+from stmmr.pipeline import folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -69,15 +70,15 @@ def through_zarr(sdata, folder):
     return sd.read_zarr(folder / "x.zarr")
 
 
-def sections_of(tissue, pictures):
+def sections_of(tissue, with_images):
     """Lay the tissue twice at the same coordinates, as two sections, shuffled."""
     parts = {"1: left": tissue.copy(), "2: right": tissue.copy()}
     both = ad.concat(parts, label="slide", index_unique="-", merge="same")
-    names = {"both": ["slide"], "one": ["slide"], "none": []}[pictures]
+    names = {"both": ["slide"], "one": ["slide"], "none": []}[with_images]
     library = tissue.uns["spatial"]["simulated"]
-    libraries = list(parts) if pictures == "both" else names
+    libraries = list(parts) if with_images == "both" else names
     both.uns["spatial"] = {name: {**library, "images": dict(library["images"])} for name in libraries}
-    if pictures == "both":
+    if with_images == "both":
         both.uns["spatial"]["2: right"]["images"]["hires"] = library["images"]["hires"][::-1]
     return both[np.random.default_rng(0).permutation(both.n_obs)].copy()
 
@@ -97,7 +98,7 @@ def test_users_see_no_warnings(tissue, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sdata = to_spatialdata(tissue)
-        output.write_spatialdata(tissue, tmp_path / "x.zarr")
+        folder.write_spatialdata(tissue, tmp_path / "x.zarr")
         adata = read_zarr(tmp_path / "x.zarr")
         del sdata["table"].uns["spatial"]
         assert_equal(from_spatialdata(sdata).obsm["spatial"], adata.obsm["spatial"])
@@ -123,23 +124,23 @@ def test_what_is_made(tissue):
 def test_radius_without_scale_factors(tissue):
     del tissue.uns["spatial"]
     sdata = to_spatialdata(tissue)
-    step = 100 / 0.5  # µm between places, and per unit of the coordinates
+    step = 100 / 0.5  # µm between spots, and per unit of the coordinates
     np.testing.assert_allclose(sdata["places"].radius, step / 2)
     assert not sdata.images
     assert_equal(from_spatialdata(sdata), tissue, exact=True)
 
 
-@pytest.mark.parametrize("pictures", ["none", "one", "both"])
-def test_sections_there_and_back(tissue, tmp_path, pictures):
-    both = sections_of(tissue, pictures)
+@pytest.mark.parametrize("with_images", ["none", "one", "both"])
+def test_sections_there_and_back(tissue, tmp_path, with_images):
+    both = sections_of(tissue, with_images)
     sdata = to_spatialdata(both, section_key="slide")
-    own = [] if pictures == "one" else ["1__left", "2__right"]
+    own = [] if with_images == "one" else ["1__left", "2__right"]
     assert set(sdata.shapes) == {"1__left", "2__right"}
     assert sorted(sdata.coordinate_systems) == (own or ["global"])
-    assert len(sdata.images) == {"none": 0, "one": 1, "both": 2}[pictures]
+    assert len(sdata.images) == {"none": 0, "one": 1, "both": 2}[with_images]
     back = from_spatialdata(through_zarr(sdata, tmp_path))
     assert_equal(back, both, exact=True)
-    for name in own if pictures == "both" else ():
+    for name in own if with_images == "both" else ():
         assert sd.transformations.get_transformation(sdata[f"{name}_hires"], name)
         alone = from_spatialdata(sdata, region=name)
         assert set(alone.obs["slide"]) == {name.replace("__", ": ")}
@@ -152,11 +153,11 @@ def test_section_key_of_the_graph(tissue):
     assert set(to_spatialdata(both).shapes) == {"1__left", "2__right"}
 
 
-def test_picture_of_no_section(tissue, caplog):
+def test_image_of_no_section(tissue, caplog):
     both = sections_of(tissue, "both")
     both.uns["spatial"]["3"] = both.uns["spatial"].pop("2: right")
     sdata = to_spatialdata(both, section_key="slide")
-    assert "The picture of '3' stays in uns['spatial']" in caplog.text
+    assert "The image of '3' stays in uns['spatial']" in caplog.text
     assert list(sdata.images) == ["1__left_hires"]
 
 
@@ -164,7 +165,7 @@ def test_names_that_are_not_allowed(tissue, caplog):
     tissue.obs["cell type"] = "a"
     tissue.obs["Cell_type"] = "b"
     sdata = to_spatialdata(tissue)
-    assert "changed in obs: cell type → cell_type, Cell_type → Cell_type_1" in caplog.text
+    assert "were changed in obs: cell type → cell_type, Cell_type → Cell_type_1" in caplog.text
     assert (sdata["table"].obs["cell_type"] == "a").all()
     assert "cell type" in tissue.obs
 
@@ -172,8 +173,7 @@ def test_names_that_are_not_allowed(tissue, caplog):
 def test_array_positions_only(tissue):
     del tissue.obsm["spatial"], tissue.uns["spatial"]
     back = from_spatialdata(to_spatialdata(tissue))
-    expected = stmmr._core.checks.coordinates(tissue)
-    np.testing.assert_array_equal(back.obsm["spatial"], expected)
+    np.testing.assert_array_equal(back.obsm["spatial"], coordinates(tissue))
 
 
 def without_names(adata):
@@ -192,9 +192,9 @@ def without_a_section(adata):
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [
-        (without_names, {}, "places with names of their own, found 1"),
+        (without_names, {}, "spots with unique names, found 1"),
         (without_coordinates, {}, "Expected coordinates"),
-        (without_a_section, {"section_key": "slide"}, "a section for all"),
+        (without_a_section, {"section_key": "slide"}, "section for all spots in obs"),
         (lambda adata: None, {"section_key": "ground_thruth"}, "Did you mean 'ground_truth'"),
     ],
 )
@@ -220,10 +220,10 @@ def test_run_on_spatialdata_as_on_anndata(done, done_spatialdata):
     np.testing.assert_array_equal(table.var[keys.HIGHLY_VARIABLE], done.var[keys.HIGHLY_VARIABLE])
     times = {"seconds", "peak_memory_mb"}
     ours, theirs = ({k: v for k, v in a.uns["stmmr"].items() if k not in times} for a in (table, done))
-    ours["histology"], theirs["histology"] = ({**a["histology"], "picture": ""} for a in (ours, theirs))
+    ours["histology"], theirs["histology"] = ({**a["histology"], "image": ""} for a in (ours, theirs))
     assert ours["histology"].pop("image_scale") == pytest.approx(theirs["histology"].pop("image_scale"))
     assert ours["histology"].pop("um_per_pixel") == pytest.approx(theirs["histology"].pop("um_per_pixel"))
-    assert plain(ours) == plain(theirs)  # but for what the picture is called
+    assert plain(ours) == plain(theirs)  # except the name of the image
     assert set(done.layers) == set(table.layers)
 
 
@@ -253,7 +253,7 @@ def test_run_on_sections(tissue):
     np.testing.assert_array_equal(sdata["table"].obsm[keys.EMBEDDING], both.obsm[keys.EMBEDDING])
 
 
-def test_run_by_the_name_of_a_picture_or_its_file(simulated, tmp_path):
+def test_run_by_the_name_of_an_image_or_its_file(simulated, tmp_path):
     import PIL.Image
 
     sdata = to_spatialdata(simulated)
@@ -387,7 +387,7 @@ def test_store_without_the_extra(store, monkeypatch, caplog):
     monkeypatch.setattr(_tables, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, logger="stmmr"):
         adata = read_zarr(store, table="table")
-    assert "are not read: that needs pip install 'stmmr[spatialdata]'" in caplog.text
+    assert "are not read: run pip install 'stmmr-kit[spatialdata]' to read them" in caplog.text
     assert "spatial" not in adata.uns
     assert keys.REGION in adata.obs
 

@@ -1,293 +1,325 @@
-"""The command line: a thin shell around the Python functions, whose signatures and docstrings are its options."""
+"""The command line: its options are the dataclasses of the Python functions, whose documentation is its help."""
 
 from __future__ import annotations
 
 import errno
-import inspect
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import cyclopts
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from stmmr import __version__
 from stmmr._core.checks import InputError
-from stmmr.pipeline.analyses import analyse
-from stmmr.pipeline.asked import Analyses
-from stmmr.pipeline.mapping import map_section
-from stmmr.pipeline.run import run as run_steps
-from stmmr.reproduce import reproduce
-from stmmr.settings import Mode
+from stmmr._core.version import VERSION
+from stmmr.pipeline.analyses import AnalysisOptions
+from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
+from stmmr.reproduce._options import Preset, ReproduceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from anndata import AnnData
 
-app = cyclopts.App(name="stmmr", version=__version__, help="Spatial domains from counts, coordinates and histology.")
-OPTION_NAMES = {
-    "blocks": ("--block",),
-    "enhance_genes": ("--enhance-gene",),
-    "image": ("--image", "-i"),
-    "n_seeds": ("--seeds",),
-    "presets": ("--preset",),
-    "random_state": ("--seed", "--random-state"),
-    "sections": ("--section", "--sections"),
-}
-OPTION_TYPES: dict[str, Any] = {
-    "blocks": list[str] | None,
-    "encoder": str,
-    "enhance_genes": list[str] | None,
-    "gene_sets": Path | None,
-    "image": Path | None,
-    "registration": Path | None,
-}
-"""What an option is given as, where a function takes other things too."""
-OPTION_TEXTS = {
-    "blocks": "A further kind of measurement, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a "
-    "key of obsm and what its values are (nb, zinb, bernoulli, gaussian; none for features of a picture). Repeat it "
-    "for more.",
-    "enhance_genes": "A gene to write denoised, instead of all. Repeat it for more.",
-}
-ANALYSES = cyclopts.Group("Analyses", sort_key=1)
-NOT_OPTIONS = {"model", "save_model"}
-"""What the commands take care of themselves: the model is among the results."""
+app = cyclopts.App(name="stmmr", version=VERSION, help="Spatial domains from counts, coordinates and histology.")
+Flag = Parameter(negative="", show_default=False)
+Repeated = Parameter(negative_iterable=())
+Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
+Output = Annotated[Path, Parameter(name=("--output", "-o"))]
+OptionalImage = Annotated[Path | None, Parameter(name=("--image", "-i"))]
+Hidden = Parameter(parse=False)
+ANALYSES_GROUP = Group("Analyses", sort_key=1)
+Arguments = TypeVar("Arguments")
 
 
-def with_options_of(*functions: Callable[..., Any], without: Collection[str] = ()) -> Callable[..., Any]:
-    """Give a command the keyword options of Python functions: names, types, defaults and help."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = inspect.signature(command, eval_str=True)
-        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        for function in functions:
-            known = {p.name for p in kept} | NOT_OPTIONS | set(without)
-            kept += [option for option in _options_of(function) if option.name not in known]
-        command.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in kept}
-        return command
-
-    return decorate
+def flat(arguments: type[Arguments]) -> type[Arguments]:
+    """Make the fields of a dataclass options of a command."""
+    # types of inherited fields are names in the modules of the base classes
+    arguments.__init__.__annotations__ = get_type_hints(arguments, include_extras=True)
+    return Parameter(name="*")(arguments)
 
 
-def _options_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
-    """Turn the keyword parameters of a function into options of a command."""
-    hints = inspect.get_annotations(function, eval_str=False)
-    texts = _parameter_texts(function)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in NOT_OPTIONS:
-            continue
-        annotation = OPTION_TYPES.get(parameter.name)
-        if parameter.name not in OPTION_TYPES:
-            annotation = eval(hints[parameter.name], function.__globals__)  # noqa: S307 - our own annotations
-        group: dict[str, Any] = {"group": ANALYSES} if parameter.name in Analyses.names() else {}
-        shown = Parameter(
-            name=OPTION_NAMES.get(parameter.name),
-            help=OPTION_TEXTS.get(parameter.name, texts.get(parameter.name)),
-            negative_iterable=(),
-            negative="" if parameter.default is False else None,  # there is nothing to take back
-            **group,
-        )
-        yield parameter.replace(annotation=Annotated[annotation, shown])
+# Each class has the options of its Python function. Restated here are those that the command line takes in fewer forms.
 
 
-def _asked(options: dict[str, Any]) -> Analyses:
-    """Take what is said of analyses out of the options of a command."""
-    return Analyses(**{name: options.pop(name) for name in Analyses.names() if name in options})
+@flat
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(RunOptions):
+    """Options of a run."""
+
+    image: OptionalImage = None
+    """H&E image. Its pixels are the units of the coordinates unless --registration is given. Also the name of an image
+    of a SpatialData store. Default: the image that comes with the data, if any."""
+    registration: Path | None = None
+    """Affine map from coordinates to pixels of the image: a 3 × 3 matrix as CSV, or the imagealignment.csv of Xenium
+    Explorer."""
+    encoder: str = "he"
+    """Image encoder: "he" needs no weights; otherwise a network by name or folder."""
+    blocks: Annotated[list[str] | None, Parameter(name="--block", negative_iterable=())] = None
+    """A further modality, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a key of obsm and a
+    likelihood (nb, zinb, bernoulli, gaussian; none for image features). Repeat it for more."""
+    in_3d: Annotated[bool, Flag] = False
+    """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"] (--align writes it). Not
+    with the preset "paper"."""
+    random_state: Annotated[int, Parameter(name=("--seed", "--random-state"))] = 0
+    """Random seed."""
+    save_model: Annotated[Path | None, Hidden] = None
 
 
-def _parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
-    from docstring_parser import parse
+@flat
+@dataclass(frozen=True, kw_only=True)
+class MapArguments(MapOptions):
+    """Options of a mapping."""
 
-    return {p.arg_name: (p.description or "").replace("\n", " ") for p in parse(function.__doc__ or "").params}
+    image: OptionalImage = None
+    """H&E image, if the model uses one. Default: the image that comes with the data."""
+    registration: Path | None = None
+    """Affine map from coordinates to pixels of the image, as for stmmr run."""
+    encoder: str | None = None
+    """Image encoder, where the one that the model was fitted with cannot be found by its name."""
+
+
+@Parameter(group=ANALYSES_GROUP)
+@flat
+@dataclass(frozen=True, kw_only=True)
+class AnalysisArguments(AnalysisOptions):
+    """Options of analyses."""
+
+    pseudobulk: Annotated[bool, Flag] = False
+    """Find the genes of each domain with sections as replicates (extra ``deseq``)."""
+    gene_sets: Path | None = None
+    """A local .gmt file: find the gene sets enriched among the genes of each domain."""
+    trajectory: Annotated[bool, Flag] = False
+    """Order the spots by pseudotime and find the genes that change along it. Without a root, it starts at the larger
+    end of the longest path through the domains."""
+    root_spot: Annotated[str | None, Parameter(name=("--root-spot", "--root-cell"))] = None
+    """Spot or cell at which the trajectory starts."""
+    enhance: Annotated[bool, Flag] = False
+    """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
+    enhance_genes: Annotated[list[str] | None, Parameter(name="--enhance-gene", negative_iterable=())] = None
+    """A gene to write denoised, instead of all. Repeat it for more."""
+
+
+@Parameter(group=ANALYSES_GROUP)
+@flat
+@dataclass(frozen=True, kw_only=True)
+class MapAnalysisArguments(AnalysisArguments):
+    """Options of analyses of a mapped section, which has no model of its own to denoise by."""
+
+    enhance: Annotated[bool, Hidden] = False
+    enhance_genes: Annotated[list[str] | None, Hidden] = None
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class RunFolder(RunFolderOptions):
+    """Options about inputs and the result folder of a run."""
+
+    output: Output
+    """Folder to write the results to."""
+    overwrite: Annotated[bool, Flag] = False
+    """Replace an output folder of an earlier run."""
+    spatialdata: Annotated[bool, Flag] = False
+    """Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata (extra ``spatialdata``)."""
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Folder(FolderOptions):
+    """Options about the input and the result folder of a mapping."""
+
+    output: Output
+    """Folder to write the results to."""
+    overwrite: Annotated[bool, Flag] = False
+    """Replace an output folder of an earlier run."""
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Messages:
+    """Options of all commands."""
+
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="", show_default=False)] = False
+    """Print warnings and errors only."""
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="", show_default=False)] = False
+    """Print details as well."""
+
+    def apply(self) -> None:
+        """Set the level of the messages."""
+        level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
+        logging.getLogger("stmmr").setLevel(level)
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class ReproduceArguments(ReproduceOptions):
+    """Options of a reproduction."""
+
+    sections: Annotated[tuple[str, ...], Parameter(name=("--section", "--sections"), negative_iterable=())] = ()
+    """A section to run, such as 151507 of dlpfc, D4 of chicken-heart or the number of a field of view of cosmx-lung.
+    Repeat it for more. By default those that the paper shows and that the data hold."""
+    together: Annotated[bool, Flag] = False
+    """Fit one model to several sections of dlpfc instead of one to each; 151673 to 151676 if no sections are named."""
+    presets: Annotated[tuple[Preset, ...], Parameter(name="--preset", negative_iterable=())] = (
+        "baseline",
+        "default",
+        "auto",
+        "paper",
+    )
+    """A row of the table: baseline, default (with the paper's number of domains), auto (the default that chooses the
+    number as well) or paper (the published model with the authors' settings for this data set). Repeat it for more."""
+    n_seeds: Annotated[int, Parameter(name="--seeds")] = 1
+    """Runs of each, with the seeds 110 (the authors'), 111 and so on."""
+
+
+RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
+REPRODUCE, MESSAGES = ReproduceArguments(), Messages()
 
 
 @app.command(name="run")
-@with_options_of(run_steps, analyse)
 def run_command(
     source: Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())],
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    bin_size: int | None = None,
-    align: float | None = None,
-    mode: Mode = "auto",
-    spatialdata: Annotated[bool, Parameter(negative="")] = False,
-    report: bool = True,
-    **options: Any,
+    folder: RunFolder,
+    options: RunArguments = RUN,
+    analyses: AnalysisArguments = ANALYSES,
+    messages: Messages = MESSAGES,
 ) -> None:
-    """Find the spatial domains of a section and write data, tables, settings and figures.
+    """Find the spatial domains of a section, and write results, figures and a report to a folder.
 
-    What is asked of the domains besides is written as well; `stmmr analyse` adds it later. Their genes are found
-    unless --no-genes is given, or there are more than 100,000 places.
+    The genes of the domains are found as well, unless --no-genes is given or there are more than 100,000 spots. Other
+    analyses are requested by their options, or added later by `stmmr analyse`.
 
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr; several are the sections of one run, each with its own
-        picture, named after files or folders.
-    output
-        Folder for result.h5ad, domains.csv, run.json and figures.
-    overwrite
-        Replace an output folder of an earlier run.
-    bin_size
-        Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip.
-    align
-        Distance of neighbouring sections in µm: aligns and stacks them, in the order given, so that places have
-        neighbours in the sections above and below as well (extra ``integration``).
-    mode
-        Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
-    spatialdata
-        Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata.
-    report
-        Write report.html, one page about the run to send to others (extra ``report``).
+        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs are the sections of one run, each with its
+        own image, named after files or folders.
     """
-    from stmmr.pipeline.output import run_to_folder
+    from stmmr.pipeline.commands import run_to_folder
 
-    run_to_folder(
-        source,
-        output,
-        overwrite=overwrite,
-        bin_size=bin_size,
-        mode=mode,
-        spatialdata=spatialdata,
-        report=report,
-        analyses=_asked(options),
-        align_um=align,
-        options=options,
-    )
+    messages.apply()
+    run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
 
 
 @app.command(name=("analyse", "analyze"))
-@with_options_of(analyse)
 def analyse_command(
-    result: Annotated[Path, Parameter(name=["RESULT", "--result"])], *, report: bool = True, **options: Any
+    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
+    *,
+    analyses: AnalysisArguments = ANALYSES,
+    report: bool = True,
+    progress: bool = True,
+    messages: Messages = MESSAGES,
 ) -> None:
-    """Ask more of the domains that a run has found, and add the answers to its folder.
+    """Add analyses to an existing result.
 
-    The folder is rewritten as a whole, or is as it was.
+    The folder is rewritten as a whole. After an error it is as it was.
 
     Parameters
     ----------
     result
         Folder that stmmr run or stmmr map wrote.
     report
-        Write report.html anew (extra ``report``).
+        Write report.html again.
+    progress
+        Show progress bars.
     """
-    from stmmr.pipeline.reanalyse import analyse_folder
+    from stmmr.pipeline.commands import analyse_folder
 
-    progress = options.pop("progress", True)
-    analyse_folder(result, _asked(options), report=report, progress=progress)
+    messages.apply()
+    analyse_folder(result, analyses, progress=progress, report=_report if report else None)
 
 
 @app.command(name="map")
-@with_options_of(map_section, analyse, without=("enhance", "enhance_genes"))
 def map_command(
-    source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
+    source: Input,
     *,
     model: Path,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    bin_size: int | None = None,
-    mode: Mode = "auto",
-    report: bool = True,
-    **options: Any,
+    folder: Folder,
+    options: MapArguments = MAP,
+    analyses: MapAnalysisArguments = MAP_ANALYSES,
+    messages: Messages = MESSAGES,
 ) -> None:
-    """Map a new section onto a trained model, without training, and write the same kind of folder.
+    """Map a new section onto the model of an earlier run, without training, and write the same kind of folder.
 
     Parameters
     ----------
     source
         A vendor's folder, a table of counts, .h5ad or .zarr.
     model
-        Folder that stmmr run wrote for another section.
-    output
-        Folder for the results.
-    overwrite
-        Replace an output folder of an earlier run.
-    bin_size
-        Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip.
-    mode
-        Where the counts are while it runs: in "memory", on "disk" (.h5ad and .zarr, read a chunk at a time), or "auto".
-    report
-        Write report.html, one page about the section to send to others (extra ``report``).
+        Result folder of stmmr run for another section.
     """
-    from stmmr.pipeline.mapping import map_to_folder
+    from stmmr.pipeline.commands import map_to_folder
 
-    analyses = _asked(options)
-    map_to_folder(
-        source,
-        output,
-        result=model,
-        overwrite=overwrite,
-        bin_size=bin_size,
-        mode=mode,
-        report=report,
-        analyses=analyses,
-        options=options,
-    )
+    messages.apply()
+    map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
 
 
 @app.command
 def demo(
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("stmmr_demo"),
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = Path("stmmr_demo"),
+    overwrite: Annotated[bool, Flag] = False,
+    messages: Messages = MESSAGES,
 ) -> None:
-    """Run on a simulated tissue with a drawn H&E picture.
+    """Run on a simulated tissue with a drawn H&E image.
 
     Parameters
     ----------
     output
-        Folder for the results.
+        Folder to write the results to.
     overwrite
         Replace the output folder of an earlier run.
     """
-    from stmmr.pipeline.output import run_to_folder
+    from stmmr.pipeline.commands import run_to_folder
 
-    run_to_folder(None, output, overwrite=overwrite, options={"n_domains": 5, "label_key": "ground_truth"})
+    messages.apply()
+    folder = RunFolderOptions(output=output, overwrite=overwrite)
+    options = RunOptions(n_domains=5, label_key="ground_truth")
+    run_to_folder([], folder, options, AnalysisOptions(), report=_report)
 
 
 @app.command
 def info(
-    source: Annotated[Path, Parameter(name=["INPUT", "--input"])],
+    source: Input,
     *,
-    image: Annotated[Path | None, Parameter(name=("--image", "-i"))] = None,
+    image: OptionalImage = None,
     registration: Path | None = None,
     um_per_pixel: float | None = None,
     bin_size: int | None = None,
 ) -> None:
-    """Say what an input was recognised as, what it holds, whether its picture fits, and what a run would do.
+    """Describe an input: what it was recognised as, what it holds, whether its image fits, and what a run would do.
 
     Parameters
     ----------
     source
         A vendor's folder, a table of counts, .h5ad, .h5mu or .zarr.
     image
-        H&E picture to check against the places, as for the run.
+        H&E image to check against the spots, as for stmmr run.
     registration
-        Affine map from coordinates to its pixels, as for the run.
+        Affine map from coordinates to its pixels, as for stmmr run.
     um_per_pixel
         µm per unit of the coordinates, where the data do not tell.
     bin_size
-        Visium HD: side of the bins in µm.
+        Side of Visium HD bins in µm.
     """
     from stmmr.pipeline.info import describe
 
-    said = describe(source, image=image, registration=registration, um_per_pixel=um_per_pixel, bin_size=bin_size)
-    print("\n".join(f"{name:<14}{value}" for name, value in said.items()))
+    options = RunOptions(image=image, registration=registration, um_per_pixel=um_per_pixel)
+    described = describe(source, options, bin_size=bin_size)
+    print("\n".join(f"{name:<14}{text}" for name, text in described.items()))
 
 
 @app.command(name="reproduce")
-@with_options_of(reproduce)
 def reproduce_command(
     dataset: Annotated[str, Parameter(name=["DATASET", "--dataset"])],
     *,
     data: Path,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("stmmr_reproduced"),
-    **options: Any,
+    output: Output = Path("stmmr_reproduced"),
+    options: ReproduceArguments = REPRODUCE,
+    messages: Messages = MESSAGES,
 ) -> None:
-    """Run an analysis of the stMMR paper: its authors' settings, the default and the linear baseline in one table.
+    """Run an analysis of the stMMR paper: the authors' settings, the default and the linear baseline in one table.
 
     Parameters
     ----------
@@ -296,18 +328,26 @@ def reproduce_command(
     data
         The authors' record (10.5281/zenodo.13866898), unpacked, or a folder with .h5ad files named by section.
     output
-        Folder for the table, a row for each run, and the domains. A run that was stopped goes on there.
+        Folder for the table, with a row for each run, and the domains. A run that was stopped continues there.
     """
-    reproduce(dataset, data, output, **options)
+    from stmmr.reproduce import reproduce
+
+    messages.apply()
+    reproduce(dataset, data, output, options)
     print((output / "table.md").read_text(encoding="utf-8"))
+
+
+def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
+    """Write the report of a result folder."""
+    from stmmr import report
+
+    report.write(adata, path, run_facts=facts)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("matplotlib", "numba", "fontTools", "ome_zarr"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of a damaged file it says more than our sentence
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
     try:
         app(arguments)
     except (InputError, ImportError, FloatingPointError, OSError) as error:
@@ -319,7 +359,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return (
             "Expected room for the results, found the disk or your quota full. Free some space or choose another "
-            "--output; what an earlier run wrote is as it was."
+            "--output; an earlier result there is as it was."
         )
     return str(error)
 

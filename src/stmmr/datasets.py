@@ -1,4 +1,4 @@
-"""Data to try things on: a simulated tissue with known domains and a drawn H&E picture."""
+"""Example data: a simulated tissue with known domains and a simulated H&E image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["simulated_tissue"]
 
 PITCH_UM: Final = 100.0
-"""Distance of neighbouring places, as on a Visium array."""
+"""Distance between spots, as on a Visium array."""
 SPOT_UM: Final = 55.0
 FRAME_UM: Final = 200.0
-"""Glass around the array in the picture."""
+"""Margin of glass around the array."""
 FULLRES_UM: Final = 0.5
 HIRES_UM: Final = 4.0
-"""µm per unit of the coordinates, and per pixel of the picture."""
+"""µm per unit of the coordinates, and per pixel of the image."""
+SCALES: Final = {
+    "tissue_hires_scalef": FULLRES_UM / HIRES_UM,
+    "spot_diameter_fullres": SPOT_UM / FULLRES_UM,
+    "microns_per_pixel": FULLRES_UM,
+}
 MEDIAN_COUNTS: Final = 1500
 HAEMATOXYLIN: Final = np.array([0.65, 0.70, 0.29])
 EOSIN: Final = np.array([0.11, 0.86, 0.40])
@@ -35,7 +40,7 @@ Value = TypeVar("Value")
 
 
 class _Look(NamedTuple, Generic[Value]):
-    """How a domain, or every pixel, looks under the microscope."""
+    """Appearance of a domain, or of every pixel, under the microscope."""
 
     nuclei_per_mm2: Value
     radius_um: Value
@@ -46,10 +51,10 @@ class _Look(NamedTuple, Generic[Value]):
     haematoxylin: Value
     """Optical densities between the nuclei."""
     fibres: Value
-    """Strength of the fibres, relative to eosin."""
+    """Contrast of the fibres, relative to eosin."""
 
 
-# loosely: neuropil, small dense cells, large sparse cells, fibrous stroma, epithelium, loose stroma
+# similar to neuropil, small dense cells, large sparse cells, fibrous stroma, epithelium, loose stroma
 LAYERS: Final = (
     _Look(900, 5.5, 1.2, 0.17, 0.02, 0.25),
     _Look(3600, 5.2, 1.1, 0.20, 0.06, 0.15),
@@ -62,12 +67,12 @@ NODULE: Final = _Look(5200, 6.5, 1.1, 0.18, 0.12, 0.15)
 
 
 class _Map(NamedTuple):
-    """The tissue on the pixels of its picture; all of shape (height, width)."""
+    """The tissue on the pixels of its image; all of shape (height, width)."""
 
     depth: NDArray[np.float64]
-    """Distance from the outline in µm, roughly; negative outside."""
+    """Approximate distance from the outline in µm; negative outside."""
     domain: NDArray[np.intp]
-    """The layers from 0, last the nodule."""
+    """The layers from 0; the nodule is last."""
     across: NDArray[np.float64]
     along: NDArray[np.float64]
     """Coordinates across and along the fibres, in µm."""
@@ -76,15 +81,15 @@ class _Map(NamedTuple):
 def simulated_tissue(
     *, n_rows: int = 40, n_cols: int = 40, n_domains: int = 5, n_genes: int = 400, random_state: int = 0
 ) -> AnnData:
-    """Simulate a section on a Visium-like array: counts, known domains and a drawn H&E picture.
+    """Simulate a section on a Visium-like array: counts, known domains and an H&E image.
 
-    The domains are curved layers, thick and thin in turn, and one round nodule. A quarter of the genes mark a
-    domain, a tenth follow a gradient across the tissue, the others are noise.
+    The domains are curved layers, alternately thick and thin, and one round nodule. A quarter of the genes are markers
+    of a domain, a tenth follow a gradient across the tissue, the others are noise.
 
     Parameters
     ----------
     n_rows, n_cols
-        Size of the array; places outside the outline of the tissue are not in the data.
+        Size of the array; spots outside the tissue are not in the data.
     n_domains
         Number of domains, at least 2.
     n_genes
@@ -101,13 +106,13 @@ def simulated_tissue(
     ``obs["array_row"]``, ``obs["array_col"]``, ``obs["in_tissue"]``
         Position on the array.
     ``obs["ground_truth"]``
-        Categorical, the domain; missing at about 1 % of the places.
+        Categorical, the domain; missing at about 1 % of the spots.
     ``var["marker_of"]``, ``var["gradient"]``
-        Categorical, the domain a gene marks, if any; bool, whether it follows the gradient.
+        Categorical, the domain that a gene marks, if any; bool, whether it follows the gradient.
     ``obsm["spatial"]``
-        Coordinates in pixels of a full-resolution picture of 0.5 µm per pixel; float64.
+        Coordinates in pixels of a full-resolution image of 0.5 µm per pixel; float64.
     ``uns["spatial"]["simulated"]``
-        The picture, uint8 RGB of 4 µm per pixel, and the scale factors, as Space Ranger writes them.
+        The image, uint8 RGB of 4 µm per pixel, and the scale factors, as Space Ranger writes them.
 
     Raises
     ------
@@ -121,7 +126,7 @@ def simulated_tissue(
             "Expected at least 8 rows and columns, 2 domains and a gene per domain, found "
             f"n_rows={n_rows}, n_cols={n_cols}, n_domains={n_domains}, n_genes={n_genes}."
         )
-    map_rng, picture_rng, count_rng = np.random.default_rng(random_state).spawn(3)
+    map_rng, image_rng, count_rng = np.random.default_rng(random_state).spawn(3)
     row, column = (index.ravel() for index in np.mgrid[:n_rows, :n_cols])
     xy_um = FRAME_UM + PITCH_UM * np.column_stack([column + 0.5 * (row % 2), np.sqrt(0.75) * row])
     tissue = _map(map_rng, np.ceil((xy_um.max(axis=0) + FRAME_UM) / HIRES_UM).astype(int), n_domains)
@@ -130,36 +135,26 @@ def simulated_tissue(
     domain = tissue.domain[pixel][kept]
     names = [*(f"Layer {i + 1}" for i in range(n_domains - 1)), "Nodule"]
     counts, var = _counts(count_rng, domain, xy_um[kept], n_genes=n_genes, names=names)
-    unknown = count_rng.random(len(domain)) < 0.01
-    obs = pd.DataFrame(
-        {
-            keys.IN_TISSUE: 1,
-            keys.ARRAY_ROW: row[kept],
-            keys.ARRAY_COL: (2 * column + row % 2)[kept],
-            "ground_truth": _categorical(np.where(unknown, -1, domain), names),
-        },
-        index=[f"spot_{r:03d}_{c:03d}" for r, c in zip(row[kept], column[kept], strict=True)],
-    )
+    is_unknown = count_rng.random(len(domain)) < 0.01
+    obs = _obs(row[kept], column[kept], _categorical(np.where(is_unknown, -1, domain), names))
     library = {
-        "images": {"hires": _picture(picture_rng, tissue)},
-        "scalefactors": {
-            "tissue_hires_scalef": FULLRES_UM / HIRES_UM,
-            "spot_diameter_fullres": SPOT_UM / FULLRES_UM,
-            "microns_per_pixel": FULLRES_UM,
-        },
+        "images": {"hires": _image(image_rng, tissue)},
+        "scalefactors": dict(SCALES),
         "metadata": {"source": "stmmr.datasets.simulated_tissue"},
     }
-    return AnnData(
-        counts,
-        obs=obs,
-        var=var,
-        obsm={keys.SPATIAL: xy_um[kept] / FULLRES_UM},
-        uns={keys.SPATIAL: {"simulated": library}},
-    )
+    obsm, uns = {keys.SPATIAL: xy_um[kept] / FULLRES_UM}, {keys.SPATIAL: {"simulated": library}}
+    return AnnData(counts, obs=obs, var=var, obsm=obsm, uns=uns)
+
+
+def _obs(row: NDArray[np.intp], column: NDArray[np.intp], domain: pd.Categorical[str]) -> pd.DataFrame:
+    """Describe the spots: Visium numbers every second column of a row."""
+    position = {keys.IN_TISSUE: 1, keys.ARRAY_ROW: row, keys.ARRAY_COL: 2 * column + row % 2}
+    names = [f"spot_{r:03d}_{c:03d}" for r, c in zip(row, column, strict=True)]
+    return pd.DataFrame({**position, "ground_truth": domain}, index=names)
 
 
 def _map(rng: np.random.Generator, size: NDArray[np.intp], n_domains: int) -> _Map:
-    """Lay out outline, layers and nodule on a picture of a size (width, height)."""
+    """Arrange outline, layers and nodule on an image of a size (width, height)."""
     half = size * HIRES_UM / 2 - FRAME_UM
     y, x = (np.indices(size[::-1].tolist()) + 0.5) * HIRES_UM - (half + FRAME_UM)[::-1, None, None]
     phase = rng.uniform(0, 2 * np.pi, 8)
@@ -180,7 +175,7 @@ def _map(rng: np.random.Generator, size: NDArray[np.intp], n_domains: int) -> _M
     borders = np.quantile(across[depth > 0], np.cumsum(shares[::-1])[:-1] / shares.sum())
     domain = n_domains - 2 - np.searchsorted(borders, across)
 
-    # the nodule, in a capsule whose fibres run around it
+    # the nodule, in a capsule with fibres around it
     x, y = x - 0.36 * half[0], y + 0.16 * half[1]
     turn = np.arctan2(y, x)
     distance = np.hypot(x, y)
@@ -191,12 +186,12 @@ def _map(rng: np.random.Generator, size: NDArray[np.intp], n_domains: int) -> _M
     return _Map(depth * half.min(), domain, across, along)
 
 
-def _picture(rng: np.random.Generator, tissue: _Map) -> NDArray[np.uint8]:
-    """Draw the section as haematoxylin and eosin show it."""
+def _image(rng: np.random.Generator, tissue: _Map) -> NDArray[np.uint8]:
+    """Simulate the section as stained with haematoxylin and eosin."""
     shape = tissue.domain.shape
     n_layers = tissue.domain.max()
     looks = [*(LAYERS[i % len(LAYERS)] for i in range(n_layers)), NODULE]
-    # domains merge into each other over a few cells
+    # domains blend into each other over a few cells
     look = _Look(*(ndimage.gaussian_filter(values[tissue.domain], 4) for values in np.array(looks).T))
 
     stroma = 1 + 0.10 * _noise(rng, shape, 50) + 0.10 * _noise(rng, shape, 1.2)
@@ -210,13 +205,12 @@ def _picture(rng: np.random.Generator, tissue: _Map) -> NDArray[np.uint8]:
     haematoxylin += _nuclei(rng, tissue, look, opacity)
     density = opacity[..., None] * (haematoxylin[..., None] * HAEMATOXYLIN + eosin[..., None] * EOSIN)
     glass = np.array([243, 241, 242]) + 1.5 * _noise(rng, shape, 80)[..., None]
-    picture = glass * 10**-density + rng.normal(0, 1.2, (*shape, 3))
-    pixels: NDArray[np.uint8] = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    return pixels
+    pixels = glass * 10**-density + rng.normal(0, 1.2, (*shape, 3))
+    return np.asarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> NDArray[np.float64]:
-    """Make smooth noise of mean 0 and standard deviation 1."""
+    """Simulate smooth noise with mean 0 and standard deviation 1."""
     step = int(max(sigma / 4, 1))  # smooth noise needs few points
     noise = rng.normal(size=[-(-length // step) for length in shape])
     noise = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
@@ -225,20 +219,20 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> ND
 
 
 def _fibres(rng: np.random.Generator, tissue: _Map) -> NDArray[np.float64]:
-    """Make noise that is drawn out along the fibres."""
+    """Simulate noise that is stretched along the fibres."""
     texture = _noise(rng, (512, 512), 1)
     fibres = np.zeros(tissue.domain.shape)
     for strength, width, length in ((0.7, 14, 110), (0.5, 6, 40)):
-        at = [tissue.across / width, tissue.along / length]
-        fibres += strength * ndimage.map_coordinates(texture, at, order=1, mode="grid-wrap")
+        position = [tissue.across / width, tissue.along / length]
+        fibres += strength * ndimage.map_coordinates(texture, position, order=1, mode="grid-wrap")
     return fibres
 
 
 def _vessels(rng: np.random.Generator, tissue: _Map, eosin: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put a few vessels with a wall into the eosin; return where their lumen is, 0 to 1."""
+    """Add the walls of a few vessels to the eosin; return the share of lumen in each pixel, 0 to 1."""
     lumen = np.zeros(tissue.domain.shape)
-    places = np.argwhere((tissue.depth > 150) & (tissue.domain < tissue.domain.max()))
-    for centre in rng.choice(places, size=1 + len(places) // 100_000):
+    candidates = np.argwhere((tissue.depth > 150) & (tissue.domain < tissue.domain.max()))
+    for centre in rng.choice(candidates, size=1 + len(candidates) // 100_000):
         radius = rng.uniform(5, 13)
         box = tuple(slice(max(int(c - 40), 0), int(c + 40)) for c in centre)
         y, x = (index - c for index, c in zip(np.mgrid[box], centre, strict=True))
@@ -251,36 +245,31 @@ def _vessels(rng: np.random.Generator, tissue: _Map, eosin: NDArray[np.float64])
 def _nuclei(
     rng: np.random.Generator, tissue: _Map, look: _Look[NDArray[np.float64]], opacity: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Draw nuclei as ellipses along the fibres; return their haematoxylin."""
+    """Simulate nuclei as ellipses along the fibres; return their haematoxylin."""
     shape = tissue.domain.shape
     rate = look.nuclei_per_mm2 * (HIRES_UM / 1000) ** 2 * np.clip(1 + 0.35 * _noise(rng, shape, 8), 0.1, None)
-    at = np.nonzero(rng.poisson(rate * (opacity > 0.8)))
-    n = len(at[0])
+    centres = np.nonzero(rng.poisson(rate * (opacity > 0.8)))
+    n = len(centres[0])
     gradient = np.gradient(tissue.across)
-    turn = np.arctan2(gradient[0][at], gradient[1][at]) + rng.normal(0, 0.3, n)
-    size = look.radius_um[at] / HIRES_UM * rng.lognormal(0, 0.18, n)
-    stretch = np.sqrt(look.elongation[at] * rng.lognormal(0, 0.12, n))
+    turn = np.arctan2(gradient[0][centres], gradient[1][centres]) + rng.normal(0, 0.3, n)
+    size = look.radius_um[centres] / HIRES_UM * rng.lognormal(0, 0.18, n)
+    stretch = np.sqrt(look.elongation[centres] * rng.lognormal(0, 0.12, n))
 
     offset = np.mgrid[-5:6, -5:6].reshape(2, 1, -1)
     dy, dx = offset + rng.uniform(-0.5, 0.5, (2, n, 1))  # (n, 121)
     u = (np.cos(turn)[:, None] * dx + np.sin(turn)[:, None] * dy) * (stretch / size)[:, None]
     v = (np.cos(turn)[:, None] * dy - np.sin(turn)[:, None] * dx) / (stretch * size)[:, None]
     stain = rng.lognormal(np.log(0.62), 0.22, n)[:, None] / (1 + np.exp(6 * (np.hypot(u, v) - 1)))
-    y, x = (np.clip(a[:, None] + o, 0, limit - 1) for a, o, limit in zip(at, offset, shape, strict=True))
+    y, x = (np.clip(a[:, None] + o, 0, limit - 1) for a, o, limit in zip(centres, offset, shape, strict=True))
     nuclei = np.zeros(shape)
     np.maximum.at(nuclei, (y, x), stain)
     return nuclei
 
 
 def _counts(
-    rng: np.random.Generator,
-    domain: NDArray[np.intp],
-    xy: NDArray[np.float64],
-    *,
-    n_genes: int,
-    names: list[str],
+    rng: np.random.Generator, domain: NDArray[np.intp], xy: NDArray[np.float64], *, n_genes: int, names: list[str]
 ) -> tuple[sparse.csr_matrix[np.float32], pd.DataFrame]:
-    """Draw counts, shape (n_obs, n_genes), and describe the genes."""
+    """Simulate counts, shape (n_obs, n_genes), and describe the genes."""
     n_markers = max(n_genes // (4 * len(names)), 1)
     marker_of = np.full(n_genes, -1)
     marker_of[: n_markers * len(names)] = np.repeat(np.arange(len(names)), n_markers)
@@ -304,5 +293,5 @@ def _counts(
 
 
 def _categorical(codes: NDArray[np.intp], names: list[str]) -> pd.Categorical[str]:
-    """Name codes; -1 is missing."""
+    """Make a categorical of codes; -1 is missing."""
     return pd.Categorical.from_codes(codes.tolist(), pd.Index(names))

@@ -1,13 +1,15 @@
-"""The presets: every setting of the model and of its training, in one place."""
+"""The presets: all settings of the model and of its training."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, get_args
+from types import ModuleType
+from typing import Final, Literal, get_args
 
-from stmmr._core import keys
+from stmmr._core import keys, log
 from stmmr._core.checks import InputError, listed, require_choice, require_positive
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
@@ -16,12 +18,12 @@ Contrast = Literal["similarity", "mutual_information"]
 Features = Literal["genes", "pca"]
 Preset = Literal["default", "paper"]
 Mode = Literal["auto", "memory", "disk"]
-"""Where the counts are while a run goes on."""
+"""Keep counts in memory or read them from disk in chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that shapes the model and its training.
+    """All settings of the model and of its training.
 
     Raises
     ------
@@ -30,49 +32,51 @@ class Settings:
     """
 
     features: Features
-    """What the expression encoder reads: the highly variable genes, or their principal components."""
+    """Input of the expression encoder: the highly variable genes, or their principal components."""
     n_components: int
-    """Principal components of the expression and, at most, of the histology, where `features` is "pca"."""
+    """Number of principal components of the expression with `features` "pca", and the most that are computed of each
+    further block."""
     hidden: int
-    """Width between the two convolutions; 0 for one pair of weights."""
+    """Width of the layer between the two graph convolutions; 0: a single linear layer."""
     latent: int
-    """Width of the embedding; 0: as many components as stand out from the noise (with `features` "pca" only)."""
+    """Width of the embedding; 0: the number of informative components (with `features` "pca" only)."""
     decoder_hidden: int
     """Width of the decoder's hidden layer."""
     likelihood: Likelihood
-    """Likelihood of the expression: "zinb" of the normalised values (as published), "nb" of the counts."""
+    """Likelihood of the expression: "nb" of the raw counts, "zinb" of the normalised values (as published), or
+    "gaussian"."""
     contrast: Contrast
-    """Loss that aligns the modalities."""
+    """Loss that aligns the blocks with each other."""
     attention: bool
-    """Whether each modality attends over all places before the fusion."""
+    """Whether each block attends over all spots before the fusion."""
     dropout: float
-    """Share of entries dropped after the attention and in the alignment."""
+    """Dropout rate after the attention and in the alignment."""
     expression_weight: float
     """Weight of the expression in the fusion."""
     histology_weight: float | None
-    """Weight of the histology in the fusion; None: the share of the expression that the histology predicts in parts of
-    the tissue left out."""
+    """Weight of the histology in the fusion; None: the share of the expression embedding that the histology predicts in
+    held-out areas of the tissue (cross-validated R²)."""
     train_encoders: bool
-    """Whether the encoders are trained, or kept as they start."""
+    """Whether the encoders are trained; otherwise they keep their first weights."""
     aligned_weight: float
-    """Weight of the aligned part in the fusion; 0 leaves the alignment out."""
+    """Weight of the aligned representation in the fusion; 0: no alignment."""
     likelihood_loss: float
-    """Weight of the likelihood."""
+    """Weight of the likelihood in the loss."""
     contrast_loss: float
-    """Weight of the alignment loss."""
+    """Weight of the alignment loss in the loss."""
     graph_loss: float
-    """Weight of the graph reconstruction."""
+    """Weight of the graph reconstruction in the loss."""
     learning_rate: float
-    """Step size of Adam."""
+    """Learning rate of Adam."""
     weight_decay: float
-    """L2 penalty of Adam."""
+    """Weight decay (L2 penalty) of Adam."""
     steps: int
-    """Steps of Adam; with all places in one batch, a step is an epoch."""
+    """Number of Adam steps; with `batch_size` 0, a step is an epoch."""
     batch_size: int
-    """Places drawn for a step, by which losses over all pairs are estimated; 0 reads all of them."""
+    """Number of spots drawn for each step; 0: all spots in one batch."""
     landmarks: int = 4000
-    """Means of clusters of places that attention reads in place of all, where there are more than 50,000; 0 reads all
-    of them always."""
+    """Number of clusters that attention reads instead of all spots, where there are more than 50,000 spots; 0: always
+    all spots."""
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
@@ -81,14 +85,24 @@ class Settings:
             require_choice(getattr(self, name), get_args(literal), name=name)
         for name in ("n_components", "decoder_hidden", "learning_rate"):
             require_positive(getattr(self, name), name=name)
-        linear = self.features == "pca" and not self.hidden
         for name, from_data in (("latent", 0), ("histology_weight", None)):
-            if getattr(self, name) == from_data and not linear:
+            if getattr(self, name) == from_data and not self.starts_linear:
                 raise InputError(f"Expected {name} with features 'genes' or hidden layers, found {from_data!r}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"Expected dropout in [0, 1), found {self.dropout!r}.")
 
-    def but(self, **changes: Any) -> Settings:
+    @property
+    def starts_linear(self) -> bool:
+        """Whether the first weights are the linear embedding of the data; otherwise they are drawn at random."""
+        return self.features == "pca" and not self.hidden
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the embedding stays this linear one: it needs neither training nor torch, only a decoder does."""
+        trains = self.train_encoders or self.aligned_weight or self.contrast_loss or self.graph_loss
+        return self.starts_linear and not (trains or self.attention)
+
+    def but(self, **changes: object) -> Settings:
         """Copy with some settings changed.
 
         Raises
@@ -99,28 +113,28 @@ class Settings:
         unknown = sorted(set(changes) - set(asdict(self)))
         if unknown:
             raise InputError(f"Expected settings among {listed(asdict(self), at_most=30)}, found {listed(unknown)}.")
-        return replace(self, **changes)
+        return replace(self, **changes)  # type: ignore[arg-type]  # checked by __post_init__
 
 
 @dataclass(frozen=True)
 class Block:
-    """One more kind of measurement at the places, beside the expression.
+    """A further kind of measurement of the same spots, beside the expression.
 
     Raises
     ------
     InputError
-        If the likelihood is none of its choices or the weight is negative.
+        If the likelihood is not among its choices or the weight is negative.
     """
 
     key: str
     """Key of ``obsm``."""
     likelihood: BlockLikelihood | None = None
-    """What the values are: "nb" for counts (protein), "zinb" for values ≥ 0 with many zeros, "bernoulli" for what is
-    there or not (peaks of ATAC), "gaussian" for measured numbers. The embedding is then found from this block as from
-    the expression. None for features of a picture, which are read for what they tell of the others."""
+    """Distribution of the values: "nb" for counts (proteins), "zinb" for values ≥ 0 with many zeros, "bernoulli" for
+    presence or absence (ATAC peaks), "gaussian" for continuous values. Such a block contributes to the embedding like
+    the expression. None: features of an image, of which the model uses the part that predicts the other blocks."""
     weight: float | None = None
-    """Weight in the fusion. None: 1 with a likelihood; without one the share of the others' embedding that the block
-    predicts in parts of the tissue left out (1 where the encoders are not linear)."""
+    """Weight in the fusion. None: 1 with a likelihood; without one, the share of the other blocks' embedding that this
+    block predicts in held-out areas of the tissue (1 where the encoders are not linear)."""
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
@@ -131,7 +145,7 @@ class Block:
 
 
 Blocks = Mapping[str, Block] | Iterable[str]
-"""Blocks by name, or as ``NAME=KEY`` and ``NAME=KEY:LIKELIHOOD``."""
+"""Blocks by name, or as texts ``NAME=KEY`` and ``NAME=KEY:LIKELIHOOD``."""
 EXPRESSION: Final = "expression"
 """Name of the first block."""
 IMAGE: Final = "histology"
@@ -139,12 +153,12 @@ IMAGE: Final = "histology"
 
 
 def named_blocks(blocks: Blocks | None, *, histology: bool = False) -> dict[str, Block]:
-    """Get blocks by name; `histology` says whether its name is taken.
+    """Get blocks by name; with `histology`, the name "histology" is taken.
 
     Raises
     ------
     InputError
-        If a text is no block, or two blocks have one name.
+        If a text does not describe a block, or two blocks have the same name.
     """
     pairs = list(blocks.items()) if isinstance(blocks, Mapping) else [_parsed(text) for text in blocks or ()]
     named: dict[str, Block] = {}
@@ -152,13 +166,13 @@ def named_blocks(blocks: Blocks | None, *, histology: bool = False) -> dict[str,
         if not name or "/" in name:
             raise InputError(f"Expected a name without '/' for each block, found {name!r}.")
         if name in (EXPRESSION, *named) or (histology and name == IMAGE):
-            raise InputError(f"Expected blocks of different names, found two named {name!r}. Give one another name.")
+            raise InputError(f"Expected blocks of different names, found two named {name!r}. Rename one of them.")
         named[name] = block
     return named
 
 
 def _parsed(text: str) -> tuple[str, Block]:
-    """Read NAME=KEY or NAME=KEY:LIKELIHOOD."""
+    """Parse NAME=KEY or NAME=KEY:LIKELIHOOD."""
     name, equals, key = text.partition("=")
     if not (equals and key):
         raise InputError(f"Expected a block as NAME=KEY or NAME=KEY:LIKELIHOOD, found {text!r}.")
@@ -167,7 +181,7 @@ def _parsed(text: str) -> tuple[str, Block]:
 
 
 def used_blocks(blocks: Mapping[str, Block], *, histology: bool, histology_weight: float | None) -> dict[str, Block]:
-    """Put the histology, where it is read, before the other blocks."""
+    """Put the histology, where the model uses it, before the other blocks."""
     image = {IMAGE: Block(keys.HISTOLOGY, weight=histology_weight)} if histology else {}
     return image | dict(blocks)
 
@@ -221,7 +235,26 @@ PRESETS: dict[str, Settings] = {
 }
 
 
-def settings_of(preset: str, **changes: Any) -> Settings:
-    """Get a preset, with some settings changed."""
+def settings_of(preset: str, **changes: object) -> Settings:
+    """Get the settings of a preset, with some of them changed."""
     require_choice(preset, PRESETS, name="preset")
     return PRESETS[preset].but(**changes)
+
+
+class _Module(ModuleType):
+    """Module with a setting that acts when it is set."""
+
+    @property
+    def verbosity(self) -> int:
+        """Which messages are shown: 0 errors, 1 warnings and one line of result (default), 2 each step, 3 details.
+
+        Programs that set up `logging` themselves choose by ``logging.getLogger("stmmr").setLevel(…)`` as well.
+        """
+        return log.verbosity()
+
+    @verbosity.setter
+    def verbosity(self, level: int) -> None:
+        log.set_verbosity(level)
+
+
+sys.modules[__name__].__class__ = _Module

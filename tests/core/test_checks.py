@@ -1,4 +1,4 @@
-"""Coordinates where only the positions on the array are known."""
+"""Coordinates of data that have positions on an array only."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, whatever goes wrong."""
+"""Files and folders that are written as a whole or not at all, whatever goes wrong."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def fail_at(monkeypatch, call: int) -> None:
-    """Let the disk be full at one renaming."""
+    """Let one renaming fail with a full disk."""
     replace, calls = os.replace, []
 
     def full(*args, **kwargs):
@@ -171,7 +171,7 @@ def test_folder_is_replaced_as_a_whole(tmp_path, old):
     assert contents(tmp_path) == {"out/figures/domains.png": b"new", "out/run.json": b"new"}
 
 
-def test_link_to_a_folder_goes_on_pointing(tmp_path, old):
+def test_link_to_a_folder_stays_a_link(tmp_path, old):
     (tmp_path / "latest").symlink_to(old)
     publish(tmp_path / "latest")
     assert (tmp_path / "latest").is_symlink()
@@ -187,7 +187,7 @@ def assert_refused(target: Path, message: str, **options) -> None:
 
 
 def test_existing_folder_needs_overwrite(old):
-    assert_refused(old, r"out exists; pass overwrite=True \(--overwrite\)", overwrite=False)
+    assert_refused(old, r"out exists\. Pass overwrite=True \(--overwrite\)", overwrite=False)
 
 
 def test_foreign_folder_is_never_replaced(tmp_path):

@@ -1,4 +1,4 @@
-"""Tiles of the spatial graph: against the graph written out, and against distances between all pairs."""
+"""Tiles of the spatial graph: against the whole graph, and against distances between all pairs."""
 
 import numpy as np
 import pytest
@@ -67,17 +67,17 @@ def test_same_bits_whatever_the_number_of_threads(small_tiles):
 @given(n=st.integers(1, 300), at_most=st.integers(1, 100), seed=st.integers(0, 5))
 def test_tiles_hold_each_spot_once(n, at_most, seed):
     xy = np.random.default_rng(seed).integers(0, 4, size=(n, 2)).astype(float)
-    found = list(tiles(xy, at_most))
-    assert sorted(np.concatenate(found)) == list(range(n))
-    assert max(map(len, found)) <= at_most
-    assert all((np.diff(tile) > 0).all() for tile in found)
+    parts = list(tiles(xy, at_most))
+    assert sorted(np.concatenate(parts)) == list(range(n))
+    assert max(map(len, parts)) <= at_most
+    assert all((np.diff(tile) > 0).all() for tile in parts)
 
 
 def test_noise_of_a_spot_is_the_same_in_any_tile():
     noise = white_noise(np.arange(5000), 130)
     assert set(np.unique(noise)) == {-1, 1}
-    some = np.array([4, 17, 4999])
-    assert np.array_equal(white_noise(some, 130), noise[some])
+    sample = np.array([4, 17, 4999])
+    assert np.array_equal(white_noise(sample, 130), noise[sample])
     products = noise.T @ noise / len(noise)
     np.testing.assert_allclose(products, np.eye(130), atol=6 / np.sqrt(len(noise)))
     assert abs(noise.mean(axis=1)).max() < 6 / np.sqrt(130)

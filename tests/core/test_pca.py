@@ -21,12 +21,12 @@ def test_same_as_in_one_piece(features, monkeypatch, tmp_path, n):
     monkeypatch.setattr("stmmr.linear.noise.CHUNK", 64)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    found = feature_pca(mapped, n_components=n)
+    pca = feature_pca(mapped, n_components=n)
     reference = PCA(n, svd_solver="full").fit(features.astype(np.float64))
     expected = reference.transform(features)
-    np.testing.assert_allclose(signed(found.project(mapped)), signed(expected), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(found.share, reference.explained_variance_ratio_, rtol=1e-6)
-    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(n), atol=1e-8)
+    np.testing.assert_allclose(signed(pca.project(mapped)), signed(expected), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(pca.share, reference.explained_variance_ratio_, rtol=1e-6)
+    np.testing.assert_allclose(pca.axes.T @ pca.axes, np.eye(n), atol=1e-8)
 
 
 def test_no_more_components_than_there_are(features):
@@ -37,6 +37,6 @@ def test_no_more_components_than_there_are(features):
 
 
 def test_features_that_do_not_vary():
-    found = feature_pca(np.ones((20, 3), dtype=np.float32))
-    assert not found.project(np.ones((20, 3), dtype=np.float32)).any()
-    assert np.isfinite(found.share).all()
+    pca = feature_pca(np.ones((20, 3), dtype=np.float32))
+    assert not pca.project(np.ones((20, 3), dtype=np.float32)).any()
+    assert np.isfinite(pca.share).all()

@@ -1,4 +1,4 @@
-"""Counts in memory, in files and in dask arrays give the same, chunk by chunk."""
+"""Counts in memory, in files and in dask arrays give the same results, chunk by chunk."""
 
 import os
 
@@ -65,7 +65,7 @@ def test_expression_is_the_same_wherever_the_counts_are(tissue, tmp_path, home):
     assert (keys.LOGNORM in adata.layers) == (home is in_memory)
     np.testing.assert_array_equal(adata.var[keys.HIGHLY_VARIABLE], reference.var[keys.HIGHLY_VARIABLE])
     np.testing.assert_array_equal(adata.obs[keys.LIBRARY_SIZE], reference.obs[keys.LIBRARY_SIZE])
-    # other chunks add up in another order, which turns components of nearly the same variance
+    # other chunks are summed in another order, which rotates components of nearly the same variance
     np.testing.assert_allclose(adata.obsm[keys.COMPONENTS], reference.obsm[keys.COMPONENTS], atol=1e-3)
 
 
@@ -89,7 +89,7 @@ def test_a_file_is_opened_again_in_another_process(tissue, tmp_path):
 def test_counts_by_columns_in_a_file_are_refused(tissue, tmp_path):
     columns = tissue.copy()
     columns.X = columns.X.tocsc()
-    with pytest.raises(stmmr.InputError, match=r"by rows \(CSR\) in the file, found CSC"):
+    with pytest.raises(stmmr.InputError, match=r"stored by rows \(CSR\) in the file, found CSC"):
         stmmr.pp.expression(in_h5ad(columns, tmp_path))
 
 
@@ -98,9 +98,9 @@ def test_variable_genes_are_those_of_scanpy(tissue, n_top_genes):
     import scanpy as sc
 
     counts = by_rows(tissue.X)
-    marked = highly_variable(counts, count_statistics(counts), n_top_genes=n_top_genes, min_places=0)
-    other = sc.pp.highly_variable_genes(tissue, flavor="seurat_v3", n_top_genes=n_top_genes, inplace=False)
-    np.testing.assert_array_equal(marked, other["highly_variable"])
+    selected = highly_variable(counts, count_statistics(counts), n_top_genes=n_top_genes, min_spots=0)
+    expected = sc.pp.highly_variable_genes(tissue, flavor="seurat_v3", n_top_genes=n_top_genes, inplace=False)
+    np.testing.assert_array_equal(selected, expected["highly_variable"])
 
 
 def test_components_are_those_of_scikit_learn(tissue):

@@ -1,4 +1,4 @@
-"""Several sections in one table: nothing passes from one to another, and a shift between them is no signal."""
+"""Several sections in one table: no edges between them, and a shift between them is no signal."""
 
 import logging
 
@@ -15,7 +15,7 @@ from stmmr.linear.noise import local_noise, noise_map, with_equal_noise
 
 
 def pair(shift=0.0):
-    """Two tissues one upon the other, the genes of the second shifted by a log fold."""
+    """Two tissues at the same coordinates, the genes of the second shifted by a log fold."""
     parts = []
     for seed in range(2):
         part = stmmr.datasets.simulated_tissue(n_rows=26, n_cols=26, n_domains=4, n_genes=200, random_state=7)
@@ -39,10 +39,10 @@ def test_graph_is_that_of_each_section_alone():
     code = both.obs["section"].cat.codes.to_numpy()
     weights = both.obsp[keys.GRAPH].tocoo()
     assert (code[weights.row] == code[weights.col]).all()
-    one = both[code == 1].copy()
-    stmmr.pp.spatial_graph(one, bandwidth=graph["bandwidth"])
-    alone = both.obsp[keys.GRAPH][code == 1][:, code == 1]
-    np.testing.assert_allclose(one.obsp[keys.GRAPH].toarray(), alone.toarray(), atol=1e-6)
+    alone = both[code == 1].copy()
+    stmmr.pp.spatial_graph(alone, bandwidth=graph["bandwidth"])
+    block = both.obsp[keys.GRAPH][code == 1][:, code == 1]
+    np.testing.assert_allclose(alone.obsp[keys.GRAPH].toarray(), block.toarray(), atol=1e-6)
     single = prepared(pair()[code == 0].copy()).uns["stmmr"]["spatial_graph"]
     assert graph["nearest_neighbour_distance"] == pytest.approx(single["nearest_neighbour_distance"])
     assert graph["bandwidth"] == pytest.approx(single["bandwidth"], rel=0.25)
@@ -59,29 +59,29 @@ def test_domains_follow_the_tissue_not_the_section():
     both = pair(shift=0.5)
     stmmr.run(both, n_domains=4, histology=False, section_key="section", progress=False)
     known = both.obs["ground_truth"].notna()
-    truth, found = both.obs["ground_truth"][known].astype(str), both.obs[keys.DOMAIN][known]
-    assert adjusted_rand_score(truth, found) > 0.7
+    truth, domains = both.obs["ground_truth"][known].astype(str), both.obs[keys.DOMAIN][known]
+    assert adjusted_rand_score(truth, domains) > 0.7
     assert pd.crosstab(both.obs["section"], both.obs[keys.DOMAIN]).to_numpy().min() > 0
 
 
 def test_sections_far_from_each_other_change_nothing():
-    one, other = pair(), pair()
-    other.obsm["spatial"] = other.obsm["spatial"] + 1e4 * other.obs["section"].cat.codes.to_numpy()[:, None]
-    for adata in (one, other):
+    near, far = pair(), pair()
+    far.obsm["spatial"] = far.obsm["spatial"] + 1e4 * far.obs["section"].cat.codes.to_numpy()[:, None]
+    for adata in (near, far):
         stmmr.run(adata, n_domains=4, histology=False, section_key="section", progress=False)
     for key in (keys.DOMAIN, keys.DOMAIN_REFINED):
-        assert (one.obs[key] == other.obs[key]).all()
+        assert (near.obs[key] == far.obs[key]).all()
 
 
-def test_one_section_is_as_none():
-    one, other = (stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_genes=60) for _ in range(2))
-    one.obs["section"] = "a"
-    stmmr.run(one, n_domains=3, section_key="section", progress=False)
-    stmmr.run(other, n_domains=3, progress=False)
-    assert (one.obs[keys.DOMAIN] == other.obs[keys.DOMAIN]).all()
+def test_one_section_is_the_same_as_none():
+    with_key, without = (stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_genes=60) for _ in range(2))
+    with_key.obs["section"] = "a"
+    stmmr.run(with_key, n_domains=3, section_key="section", progress=False)
+    stmmr.run(without, n_domains=3, progress=False)
+    assert (with_key.obs[keys.DOMAIN] == without.obs[keys.DOMAIN]).all()
 
 
-def test_laying_apart_keeps_distances_within():
+def test_moving_sections_apart_keeps_distances_within():
     xy = np.random.default_rng(0).normal(size=(40, 2))
     sections = pd.Categorical(np.repeat(["x", "y", "z", "w"], 10))
     moved = laid_apart(xy, sections)
@@ -99,7 +99,7 @@ def test_laying_apart_keeps_distances_within():
         (None, r"Expected the key 'section' in obs"),
     ],
 )
-def test_bad_sections_are_said_before_anything_is_written(section, message):
+def test_bad_sections_raise_before_anything_is_written(section, message):
     adata = ad.AnnData(np.ones((256, 5), dtype=np.float32))
     adata.obsm["spatial"] = np.stack(np.meshgrid(range(16), range(16)), axis=-1).reshape(-1, 2).astype(float)
     if section is not None:
@@ -132,7 +132,7 @@ def test_labels_are_told_from_sections(kind):
     assert not look_like_labels(own_frames, sections)
 
 
-def said(caplog, column, xy=None):
+def messages(caplog, column, xy=None):
     adata = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_genes=20)
     adata = adata[adata.obs["ground_truth"].notna()].copy()
     adata.obs["section"] = column(adata)
@@ -144,12 +144,12 @@ def said(caplog, column, xy=None):
 
 
 def test_a_column_of_labels_is_warned_of(caplog):
-    text = said(caplog, lambda adata: adata.obs["ground_truth"])
-    assert "obs['section'] looks like labels instead of sections: Layer 1, " in text
+    text = messages(caplog, lambda adata: adata.obs["ground_truth"])
+    assert "obs['section'] looks like labels instead of sections: Layer 1, Layer 2" in text
 
 
-def test_one_section_only_is_said(caplog):
-    assert "Only one section in obs['section']: a." in said(caplog, lambda _: "a")
+def test_a_single_section_is_warned_of(caplog):
+    assert "Only one section in obs['section']: a." in messages(caplog, lambda _: "a")
 
 
 def halves(adata):
@@ -160,16 +160,15 @@ def test_other_units_are_warned_of(caplog):
     def xy(adata):
         return adata.obsm["spatial"] * np.where(halves(adata) == "a", 1.0, 3.0)[:, None]
 
-    text = said(caplog, halves, xy)
+    text = messages(caplog, halves, xy)
     assert "Neighbours in section b are 3.0 times as far apart as in a: coordinates may be in different units" in text
 
 
 def test_a_column_of_numbers_is_no_column_of_sections():
     adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=20)
     adata.obs["size"] = np.arange(adata.n_obs)
-    with pytest.raises(
-        stmmr.InputError, match=r"the sections of the data in obs\['size'\], found \d+ different values for"
-    ):
+    message = r"the sections of the data in obs\['size'\], found \d+ different values for \d+ spots"
+    with pytest.raises(stmmr.InputError, match=message):
         stmmr.run(adata, section_key="size", progress=False)
 
 
@@ -182,13 +181,13 @@ def test_noise_of_sections_becomes_alike():
     noisy = (signal + loud * rng.normal(size=(len(xy), 3))).astype(np.float32)
     apart = xy + codes[:, None] * [1000, 0]
     equal = with_equal_noise(noisy, apart, codes)
-    one, other = (local_noise(equal[codes == code], xy[codes == code]) for code in (0, 1))
-    np.testing.assert_allclose(one, other, atol=1e-4 * np.trace(one))
-    given = local_noise(noisy, apart)
-    np.testing.assert_allclose(with_equal_noise(equal, apart, codes, to=given), equal, atol=1e-3)
+    left, right = (local_noise(equal[codes == code], xy[codes == code]) for code in (0, 1))
+    np.testing.assert_allclose(left, right, atol=1e-4 * np.trace(left))
+    target = local_noise(noisy, apart)
+    np.testing.assert_allclose(with_equal_noise(equal, apart, codes, to=target), equal, atol=1e-3)
 
 
-def test_few_spots_leave_the_noise_as_it_is():
+def test_few_spots_leave_the_noise_unchanged():
     rng = np.random.default_rng(0)
     xy, features = rng.uniform(size=(3, 2)), rng.normal(size=(3, 4)).astype(np.float32)
     np.testing.assert_allclose(features @ noise_map(features, xy, np.diag([1.0, 2, 3, 4])), features, atol=1e-5)

@@ -1,4 +1,4 @@
-"""How long a unit of the coordinates is: told by the scale factors, or by the shape of the array."""
+"""Length of a unit of the coordinates, from the scale factors or the shape of the array."""
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def test_scale_of_pixels_is_not_that_of_the_array():
     assert units(adata) == ("array columns", pytest.approx(200), "square array")
 
 
-def test_what_stereopy_wrote():
+def test_keys_of_stereopy():
     adata = AnnData(shape=(4, 0), obsm={"spatial": np.argwhere(np.ones((2, 2))) * 50.0})
     adata.uns |= {"bin_type": "bins", "bin_size": 50, "resolution": 500}
     assert units(adata) == ("coordinate units", 0.5, "Stereo-seq chip")
@@ -61,15 +61,15 @@ def test_what_stereopy_wrote():
 @pytest.mark.parametrize(
     "array",
     [
-        SQUARE * 3,  # more positions than ST v1 has: bins, of any size
+        SQUARE * 3,  # more positions than ST v1 has, such as bins of any size
         SQUARE + [[np.nan, 0]] * len(SQUARE),
         np.full(SQUARE.shape, "A"),
-        np.random.default_rng(0).permutation(SQUARE),  # not where the spots lie
+        np.random.default_rng(0).permutation(SQUARE),  # not the positions of these spots
     ],
 )
 def test_unknown(array):
-    unit, um, told_by = units(on_array(array, SQUARE * 100.0))
-    assert (unit, told_by) == ("coordinate units", "unknown")
+    unit, um, source = units(on_array(array, SQUARE * 100.0))
+    assert (unit, source) == ("coordinate units", "unknown")
     assert np.isnan(um)
     assert np.isnan(units(on_array(SQUARE[:1], [[3.0, 4.0]]))[1])
 
@@ -82,8 +82,8 @@ def test_unknown(array):
 def test_real_arrays(name, um, kind, shared_data):
     import anndata
 
-    found = units(anndata.read_h5ad(shared_data / f"{name}.h5ad"))
-    assert found[1:] == (pytest.approx(um, rel=0.01), kind)
+    _, *scale = units(anndata.read_h5ad(shared_data / f"{name}.h5ad"))
+    assert scale == [pytest.approx(um, rel=0.01), kind]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,11 @@ def test_real_arrays(name, um, kind, shared_data):
         ({}, {"spatial": {"a": {"images": {}, "metadata": {"platform": "Xenium"}}}}, "cells"),
         ({}, {"spatial": {"a": {"metadata": {"platform": "Slide-seq"}}}}, "spots"),
         ({}, {"spatial": {"a": {"metadata": {"platform": "Stereo-seq"}}}}, "bins"),
+        ({}, {"spatial": {"a": {"metadata": {"platform": "Stereo-seq cells"}}}}, "cells"),
+        ({}, {"spatial": {"a": {"metadata": {"platform": "Visium HD", "bin_size_um": 8}}}}, "bins"),
+        ({}, {"spatial": {"a": {"images": {"hires": 0}, "metadata": {"platform": "Visium HD cells"}}}}, "cells"),
+        ({}, {"spatial": {"a": {"metadata": {"platform": "Visium"}, "scalefactors": {"bin_size_um": 8}}}}, "bins"),
+        ({}, {"spatial": {"a": {"metadata": {"platform": "ST"}}}}, "spots"),
         ({"array_row": [0, 1], "array_col": [0, 1]}, {"spatial": {"a": {"scalefactors": {"bin_size_um": 8}}}}, "bins"),
         ({}, {"bin_type": "bins"}, "bins"),
         ({}, {"bin_type": "cell_bins"}, "cells"),
@@ -117,7 +122,7 @@ def test_spacing_against_distances_between_all_pairs():
     assert spacing(with_height) > 1e3
 
 
-def test_spacing_is_of_locations_whatever_is_there_twice_or_missing():
+def test_spacing_ignores_repeated_and_missing_locations():
     xy = SQUARE * 3.0
     odd = np.vstack([xy, xy[:100], [[np.nan, 0]]])
     assert spacing(odd) == spacing(xy) == 3

@@ -12,11 +12,11 @@ def pval():
     return np.random.default_rng(0).beta(0.3, 1, size=(4, 3, 50))
 
 
-def test_as_scipy_along_the_last_axis(pval):
+def test_against_scipy_along_the_last_axis(pval):
     np.testing.assert_array_equal(fdr_bh(pval), false_discovery_control(pval, axis=-1))
 
 
-def test_as_defined():
+def test_against_the_definition():
     pval = np.array([0.04, 0.01, 0.5, 0.03])
     # p times the number of tests over its rank, and never more than that of a larger p
     np.testing.assert_allclose(fdr_bh(pval), [0.04 * 4 / 3, 0.04, 0.5, 0.04 * 4 / 3])

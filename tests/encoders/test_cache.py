@@ -10,12 +10,13 @@ import textwrap
 import numpy as np
 import pytest
 
-from stmmr.encoders import FeatureCache, HEEncoder, encoder_fingerprint, picture_fingerprint
+from stmmr import encoders
+from stmmr.encoders import FeatureCache, HEEncoder, encoder_fingerprint, image_fingerprint
 
 N, WIDTH = 50, 6
 CENTRES = np.random.default_rng(0).uniform(0, 100, (N, 2))
 KNOWN = {
-    "picture": "p",
+    "image": "p",
     "encoder": "e",
     "geometry": {"patch_px": 32, "sides": [1.5]},
     "centres": CENTRES,
@@ -64,7 +65,7 @@ def test_without_a_fingerprint_nothing_is_kept(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"picture": "q"},
+        {"image": "q"},
         {"encoder": "f"},
         {"geometry": {"patch_px": 64, "sides": [1.5]}},
         {"centres": CENTRES[::-1]},
@@ -105,7 +106,7 @@ def test_manifest_of_something_else_under_this_name(tmp_path):
     filled(tmp_path)
     (own,) = tmp_path.iterdir()
     manifest = json.loads((own / "manifest.json").read_text())
-    (own / "manifest.json").write_text(json.dumps(manifest | {"picture": "q"}))
+    (own / "manifest.json").write_text(json.dumps(manifest | {"image": "q"}))
     calls = []
     filled(tmp_path, calls)
     assert len(calls) == 7
@@ -121,7 +122,7 @@ def test_error_in_between_leaves_a_state_to_go_on_from(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         filled(tmp_path, encode=breaks)
-    with pytest.raises(RuntimeError, match="not all there"):
+    with pytest.raises(RuntimeError, match="not complete"):
         FeatureCache.open(tmp_path, **KNOWN).features()
     calls = []
     whole = filled(tmp_path, calls)
@@ -158,7 +159,7 @@ folder, model, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 patches = np.random.default_rng(0).integers(0, 256, (60, 1, 32, 32, 3), dtype=np.uint8)
 encoder = TransformersEncoder(model).fit(patches[:1], um_per_px=0.5)
 cache = FeatureCache.open(
-    folder / "cache", picture="p", encoder=encoder.fingerprint, geometry={}, centres=np.zeros((60, 2)),
+    folder / "cache", image="p", encoder=encoder.fingerprint, geometry={}, centres=np.zeros((60, 2)),
     width=len(encoder.feature_names), name=encoder.name,
 )
 
@@ -202,31 +203,40 @@ def test_killed_midway_it_goes_on_where_it_was(models, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "killed" / "features.npy"), expected)
 
 
-def test_fingerprint_of_pictures(tmp_path):
+def test_fingerprint_of_images(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     changed = pixels.copy()
     changed[39, 49, 2] ^= 1
-    known = picture_fingerprint(pixels)
-    assert picture_fingerprint(pixels[:, ::-1][:, ::-1]) == known
+    known = image_fingerprint(pixels)
+    assert image_fingerprint(pixels[:, ::-1][:, ::-1]) == known
     others = [changed, pixels[:39], pixels.reshape(50, 40, 3), pixels.astype(np.int16)]
-    assert known not in {picture_fingerprint(other) for other in others}
+    assert known not in {image_fingerprint(other) for other in others}
 
     path = tmp_path / "slide.tif"
     path.write_bytes(os.urandom(200_000))
-    known = picture_fingerprint(path)
-    assert picture_fingerprint(str(path)) == known
+    known = image_fingerprint(path)
+    assert image_fingerprint(str(path)) == known
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    assert picture_fingerprint(path) != known
+    assert image_fingerprint(path) != known
     stat = path.stat()
-    known = picture_fingerprint(path)
+    known = image_fingerprint(path)
     path.write_bytes(b"x" + path.read_bytes()[1:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert picture_fingerprint(path) != known
-    assert picture_fingerprint(tmp_path) != picture_fingerprint(path)
+    assert image_fingerprint(path) != known
+    assert image_fingerprint(tmp_path) != image_fingerprint(path)
     (tmp_path / "more").write_bytes(b"1")
-    with_more = picture_fingerprint(tmp_path)
+    with_more = image_fingerprint(tmp_path)
     (tmp_path / "more").write_bytes(b"12")
-    assert picture_fingerprint(tmp_path) != with_more
+    assert image_fingerprint(tmp_path) != with_more
+
+
+def test_old_name_of_the_fingerprint_still_works(tmp_path):
+    with pytest.warns(FutureWarning, match="use image_fingerprint"):
+        old = encoders.picture_fingerprint
+    assert old is image_fingerprint
+    assert "picture_fingerprint" not in encoders.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = encoders.nothing
 
 
 def test_fingerprint_of_encoders():

@@ -121,9 +121,9 @@ def test_gated_model(hub):
 
 
 def test_unknown_model(hub):
-    with pytest.raises(InputError, match=r"none that is called 'lab/other'.*stmmr.pp.encoders"):
+    with pytest.raises(InputError, match=r"no model called 'lab/other'.*stmmr.pp.encoders"):
         TransformersEncoder("lab/other")
-    with pytest.raises(InputError, match=r"none that is called '-x'"):
+    with pytest.raises(InputError, match=r"no model called '-x'"):
         TransformersEncoder("-x")
 
 

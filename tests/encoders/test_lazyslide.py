@@ -32,7 +32,7 @@ class Zoo:
 
 
 class OwnWay(Zoo):
-    """The way of Phikon: the model prepares its pictures itself."""
+    """The way of Phikon: the model prepares its images itself."""
 
     def get_transform(self):
         return None
@@ -91,7 +91,7 @@ def test_model_of_the_zoo(name, patches):
 def test_errors(patches):
     with pytest.raises(InputError, match="Did you mean 'uni'"):
         LazySlideEncoder("unii")
-    with pytest.raises(InputError, match="encodes pictures, found that cellpose does not"):
+    with pytest.raises(InputError, match="encodes images, found that cellpose does not"):
         LazySlideEncoder("cellpose")
     with pytest.raises(InputError, match=r"no connection.*another machine"):
         LazySlideEncoder("away").fit(patches(224, n=1), um_per_px=0.5)
@@ -102,5 +102,5 @@ def test_errors(patches):
 def test_without_lazyslide(monkeypatch):
     for module in ("lazyslide_models", "lazyslide", "lazyslide.models"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match="pip install lazyslide"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[lazyslide\]'"):
         LazySlideEncoder("uni")

@@ -56,10 +56,10 @@ def test_registry():
 def test_every_known_model_names_options_that_its_encoder_has():
     from dataclasses import fields
 
-    from stmmr.encoders._registry import KINDS
+    from stmmr.encoders._registry import CLASSES
 
     for known in KNOWN:
-        names = {field.name for field in fields(KINDS[known.library])}
+        names = {field.name for field in fields(CLASSES[known.library])}
         assert set(known.options) <= names, known.name
 
 
@@ -86,9 +86,9 @@ def test_known_model_from_a_folder(models, patches):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("phicon", r"found 'phicon'. Did you mean 'phikon'.*any other model goes as hf:NAME"),
+        ("phicon", r"found 'phicon'. Did you mean 'phikon'.*give any other model as hf:NAME"),
         ("UNI2", r"Did you mean 'uni' or 'uni2-h'"),
-        ("something else", r"found 'something else'. There are he, phikon"),
+        ("something else", r"found 'something else'. Known are he, phikon"),
         ("hibou-b", r"consent to run code that comes with hibou-b.*trust_remote_code=True"),
         (3, r"Expected an encoder or the name of one, found int without name, diameters_um"),
     ],

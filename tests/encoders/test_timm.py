@@ -84,7 +84,7 @@ def test_registers_without_a_class_and_maps(folder, asked, patches):
     asked.network = Map()
     pixels = (patches(16)[:, 0] / 255 - [0.7, 0.6, 0.5]) / [0.2, 0.3, 0.4]
     np.testing.assert_allclose(fitted(folder)(patches(16)), pixels.mean((1, 2)), rtol=1e-4, atol=1e-5)
-    with pytest.raises(InputError, match="token of the class"):
+    with pytest.raises(InputError, match="with a class token"):
         fitted(folder, pooling="cls")
 
 
@@ -130,7 +130,7 @@ def test_weights_that_timm_cannot_load(folder, asked):
 def test_missing_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.data", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[timm\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[timm\]'"):
         TimmEncoder(folder)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stmmr import InputError
-from stmmr.encoders import TransformersEncoder
+from stmmr.encoders import TransformersEncoder, encoder_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -178,7 +178,7 @@ def test_switches_of_transformers_are_left_as_they_were(models, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_coarse_picture_is_pointed_out(models, caplog):
+def test_coarse_image_is_pointed_out(models, caplog):
     encoder = TransformersEncoder(models / "vit")
     sample = np.zeros((1, 1, 32, 32, 3), dtype=np.uint8)
     with caplog.at_level(logging.WARNING, logger="stmmr"):
@@ -189,13 +189,13 @@ def test_coarse_picture_is_pointed_out(models, caplog):
 
 
 def test_model_of_text_is_refused(models):
-    with pytest.raises(InputError, match=r"model of pictures, found that bert is of the type 'bert'"):
+    with pytest.raises(InputError, match=r"model of images, found that bert is of the type 'bert'"):
         TransformersEncoder(models / "bert")
 
 
-def test_model_of_pictures_and_text_is_refused(models, tmp_path):
+def test_model_of_images_and_text_is_refused(models, tmp_path):
     transformers.CLIPConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"model of pictures, found .* type 'clip'"):
+    with pytest.raises(InputError, match=r"model of images, found .* type 'clip'"):
         TransformersEncoder(tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_weights_that_are_not_all_there(models, tmp_path):
         save_file({k: v for k, v in weights.items() if "layernorm" not in k}, path, metadata={"format": "pt"})
 
     cut = damaged(models, tmp_path / "cut", lambda path: path.write_bytes(path.read_bytes()[:500]))
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="transformers cannot load them"):
         fitted(cut)
     none = damaged(models, tmp_path / "none", lambda path: path.unlink())
     with pytest.raises(InputError, match=r"weights \(model.safetensors\).*found config.json, preprocessor_config.json"):
@@ -311,7 +311,7 @@ def test_out_of_memory_says_what_helps(models, patches):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     encoder._network.forward = full
-    with pytest.raises(InputError, match=r"room for 5 patches of vit at a time on .*smaller batch_size"):
+    with pytest.raises(InputError, match=r"memory for 5 patches of vit at a time on .*smaller batch_size"):
         encoder(patches(32))
 
     def broken(**_):
@@ -332,12 +332,19 @@ def test_names_wait_for_the_weights_and_patches_must_fit(models, patches):
 
 def test_missing_extra(monkeypatch, models):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[vit\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[vit\]'"):
         TransformersEncoder(models / "vit")
 
 
-def test_picture_through_histology(models):
-    """From a picture to obsm, by the real path."""
+@pytest.mark.parametrize("name", ["phikon", "uni", "lazyslide:uni"])
+def test_missing_torch_is_named(monkeypatch, name):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ImportError, match=r"torch is not installed; run: pip install 'stmmr-kit\[torch\]'"):
+        encoder_of(name)
+
+
+def test_image_through_histology(models):
+    """From an image to obsm, by the real path."""
     import anndata as ad
 
     from stmmr.pp import histology
@@ -345,8 +352,8 @@ def test_picture_through_histology(models):
     rng = np.random.default_rng(0)
     adata = ad.AnnData(np.ones((20, 2), dtype=np.float32), obsm={"spatial": rng.uniform(20, 100, (20, 2))})
     encoder = TransformersEncoder(models / "vit", pooling="mean")
-    picture = rng.integers(0, 256, (120, 120, 3), dtype=np.uint8)
-    histology(adata, image=picture, um_per_pixel=0.5, encoder=encoder)
+    image = rng.integers(0, 256, (120, 120, 3), dtype=np.uint8)
+    histology(adata, image=image, um_per_pixel=0.5, encoder=encoder)
     assert adata.obsm["X_histology"].shape == (20, 16)
     assert adata.uns["stmmr"]["histology"]["encoder"] == "vit"
     assert np.ptp(adata.obsm["X_histology"], axis=0).min() > 0

@@ -9,13 +9,13 @@ import pytest
 from benchmarks._slides import write_slide
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = "2000"
+N_SPOTS = "2000"
 
 
 def above_the_baseline_mb(path):
-    """Read features in a process of its own; its largest memory less that before."""
-    line = [sys.executable, "-m", "benchmarks.pictures", str(path), "2", PLACES]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT)
+    """Encode an image in a process of its own; its peak memory minus that before."""
+    command = [sys.executable, "-m", "benchmarks.images", str(path), "2", N_SPOTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout)["above_mb"]
 
 

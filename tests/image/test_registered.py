@@ -1,4 +1,4 @@
-"""Pictures given to `stmmr.pp.histology`: registered by any affine map, from any source, checked against the places."""
+"""Images given to `stmmr.pp.histology`: registered by any affine map, from any source, checked against the spots."""
 
 import logging
 
@@ -18,41 +18,41 @@ from stmmr.pp import histology
 def tissue():
     adata = simulated_tissue(n_rows=14, n_cols=14, n_genes=10)
     scale = adata.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
-    adata.obsm["spatial"] = adata.obsm["spatial"] * scale  # pixels of the picture
+    adata.obsm["spatial"] = adata.obsm["spatial"] * scale  # pixels of the image
     return adata
 
 
 @pytest.fixture(scope="module")
-def picture(tissue):
+def image(tissue):
     return tissue.uns["spatial"]["simulated"]["images"]["hires"]
 
 
 @pytest.fixture
 def bare(tissue):
-    """The places without a picture."""
+    """The spots without an image."""
     adata = tissue.copy()
     del adata.uns["spatial"]
     adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
     return adata
 
 
-def turned(picture, degrees):
-    """The picture turned about its centre on a larger canvas, and the map from its pixels to those of the new one."""
-    image = PIL.Image.fromarray(picture)
-    new = image.rotate(degrees, PIL.Image.Resampling.BICUBIC, expand=True, fillcolor=(244, 242, 243))
+def turned(image, degrees):
+    """The image turned about its centre on a larger canvas, and the map from its pixels to those of the new one."""
+    whole = PIL.Image.fromarray(image)
+    new = whole.rotate(degrees, PIL.Image.Resampling.BICUBIC, expand=True, fillcolor=(244, 242, 243))
     angle = np.radians(degrees)
     a, b = np.cos(angle), np.sin(angle)
     linear = np.array([[a, b], [-b, a]])
-    shift = np.array(new.size) / 2 - linear @ (np.array(image.size) / 2)
+    shift = np.array(new.size) / 2 - linear @ (np.array(whole.size) / 2)
     return np.asarray(new), np.block([[linear, shift[:, None]], [np.zeros((1, 2)), np.ones((1, 1))]])
 
 
 @pytest.mark.parametrize("degrees", [30, 117])
-def test_turned_picture_with_its_registration_gives_the_same_features(bare, picture, degrees):
+def test_turned_image_with_its_registration_gives_the_same_features(bare, image, degrees):
     """But for the resampling: within a tenth of the spread of a feature, in the median."""
-    new, matrix = turned(picture, degrees)
+    new, matrix = turned(image, degrees)
     expected, found = bare.copy(), bare.copy()
-    histology(expected, image=picture, um_per_pixel=4.0)
+    histology(expected, image=image, um_per_pixel=4.0)
     histology(found, image=new, registration=matrix, um_per_pixel=4.0)
     names = expected.uns["stmmr"]["histology"]["feature_names"]
     spread = expected.obsm["X_histology"].std(axis=0)
@@ -62,8 +62,8 @@ def test_turned_picture_with_its_registration_gives_the_same_features(bare, pict
     assert found.uns["stmmr"]["histology"]["um_per_pixel"] == pytest.approx(4.0)
 
 
-def test_turned_picture_is_stored_as_the_places_lie(bare, picture):
-    new, matrix = turned(picture, 30)
+def test_turned_image_is_stored_as_the_spots_lie(bare, image):
+    new, matrix = turned(image, 30)
     histology(bare, image=new, registration=matrix, um_per_pixel=4.0)
     (library,) = bare.uns["spatial"].values()
     stored, scale = library["images"]["hires"], library["scalefactors"]["tissue_hires_scalef"]
@@ -71,13 +71,13 @@ def test_turned_picture_is_stored_as_the_places_lie(bare, picture):
     assert mask.shape == stored.shape[:2]
     at = np.floor(bare.obsm["spatial"] * scale).astype(int)
     there = np.floor(bare.obsm["spatial"]).astype(int)
-    difference = stored[at[:, 1], at[:, 0]].astype(int) - picture[there[:, 1], there[:, 0]]
+    difference = stored[at[:, 1], at[:, 0]].astype(int) - image[there[:, 1], there[:, 0]]
     assert np.median(np.abs(difference)) < 12
 
 
-def test_alignment_file_of_xenium(bare, picture, tmp_path):
-    """Coordinates in µm, a picture of 2 µm per pixel turned by 90°, and the file that Xenium Explorer would write."""
-    new, matrix = turned(picture, 90)
+def test_alignment_file_of_xenium(bare, image, tmp_path):
+    """Coordinates in µm, an image of 2 µm per pixel turned by 90°, and the file that Xenium Explorer would write."""
+    new, matrix = turned(image, 90)
     expected, um = bare.copy(), bare.copy()
     histology(expected, image=new, registration=matrix, um_per_pixel=2.0)
     um.obsm["spatial"] = um.obsm["spatial"] * 2.0
@@ -87,43 +87,43 @@ def test_alignment_file_of_xenium(bare, picture, tmp_path):
     np.testing.assert_allclose(um.obsm["X_histology"], expected.obsm["X_histology"], atol=1e-3)
 
 
-def test_pyramid_array_and_image_of_spatialdata_agree(bare, picture, tmp_path):
+def test_pyramid_array_and_image_of_spatialdata_agree(bare, image, tmp_path):
     models = pytest.importorskip("spatialdata.models")
-    tifffile.imwrite(tmp_path / "he.tif", picture, photometric="rgb", tile=(128, 128), compression="zlib")
-    element = models.Image2DModel.parse(np.moveaxis(picture, -1, 0), dims=("c", "y", "x"))
+    tifffile.imwrite(tmp_path / "he.tif", image, photometric="rgb", tile=(128, 128), compression="zlib")
+    element = models.Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"))
     rows = []
-    for image in (picture, tmp_path / "he.tif", element):
+    for source in (image, tmp_path / "he.tif", element):
         adata = bare.copy()
-        histology(adata, image=image, um_per_pixel=4.0)
+        histology(adata, image=source, um_per_pixel=4.0)
         rows.append(adata.obsm["X_histology"])
     np.testing.assert_array_equal(rows[0], rows[1])
     np.testing.assert_array_equal(rows[0], rows[2])
 
 
-def test_size_of_a_pixel_by_the_file_where_nothing_else_tells(bare, picture, tmp_path, caplog):
+def test_size_of_a_pixel_by_the_file_where_nothing_else_tells(bare, image, tmp_path, caplog):
     path = tmp_path / "he.tif"
-    tifffile.imwrite(path, picture, photometric="rgb", resolution=(2500, 2500), resolutionunit="CENTIMETER")
+    tifffile.imwrite(path, image, photometric="rgb", resolution=(2500, 2500), resolutionunit="CENTIMETER")
     histology(bare, image=path)
     record = bare.uns["stmmr"]["histology"]
-    assert (record["um_per_pixel"], record["scale_from"]) == (pytest.approx(4.0), "picture")
+    assert (record["um_per_pixel"], record["scale_from"]) == (pytest.approx(4.0), "image")
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         histology(bare, image=path, um_per_pixel=9.0)
-    assert "states pixels of 4 µm, the coordinates tell 9 µm" in caplog.text
+    assert "states pixels of 4 µm, but by the coordinates they have 9 µm" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("turn", "said"),
     [(np.s_[:, ::-1], "Mirrored left to right"), (np.s_[::-1, ::-1], "Turned by 180°"), (np.s_[:, :], "")],
 )
-def test_a_picture_that_lies_otherwise_is_noticed(picture, turn, said, caplog):
+def test_a_image_that_lies_otherwise_is_noticed(image, turn, said, caplog):
     """Of a lopsided tissue: its right part is cut off, glass."""
-    lopsided = picture.copy()
-    lopsided[:, picture.shape[1] // 2 :] = 244
-    lopsided[: picture.shape[0] // 3] = 244
+    lopsided = image.copy()
+    lopsided[:, image.shape[1] // 2 :] = 244
+    lopsided[: image.shape[0] // 3] = 244
     adata = simulated_tissue(n_rows=14, n_cols=14, n_genes=10)
     library = adata.uns["spatial"]["simulated"]
     xy = adata.obsm["spatial"] * library["scalefactors"]["tissue_hires_scalef"]
-    on_tissue = (xy[:, 0] < picture.shape[1] // 2 - 5) & (xy[:, 1] > picture.shape[0] // 3 + 5)
+    on_tissue = (xy[:, 0] < image.shape[1] // 2 - 5) & (xy[:, 1] > image.shape[0] // 3 + 5)
     adata = adata[on_tissue].copy()
     library["images"]["hires"] = np.ascontiguousarray(lopsided[turn])
     adata.uns["spatial"] = {"simulated": library}
@@ -133,12 +133,12 @@ def test_a_picture_that_lies_otherwise_is_noticed(picture, turn, said, caplog):
     assert (adata.uns["stmmr"]["histology"]["on_tissue"] > 0.95) is (not said)
 
 
-def test_blurred_and_empty_patches_are_flagged_and_kept(bare, picture, tmp_path):
+def test_blurred_and_empty_patches_are_flagged_and_kept(bare, image, tmp_path):
     from scipy.ndimage import gaussian_filter
 
-    worse = picture.copy()
-    height, width = picture.shape[:2]
-    worse[: height // 3] = gaussian_filter(picture, (5, 5, 0))[: height // 3]
+    worse = image.copy()
+    height, width = image.shape[:2]
+    worse[: height // 3] = gaussian_filter(image, (5, 5, 0))[: height // 3]
     worse[:, : width // 4] = 244
     histology(bare, image=worse, um_per_pixel=1.0)
     x, y = bare.obsm["spatial"].T
@@ -150,7 +150,7 @@ def test_blurred_and_empty_patches_are_flagged_and_kept(bare, picture, tmp_path)
     assert np.isfinite(bare.obsm["X_histology"]).all()
 
 
-def test_registration_is_drawn_with_the_picture_that_was_read(tissue, picture):
+def test_registration_is_drawn_with_the_image_that_was_read(tissue, image):
     adata = tissue.copy()
     library = adata.uns["spatial"]["simulated"]
     library["scalefactors"] = {**library["scalefactors"], "tissue_hires_scalef": 1.0}
@@ -158,21 +158,21 @@ def test_registration_is_drawn_with_the_picture_that_was_read(tissue, picture):
     ax = pl.registration(adata)
     assert len(ax.images) == 1
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["tissue"]
-    assert ax.get_xlim() == (0, picture.shape[1])
-    histology(adata, image=np.ascontiguousarray(picture[:, ::-1]), um_per_pixel=4.0)
-    assert not pl.registration(adata).images  # the stored picture is another one
+    assert ax.get_xlim() == (0, image.shape[1])
+    histology(adata, image=np.ascontiguousarray(image[:, ::-1]), um_per_pixel=4.0)
+    assert not pl.registration(adata).images  # the stored image is another one
     with pytest.raises(InputError, match=r"Run stmmr\.pp\.histology\(adata\) first"):
         pl.registration(tissue)
 
 
-def test_stain_normalisation_by_name(bare, picture):
+def test_stain_normalisation_by_name(bare, image):
     plain, normalised = bare.copy(), bare.copy()
-    histology(plain, image=picture, um_per_pixel=4.0)
-    histology(normalised, image=picture, um_per_pixel=4.0, stain="macenko")
+    histology(plain, image=image, um_per_pixel=4.0)
+    histology(normalised, image=image, um_per_pixel=4.0, stain="macenko")
     assert not np.allclose(plain.obsm["X_histology"], normalised.obsm["X_histology"])
     assert normalised.uns["stmmr"]["histology"]["stain"] == "macenko"
     with pytest.raises(InputError, match="Expected stain to be one of macenko"):
-        histology(bare, image=picture, um_per_pixel=4.0, stain="reinhart")
+        histology(bare, image=image, um_per_pixel=4.0, stain="reinhart")
 
 
 class Wide:
@@ -196,49 +196,49 @@ class Wide:
         return np.stack([flat[:, i :: i + 7].mean(axis=1) for i in range(80)], axis=1)
 
 
-def test_wide_features_become_their_principal_components(bare, picture):
+def test_wide_features_become_their_principal_components(bare, image):
     from sklearn.decomposition import PCA
 
     narrow, wide = bare.copy(), bare.copy()
-    histology(narrow, image=picture, um_per_pixel=4.0, encoder=Wide(), n_components=20)
-    histology(wide, image=picture, um_per_pixel=4.0, encoder=Wide(), n_components=0)
+    histology(narrow, image=image, um_per_pixel=4.0, encoder=Wide(), n_components=20)
+    histology(wide, image=image, um_per_pixel=4.0, encoder=Wide(), n_components=0)
     assert wide.obsm["X_histology"].shape[1] == 80
     expected = PCA(20).fit_transform(wide.obsm["X_histology"].astype(np.float64))
     np.testing.assert_allclose(np.abs(narrow.obsm["X_histology"]), np.abs(expected), atol=1e-2)
     assert narrow.uns["stmmr"]["histology"]["feature_names"][:2] == ["pc1", "pc2"]
 
 
-def test_features_on_disk_are_those_of_the_same_picture_and_places(bare, picture, tmp_path):
+def test_features_on_disk_are_those_of_the_same_image_and_spots(bare, image, tmp_path):
     first, again, other = bare.copy(), bare[::-1].copy(), bare.copy()
     options = {"um_per_pixel": 4.0, "n_components": 0, "cache": tmp_path / "features"}
     encoder = Wide()
-    histology(first, image=picture, encoder=encoder, **options)
+    histology(first, image=image, encoder=encoder, **options)
     assert encoder.seen == first.n_obs
-    histology(again, image=picture, encoder=encoder, **options)
-    assert encoder.seen == first.n_obs  # the order of the places does not matter
+    histology(again, image=image, encoder=encoder, **options)
+    assert encoder.seen == first.n_obs  # the order of the spots does not matter
     np.testing.assert_array_equal(again.obsm["X_histology"][::-1], first.obsm["X_histology"])
     assert list(again.obs["stmmr_patch"])[::-1] == list(first.obs["stmmr_patch"])
-    histology(other, image=np.ascontiguousarray(picture[::-1]), encoder=encoder, **options)
+    histology(other, image=np.ascontiguousarray(image[::-1]), encoder=encoder, **options)
     assert encoder.seen == 2 * first.n_obs
-    histology(other, image=picture, encoder=encoder, stain="macenko", **options)
+    histology(other, image=image, encoder=encoder, stain="macenko", **options)
     assert encoder.seen == 3 * first.n_obs
 
 
-def test_a_scale_that_no_platform_has_is_warned_of(bare, picture, caplog):
-    with caplog.at_level(logging.WARNING, logger="stmmr"), pytest.raises(InputError, match="smaller than the picture"):
-        histology(bare, image=picture, um_per_pixel=0.001)
+def test_a_scale_that_no_platform_has_is_warned_of(bare, image, caplog):
+    with caplog.at_level(logging.WARNING, logger="stmmr"), pytest.raises(InputError, match="smaller than the image"):
+        histology(bare, image=image, um_per_pixel=0.001)
     assert "Check the scale: sizes in µm will be wrong" in caplog.text
 
 
-def test_registration_without_a_picture_is_refused(tissue):
+def test_registration_without_a_image_is_refused(tissue):
     with pytest.raises(InputError, match="found the registration alone"):
         histology(tissue, registration=np.eye(3), copy=True)
 
 
-def test_run_says_what_is_wrong_with_the_picture_before_the_first_step(tissue, tmp_path):
+def test_run_says_what_is_wrong_with_the_image_before_the_first_step(tissue, tmp_path):
     from stmmr import run
 
-    (tmp_path / "he.jpg").write_text("no picture")
+    (tmp_path / "he.jpg").write_text("no image")
     for options, message in (
         ({"image": tmp_path / "he.jpg"}, "another format"),
         ({"image": tmp_path / "none.jpg"}, "found no file"),

@@ -20,8 +20,8 @@ def test_matrix_from_a_file(tmp_path, separator):
     np.testing.assert_array_equal(read_registration(TURNED[:2]), TURNED)
 
 
-def test_alignment_of_xenium_goes_from_the_picture_to_the_places(tmp_path):
-    """A pixel of the picture, taken to µm as Xenium Explorer does, is found again from there."""
+def test_alignment_of_xenium_goes_from_the_image_to_the_spots(tmp_path):
+    """A pixel of the image, taken to µm as Xenium Explorer does, is found again from there."""
     path = tmp_path / "Xenium_V1_he_imagealignment.csv"
     np.savetxt(path, TURNED, delimiter=",")
     pixel = np.array([[120.0, 33.0]])

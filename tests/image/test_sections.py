@@ -1,4 +1,4 @@
-"""Each section is described by its own picture, as it would be by itself, and what stands in the way is said."""
+"""Each section is described by its own image, as it would be by itself, and what stands in the way is said."""
 
 import logging
 
@@ -9,7 +9,7 @@ import pytest
 import stmmr
 from stmmr import InputError
 from stmmr._core import keys
-from stmmr.image.sections import will_see
+from stmmr.image.sections import images_available
 from stmmr.pipeline.resume import fingerprint
 from stmmr.pp import concat_sections, histology
 
@@ -19,7 +19,7 @@ def section(seed, *, n_rows=14, n_cols=14):
 
 
 def coarser(adata):
-    """Halve the resolution of the picture."""
+    """Halve the resolution of the image."""
     (library,) = adata.uns["spatial"].values()
     library["images"]["hires"] = library["images"]["hires"][::2, ::2].copy()
     library["scalefactors"]["tissue_hires_scalef"] /= 2
@@ -28,7 +28,7 @@ def coarser(adata):
 
 @pytest.fixture(scope="module")
 def apart():
-    """Two sections with pictures of different size and scale, the features of each by itself."""
+    """Two sections with images of different size and scale, the features of each by itself."""
     parts = {"left": section(0), "right": coarser(section(1, n_rows=12, n_cols=18))}
     for part in parts.values():
         histology(part, progress=False)
@@ -41,7 +41,7 @@ def both(apart):
 
 
 def raw(part):
-    """Get the section as it was before its picture was read."""
+    """Get the section as it was before its image was read."""
     part = part.copy()
     del part.obsm[keys.HISTOLOGY], part.obs[keys.PATCH], part.uns["stmmr"]
     (library,) = part.uns["spatial"].values()
@@ -50,7 +50,7 @@ def raw(part):
 
 
 def test_features_are_those_of_each_section_by_itself(apart, both):
-    both = both[np.random.default_rng(0).permutation(both.n_obs)].copy()  # places in any order
+    both = both[np.random.default_rng(0).permutation(both.n_obs)].copy()  # spots in any order
     histology(both, section_key="section", progress=False)
     for name, part in apart.items():
         own = both[both.obs["section"] == name]
@@ -64,7 +64,7 @@ def test_features_are_those_of_each_section_by_itself(apart, both):
         )
     noted = both.uns["stmmr"]["histology"]
     assert noted["sections"] == ["left", "right"]
-    for key in ("um_per_pixel", "image_scale", "picture_shape"):
+    for key in ("um_per_pixel", "image_scale", "image_shape"):
         assert noted[key] == [part.uns["stmmr"]["histology"][key] for part in apart.values()]
     assert noted["um_per_pixel"] == [4, 8]
 
@@ -75,7 +75,7 @@ def test_the_graph_tells_the_sections(both):
     assert both.uns["stmmr"]["histology"]["sections"] == ["left", "right"]
 
 
-def test_a_cache_has_the_features_of_each_picture(both, tmp_path, monkeypatch):
+def test_a_cache_has_the_features_of_each_image(both, tmp_path, monkeypatch):
     histology(both, section_key="section", cache=tmp_path, progress=False)
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr("stmmr.encoders.HEEncoder.__call__", None)
@@ -92,8 +92,8 @@ def test_components_are_of_what_varies_within_sections(both):
         assert np.abs(scores[both.obs["section"] == name].mean(axis=0)).max() < 1e-4 * scores.std()
 
 
-def test_pictures_from_files_in_the_unit_they_came_with(apart, tmp_path):
-    """The coordinates of a section that were brought to another unit still lie on its own picture."""
+def test_images_from_files_in_the_unit_they_came_with(apart, tmp_path):
+    """The coordinates of a section that were brought to another unit still lie on its own image."""
     parts = {name: raw(part) for name, part in apart.items()}
     images = {}
     for name, part in parts.items():
@@ -116,22 +116,22 @@ def test_pictures_from_files_in_the_unit_they_came_with(apart, tmp_path):
     assert max(len(c.get_offsets()) for c in ax.collections) == right.sum()
 
 
-def test_a_section_without_a_picture_leaves_all_out(both, caplog):
+def test_a_section_without_a_image_leaves_all_out(both, caplog):
     del both.uns["spatial"]["right"]["images"]
     with caplog.at_level(logging.WARNING, logger="stmmr"):
-        assert not will_see(both, section_key="section")
+        assert not images_available(both, section_key="section")
     (record,) = caplog.records
     assert "some sections have none (right)" in record.getMessage()
-    with pytest.raises(InputError, match=r"^Section right: Expected a hires or lowres picture .*, found nothing"):
+    with pytest.raises(InputError, match=r"^Section right: Expected a hires or lowres image .*, found nothing"):
         histology(both, section_key="section", progress=False)
-    assert will_see(both, {"right": "he.jpg"}, section_key="section")
+    assert images_available(both, {"right": "he.jpg"}, section_key="section")
     assert keys.HISTOLOGY not in both.obsm
 
 
-def test_sections_without_any_picture_need_no_warning(both, caplog):
+def test_sections_without_any_image_need_no_warning(both, caplog):
     for library in both.uns["spatial"].values():
         del library["images"]
-    assert not will_see(both, section_key="section")
+    assert not images_available(both, section_key="section")
     assert not caplog.records
 
 
@@ -139,7 +139,7 @@ def test_libraries_without_sections_are_refused_with_the_way_out(both):
     with pytest.raises(InputError, match=r"found left, right. Give library_id='…' or, .* section_key='…'"):
         histology(both, progress=False)
     both.obs["other"] = both.obs["section"].cat.rename_categories({"left": "1", "right": "2"})
-    with pytest.raises(InputError, match=r"section_key='…' \(--section-key\), the column of obs that has their names"):
+    with pytest.raises(InputError, match=r"section_key='…' \(--section-key\), the column of obs with their names"):
         stmmr.run(both, section_key="other", progress=False)
 
 
@@ -153,7 +153,7 @@ def test_messages_name_the_section(both, caplog):
         histology(mirrored, section_key="section", progress=False)
     assert [r.getMessage()[:15] for r in caplog.records if "lie on the tissue" in r.getMessage()] == ["Section right: "]
     both.obsm["spatial"][right] += 1e5
-    with pytest.raises(InputError, match=r"^Section right: Expected the places inside the picture \(hires,"):
+    with pytest.raises(InputError, match=r"^Section right: Expected the spots inside the image \(hires,"):
         histology(both, section_key="section", progress=False)
 
 
@@ -165,11 +165,11 @@ def test_what_is_given_for_sections_is_checked(both):
         histology(both, image={"lefd": image}, section_key="section", progress=False)
     with pytest.raises(InputError, match="Expected registration for each section"):
         histology(both, image={"left": image}, registration=np.eye(3), section_key="section", progress=False)
-    with pytest.raises(InputError, match="Expected section_key with a picture for each section"):
+    with pytest.raises(InputError, match="Expected section_key with an image for each section"):
         histology(both, image={"left": image}, progress=False)
 
 
-def test_another_picture_is_another_run(both):
+def test_another_image_is_another_run(both):
     before = fingerprint(both)
     both.uns["spatial"]["left"]["images"]["hires"][0, 0] = 7
     assert fingerprint(both) != before

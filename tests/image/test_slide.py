@@ -71,8 +71,8 @@ def test_jpeg_tiles_as_scanners_write_them(tmp_path, rgb):
 
 
 @given(st.integers(-300, 900), st.integers(-300, 1100), st.integers(1, 400))
-@settings(max_examples=40)
-def test_windows_are_those_of_the_mirrored_picture(tmp_path_factory, rgb, top, left, extent):
+@settings(max_examples=40, deadline=None)
+def test_windows_are_those_of_the_mirrored_image(tmp_path_factory, rgb, top, left, extent):
     path = tmp_path_factory.getbasetemp() / "mirrored.tif"
     if not path.exists():
         tifffile.imwrite(path, rgb, photometric="rgb", tile=(128, 128))
@@ -97,7 +97,7 @@ def test_levels_agree_with_the_full_resolution(tmp_path, rgb):
     assert np.abs(by_levels.astype(int) - by_array).max() <= 4
 
 
-def test_overview_of_a_large_picture_is_its_mean_by_squares(tmp_path, rgb, monkeypatch):
+def test_overview_of_a_large_image_is_its_mean_by_squares(tmp_path, rgb, monkeypatch):
     monkeypatch.setattr(_slide, "OVERVIEW_PX", 300)
     monkeypatch.setattr(_slide, "STRIP_PIXELS", 20_000)
     tifffile.imwrite(tmp_path / "he.tif", rgb, photometric="rgb", tile=(128, 128))
@@ -210,7 +210,7 @@ def test_missing_codec_names_what_to_install(tmp_path, rgb, monkeypatch):
 
     slide = open_slide(tmp_path / "he.tif")
     monkeypatch.setattr(tifffile.TiffPage, "decode", property(lambda _: fails))
-    with pytest.raises(InputError, match=r"pip install 'stmmr\[slides\]'"):
+    with pytest.raises(InputError, match=r"pip install 'stmmr-kit\[slides\]'"):
         whole(slide)
 
 

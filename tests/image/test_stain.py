@@ -1,14 +1,14 @@
-"""Stain normalisation against pictures made of known stains."""
+"""Stain normalisation against images made of known stains."""
 
 import numpy as np
 import pytest
 
 from stmmr import InputError
-from stmmr.image.stain import REFERENCE_HIGHEST, REFERENCE_STAINS, REFERENCE_WHITE, stains_of
+from stmmr.image.stain import REFERENCE_HIGHEST, REFERENCE_STAINS, REFERENCE_WHITE, find_stains
 
 
 def stained(rng, stains, *, white, strength=(1.0, 1.0), shape=(200, 200)):
-    """A picture of known stains: the concentrations, and the pixels by the law of Beer and Lambert."""
+    """An image of known stains: the concentrations, and the pixels by the law of Beer and Lambert."""
     nuclei = rng.random(shape) < 0.3
     haematoxylin = np.where(nuclei, rng.uniform(0.8, 1.6, shape), rng.uniform(0, 0.05, shape))
     eosin = np.where(nuclei, rng.uniform(0, 0.05, shape), rng.uniform(0.3, 0.9, shape))
@@ -29,8 +29,8 @@ def unit(rows):
 
 def test_the_stains_are_found(rng):
     true = unit([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
-    _, picture = stained(rng, true, white=240.0)
-    found = stains_of(picture, white=(240.0, 240.0, 240.0))
+    _, image = stained(rng, true, white=240.0)
+    found = find_stains(image, white=(240.0, 240.0, 240.0))
     assert (np.sum(unit(found.colours) * true, axis=1) > np.cos(np.radians(5))).all()
 
 
@@ -43,7 +43,7 @@ def test_two_stainings_of_one_tissue_come_out_alike(rng):
     _, second = stained(rng, other, white=225.0, strength=(0.7, 1.2))
     before = np.abs(first.astype(int) - second).mean()
     white = [(w, w, w) for w in (240.0, 225.0)]
-    both = [stains_of(p, white=w).normalised(p).astype(int) for p, w in zip((first, second), white, strict=True)]
+    both = [find_stains(p, white=w).normalised(p).astype(int) for p, w in zip((first, second), white, strict=True)]
     assert np.abs(both[0] - both[1]).mean() < before / 4
 
 
@@ -51,11 +51,11 @@ def test_the_reference_itself_stays_as_it_is(rng):
     concentrations, _ = stained(rng, REFERENCE_STAINS, white=REFERENCE_WHITE)
     concentrations *= np.asarray(REFERENCE_HIGHEST) / np.percentile(concentrations.reshape(-1, 2), 99, axis=0)
     od = concentrations @ np.asarray(REFERENCE_STAINS)
-    picture = np.rint(REFERENCE_WHITE * np.exp(-od)).astype(np.uint8)
-    same = stains_of(picture, white=(REFERENCE_WHITE,) * 3).normalised(picture)
-    assert np.abs(same.astype(int) - picture).mean() < 6
+    image = np.rint(REFERENCE_WHITE * np.exp(-od)).astype(np.uint8)
+    same = find_stains(image, white=(REFERENCE_WHITE,) * 3).normalised(image)
+    assert np.abs(same.astype(int) - image).mean() < 6
 
 
 def test_glass_is_refused():
     with pytest.raises(InputError, match="stained by haematoxylin and eosin"):
-        stains_of(np.full((50, 50, 3), 240, dtype=np.uint8), white=(240.0, 240.0, 240.0))
+        find_stains(np.full((50, 50, 3), 240, dtype=np.uint8), white=(240.0, 240.0, 240.0))

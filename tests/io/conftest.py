@@ -24,7 +24,7 @@ PITCH = 137.5
 class Section:
     """What a run measured; counts and positions come in different orders, as in real files."""
 
-    counts: np.ndarray  # (n_places, n_features)
+    counts: np.ndarray  # (n_spots, n_features)
     barcodes: list[str]
     positions: pd.DataFrame
     genes: list[str]
@@ -38,7 +38,7 @@ def hexagonal(n_rows: int = 8, n_cols: int = 10) -> np.ndarray:
 
 
 def on_hexagons(array: np.ndarray, *, pitch: float, angle: float = 0.0) -> np.ndarray:
-    """x and y in pixels of places on Visium's array, turned by an angle."""
+    """x and y in pixels of spots on Visium's array, turned by an angle."""
     x, y = array[:, 1] * pitch / 2, array[:, 0] * pitch * np.sqrt(3) / 2
     return np.stack(
         [np.cos(angle) * x - np.sin(angle) * y + 2500, np.sin(angle) * x + np.cos(angle) * y + 1700], axis=1
@@ -92,7 +92,7 @@ def bins() -> Section:
 
 def write_h5(path: Path, section: Section) -> None:
     matrix = sparse.csr_matrix(section.counts)
-    n_places, n_features = matrix.shape
+    n_spots, n_features = matrix.shape
     with h5py.File(path, "w") as file:
         file.attrs["chemistry_description"] = np.array([b"Visium V1"])
         file.attrs["software_version"] = "spaceranger-2.0.0"
@@ -101,7 +101,7 @@ def write_h5(path: Path, section: Section) -> None:
         group["data"] = matrix.data.astype(np.int32)
         group["indices"] = matrix.indices.astype(np.int64)
         group["indptr"] = matrix.indptr.astype(np.int64)
-        group["shape"] = np.array([n_features, n_places], dtype=np.int32)
+        group["shape"] = np.array([n_features, n_spots], dtype=np.int32)
         features = group.create_group("features")
         features["id"] = np.array([f"ENSG{i:011d}" for i in range(n_features)], dtype="S")
         features["name"] = np.array(section.genes, dtype="S")
@@ -155,7 +155,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def adata() -> ad.AnnData:
-    """Six places and three genes."""
+    """Six spots and three genes."""
     rng = np.random.default_rng(0)
     counts = rng.poisson(1.0, (6, 3)).astype(np.float32)
     return ad.AnnData(counts, obsm={"spatial": rng.normal(size=(6, 2))})
@@ -172,9 +172,10 @@ def write_zarr(zarr_format: int) -> Callable[[ad.AnnData, Path], None]:
     """Write an AnnData store."""
 
     def write(adata: ad.AnnData, path: Path) -> None:
-        with warnings.catch_warnings(), ad.settings.override(zarr_write_format=zarr_format):
-            warnings.simplefilter("ignore")  # the writers announce changes of their defaults
-            adata.write_zarr(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the writers and their settings announce changes of their defaults
+            with ad.settings.override(zarr_write_format=zarr_format):
+                adata.write_zarr(path)
 
     return write
 

@@ -8,8 +8,8 @@ from anndata import AnnData
 
 from stmmr import io, pl, pp
 from stmmr._core.space import spacing, units
-from stmmr.image.library import find_library, sharpest_picture
-from stmmr.io._placing import name_library, set_scale
+from stmmr.image.library import find_library, sharpest_image
+from stmmr.io._placing import add_library, library_name
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def grid():
     return adata
 
 
-def test_a_library_without_pictures(grid):
-    set_scale(grid, 0.5, library="s")
+def test_a_library_without_images(grid):
+    add_library(grid, 0.5, "s")
     assert units(grid) == ("px", 0.5, "microns_per_pixel")
-    assert units(set_scale(grid, 1.0, library="s")) == ("µm", 1.0, "microns_per_pixel")
-    assert not pp.has_picture(grid)
-    assert sharpest_picture(find_library(grid)) is None
+    assert units(add_library(grid, 1.0, "s")) == ("µm", 1.0, "microns_per_pixel")
+    assert not pp.has_image(grid)
+    assert sharpest_image(find_library(grid)) is None
     assert pl.domains(grid, domain_key="kind") is not None
 
 
@@ -37,20 +37,20 @@ def test_scanpy_and_squidpy_draw_it(grid):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sq = pytest.importorskip("squidpy")
-        set_scale(grid, 0.5, library="s")
+        add_library(grid, 0.5, "s")
         sq.pl.spatial_scatter(grid, color="kind", img=False)
         sq.pl.spatial_scatter(grid, color="kind", shape=None)
         sc.pl.spatial(grid, color="kind", img_key=None, show=False)
 
 
 def test_a_format_that_does_not_tell(grid):
-    assert "spatial" not in set_scale(grid, None, library="s").uns
+    assert "spatial" not in add_library(grid, None, "s").uns
 
 
 @pytest.mark.parametrize(("um", "warns"), [(0.01, True), (0.05, False), (100, False), (101, True)])
 def test_implausible_distances(grid, um, warns, caplog, tmp_path):
     with caplog.at_level(logging.WARNING, logger="stmmr"):
-        set_scale(grid, um, library="s")
+        add_library(grid, um, "s")
     assert ("Neighbours are" in caplog.text) == warns
     caplog.clear()
     grid.write_h5ad(tmp_path / "a.h5ad")
@@ -69,7 +69,7 @@ def test_spacing():
 
 
 @pytest.mark.parametrize(
-    ("given", "said", "prefix", "folder", "name"),
+    ("library_id", "stated", "prefix", "folder", "name"),
     [
         ("mine", "a", "b_", "c", "mine"),
         (None, "a", "b_", "c", "a"),
@@ -78,5 +78,5 @@ def test_spacing():
         (None, "", "", "run/outs/binned_outputs/square_008um", "run"),
     ],
 )
-def test_name_of_the_section(given, said, prefix, folder, name, tmp_path):
-    assert name_library(given, said=said, prefix=prefix, folder=tmp_path / folder) == name
+def test_name_of_the_section(library_id, stated, prefix, folder, name, tmp_path):
+    assert library_name(library_id, prefix, tmp_path / folder / "counts.h5", stated=stated) == name

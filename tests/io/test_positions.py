@@ -1,4 +1,4 @@
-"""The scale of the picture, from the distances on the array."""
+"""The scale of the image, from the distances on the array."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def grid(n_rows: int, n_cols: int) -> np.ndarray:
 
 def neighbours(array: np.ndarray) -> np.ndarray:
     """Indices of the spots two columns to the right of one another: 100 µm apart."""
-    index = {tuple(place): i for i, place in enumerate(array)}
+    index = {tuple(spot): i for i, spot in enumerate(array)}
     return np.array([(i, index[r, c + 2]) for (r, c), i in index.items() if (r, c + 2) in index])
 
 

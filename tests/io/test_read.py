@@ -31,6 +31,14 @@ def test_public_names():
     assert stmmr.read is io.read
 
 
+def test_old_name_of_image_of():
+    with pytest.warns(FutureWarning, match="picture_of was renamed: use image_of"):
+        assert io.picture_of is io.image_of
+    assert "picture_of" not in io.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = io.nothing
+
+
 def test_h5ad(adata, tmp_path, caplog):
     path = tmp_path / "section.h5ad"
     adata.write_h5ad(path)
@@ -107,7 +115,7 @@ def test_options_that_do_not_go_with_the_input(adata, section, write_run, tmp_pa
     adata.write_h5ad(tmp_path / "a.h5ad")
     with pytest.raises(InputError, match=r"Expected a Visium HD folder or Stereo-seq .gef for bin_size, found h5ad"):
         io.read(tmp_path / "a.h5ad", bin_size=8)
-    with pytest.raises(InputError, match="Expected a vendor's folder for library_id, found h5ad"):
+    with pytest.raises(InputError, match="Expected the output folder of a platform for library_id, found h5ad"):
         io.read(tmp_path / "a.h5ad", library_id="A1")
     with pytest.raises(InputError, match="Expected a table of counts for coordinates, found h5ad"):
         io.read(tmp_path / "a.h5ad", coordinates=tmp_path / "a.csv")
@@ -115,15 +123,15 @@ def test_options_that_do_not_go_with_the_input(adata, section, write_run, tmp_pa
     with pytest.raises(InputError, match=r"Expected a Visium HD folder or Stereo-seq .gef for bin_size, found visium"):
         io.read(run, bin_size=8)
     with pytest.raises(
-        InputError, match=r"Expected an .h5ad or .zarr, whose counts can stay in the file, found visium"
+        InputError, match=r"Expected an .h5ad or .zarr, whose counts can stay in the file, for backed, found visium"
     ):
         io.read(run, backed=True)
 
 
 @pytest.mark.parametrize("name", ["he.jpg", "slide.SVS", "morphology.ome.tif"])
-def test_a_picture_is_no_section(tmp_path, name):
+def test_an_image_is_no_section(tmp_path, name):
     (tmp_path / name).touch()
-    with pytest.raises(InputError, match=rf"found a picture. Give the counts, and the picture as image='{name}'"):
+    with pytest.raises(InputError, match=rf'image. Give the counts, and the image as image="{name}" \(--image'):
         io.read(tmp_path / name)
 
 

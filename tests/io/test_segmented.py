@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from stmmr import InputError, io
+from stmmr._core.space import rows_called
 from stmmr.io import read_visium_hd_cells
 
 GENES = ["Gad1", "Mbp"]
@@ -67,7 +68,9 @@ def test_cells(cells, write, start, tmp_path):
     entry = adata.uns["spatial"]["mouse"]
     assert entry["scalefactors"]["microns_per_pixel"] == 0.27
     assert entry["images"]["hires"].shape == (40, 30, 3)
+    assert entry["metadata"]["platform"] == "Visium HD cells"
     adata.write_h5ad(tmp_path / "a.h5ad")
+    assert rows_called(io.read(tmp_path / "a.h5ad")) == "cells"
 
 
 def test_matrix_market(cells, write):
@@ -110,7 +113,7 @@ def test_mixed_up(write, caplog):
     for feature in shapes["features"]:
         feature["properties"]["cell_id"] += 100
     with pytest.raises(
-        InputError, match=r"found none of 12 there: counts are of cellid_.*positions of cellid_000000101-1"
+        InputError, match=r"found none of 12: the counts have cellid_.*the positions cellid_000000101-1"
     ):
         io.read(write(geojson=shapes))
 

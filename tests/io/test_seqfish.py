@@ -85,7 +85,7 @@ def test_missing_and_mixed_up(write, caplog):
     assert io.read(run).n_obs == 8
     assert "8 of 20 cells (40 %)" in caplog.text
     write((counts, cells.assign(label=cells["label"] + 100)))
-    with pytest.raises(InputError, match="found none of 20 there"):
+    with pytest.raises(InputError, match="found none of 20: the counts have"):
         io.read(run)
     (run / "kidney_CellCoordinates_section1.csv").unlink()
     with pytest.raises(InputError, match=r"positions of the cells \(kidney_CellCoordinates_section1.csv\)"):

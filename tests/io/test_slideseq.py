@@ -84,7 +84,7 @@ def test_beads_of_another_array(puck, write, caplog):
     counts, where = puck
     assert_holds(io.read(write((counts, where[:10]))), puck)
     assert "10 of 40 beads (25 %)" in caplog.text
-    with pytest.raises(InputError, match="found none among 40 there"):
+    with pytest.raises(InputError, match="found none of 40: the counts have"):
         io.read(write((counts, where.assign(barcodes=where["barcodes"].str.lower()))))
     with pytest.raises(InputError, match="Expected barcode, x and y in"):
         io.read(write((counts, where[["barcodes", "xcoord"]])))

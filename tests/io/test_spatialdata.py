@@ -1,4 +1,4 @@
-"""SpatialData to AnnData: places on the picture whatever lies between them, and every bad input said."""
+"""SpatialData to AnnData: spots on the image for every transformation, and messages about bad input."""
 
 import logging
 import warnings
@@ -12,7 +12,7 @@ from scipy import ndimage
 from stmmr import InputError
 from stmmr._core.space import um_per_unit
 from stmmr.image import slide
-from stmmr.io import _element_images, from_spatialdata, picture_of
+from stmmr.io import _element_images, from_spatialdata, image_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -51,13 +51,13 @@ LAID = {
 UPRIGHT = {"as it is", "scaled", "moved"}
 
 
-def pixels_of_places():
-    """Where places lie on the picture, in its pixels; irregular, so that no turn maps them onto themselves."""
+def pixels_of_spots():
+    """Positions of spots on the image, in its pixels; irregular, so that no rotation maps them onto themselves."""
     return np.random.default_rng(1).permutation(np.stack(np.mgrid[12:190:17, 11:140:13], -1).reshape(-1, 2))[:60] + 0.5
 
 
-def picture(at, height=HEIGHT, width=WIDTH):
-    """Glass with a dark spot of 5 × 5 pixels at every place, and a little noise."""
+def draw(at, height=HEIGHT, width=WIDTH):
+    """Glass with a dark dot of 5 × 5 pixels at every spot, and a little noise."""
     drawn = np.random.default_rng(0).integers(-5, 6, (height, width, 3)) + GLASS
     for x, y in at.astype(int):
         drawn[y - 2 : y + 3, x - 2 : x + 3] = DOT
@@ -76,7 +76,7 @@ def image(pixels, matrix=None, *, system="global", scale_factors=None, channels=
 
 
 def table(n, region="spots", ids=None, **content):
-    """Make a table of n places that describes one or several elements, in reverse order of their instances."""
+    """Make a table of n spots that annotates one or several elements, in reverse order of their instances."""
     of = np.repeat(region, n) if isinstance(region, str) else np.asarray(region)
     ids = np.arange(n)[::-1] if ids is None else ids
     obs = pd.DataFrame({"region": pd.Categorical(of), "spot": ids}, index=[f"place {i}" for i in range(n)])
@@ -90,11 +90,11 @@ def circles(xy, system="global", radius=3.0, **more):
 
 
 def section(matrix=None, *, scale_factors=None, **images):
-    """Make a section with circles in "global" at the dots of a picture that an affine lays there."""
+    """Make a section with circles in "global" at the dots of an image that an affine map puts there."""
     matrix = np.eye(3) if matrix is None else matrix
-    at = pixels_of_places()
+    at = pixels_of_spots()
     xy = at @ matrix[:2, :2].T + matrix[:2, 2]
-    he = {"he": image(picture(at), matrix, scale_factors=scale_factors)}
+    he = {"he": image(draw(at), matrix, scale_factors=scale_factors)}
     return sd.SpatialData(images=he | images, shapes={"spots": circles(xy)}, tables={"table": table(len(at))})
 
 
@@ -105,14 +105,14 @@ def library_of(adata, name="spots"):
 
 @pytest.mark.parametrize("scale_factors", [None, [2, 2]])
 @pytest.mark.parametrize("how", LAID)
-def test_every_place_lies_on_its_dot(how, scale_factors):
+def test_every_spot_is_on_its_dot(how, scale_factors):
     sdata = section(LAID[how], scale_factors=scale_factors)
     adata = from_spatialdata(sdata)
     hires, factors = library_of(adata)
     at = adata.obsm["spatial"] * factors["tissue_hires_scalef"]
-    np.testing.assert_allclose(at, pixels_of_places()[::-1], atol=1e-6)
+    np.testing.assert_allclose(at, pixels_of_spots()[::-1], atol=1e-6)
     assert (np.abs(hires[at[:, 1].astype(int), at[:, 0].astype(int)] - DOT) == 0).all()
-    np.testing.assert_array_equal(hires, picture(pixels_of_places()))
+    np.testing.assert_array_equal(hires, draw(pixels_of_spots()))
     if how in UPRIGHT:  # then the unit stays that of the coordinate system
         assert factors["tissue_hires_scalef"] == pytest.approx(1 / LAID[how][0, 0])
         assert factors["spot_diameter_fullres"] == pytest.approx(6)
@@ -122,12 +122,12 @@ def test_every_place_lies_on_its_dot(how, scale_factors):
 
 
 @pytest.mark.parametrize("how", LAID)
-def test_the_picture_in_full_and_where_places_lie_on_it(how):
+def test_the_full_image_and_the_spots_on_it(how):
     sdata = section(LAID[how], scale_factors=[2])
-    element, matrix = picture_of(sdata)
+    element, matrix = image_of(sdata)
     assert element is sdata.images["he"]
     xy = from_spatialdata(sdata).obsm["spatial"]
-    np.testing.assert_allclose(xy @ matrix[:2, :2].T + matrix[:2, 2], pixels_of_places()[::-1], atol=1e-6)
+    np.testing.assert_allclose(xy @ matrix[:2, :2].T + matrix[:2, 2], pixels_of_spots()[::-1], atol=1e-6)
 
 
 def test_the_original_is_left_as_it_was():
@@ -141,7 +141,7 @@ def test_the_original_is_left_as_it_was():
     assert "spatialdata_attrs" in adata.uns
 
 
-def test_a_large_picture_is_read_at_the_level_that_fits(monkeypatch):
+def test_a_large_image_is_read_at_the_level_that_fits(monkeypatch):
     monkeypatch.setattr(slide, "OVERVIEW_PX", 60)
     monkeypatch.setattr(_element_images, "WINDOW", 20)
     sdata = section(scale_factors=[2])
@@ -158,14 +158,14 @@ def test_a_large_picture_is_read_at_the_level_that_fits(monkeypatch):
     assert {(y, x) for _, y, x in read} <= {(2, 3), (3, 3), (2, 4), (3, 4)}  # its middle, to see whether it is grey
     assert hires.shape == (38, 50, 3)
     assert factors["tissue_hires_scalef"] == pytest.approx(0.25)
-    whole = picture(pixels_of_places()).astype(float)[:148].reshape(37, 4, 50, 4, 3).mean(axis=(1, 3))
+    whole = draw(pixels_of_spots()).astype(float)[:148].reshape(37, 4, 50, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(hires[:37], whole, atol=2)  # the level is rounded down
 
 
 def test_one_large_level_is_averaged(monkeypatch):
     monkeypatch.setattr(slide, "OVERVIEW_PX", 60)
     hires, factors = library_of(from_spatialdata(section()))
-    whole = picture(pixels_of_places()).astype(float)[:148].reshape(37, 4, 50, 4, 3).mean(axis=(1, 3))
+    whole = draw(pixels_of_spots()).astype(float)[:148].reshape(37, 4, 50, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(hires[:37], whole, atol=1)
     assert factors["tissue_hires_scalef"] == 0.25
 
@@ -203,14 +203,14 @@ def test_polygons_by_name():
 
 
 def two_sections(systems=("one", "two")):
-    """Two sections of the same coordinates, with a picture each; places of both mixed."""
-    at = pixels_of_places()[:20]
+    """Two sections of the same coordinates, with an image each; spots of both mixed."""
+    at = pixels_of_spots()[:20]
     shapes = {name: circles(at * 2, system) for name, system in zip("AB", systems, strict=True)}
     other = at + np.array([4, 2])
     shapes["B"] = circles(other * 4, systems[1])
     images = {
-        "A_he": image(picture(at), affine(2, 0, 0, 2, 0, 0), system=systems[0]),
-        "B_he": image(picture(other), affine(4, 0, 0, 4, 0, 0), system=systems[1]),
+        "A_he": image(draw(at), affine(2, 0, 0, 2, 0, 0), system=systems[0]),
+        "B_he": image(draw(other), affine(4, 0, 0, 4, 0, 0), system=systems[1]),
     }
     adata = table(40, np.tile(["B", "A"], 20), np.repeat(np.arange(20), 2))
     return sd.SpatialData(images=images, shapes=shapes, tables={"table": adata})
@@ -219,32 +219,34 @@ def two_sections(systems=("one", "two")):
 def test_sections_in_systems_of_their_own(caplog):
     sdata = two_sections()
     adata = from_spatialdata(sdata)
-    assert "give section_key='region'" in caplog.text
+    assert "run with section_key='region'" in caplog.text
     for name, shift in (("A", 0), ("B", [4, 2])):
         hires, factors = library_of(adata, name)
         at = adata.obsm["spatial"][adata.obs["region"] == name] * factors["tissue_hires_scalef"]
-        np.testing.assert_allclose(at, pixels_of_places()[:20] + shift)
+        np.testing.assert_allclose(at, pixels_of_spots()[:20] + shift)
         assert (hires[at[:, 1].astype(int), at[:, 0].astype(int)] == DOT).all()
         alone = from_spatialdata(sdata, region=name)
         np.testing.assert_array_equal(alone.obsm["spatial"], adata.obsm["spatial"][adata.obs["region"] == name])
         assert list(alone.uns["spatial"]) == [name]
         assert alone.uns["spatialdata_attrs"]["region"] == [name]
-        assert picture_of(sdata, region=name)[0] is sdata.images[f"{name}_he"]
-    with pytest.raises(InputError, match=r"found A_he, B_he\. Give region"):
-        picture_of(sdata)
+        assert image_of(sdata, region=name)[0] is sdata.images[f"{name}_he"]
+    with pytest.raises(InputError, match=r"found A_he, B_he\. Choose a region"):
+        image_of(sdata)
 
 
-def test_regions_under_several_pictures_of_one_system():
+def test_regions_under_several_images_of_one_system():
     sdata = two_sections(("global", "global"))
-    with pytest.raises(InputError, match=r"one picture below the regions B, A, found A_he, B_he\. Name one as image"):
+    with pytest.raises(InputError, match=r'one image under the regions B, A, found A_he, B_he\. Name one: image="…"'):
         from_spatialdata(sdata)
     assert list(from_spatialdata(sdata, image="A_he").uns["spatial"]) == ["B"]
-    assert "spatial" not in from_spatialdata(sdata, with_picture=False).uns
-    del sdata.images["A_he"]  # both lie on what remains, which is then the picture of the slide
+    assert "spatial" not in from_spatialdata(sdata, with_image=False).uns
+    with pytest.warns(FutureWarning, match="with_picture was renamed: use with_image"):
+        assert "spatial" not in from_spatialdata(sdata, with_picture=False).uns
+    del sdata.images["A_he"]  # both are on the remaining one, which is then the image of the slide
     assert list(from_spatialdata(sdata).uns["spatial"]) == ["B"]
 
 
-def test_regions_beside_each_other_on_pictures_of_their_own():
+def test_regions_beside_each_other_with_an_image_each():
     sdata = two_sections(("global", "global"))
     away = Affine(affine(1, 0, 0, 1, 10_000, 0), ("x", "y"), ("x", "y"))
     sd.transformations.set_transformation(sdata.shapes["B"], away)
@@ -254,47 +256,47 @@ def test_regions_beside_each_other_on_pictures_of_their_own():
     adata = from_spatialdata(sdata)
     assert set(adata.uns["spatial"]) == {"A", "B"}
     at = adata.obsm["spatial"][adata.obs["region"] == "B"] / 4
-    np.testing.assert_allclose(at, pixels_of_places()[:20] + np.array([4, 2]), atol=1e-6)
+    np.testing.assert_allclose(at, pixels_of_spots()[:20] + np.array([4, 2]), atol=1e-6)
 
 
 def grey(at):
-    return np.repeat(picture(at)[..., :1], 3, axis=2)
+    return np.repeat(draw(at)[..., :1], 3, axis=2)
 
 
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
         (lambda at: image(np.zeros((50, 50, 5), np.uint16), channels=["DAPI", *"wxyz"]), "the channels DAPI, w, x"),
-        (lambda at: image(picture(at), channels=["DAPI", "PolyT", "CD45"]), "the channels DAPI, PolyT, CD45"),
-        (lambda at: image(picture(at).astype(np.uint16) * 9, channels=None), "channels without names of uint16"),
+        (lambda at: image(draw(at), channels=["DAPI", "PolyT", "CD45"]), "the channels DAPI, PolyT, CD45"),
+        (lambda at: image(draw(at).astype(np.uint16) * 9, channels=None), "channels without names of uint16"),
         (lambda at: image(grey(at)), "greyscale"),
-        (lambda at: image(picture(at).astype(np.float32) * 4), "80 to 980"),
+        (lambda at: image(draw(at).astype(np.float32) * 4), "80 to 980"),
     ],
 )
-def test_other_stains_are_passed_over(caplog, other, reason):
-    sdata = section(fluorescence=other(pixels_of_places()))
+def test_other_stains_are_ignored(caplog, other, reason):
+    sdata = section(fluorescence=other(pixels_of_spots()))
     with caplog.at_level(logging.INFO, logger="stmmr"):
         hires, _ = library_of(from_spatialdata(sdata))
-    np.testing.assert_array_equal(hires, picture(pixels_of_places()))
-    assert f"passed over: fluorescence ({reason}" in caplog.text
-    with pytest.raises(InputError, match=rf"picture in colour in the image 'fluorescence', found {reason}"):
+    np.testing.assert_array_equal(hires, draw(pixels_of_spots()))
+    assert f"Images ignored, as they are no H&E image of these spots: fluorescence ({reason}" in caplog.text
+    with pytest.raises(InputError, match=rf"H&E image in colour in 'fluorescence', found {reason}"):
         from_spatialdata(sdata, image="fluorescence")
     del sdata.images["he"]
     assert "spatial" not in from_spatialdata(sdata).uns
     with pytest.raises(InputError, match=r"found nothing\. Add one"):
-        picture_of(sdata)
+        image_of(sdata)
 
 
-def test_picture_beside_the_places_is_passed_over(caplog):
+def test_image_beside_the_spots_is_ignored(caplog):
     with caplog.at_level(logging.INFO, logger="stmmr"):
-        adata = from_spatialdata(section(beside=image(picture(pixels_of_places()), affine(1, 0, 0, 1, 150, 0))))
-    np.testing.assert_allclose(adata.obsm["spatial"], pixels_of_places()[::-1])
+        adata = from_spatialdata(section(beside=image(draw(pixels_of_spots()), affine(1, 0, 0, 1, 150, 0))))
+    np.testing.assert_allclose(adata.obsm["spatial"], pixels_of_spots()[::-1])
     assert "beside (1" in caplog.text
-    assert "% of the places lie on it)" in caplog.text
+    assert "% of the spots are on it)" in caplog.text
 
 
-def test_the_sharpest_of_several_pictures(caplog):
-    fine = np.repeat(np.repeat(picture(pixels_of_places()), 2, axis=0), 2, axis=1)
+def test_the_sharpest_of_several_images(caplog):
+    fine = np.repeat(np.repeat(draw(pixels_of_spots()), 2, axis=0), 2, axis=1)
     finest = np.repeat(np.repeat(fine, 2, axis=0), 2, axis=1)
     sdata = section(
         full=image(fine, affine(0.5, 0, 0, 0.5, 0, 0)), cytassist=image(finest, affine(0.25, 0, 0, 0.25, 0, 0))
@@ -302,13 +304,13 @@ def test_the_sharpest_of_several_pictures(caplog):
     with caplog.at_level(logging.INFO, logger="stmmr"):
         adata = from_spatialdata(sdata)
     assert library_of(adata)[1]["tissue_hires_scalef"] == 2
-    assert "the sharpest is taken: full." in caplog.text
+    assert "Using the sharpest of the images full, he, cytassist: full." in caplog.text
     assert library_of(from_spatialdata(sdata, image="he"))[1]["tissue_hires_scalef"] == 1
 
 
 def test_opacity_is_laid_over_white():
-    at = pixels_of_places()
-    clear = np.dstack([picture(at), np.full((HEIGHT, WIDTH), 255)]).astype(np.uint8)
+    at = pixels_of_spots()
+    clear = np.dstack([draw(at), np.full((HEIGHT, WIDTH), 255)]).astype(np.uint8)
     clear[:5, :, 3] = 0
     sdata = section()
     sdata.images["he"] = image(clear, channels="rgba")
@@ -328,7 +330,7 @@ def test_opacity_is_laid_over_white():
     ],
 )
 def test_microns(shapes, name, columns, um):
-    xy = pixels_of_places()
+    xy = pixels_of_spots()
     sdata = sd.SpatialData(shapes={name: shapes(xy)}, tables={"table": table(len(xy), name)})
     for column in columns:
         sdata["table"].obs[column] = 1.0
@@ -339,7 +341,7 @@ def test_microns(shapes, name, columns, um):
 
 @pytest.mark.parametrize("how", ["scaled", "turned"])
 def test_microns_of_xenium_and_those_given(how):
-    """Shapes in µm, laid onto global by 1 / 0.2125; a picture that is scaled or turned there."""
+    """Shapes in µm, mapped to global by 1 / 0.2125; an image that is scaled or rotated there."""
     sdata = section(LAID[how])
     xy = sdata.shapes["spots"].geometry.get_coordinates().to_numpy()
     onto = {"global": Scale([1 / 0.2125] * 2, ("x", "y"))}
@@ -360,21 +362,21 @@ def test_coordinates_of_the_table_where_the_element_is_missing(caplog):
     del sdata.shapes["spots"]
     with caplog.at_level(logging.INFO, logger="stmmr"):
         adata = from_spatialdata(sdata)
-    assert "those in the table itself, taken for those of 'global': spots, which it describes" in caplog.text
+    assert "of the table itself, in the coordinate system 'global': spots, which it annotates" in caplog.text
     assert adata.obsm["spatial"].shape[1] == 3  # left as it is
     hires, _ = library_of(adata)
     assert (hires[xy[:, 1].astype(int), xy[:, 0].astype(int)] == DOT).all()
     del sdata["table"].uns["spatialdata_attrs"]
     np.testing.assert_array_equal(from_spatialdata(sdata).obsm["spatial"][:, :2], xy)
     del sdata["table"].obsm["spatial"]
-    with pytest.raises(InputError, match="a table without: it describes no element, and it has no obsm"):
+    with pytest.raises(InputError, match="a table without: it annotates no element, and it has no obsm"):
         from_spatialdata(sdata)
-    with pytest.raises(InputError, match="describes elements for region"):
+    with pytest.raises(InputError, match="annotates elements for region"):
         from_spatialdata(sdata, region="spots")
 
 
-def test_points_are_places_as_well():
-    xy = pixels_of_places()
+def test_points_as_spots():
+    xy = pixels_of_spots()
     points = PointsModel.parse(pd.DataFrame(xy, columns=["x", "y"]))
     sdata = sd.SpatialData(points={"beads": points}, tables={"table": table(len(xy), "beads")})
     np.testing.assert_array_equal(from_spatialdata(sdata).obsm["spatial"], xy[::-1])
@@ -382,13 +384,13 @@ def test_points_are_places_as_well():
 
 def test_no_table():
     with pytest.raises(InputError, match=r"one table in the SpatialData object, found nothing\. Counts are needed"):
-        from_spatialdata(sd.SpatialData(shapes={"spots": circles(pixels_of_places())}))
+        from_spatialdata(sd.SpatialData(shapes={"spots": circles(pixels_of_spots())}))
 
 
 def test_several_tables():
     sdata = section()
     sdata["other"] = table(5)
-    with pytest.raises(InputError, match=r"found other, table\. Give one of them as table="):
+    with pytest.raises(InputError, match=r"found other, table\. Name one of them: table="):
         from_spatialdata(sdata)
     assert from_spatialdata(sdata, table="other").n_obs == 5
 
@@ -420,22 +422,22 @@ def test_instances_that_do_not_match():
 def test_one_region_is_missing():
     sdata = two_sections()
     del sdata.shapes["B"]
-    with pytest.raises(InputError, match=r"elements B, A, which the table describes, found B missing"):
+    with pytest.raises(InputError, match=r"elements B, A, which the table annotates, found B missing"):
         from_spatialdata(sdata)
     assert from_spatialdata(sdata, region="A").n_obs == 20
 
 
 def test_coordinate_systems():
-    xy = pixels_of_places()
+    xy = pixels_of_spots()
     own = circles(xy, "own", small=Scale([0.1, 0.1], ("x", "y")), tiny=Scale([0.01, 0.01], ("x", "y")))
     sdata = sd.SpatialData(shapes={"spots": own}, tables={"table": table(len(xy))})
     np.testing.assert_allclose(from_spatialdata(sdata).obsm["spatial"], xy[::-1])
     np.testing.assert_allclose(from_spatialdata(sdata, coordinate_system="small").obsm["spatial"], xy[::-1] / 10)
-    sdata.images["he"] = image(picture(xy))
+    sdata.images["he"] = image(draw(xy))
     with pytest.raises(InputError, match="'own' in the coordinate systems of the image 'he', found global"):
         from_spatialdata(sdata, image="he")
     sd.transformations.remove_transformation(sdata.shapes["spots"], "own")
-    with pytest.raises(InputError, match=r"coordinate system for 'spots', found small, tiny\. Give one"):
+    with pytest.raises(InputError, match=r"coordinate system for 'spots', found small, tiny\. Choose one"):
         from_spatialdata(sdata)
 
 

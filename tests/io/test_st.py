@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stmmr import InputError, io
-from stmmr._core.space import units
+from stmmr._core.space import rows_called, units
 from stmmr.io import read_st
 
 GENES = ["Gad1", "Mbp", "Snap25", "FASN"]
@@ -17,7 +17,7 @@ PITCH = 290.0
 
 @pytest.fixture
 def array():
-    """Counts by spot, and where the spots are in the picture: turned, 290 pixels apart."""
+    """Counts by spot, and positions of the spots in the image: rotated, 290 pixels apart."""
     rng = np.random.default_rng(0)
     xy = np.array([(x, y) for x in range(3, 13) for y in range(5, 14)])
     spots = pd.DataFrame(xy, columns=["x", "y"])
@@ -58,7 +58,11 @@ def test_counts_and_spots(array, write, transposed, tmp_path):
     assert adata.shape == counts.shape
     assert_holds(adata, counts, spots)
     assert units(adata) == ("coordinate units", pytest.approx(200 / PITCH), "square array")
+    library = adata.uns["spatial"]["ST_mob1"]
+    assert library["metadata"] == {"platform": "ST"}
+    assert library["scalefactors"]["spot_diameter_fullres"] == pytest.approx(0.55 * PITCH)
     adata.write_h5ad(tmp_path / "a.h5ad")
+    assert rows_called(io.read(tmp_path / "a.h5ad")) == "spots"
 
 
 def test_adjusted_names(array, write):
@@ -79,6 +83,7 @@ def test_without_spots_there_is_the_array(array, write, caplog):
         adata = io.read(write(array[0]))
     assert "No table of spots" in caplog.text
     assert "spatial" not in adata.obsm
+    assert adata.uns["spatial"]["ST_mob1"] == {"images": {}, "scalefactors": {}, "metadata": {"platform": "ST"}}
     assert units(adata) == ("array columns", pytest.approx(200), "square array")
 
 
@@ -120,7 +125,7 @@ def test_selection_goes_before_all_spots(array, write):
 
 def test_bad_tables(array, write):
     counts, spots = array
-    with pytest.raises(InputError, match=r"found none of 90 there: counts are of \d+x\d+.*positions of 103.00x"):
+    with pytest.raises(InputError, match=r"found none of 90: the counts have \d+x\d+.*the positions 103.00x"):
         io.read(write(counts, spots.assign(x=spots["x"] + 100, new_x=spots["new_x"] + 100)))
     with pytest.raises(InputError, match=r"found 1 others \(total\)"):
         io.read(write(pd.concat([counts, counts[:1].set_axis(["total"])]), spots))

@@ -8,6 +8,7 @@ import pytest
 from anndata import AnnData
 
 from stmmr import InputError, io
+from stmmr._core.space import rows_called, units
 from stmmr.io import read_stereoseq
 
 GENES = ["Gad1", "Mbp", "Snap25"]
@@ -105,6 +106,7 @@ def test_bins(spots, write_bins, size, in_spots, version):
     assert_holds(adata, spots, size)
     assert adata.uns["spatial"]["SS1"]["scalefactors"]["microns_per_pixel"] == 0.5
     assert ("gene_ids" in adata.var) == (version == 4)
+    assert rows_called(adata) == "bins"
     corner = [int(part) for part in adata.obs_names[0].split("_")]
     np.testing.assert_allclose(adata.obsm["spatial"][0], np.array(corner) + size / 2)
 
@@ -148,14 +150,19 @@ def test_cells(write_cells, tmp_path):
     assert adata.uns["spatial"]["SS1"]["scalefactors"]["microns_per_pixel"] == pytest.approx(0.715)
     with pytest.raises(InputError, match=r"Expected a .gef with bins for bin_size, found cells"):
         io.read(path, bin_size=50)
+    assert adata.uns["spatial"]["SS1"]["metadata"] == {"platform": "Stereo-seq cells"}
     adata.write_h5ad(tmp_path / "a.h5ad")
+    assert rows_called(io.read(tmp_path / "a.h5ad")) == "cells"
 
 
 @pytest.mark.parametrize("resolution", [None, 0])
 def test_without_resolution_the_scale_is_unknown(write_bins, resolution, caplog):
     adata = io.read(write_bins(50, resolution=resolution))
     assert "scale in µm unknown" in caplog.text
-    assert "spatial" not in adata.uns
+    library = adata.uns["spatial"]["SS1"]
+    assert "microns_per_pixel" not in library["scalefactors"]
+    assert library["metadata"] == {"platform": "Stereo-seq"}
+    assert units(adata)[1:] == (pytest.approx(np.nan, nan_ok=True), "unknown")
 
 
 def test_implausible_resolution(write_bins, caplog):

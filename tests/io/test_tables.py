@@ -19,7 +19,7 @@ from stmmr.io._tables import write_h5ad
 
 @pytest.fixture
 def write_store(tmp_path, zarr_format, write_zarr):
-    """Write the parts of a SpatialData store that hold tables and pictures."""
+    """Write the parts of a SpatialData store that hold tables and images."""
 
     def write(tables: dict[str, ad.AnnData]):
         path = tmp_path / "data.zarr"
@@ -140,7 +140,7 @@ def test_only_table_of_a_spatialdata_store(adata, write_store, caplog):
     with caplog.at_level(logging.INFO, logger="stmmr"):
         read = read_zarr(path)
     np.testing.assert_array_equal(read.obsm["spatial"], adata.obsm["spatial"])
-    assert "its pictures and shapes are not read" in caplog.text
+    assert "its images and shapes are not read" in caplog.text
 
 
 def test_several_tables_are_named_and_one_can_be_given(adata, write_store):

@@ -53,8 +53,8 @@ def test_probes_are_summed_to_genes(probes, section, start, caplog):
     expected = np.column_stack([inside[:, 0] + inside[:, 2], inside[:, 1], inside[:, 3]])
     np.testing.assert_array_equal(adata.X.toarray(), expected)
     assert adata.X.dtype == np.float32
-    assert "Counts of 4 probes summed to 3 genes; 1 probes that are filtered out left out" in caplog.text
-    assert "40 places outside the tissue dropped, 40 kept" in caplog.text
+    assert "Counts of 4 probes summed to 3 genes; 1 probes dropped that Space Ranger filters out" in caplog.text
+    assert "40 barcodes outside the tissue dropped, 40 kept" in caplog.text
 
 
 def test_probes_with_positions(probes, section, write_run, tmp_path):

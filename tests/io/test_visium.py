@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import sparse
 
 from stmmr import InputError
+from stmmr._core.space import rows_called
 from stmmr.io import read_visium, read_visium_hd, recognise
 from stmmr.pp import histology
 
@@ -21,7 +22,7 @@ MTX = "filtered_feature_bc_matrix"
 
 
 def assert_holds(adata: AnnData, section) -> None:
-    """Check a reader's result against the section that was written, place by place."""
+    """Check a reader's result against the section that was written, spot by spot."""
     table = section.positions.set_index("barcode")
     inside = [barcode for barcode in section.barcodes if table.loc[barcode, "in_tissue"] == 1]
     rows = [section.barcodes.index(barcode) for barcode in inside]
@@ -51,6 +52,7 @@ def assert_holds(adata: AnnData, section) -> None:
 def test_every_layout_gives_the_same_section(section, write_run, matrix, positions):
     adata = read_visium(write_run(section, matrix=matrix, positions=positions))
     assert_holds(adata, section)
+    assert rows_called(adata) == "spots"
     entry = adata.uns["spatial"]["sample"]
     np.testing.assert_array_equal(entry["images"]["hires"], section.images["hires"])
     np.testing.assert_array_equal(entry["images"]["lowres"], section.images["lowres"])
@@ -69,6 +71,7 @@ def test_metadata_and_library(section, write_run):
     assert entry["metadata"] == {
         "chemistry_description": "Visium V1",
         "software_version": "spaceranger-2.0.0",
+        "platform": "Visium",
     }
     with h5py.File(run / H5, "a") as file:
         file.attrs["library_ids"] = np.array([b"from_file"])
@@ -145,17 +148,17 @@ def test_barcodes_without_position_are_dropped_and_counted(section, write_run, c
 
 def test_no_barcode_with_position(section, write_run):
     section.positions["barcode"] = [f"other{i}" for i in range(len(section.positions))]
-    with pytest.raises(InputError, match=r"found 0 of 80 with a position.*different samples"):
+    with pytest.raises(InputError, match=r"found 0 of 80 with a position.*are of the same sample"):
         read_visium(write_run(section))
 
 
-def test_no_place_in_tissue(section, write_run):
+def test_no_spot_in_tissue(section, write_run):
     section.positions["in_tissue"] = 0
     with pytest.raises(InputError, match="found 80 of 80 with a position and none of them in tissue"):
         read_visium(write_run(section))
 
 
-def test_without_scalefactors_there_is_no_picture_but_a_scale(section, write_run, caplog):
+def test_without_scalefactors_there_is_no_image_but_a_scale(section, write_run, caplog):
     run = write_run(section)
     (run / "spatial" / "scalefactors_json.json").unlink()
     with caplog.at_level(logging.INFO, logger="stmmr"):
@@ -165,12 +168,12 @@ def test_without_scalefactors_there_is_no_picture_but_a_scale(section, write_run
     assert "No scalefactors_json.json" in caplog.text
 
 
-def test_without_pictures(section, write_run, caplog):
+def test_without_images(section, write_run, caplog):
     section.images = {}
     with caplog.at_level(logging.INFO, logger="stmmr"):
         entry = read_visium(write_run(section)).uns["spatial"]["sample"]
     assert entry["images"] == {}
-    assert "No hires picture" in caplog.text
+    assert "No hires image" in caplog.text
 
 
 def greyscale(path):
@@ -181,14 +184,14 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[:300])
 
 
-def no_picture(path):
+def no_image(path):
     path.write_text("<html>404 not found</html>")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "found"), [(greyscale, "greyscale"), (cut_short, "truncated"), (no_picture, "another format")]
+    ("spoil", "found"), [(greyscale, "greyscale"), (cut_short, "truncated"), (no_image, "another format")]
 )
-def test_a_picture_that_cannot_be_used_is_left_out(section, write_run, caplog, spoil, found):
+def test_an_image_that_cannot_be_used_is_left_out(section, write_run, caplog, spoil, found):
     run = write_run(section)
     hires, lowres = (run / "spatial" / f"tissue_{size}_image.png" for size in ("hires", "lowres"))
     spoil(hires)
@@ -198,7 +201,7 @@ def test_a_picture_that_cannot_be_used_is_left_out(section, write_run, caplog, s
     (warning,) = caplog.messages
     assert found in warning
     assert str(hires) in warning
-    assert "lowres picture is kept" in warning
+    assert "lowres image is kept" in warning
     assert "--image" in warning
 
     spoil(lowres)
@@ -208,7 +211,7 @@ def test_a_picture_that_cannot_be_used_is_left_out(section, write_run, caplog, s
     (warning,) = caplog.messages
     assert str(hires) in warning
     assert str(lowres) in warning
-    assert "read without a picture" in warning
+    assert "read without an image" in warning
     with pytest.raises(InputError, match=found):  # named by the user, it is no longer optional
         histology(adata, image=hires)
 
@@ -254,7 +257,7 @@ def test_missing_positions(section, write_run):
         (lambda t: t.replace({"array_row": {3: np.nan}}), "10 rows without"),
         (lambda t: pd.concat([t, t.iloc[:2]]), "2 repeated barcodes"),
         (lambda t: t.astype({"array_row": str}).replace({"array_row": {"3": "x"}}), "a table of positions"),
-        (lambda t: t.iloc[:0], "Expected barcodes that lie in tissue"),
+        (lambda t: t.iloc[:0], "Expected barcodes in tissue"),
     ],
 )
 @pytest.mark.parametrize("name", ["tissue_positions.csv", "tissue_positions.parquet"])
@@ -343,7 +346,7 @@ def test_no_barcodes(section, write_run):
 
 
 def test_cytassist(section, write_run):
-    """Its outs hold more pictures and parquet beside, and are read as any other Visium folder."""
+    """Its outs hold more images and parquet files, and are read as any other Visium folder."""
     run = write_run(section, inside="outs")
     spatial = run / "outs" / "spatial"
     for name in ("cytassist_image.tiff", "aligned_tissue_image.jpg", "aligned_fiducials.jpg"):
@@ -373,8 +376,11 @@ def write_bins(bins, write_run, *sizes: int):
 def test_bins_are_read(bins, write_run):
     adata = read_visium_hd(write_bins(bins, write_run, 8))
     assert_holds(adata, bins)
+    library = adata.uns["spatial"]["sample"]
     # bins of 8 µm that are 30 pixels wide
-    assert adata.uns["spatial"]["sample"]["scalefactors"]["microns_per_pixel"] == pytest.approx(8 / 30)
+    assert library["scalefactors"]["microns_per_pixel"] == pytest.approx(8 / 30)
+    assert (library["metadata"]["platform"], library["metadata"]["bin_size_um"]) == ("Visium HD", 8)
+    assert rows_called(adata) == "bins"
 
 
 @pytest.mark.parametrize(

@@ -109,14 +109,14 @@ def test_cells_of_another_run(cells, write, caplog):
     assert_holds(adata, cells)
     assert "12 of 30 cells (40 %) have a position in cells.parquet" in caplog.text
     cells.positions.assign(cell_id=[f"b{i}" for i in range(N)]).to_parquet(run / "cells.parquet")
-    with pytest.raises(InputError, match=r"found none of 30 there: counts are of aaaa.*positions of b0, b1"):
+    with pytest.raises(InputError, match=r"found none of 30: the counts have aaaa.*the positions b0, b1"):
         io.read(run)
 
 
 def test_a_cell_twice_and_a_column_missing(cells, write):
     run = write(cells, table="cells.csv")
     pd.concat([cells.positions, cells.positions[:2]]).to_csv(run / "cells.csv", index=False)
-    with pytest.raises(InputError, match=r"found 2 names again \(first: aaaa"):
+    with pytest.raises(InputError, match=r"found 2 repeated names \(first: aaaa"):
         io.read(run)
     cells.positions.drop(columns="y_centroid").to_csv(run / "cells.csv", index=False)
     with pytest.raises(InputError, match="Expected the columns x_centroid, y_centroid"):

@@ -51,7 +51,7 @@ def test_noise_is_the_unit_of_the_error():
     assert curve.error.min() == pytest.approx(1, abs=0.1)
 
 
-def test_unit_and_order_of_the_places_do_not_matter():
+def test_unit_and_order_of_the_spots_do_not_matter():
     features = noise() + 0.4 * waves(3)
     one = bandwidth_curve(features, XY, tolerance=4e-5)
     order = np.random.default_rng(0).permutation(N)
@@ -70,7 +70,7 @@ def test_smallest_bandwidth_within_one_standard_error():
 
 
 def test_windows_are_compact_and_bounded(monkeypatch):
-    monkeypatch.setattr("stmmr.linear.bandwidth.MATCHED_AT_MOST", 200)
+    monkeypatch.setattr("stmmr.linear.bandwidth.SPOTS_AT_MOST", 200)
     chosen = windows(XY)
     assert len(chosen) <= 200
     near = np.sqrt(((XY[chosen, None] - XY[None, chosen]) ** 2).sum(axis=-1))

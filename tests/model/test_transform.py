@@ -1,4 +1,4 @@
-"""A trained model on another section: the same one again is itself, and domains keep their names."""
+"""A fitted model on a new section: the fitted section maps onto itself, and domains keep their names."""
 
 import logging
 
@@ -21,7 +21,7 @@ def trained(tissue):
     stmmr.pp.expression(adata)
     stmmr.pp.spatial_graph(adata)
     stmmr.pp.histology(adata, progress=False)
-    model = StMMR(adata).fit(progress=False)
+    model = StMMR(adata).fit()
     tl.consensus(adata, 4, progress=False)
     return model
 
@@ -43,7 +43,7 @@ def test_the_section_of_the_training_maps_onto_itself(tissue, trained):
 
 
 def test_units_order_and_further_genes_do_not_matter(tissue, trained):
-    """In µm instead of pixels, places and genes in another order, one gene more."""
+    """In µm instead of pixels, spots and genes in another order, one gene more."""
     import anndata as ad
 
     first, other = prepared(tissue), prepared(tissue)
@@ -64,13 +64,13 @@ def test_units_order_and_further_genes_do_not_matter(tissue, trained):
     np.testing.assert_allclose(wider.obsm["X_stmmr"][::-1], expected, atol=1e-3 * expected.std())
 
 
-def test_bandwidth_of_sections_upon_each_other_is_that_of_one(tissue, trained):
-    """Without a known unit it is taken from the distance of places, which is of one section only."""
+def test_bandwidth_of_sections_that_overlap_is_that_of_one(tissue, trained):
+    """Without a known unit it comes from the distance of spots in each section."""
     import anndata as ad
 
     parts = [prepared(tissue) for _ in range(2)]
-    for at, part in enumerate(parts):
-        part.obsm["spatial"] = part.obsm["spatial"] + 0.1 * at
+    for i, part in enumerate(parts):
+        part.obsm["spatial"] = part.obsm["spatial"] + 0.1 * i
         del part.obs["array_row"]
     both = ad.concat(parts, label="slide", keys=["a", "b"], index_unique="-")
     trained.transform(both, section_key="slide", progress=False)
@@ -96,7 +96,7 @@ def test_readouts_take_the_mapped_embedding_as_it_is(tissue, trained):
     assert adata.obs["stmmr_domain"].nunique() == 4
 
 
-def test_missing_genes_are_said_and_most_of_them_refused(tissue, trained, caplog):
+def test_missing_genes_are_a_warning_and_too_many_an_error(tissue, trained, caplog):
     adata = prepared(tissue)
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         trained.transform(adata[:, 10:].copy(), progress=False)
@@ -106,11 +106,11 @@ def test_missing_genes_are_said_and_most_of_them_refused(tissue, trained, caplog
         trained.transform(adata, progress=False)
 
 
-def test_what_the_model_reads_must_be_there(tissue, trained):
-    with pytest.raises(InputError, match=r"Expected obsm\['X_histology'\], which the model reads"):
+def test_a_missing_input_of_the_model_is_named(tissue, trained):
+    with pytest.raises(InputError, match=r"Expected obsm\['X_histology'\], which the model uses"):
         trained.transform(tissue.copy(), progress=False)
     attending = StMMR(trained.adata, attention=True)
-    with pytest.raises(InputError, match="embeds each place by its own features"):
+    with pytest.raises(InputError, match="embeds each spot from its own features"):
         attending.transform(prepared(tissue), progress=False)
 
 

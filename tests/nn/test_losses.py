@@ -1,11 +1,11 @@
-"""The terms of the objective against SciPy, and their estimates from drawn places against all places."""
+"""The terms of the objective against SciPy, and their estimates from drawn spots against all spots."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import sparse, stats
 
-from stmmr.model.batches import neighbours_drawn
+from stmmr.model.batches import draw_neighbors
 from stmmr.nn import Batch, Features, Graph, Network, Partners, Shape, SparseRows, Target, losses
 from stmmr.nn import decoder as decoder_module
 from stmmr.settings import settings_of
@@ -44,7 +44,7 @@ def test_stored_zeros_and_entries_stored_twice_change_nothing():
 
 
 @pytest.mark.parametrize("likelihood", ["nb", "zinb", "bernoulli", "gaussian"])
-def test_blocks_of_places_give_the_same_loss_and_gradient(likelihood, monkeypatch):
+def test_blocks_of_rows_give_the_same_loss_and_gradient(likelihood, monkeypatch):
     rng = np.random.default_rng(0)
     settings = settings_of("default", latent=4, decoder_hidden=6, train_encoders=True)
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def test_partners_are_drawn_by_their_weights():
     graph = weights(rng, 20)
     drawn = np.zeros((20, 20))
     for _ in range(4000):
-        drawn[np.arange(20), neighbours_drawn(graph, rng=rng)] += 1 / 4000
+        drawn[np.arange(20), draw_neighbors(graph, rng=rng)] += 1 / 4000
     assert (drawn[graph.toarray() == 0] == 0).all()
     np.testing.assert_allclose(drawn, graph.toarray(), atol=5 * 0.5 / np.sqrt(4000))
 
@@ -94,7 +94,7 @@ def test_graph_reconstruction_is_estimated_without_bias():
     values, gradients = [], []
     for _ in range(4000):
         index = rng.permutation(n)[:size]
-        partners = neighbours_drawn(graph[index], rng=rng)
+        partners = draw_neighbors(graph[index], rng=rng)
         drawn = Partners(torch.from_numpy(partners == index), squares, n)
         value = losses.sampled_graph_reconstruction(z[index], z[partners], drawn)
         values.append(value.item())
@@ -116,7 +116,7 @@ def test_similarity_is_estimated_without_bias_but_for_the_centring():
     values = []
     for _ in range(2000):
         index = rng.permutation(n)[:size]
-        values.append(losses.similarity_contrast(first[index], second[index], n_places=n).item())
+        values.append(losses.similarity_contrast(first[index], second[index], n_obs=n).item())
     mean, error = mean_and_error(values)
     assert abs(mean - full) < 4 * error + full / size
     assert error < 0.002 * full

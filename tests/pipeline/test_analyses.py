@@ -1,4 +1,4 @@
-"""What is asked of the domains: each flag, each bad input with its sentence, folders that are whole or as they were."""
+"""Analyses: each option, each bad input with its message, folders that are whole or as they were."""
 
 import json
 import os
@@ -14,9 +14,10 @@ import pytest
 import stmmr
 from stmmr import cli
 from stmmr._core import keys
-from stmmr.pipeline import analyses
-from stmmr.pipeline.asked import Analyses, Before
+from stmmr.pipeline import analyse
+from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES
+from stmmr.pipeline.options import option_names
 
 GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
 TRAJECTORY = {"trajectory.png", "paga.png", "gene_trends.csv", "gene_trends.png"}
@@ -117,12 +118,12 @@ def test_run_with_everything(source, tmp_path):
     adata = ad.read_h5ad(out / "result.h5ad")
     assert adata.layers[keys.ENHANCED].dtype == np.float32
     assert set(adata.uns) >= {keys.DOMAIN_GENES, keys.ENRICHMENT}
-    places = pd.read_csv(out / "domains.csv", index_col="place", dtype={"domain": str})
-    np.testing.assert_allclose(places["pseudotime"], adata.obs[keys.PSEUDOTIME])
-    assert places["branch"].notna().all()
+    spots = pd.read_csv(out / "domains.csv", index_col="spot", dtype={"domain": str})
+    np.testing.assert_allclose(spots["pseudotime"], adata.obs[keys.PSEUDOTIME])
+    assert spots["branch"].notna().all()
     root = adata.uns["stmmr"]["trajectory"]["root_spot"]
-    assert places.loc[root, "domain"] == "2"
-    assert places.loc[root, "pseudotime"] == 0
+    assert spots.loc[root, "domain"] == "2"
+    assert spots.loc[root, "pseudotime"] == 0
     genes = pd.read_csv(out / "domain_genes.csv")
     assert (genes["z"] > 0).all()
     assert (genes["pval_adj"] < 0.05).all()
@@ -158,13 +159,13 @@ def test_one_domain_has_no_genes_and_that_is_no_error(source, tmp_path):
     assert not names(tmp_path / "out") & OF_ANALYSES
 
 
-def test_genes_of_very_many_places_wait_to_be_asked_for(source, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(analyses, "UNASKED_AT_MOST", 100)
+def test_genes_of_very_many_spots_are_not_found_by_default(source, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(analyse, "BY_DEFAULT_AT_MOST", 100)
     caplog.set_level("INFO", logger="stmmr")
     options = ("--n-domains", 3, "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
     assert not names(tmp_path / "out") & OF_ANALYSES
-    assert "No genes of domains, which takes minutes for 133 places: ask for them (genes, --genes)" in caplog.text
+    assert "Domain genes are left out: they take minutes for 133 spots. Request them by --genes" in caplog.text
 
 
 def test_plain_run_has_none(plain):
@@ -182,7 +183,8 @@ def test_plain_run_has_none(plain):
         (("--root-domain", "3"), TRAJECTORY),
         (("--root-gene", "GENE"), TRAJECTORY),
         (("--root-gene", "GENE", "--root-expression", "lowest"), TRAJECTORY),
-        (("--root-place", "PLACE"), TRAJECTORY),
+        (("--root-spot", "SPOT"), TRAJECTORY),
+        (("--root-cell", "SPOT"), TRAJECTORY),
         (("--enhance",), set()),
         (("--enhance-gene", "GENE"), set()),
     ],
@@ -191,7 +193,7 @@ def test_each_flag_added_later(source, result, options, written):
     before = ad.read_h5ad(result / "result.h5ad")
     (result / "notes.txt").write_text("of the user")
     kept = contents(result)
-    words = {"GENE": before.var_names[0], "PLACE": before.obs_names[7], "sets.gmt": source / "sets.gmt"}
+    words = {"GENE": before.var_names[0], "SPOT": before.obs_names[7], "sets.gmt": source / "sets.gmt"}
     assert run_main("analyse", result, *(words.get(one, one) for one in options), "--no-progress", "--no-report") == 0
     assert names(result) & OF_ANALYSES == written
     after = contents(result)
@@ -206,7 +208,7 @@ def test_each_flag_added_later(source, result, options, written):
         assert list(adata.obsm[keys.ENHANCED]) == [before.var_names[0]]
     said = set(facts(result)["analyses"])
     assert said == {"domain genes", "gene sets"} or "--gene-sets" not in options
-    if "--root-place" in options:
+    if "SPOT" in options:
         assert adata.uns["stmmr"]["trajectory"]["root_spot"] == before.obs_names[7]
 
 
@@ -251,7 +253,7 @@ BAD = [
     (("--root-domain", "2", "--root-gene", "GENE"), "Expected one root, found root_domain='2' and root_gene='g"),
     (("--root-domain", "9"), "Expected the key '9' in obs['stmmr_domain'], found 1, 2, 3."),
     (("--root-gene", "CLOSE"), "found none. Did you mean 'g"),
-    (("--root-place", "nowhere"), "'nowhere' in obs_names"),
+    (("--root-spot", "nowhere"), "'nowhere' in obs_names"),
     (("--gene-sets", "none.gmt"), "Expected a file of gene sets (.gmt), found none at"),
     (("--gene-sets", "table.gmt"), "Expected a name, a description and genes in each line of table.gmt"),
     (("--gene-sets", "mouse.gmt"), "Take the file of this species"),
@@ -270,7 +272,7 @@ def words(source):
 
 @pytest.mark.parametrize(("options", "found"), BAD)
 def test_bad_input_is_said_before_the_long_steps(source, words, tmp_path, capsys, monkeypatch, options, found):
-    monkeypatch.setattr("stmmr.pipeline.output.run", lambda *_, **__: pytest.fail("the long steps began"))
+    monkeypatch.setattr("stmmr.pipeline.commands.run", lambda *_, **__: pytest.fail("the long steps began"))
     given = [words.get(one, one) for one in options]
     run = ("run", source / "in.h5ad", "-o", tmp_path / "out", "--n-domains", 3, "--no-histology", "--no-progress")
     assert run_main(*run, *given) == 1
@@ -280,7 +282,7 @@ def test_bad_input_is_said_before_the_long_steps(source, words, tmp_path, capsys
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("options", "found"), [*BAD, ((), "Expected an analysis to carry out")])
+@pytest.mark.parametrize(("options", "found"), [*BAD, ((), "Expected at least one analysis")])
 def test_bad_input_leaves_a_result_as_it_was(source, words, result, capsys, options, found):
     before = contents(result.parent)
     assert run_main("analyse", result, *(words.get(one, one) for one in options), "--no-progress", "--no-report") == 1
@@ -291,8 +293,8 @@ def test_bad_input_leaves_a_result_as_it_was(source, words, result, capsys, opti
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        (("--n-domains", 1, "--trajectory"), "Expected at least 2 domains for a trajectory, found 1"),
-        (("--n-domains", 1, "--genes"), "Expected at least 2 domains for the genes of domains, found 1"),
+        (("--n-domains", 1, "--trajectory"), "Expected at least 2 domains for the analysis 'trajectory', found 1"),
+        (("--n-domains", 1, "--genes"), "Expected at least 2 domains for the analysis 'domain genes', found 1"),
         (("--preset", "paper", "--enhance"), "Expected a model of counts (the default preset)"),
         (("--use-rep", "spatial", "--enhance"), "Expected a model of counts (the default preset)"),
         (("--mode", "disk", "--enhance"), "Expected names of genes for counts that stay on disk"),
@@ -306,7 +308,9 @@ def test_options_that_do_not_go_together(source, tmp_path, capsys, options, foun
 
 def test_root_that_is_not_among_the_domains_found_loses_nothing(source, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr("stmmr.pipeline.output.Before.of_run", lambda _: Before(None))  # as with --n-domains auto
+    monkeypatch.setattr(
+        "stmmr.pipeline.commands.prepared_by", lambda options: Prepared(None)
+    )  # as with --n-domains auto
     options = ("--n-domains", 3, "--root-domain", 99, "--genes", "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", out, *options) == 1
     *_, said, note = capsys.readouterr().err.splitlines()
@@ -374,13 +378,13 @@ def test_folders_that_are_no_result(source, tmp_path, result, capsys):
         assert f"(with run.json) at {tmp_path / folder}, found {found}." in capsys.readouterr().err
     (result / "run.json").write_text("{")
     assert run_main("analyse", result, "--genes") == 1
-    assert "found something else" in capsys.readouterr().err
+    assert "found other text" in capsys.readouterr().err
     shutil.rmtree(result / "model")
     (result / "run.json").write_text("{}")
     assert run_main("analyse", result, "--enhance") == 1
-    assert "Expected the trained model in" in capsys.readouterr().err
+    assert "Expected the model in" in capsys.readouterr().err
     assert run_main("map", source / "in.h5ad", "--model", result, "-o", tmp_path / "out") == 1
-    assert "Expected the trained model among the results" in capsys.readouterr().err
+    assert "Expected the model among the results" in capsys.readouterr().err
     (result / "result.h5ad").unlink()
     assert run_main("analyse", result, "--genes") == 1
     assert "found neither" in capsys.readouterr().err
@@ -464,7 +468,7 @@ def test_map_reads_the_picture_that_the_model_reads(source, other, tmp_path, cap
     del blind.uns["spatial"]
     blind.write_h5ad(tmp_path / "blind.h5ad")
     assert run_main("map", tmp_path / "blind.h5ad", "--model", trained, "-o", tmp_path / "no") == 1
-    assert "Expected a picture, which the model reads" in capsys.readouterr().err
+    assert "Expected an image, which the model uses" in capsys.readouterr().err
 
 
 def test_map_of_several_sections(several, several_plain, tmp_path):
@@ -494,7 +498,7 @@ def test_in_python(source, found):
     with pytest.raises(stmmr.InputError, match=r"Run stmmr\.run"):
         stmmr.analyse(adata, genes=True)
     adata = found
-    with pytest.raises(stmmr.InputError, match="Expected an analysis"):
+    with pytest.raises(stmmr.InputError, match="Expected at least one analysis"):
         stmmr.analyse(adata)
     with pytest.raises(stmmr.InputError, match=r"Give it as model="):
         stmmr.analyse(adata, enhance=True)
@@ -526,14 +530,15 @@ def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
     assert keys.DOMAIN_GENES in adata.uns
 
 
-def test_options_are_those_of_the_function():
-    import inspect
+def test_every_option_belongs_to_an_analysis():
+    assert {name for analysis in ANALYSES for name in analysis.options} == set(option_names(AnalysisOptions))
+    for analysis in ANALYSES:
+        assert analysis.needs in {"", *(other.name for other in ANALYSES)}
 
-    of_function = set(inspect.signature(stmmr.analyse).parameters) - {"adata", "model", "progress"}
-    assert of_function == set(Analyses.names())
-    for command in (cli.run_command, cli.analyse_command):
-        assert of_function <= set(inspect.signature(command).parameters)
-    assert of_function - {"enhance", "enhance_genes"} <= set(inspect.signature(cli.map_command).parameters)
+
+def test_unknown_options_are_named(found):
+    with pytest.raises(TypeError, match=r"unexpected option 'root_domian'. Did you mean 'root_domain'"):
+        stmmr.analyse(found, root_domian="2")
 
 
 def test_contents_are_what_can_be_written():

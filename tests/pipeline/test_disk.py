@@ -10,7 +10,7 @@ import pytest
 import stmmr
 from stmmr import cli
 from stmmr._core import kernel, keys, rows
-from stmmr.pipeline import output
+from stmmr.pipeline import sources
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +61,17 @@ def test_on_disk_as_in_memory(tissue, tmp_path, write, result):
 def test_auto_goes_by_size(tissue, tmp_path, monkeypatch, caplog):
     source = write_h5ad(tissue, tmp_path)
     with caplog.at_level("INFO", logger="stmmr"):
-        assert not output.stays_on_disk(source, "auto")
-        monkeypatch.setattr(output, "IN_MEMORY_AT_MOST", 1000)
-        assert output.stays_on_disk(source, "auto")
+        assert not sources.stays_on_disk(source, "auto")
+        monkeypatch.setattr(sources, "IN_MEMORY_AT_MOST", 1000)
+        assert sources.stays_on_disk(source, "auto")
     assert "read into memory: about" in caplog.text
     assert "stay on disk" in caplog.text
     with pytest.raises(stmmr.InputError, match="auto, memory, disk"):
-        output.stays_on_disk(source, "ram")
+        sources.stays_on_disk(source, "ram")
 
 
 def test_other_inputs_are_read_into_memory(shared_fixtures, tmp_path, capsys):
-    assert not output.stays_on_disk(shared_fixtures / "visium_v1", "auto")
+    assert not sources.stays_on_disk(shared_fixtures / "visium_v1", "auto")
     assert run_main("run", shared_fixtures / "visium_v1", "-o", tmp_path / "out", "--mode", "disk") == 1
     assert "can stay in the file, found visium" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import pytest
 import stmmr
 from stmmr._core import keys
 from stmmr.pipeline import run as _run
-from stmmr.pipeline.resume import Progress, fingerprint
+from stmmr.pipeline.resume import KeptSteps, fingerprint
 from stmmr.pp import _graph
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals")
@@ -49,7 +49,7 @@ def test_killed_at_random_moments(tissue, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "out", "whole"]
 
 
-STEPS = ["expression", "spatial graph", "histology", "training", "number of domains", "domains"]
+STEPS = ["expression", "spatial graph", "histology", "embedding", "number of domains", "domains"]
 
 
 class Interrupted(BaseException):
@@ -78,7 +78,7 @@ def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, c
         run(tmp_path / "b")
     with caplog.at_level("INFO", logger="stmmr"):
         again = run(tmp_path / "b")
-    assert caplog.text.count("done before") == STEPS.index(after) + 1
+    assert caplog.text.count("finished before") == STEPS.index(after) + 1
     for key in (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED, keys.LIBRARY_SIZE):
         assert (again.obs[key] == reference.obs[key]).all()
     for key in (keys.COMPONENTS, keys.HISTOLOGY, keys.EMBEDDING):
@@ -90,19 +90,24 @@ def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, c
 def test_other_data_or_options_begin_anew(tissue, tmp_path, caplog):
     adata = tissue.copy()
     options = {"n_domains": 3, "random_state": 0}
-    Progress(tmp_path / "p", adata, options).keep("training", adata, {})
-    assert Progress(tmp_path / "p", adata, options).restore("training", adata.copy())
-    assert not Progress(tmp_path / "p", adata, options | {"random_state": 1}).restore("training", adata)
-    Progress(tmp_path / "p", adata, options).keep("training", adata, {})
+    KeptSteps(tmp_path / "p", adata, options).keep("embedding", adata, {})
+    assert KeptSteps(tmp_path / "p", adata, options).restore("embedding", adata.copy())
+    assert not KeptSteps(tmp_path / "p", adata, options | {"random_state": 1}).restore("embedding", adata)
+    KeptSteps(tmp_path / "p", adata, options).keep("embedding", adata, {})
     adata.X.data[0] += 1
-    assert not Progress(tmp_path / "p", adata, options).restore("training", adata)
+    assert not KeptSteps(tmp_path / "p", adata, options).restore("embedding", adata)
 
 
-@pytest.mark.parametrize("change", ["X", "obs", "obsm", "var"])
+@pytest.mark.parametrize("change", ["X", "indptr", "obs", "columns", "obsm", "var"])
 def test_fingerprint_tells_data_apart(tissue, change):
     other = tissue.copy()
     if change == "X":
         other.X.indices[:2] = other.X.indices[:2][::-1]
+    elif change == "indptr":
+        first = int(np.flatnonzero(np.diff(other.X.indptr) > 1)[0])
+        other.X.indptr[first + 1] -= 1
+    elif change == "columns":
+        other.obs = other.obs.rename(columns={"array_row": "array_col", "array_col": "array_row"})
     elif change == "obs":
         other.obs["array_row"] += 1
     elif change == "obsm":
@@ -119,8 +124,8 @@ def test_steps_in_memory_leave_matrices_and_are_done_again(tissue, tmp_path, cap
     again = tissue.copy()
     with caplog.at_level("INFO", logger="stmmr"):
         stmmr.run(again, n_domains=4, checkpoint=tmp_path / "p", progress=False)
-    assert "expression: done before" not in caplog.text
-    assert "domains: done before" in caplog.text
+    assert "expression: finished before" not in caplog.text
+    assert "domains: finished before" in caplog.text
     assert keys.LOGNORM in again.layers
     assert keys.GRAPH in again.obsp
     np.testing.assert_array_equal(again.obsm[keys.EMBEDDING], adata.obsm[keys.EMBEDDING])

@@ -1,7 +1,9 @@
 """The whole way on a simulated tissue: run, save and load, the command line, and what it says to bad input."""
 
 import importlib.util
+import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -57,6 +59,9 @@ def test_progress_false_reaches_every_bar(tissue, capsys, monkeypatch):
 
     shown = tqdm.auto.tqdm
     monkeypatch.setattr(tqdm.auto, "tqdm", lambda *args, **options: shown(*args, **options | {"delay": 0}))
+    stmmr.pp.histology(tissue)
+    assert capsys.readouterr().err == ""  # a file is no place for bars
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     stmmr.pp.histology(tissue)
     assert "histology" in capsys.readouterr().err
     stmmr.run(tissue, n_domains=3, progress=False)
@@ -133,8 +138,10 @@ def test_saved_model_gives_the_same_embedding(tissue, tmp_path, make):
         model.save(tmp_path / "model")
 
 
-def test_training_goes_downhill(done):
-    loss = done.uns["stmmr"]["history"]["loss"]
+def test_the_default_trains_nothing_but_a_decoder_when_it_is_needed(done):
+    assert "history" not in done.uns["stmmr"]
+    done = done.copy()
+    loss = stmmr.StMMR(done).fit().fit_decoder(progress=False).history["loss"]
     assert np.mean(loss[-10:]) < np.mean(loss[:10])
 
 
@@ -212,7 +219,7 @@ def test_bad_data(tissue, spoil, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_domains": 10_000}, "at least as many places as domains"),
+        ({"n_domains": 10_000}, "at least as many spots as domains"),
         ({"n_domains": 0}, "n_domains"),
         ({"n_domains": 3, "label_key": "ground_thruth"}, "Did you mean 'ground_truth'"),
         ({"n_domains": 3, "layer": "raw"}, "'raw' in layers"),
@@ -262,11 +269,11 @@ def test_command_line_twice_the_same(tissue, tmp_path):
         )
         assert out.returncode == 0, out.stderr
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
-    not_asked = {"number_of_domains.png", "result.zarr", "spatialdata.zarr"} | OF_ANALYSES
-    not_asked -= {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
+    not_requested = {"number_of_domains.png", "training.png", "result.zarr", "spatialdata.zarr"} | OF_ANALYSES
+    not_requested -= {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
     if importlib.util.find_spec("bokeh") is None:
-        not_asked.add("report.html")
-    assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - not_asked
+        not_requested.add("report.html")
+    assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - not_requested
     facts = json.loads((tmp_path / "a/run.json").read_text())
     assert {"input", "options", "stmmr", "versions", "seconds_in_all", "peak_memory_mb"} <= set(facts)
     table = pd.read_csv(tmp_path / "a/domains.csv", index_col=0)
@@ -292,6 +299,7 @@ def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
         "result.zarr",
         "run.json",
         "spatialdata.zarr",
+        "training.png",
     }
 
 
@@ -312,13 +320,68 @@ def test_info(tissue, tmp_path):
     assert "not usable: Expected coordinates in" in command("info", tmp_path / "in.h5ad").stdout
 
 
-def test_options_are_those_of_run():
-    import inspect
+def test_command_has_the_options_of_run():
+    from dataclasses import fields
 
-    from stmmr.cli import NOT_OPTIONS, run_command
+    from stmmr import cli
 
-    of_run = {n for n, p in inspect.signature(stmmr.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    assert of_run - NOT_OPTIONS <= set(inspect.signature(run_command).parameters)
+    for command, function in ((cli.RunArguments, stmmr.RunOptions), (cli.MapArguments, stmmr.MapOptions)):
+        own, base = ({f.name: f.default for f in fields(kind)} for kind in (command, function))
+        assert own == base
+    assert list(inspect.signature(stmmr.run).parameters)[2:] == [f.name for f in fields(stmmr.RunOptions)]
+
+
+def test_unknown_options_are_named(tissue):
+    with pytest.raises(TypeError, match=r"run\(\) got an unexpected option 'n_domain'. Did you mean 'n_domains'"):
+        stmmr.run(tissue, n_domain=3)
+
+
+def test_options_object_and_single_options(tissue):
+    stmmr.run(tissue, stmmr.RunOptions(n_domains=3, histology=False, progress=False), n_domains=2)
+    assert tissue.obs[keys.DOMAIN].nunique() == 2
+
+
+@pytest.mark.parametrize("method", ["kmeans", "gaussian_mixture", "agglomerative"])
+def test_other_readouts(tissue, method, tmp_path):
+    stmmr.run(tissue, n_domains=3, histology=False, method=method, progress=False)
+    assert tissue.uns["stmmr"]["domains"]["method"] == method
+    assert keys.CONFIDENCE not in tissue.obs
+    write_results(tissue, tmp_path)
+    assert "confidence.png" not in {path.name for path in tmp_path.iterdir()}
+    stmmr.report.write(tissue, tmp_path / "report.html")
+
+
+def test_a_new_run_forgets_the_results_of_the_first(tissue):
+    tissue.uns["mine"] = "of the user"
+    stmmr.run(tissue, n_domains=3, histology=False, label_key="ground_truth", progress=False)
+    stmmr.analyse(tissue, genes=True, trajectory=True, progress=False)
+    stmmr.run(tissue, n_domains=2, histology=False, method="kmeans", progress=False)
+    assert tissue.uns["mine"] == "of the user"
+    assert not {keys.DOMAIN_GENES} & set(tissue.uns)
+    assert not {keys.PSEUDOTIME, keys.BRANCH, keys.CONFIDENCE} & set(tissue.obs)
+    assert keys.MORAN_I not in tissue.var
+    assert not {"trajectory", "gene_trends", "consensus", "evaluation"} & set(tissue.uns["stmmr"])
+
+
+def test_messages_in_python(tissue):
+    code = (
+        "import stmmr, sys\n"
+        "tissue = stmmr.datasets.simulated_tissue(n_rows=10, n_cols=10, n_domains=2, n_genes=30)\n"
+        "tissue.obs_names = ['same', 'same', *tissue.obs_names[2:]]\n"
+        "stmmr.settings.verbosity = int(sys.argv[1])\n"
+        "stmmr.run(tissue, n_domains=2, histology=False, progress=False)\n"
+    )
+    lines = {}
+    for level in (0, 1, 2):
+        done = subprocess.run([sys.executable, "-c", code, str(level)], capture_output=True, text=True, check=True)
+        lines[level] = done.stderr.splitlines()
+    assert lines[0] == []
+    assert len(lines[1]) == 2
+    assert lines[1][0].startswith("Warning: ")
+    assert re.fullmatch(r"2 domains, mean confidence [01]\.\d\d; see adata\.obs\['stmmr_domain'\]\.", lines[1][1])
+    assert set(lines[2]) > set(lines[1])
+    with pytest.raises(ValueError, match="Expected a verbosity of 0"):
+        stmmr.settings.verbosity = 7
 
 
 @pytest.mark.realdata

@@ -21,8 +21,9 @@ def texts(labels):
 def sections(section):
     """The section twice, the second without its last five spots, of which one has no domain."""
     both = ad.concat({"a": section, "b": section[:75]}, label="section", index_unique="-")
-    both.obs["stmmr_domain"] = both.obs["stmmr_domain"].astype("category")
-    both.obs.loc[both.obs_names[-1], "stmmr_domain"] = None
+    domains = both.obs["stmmr_domain"].astype(object)
+    domains.iloc[-1] = None
+    both.obs["stmmr_domain"] = domains.astype("category")
     return both
 
 

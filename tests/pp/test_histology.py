@@ -1,7 +1,10 @@
-"""Features of the picture: invariances, what they measure, and every picture that cannot be used."""
+"""Features of the image: invariances, what they measure, and every image that cannot be used."""
 
 import logging
+import subprocess
+import sys
 from dataclasses import dataclass
+from textwrap import dedent
 
 import anndata as ad
 import numpy as np
@@ -10,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stmmr import InputError
+from stmmr import InputError, pp
 from stmmr.datasets import simulated_tissue
 from stmmr.encoders import Encoder, HEEncoder
 from stmmr.image.patches import read_patches
 from stmmr.image.slide import open_slide
-from stmmr.pp._histology import has_picture, histology
+from stmmr.pp._histology import has_image, histology
 
 GLASS = (240, 238, 239)
 NUCLEUS = (75, 50, 140)
@@ -28,13 +31,13 @@ def tissue():
 
 
 @pytest.fixture(scope="module")
-def picture(tissue):
+def image(tissue):
     return tissue.uns["spatial"]["simulated"]["images"]["hires"]
 
 
 @pytest.fixture(scope="module")
 def xy(tissue):
-    """Coordinates in pixels of the picture."""
+    """Coordinates in pixels of the image."""
     return tissue.obsm["spatial"] * tissue.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
 
 
@@ -44,13 +47,13 @@ def own(tissue):
     return tissue.copy()
 
 
-def places(xy):
+def spots(xy):
     return ad.AnnData(np.zeros((len(xy), 1), dtype=np.float32), obsm={"spatial": np.asarray(xy, dtype=float)})
 
 
-def features(picture, xy, *, um_per_pixel=4.0, **options):
-    adata = places(xy)
-    histology(adata, image=np.ascontiguousarray(picture), um_per_pixel=um_per_pixel, **options)
+def features(image, xy, *, um_per_pixel=4.0, **options):
+    adata = spots(xy)
+    histology(adata, image=np.ascontiguousarray(image), um_per_pixel=um_per_pixel, **options)
     return adata.obsm["X_histology"]
 
 
@@ -71,7 +74,7 @@ def test_writes_the_documented_keys(tissue):
     assert adata.obsm["X_histology"].shape == (tissue.n_obs, len(record["feature_names"]))
     assert np.isfinite(adata.obsm["X_histology"]).all()
     assert (adata.X != before.X).nnz == 0
-    assert record["picture"] == "hires"
+    assert record["image"] == "hires"
     assert record["um_per_pixel"] == pytest.approx(4.0)
     assert record["scale_from"] == "microns_per_pixel"
 
@@ -85,45 +88,45 @@ def test_record_survives_the_file(own, tmp_path):
 
 
 @pytest.mark.parametrize("turn", ["rot90", "rot180", "rot270", "mirror"])
-def test_turned_picture_gives_the_same_features(picture, xy, turn):
+def test_turned_image_gives_the_same_features(image, xy, turn):
     """Up to rounding of pixels, and a nucleus that falls just inside or outside a window."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y = xy.T
     turned, turned_xy = {
-        "rot90": (np.rot90(picture), np.column_stack([y, width - x])),
-        "rot180": (picture[::-1, ::-1], np.column_stack([width - x, height - y])),
-        "rot270": (np.rot90(picture, 3), np.column_stack([height - y, x])),
-        "mirror": (picture[:, ::-1], np.column_stack([width - x, y])),
+        "rot90": (np.rot90(image), np.column_stack([y, width - x])),
+        "rot180": (image[::-1, ::-1], np.column_stack([width - x, height - y])),
+        "rot270": (np.rot90(image, 3), np.column_stack([height - y, x])),
+        "mirror": (image[:, ::-1], np.column_stack([width - x, y])),
     }[turn]
-    expected, found = features(picture, xy), features(turned, turned_xy)
+    expected, found = features(image, xy), features(turned, turned_xy)
     difference = np.abs(found - expected) / expected.std(axis=0)
     assert difference.max() < 0.25
     assert np.median(difference) < 0.002
 
 
-def test_cropped_picture_gives_the_same_features(picture, xy):
+def test_cropped_image_gives_the_same_features(image, xy):
     reach = 120 / 4 + 10  # half the largest window
     x, y = xy.T
     left, top = 30, 17
-    height, width = picture.shape[:2]
-    cropped = picture[top : height - 9, left : width - 21]
+    height, width = image.shape[:2]
+    cropped = image[top : height - 9, left : width - 21]
     safe = (x > left + reach) & (y > top + reach) & (x < width - 21 - reach) & (y < height - 9 - reach)
     assert safe.sum() > 50
-    expected = features(picture, xy[safe])
+    expected = features(image, xy[safe])
     np.testing.assert_array_equal(features(cropped, xy[safe] - [left, top]), expected)
 
 
-def test_order_of_places_does_not_matter(picture, xy):
+def test_order_of_spots_does_not_matter(image, xy):
     order = np.random.default_rng(0).permutation(len(xy))
     # rounding of sums that run over another batch
-    np.testing.assert_allclose(features(picture, xy[order]), features(picture, xy)[order], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(features(image, xy[order]), features(image, xy)[order], rtol=1e-4, atol=1e-6)
 
 
-def test_full_resolution_and_reduced_picture_agree(picture, xy):
-    """The same windows in µm, from a picture of twice the pixels."""
-    large = np.repeat(np.repeat(picture, 2, axis=0), 2, axis=1)
+def test_full_resolution_and_reduced_image_agree(image, xy):
+    """The same windows in µm, from an image of twice the pixels."""
+    large = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
     fine = features(large, xy, image_scale=2.0)
-    expected = features(picture, xy)
+    expected = features(image, xy)
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(fine.T, expected.T, strict=True)]
     assert min(correlation) > 0.95
 
@@ -131,7 +134,7 @@ def test_full_resolution_and_reduced_picture_agree(picture, xy):
 @pytest.mark.parametrize("white", [160, 200, 245])
 def test_glass_has_no_nuclei(white):
     glass = np.random.default_rng(0).normal(white, 2, (200, 200, 3)).clip(0, 255).astype(np.uint8)
-    adata = places(np.random.default_rng(1).uniform(60, 140, (40, 2)))
+    adata = spots(np.random.default_rng(1).uniform(60, 140, (40, 2)))
     histology(adata, image=glass, um_per_pixel=1.0, encoder=HEEncoder(diameters_um=(60.0, 110.0)))
     for diameter in (60, 110):
         assert named(adata, f"nuclei_{diameter}um").max() == 0
@@ -145,26 +148,26 @@ def test_nuclei_are_counted(pitch):
     radius = 4
     y, x = np.mgrid[:420, :420]
     discs = np.hypot(x % pitch - pitch / 2, y % pitch - pitch / 2) <= radius
-    picture = np.full((420, 420, 3), STROMA, dtype=np.uint8)
-    picture[discs] = NUCLEUS
-    picture[:30] = GLASS
-    adata = places(np.random.default_rng(0).uniform(150, 270, (30, 2)))
-    histology(adata, image=picture, um_per_pixel=1.0, encoder=HEEncoder((60.0, 120.0), white=GLASS))
+    image = np.full((420, 420, 3), STROMA, dtype=np.uint8)
+    image[discs] = NUCLEUS
+    image[:30] = GLASS
+    adata = spots(np.random.default_rng(0).uniform(150, 270, (30, 2)))
+    histology(adata, image=image, um_per_pixel=1.0, encoder=HEEncoder((60.0, 120.0), white=GLASS))
     per_1000_um2 = 1000 / pitch**2  # a nucleus per cell of the lattice
     np.testing.assert_allclose(named(adata, "nuclei_120um").mean(), per_1000_um2, rtol=0.1)
     np.testing.assert_allclose(named(adata, "nuclei_share_120um").mean(), discs.mean(), rtol=0.2)
 
 
-def test_blobs_too_faint_for_nuclei_are_not_counted(picture, xy):
-    adata = places(xy)
-    histology(adata, image=picture, um_per_pixel=1.0, encoder=HEEncoder((60.0,), nucleus_od=3.0))
+def test_blobs_too_faint_for_nuclei_are_not_counted(image, xy):
+    adata = spots(xy)
+    histology(adata, image=image, um_per_pixel=1.0, encoder=HEEncoder((60.0,), nucleus_od=3.0))
     assert named(adata, "nuclei_60um").max() == 0
 
 
-def test_nuclei_are_counted_only_where_they_are_resolved(picture, xy):
+def test_nuclei_are_counted_only_where_they_are_resolved(image, xy):
     for um_per_pixel, resolved in ((4.0, 0), (1.0, 2)):
-        adata = places(xy)
-        histology(adata, image=picture, um_per_pixel=um_per_pixel)
+        adata = spots(xy)
+        histology(adata, image=image, um_per_pixel=um_per_pixel)
         names = adata.uns["stmmr"]["histology"]["feature_names"]
         assert sum(name.startswith("nuclei_") and "share" not in name for name in names) == resolved
 
@@ -175,16 +178,16 @@ def test_fibres_are_aligned_and_grain_is_not(direction):
     row, column = np.mgrid[:200, :200]
     stripes = rng.integers(0, 60, 400)
     texture = {"none": rng.integers(0, 60, (200, 200)), "down": stripes[column], "diagonal": stripes[row + column]}
-    adata = places(rng.uniform(60, 140, (20, 2)))
-    picture = (np.array(STROMA) - texture[direction][..., None]).astype(np.uint8)
-    histology(adata, image=picture, um_per_pixel=1.0, encoder=HEEncoder((100.0,), white=GLASS))
+    adata = spots(rng.uniform(60, 140, (20, 2)))
+    image = (np.array(STROMA) - texture[direction][..., None]).astype(np.uint8)
+    histology(adata, image=image, um_per_pixel=1.0, encoder=HEEncoder((100.0,), white=GLASS))
     alignment = named(adata, "fibre_alignment_100um")
     assert alignment.max() < 0.2 if direction == "none" else alignment.min() > 0.9
 
 
-def test_black_mask_counts_as_glass(picture, xy):
-    glass = np.percentile(picture.reshape(-1, 3), 99, axis=0).astype(np.uint8)
-    corner, white_corner = picture.copy(), picture.copy()
+def test_black_mask_counts_as_glass(image, xy):
+    glass = np.percentile(image.reshape(-1, 3), 99, axis=0).astype(np.uint8)
+    corner, white_corner = image.copy(), image.copy()
     corner[:, :70], white_corner[:, :70] = 0, glass
     difference = np.abs(features(corner, xy) - features(white_corner, xy))
     assert (difference <= 0.05 * features(white_corner, xy).std(axis=0)).all()
@@ -196,7 +199,7 @@ def test_black_mask_counts_as_glass(picture, xy):
     st.floats(5, 30),
     st.sampled_from([8, 16, 32]),
 )
-def test_patches_sample_the_picture_at_their_pixels(x, y, side, patch_px):
+def test_patches_sample_the_image_at_their_pixels(x, y, side, patch_px):
     """A ramp is reproduced by any symmetric filter: its value at the centre of every pixel of the patch."""
     ramp = np.full((80, 80, 3), 50, dtype=np.uint8)  # nowhere as black as a mask
     ramp[..., 0], ramp[..., 1] = 2 * np.arange(80) + 1, (2 * np.arange(80) + 1)[:, None]
@@ -207,21 +210,21 @@ def test_patches_sample_the_picture_at_their_pixels(x, y, side, patch_px):
 
 
 @pytest.mark.parametrize("side", [9.0, 40.0, 163.0])
-def test_patches_are_what_the_whole_picture_resampled_would_be(picture, side):
+def test_patches_are_what_the_whole_image_resampled_would_be(image, side):
     x, y = 130.3, 140.8
     box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
-    whole = PIL.Image.fromarray(picture).resize((16, 16), PIL.Image.Resampling.BILINEAR, box=box)
-    patch = read_patches(open_slide(picture), np.array([[x, y]]), sides=np.array([side]), patch_px=16)[0, 0]
+    whole = PIL.Image.fromarray(image).resize((16, 16), PIL.Image.Resampling.BILINEAR, box=box)
+    patch = read_patches(open_slide(image), np.array([[x, y]]), sides=np.array([side]), patch_px=16)[0, 0]
     assert np.abs(patch.astype(int) - np.asarray(whole)).max() <= 4
 
 
-def test_patches_beyond_the_border_are_mirrored(picture):
-    padded = np.pad(picture, ((200, 200), (200, 200), (0, 0)), mode="symmetric")
-    height, width = picture.shape[:2]
+def test_patches_beyond_the_border_are_mirrored(image):
+    padded = np.pad(image, ((200, 200), (200, 200), (0, 0)), mode="symmetric")
+    height, width = image.shape[:2]
     centres = np.array([[0, 0], [width, 5.5], [-40, height + 30], [width / 2, -1]], dtype=float)
     options = {"sides": np.array([33.0, 120.0]), "patch_px": 16}
     expected = read_patches(open_slide(padded), centres + 200, **options)
-    np.testing.assert_array_equal(read_patches(open_slide(picture), centres, **options), expected)
+    np.testing.assert_array_equal(read_patches(open_slide(image), centres, **options), expected)
 
 
 def test_um_per_pixel_by_argument_array_or_neighbours(own, caplog):
@@ -232,18 +235,18 @@ def test_um_per_pixel_by_argument_array_or_neighbours(own, caplog):
 
     assert told(um_per_pixel=1.0) == ("um_per_pixel", 8.0)
     del own.uns["spatial"]["simulated"]["scalefactors"]["microns_per_pixel"]
-    assert told() == ("hexagonal array", 4.0)  # the simulated places are 100 µm apart, as on Visium
+    assert told() == ("hexagonal array", 4.0)  # the simulated spots are 100 µm apart, as on Visium
     assert not caplog.records
     del own.obs["array_row"]
     assert told() == ("nearest neighbours", 4.0)
     assert "Give um_per_pixel" in caplog.text
 
 
-def test_places_on_a_square_array_are_200_um_apart(picture):
+def test_spots_on_a_square_array_are_200_um_apart(image):
     column, row = np.meshgrid(np.arange(8), np.arange(6))
-    adata = places(np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 50)
+    adata = spots(np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 50)
     adata.obs["array_col"], adata.obs["array_row"] = column.ravel() + 3, row.ravel() + 5
-    histology(adata, image=picture)
+    histology(adata, image=image)
     record = adata.uns["stmmr"]["histology"]
     assert (record["scale_from"], record["um_per_pixel"]) == ("square array", pytest.approx(10.0))
 
@@ -265,17 +268,17 @@ class MeanColour:
         return patches.mean(axis=(1, 2, 3)).astype(np.float32)
 
 
-def test_another_encoder_is_one_class(picture, xy):
+def test_another_encoder_is_one_class(image, xy):
     encoder: Encoder = MeanColour()
-    found = features(picture, xy, encoder=encoder)
+    found = features(image, xy, encoder=encoder)
     x, y = xy[0]
-    expected = picture[round(y - 12.5) : round(y + 12.5), round(x - 12.5) : round(x + 12.5)].mean(axis=(0, 1))
+    expected = image[round(y - 12.5) : round(y + 12.5), round(x - 12.5) : round(x + 12.5)].mean(axis=(0, 1))
     np.testing.assert_allclose(found[0], expected, rtol=0.03)
 
 
-def test_encoder_with_the_wrong_number_of_features_is_refused(picture, xy):
+def test_encoder_with_the_wrong_number_of_features_is_refused(image, xy):
     with pytest.raises(ValueError, match="shape"):
-        features(picture, xy, encoder=MeanColour(feature_names=("red",)))
+        features(image, xy, encoder=MeanColour(feature_names=("red",)))
 
 
 def test_encoder_must_be_fitted():
@@ -283,11 +286,11 @@ def test_encoder_must_be_fitted():
         HEEncoder()(np.zeros((1, 3, 64, 64, 3), dtype=np.uint8))
 
 
-def test_fitted_encoder_treats_a_second_picture_alike(picture, xy):
-    """White and threshold that are given are kept, whatever the picture shows."""
+def test_fitted_encoder_treats_a_second_image_alike(image, xy):
+    """White and threshold that are given are kept, whatever the image shows."""
     encoder = HEEncoder(white=(250.0, 250.0, 250.0), nucleus_od=0.3)
-    some = features(picture, xy[:20], encoder=encoder)
-    np.testing.assert_allclose(features(picture, xy, encoder=encoder)[:20], some, rtol=1e-4, atol=1e-6)
+    some = features(image, xy[:20], encoder=encoder)
+    np.testing.assert_allclose(features(image, xy, encoder=encoder)[:20], some, rtol=1e-4, atol=1e-6)
 
 
 def test_blank_hires_gives_way_to_lowres(own, caplog):
@@ -297,45 +300,69 @@ def test_blank_hires_gives_way_to_lowres(own, caplog):
     library["images"]["hires"] = np.zeros((50, 50, 4), dtype=np.uint8)
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         histology(own)
-    assert "hires picture is blank" in caplog.text
-    assert own.uns["stmmr"]["histology"]["picture"] == "lowres"
-    assert has_picture(own)
+    assert "hires image is blank" in caplog.text
+    assert own.uns["stmmr"]["histology"]["image"] == "lowres"
+    assert has_image(own)
     own.uns["spatial"]["simulated"]["images"]["lowres"] = np.ones((50, 50, 3))
-    assert not has_picture(own)
-    with pytest.raises(InputError, match="a blank hires and lowres picture"):
+    assert not has_image(own)
+    with pytest.raises(InputError, match="a blank hires and lowres image"):
         histology(own)
 
 
-def test_pictures_of_other_depths_give_the_same_features(own):
+def test_images_of_other_depths_give_the_same_features(own):
     library = own.uns["spatial"]["simulated"]
-    picture = library["images"]["hires"]
+    image = library["images"]["hires"]
     expected = histology(own, copy=True).obsm["X_histology"]
-    opaque = np.full((*picture.shape[:2], 1), 255, dtype=np.uint8)
-    deep = picture.astype(np.uint16) * 257
-    for same in ((picture / 255).astype(np.float32), np.concatenate([picture, opaque], axis=2), deep):
+    opaque = np.full((*image.shape[:2], 1), 255, dtype=np.uint8)
+    deep = image.astype(np.uint16) * 257
+    for same in ((image / 255).astype(np.float32), np.concatenate([image, opaque], axis=2), deep):
         library["images"]["hires"] = same
         np.testing.assert_array_equal(histology(own, copy=True).obsm["X_histology"], expected)
 
 
-def test_no_picture_is_refused(own, xy):
+def test_old_name_of_has_image_still_works():
+    with pytest.warns(FutureWarning, match="use has_image"):
+        old = pp.has_picture
+    assert old is has_image
+    assert "has_picture" not in pp.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pp.nothing
+
+
+def test_images_and_the_default_encoder_need_no_torch():
+    code = """
+        import sys
+        import pkgutil, stmmr.datasets, stmmr.encoders, stmmr.image, stmmr.pp
+        for module in pkgutil.iter_modules(stmmr.image.__path__, "stmmr.image."):
+            __import__(module.name)
+        stmmr.encoders.encoders()
+        adata = stmmr.datasets.simulated_tissue(n_rows=8, n_cols=8, n_genes=10)
+        stmmr.pp.histology(adata, stain="macenko", progress=False)
+        print([m for m in ("torch", "transformers", "timm", "huggingface_hub") if m in sys.modules])
+    """
+    out = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_no_image_is_refused(own, xy):
     del own.uns["spatial"]["simulated"]["images"]["hires"]
-    assert not has_picture(own)
+    assert not has_image(own)
     with pytest.raises(InputError, match=r"found nothing.*image='he.jpg'"):
         histology(own)
-    with pytest.raises(InputError, match="hires or lowres picture"):
-        histology(places(xy))
+    with pytest.raises(InputError, match="hires or lowres image"):
+        histology(spots(xy))
 
 
-def test_picture_without_scale_factor_is_refused(own):
+def test_image_without_scale_factor_is_refused(own):
     del own.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
     with pytest.raises(InputError, match=r"tissue_hires_scalef.*found spot_diameter_fullres"):
         histology(own)
 
 
-def test_greyscale_picture_is_refused(own):
+def test_greyscale_image_is_refused(own):
     images = own.uns["spatial"]["simulated"]["images"]
     images["hires"] = images["hires"][..., 0]
-    with pytest.raises(InputError, match=r"hires picture of uns.*found greyscale.*--no-histology"):
+    with pytest.raises(InputError, match=r"hires image of uns.*found greyscale.*--no-histology"):
         histology(own)
 
 
@@ -348,10 +375,10 @@ def test_library_is_chosen_or_named(own):
     histology(own, library_id="simulated")
 
 
-def test_picture_that_does_not_cover_the_places_is_refused(own, picture, xy):
+def test_image_that_does_not_cover_the_spots_is_refused(own, image, xy):
     outside = int((xy[:, 0] >= 150).sum())
-    with pytest.raises(InputError, match=rf"150 × {len(picture)} pixels.*{outside} of {len(xy)} outside"):
-        features(picture[:, :150], xy)
+    with pytest.raises(InputError, match=rf"150 × {len(image)} pixels.*{outside} of {len(xy)} outside"):
+        features(image[:, :150], xy)
     own.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"] *= 2
     with pytest.raises(InputError, match=r"outside.*scale factors"):
         histology(own)
@@ -359,18 +386,18 @@ def test_picture_that_does_not_cover_the_places_is_refused(own, picture, xy):
     assert "stmmr" not in own.uns
 
 
-def test_few_places_beyond_the_border_are_tolerated(picture, xy, caplog):
+def test_few_spots_beyond_the_border_are_tolerated(image, xy, caplog):
     moved = xy.copy()
     moved[0] = [-3, 20]
     with caplog.at_level(logging.WARNING, logger="stmmr"):
-        found = features(picture, moved)
-    assert f"1 of {len(xy)} places lie outside" in caplog.text
+        found = features(image, moved)
+    assert f"1 of {len(xy)} cells lie outside" in caplog.text
     assert np.isfinite(found).all()
 
 
-def test_places_in_a_corner_are_pointed_out(picture, xy, caplog):
+def test_spots_in_a_corner_are_pointed_out(image, xy, caplog):
     with caplog.at_level(logging.WARNING, logger="stmmr"):
-        features(picture, xy / 40, um_per_pixel=20)
+        features(image, xy / 40, um_per_pixel=20)
     assert "in one corner" in caplog.text
 
 
@@ -383,22 +410,22 @@ def test_places_in_a_corner_are_pointed_out(picture, xy, caplog):
         ({"um_per_pixel": 0.001}, "240 µm are 240,000 pixels"),
     ],
 )
-def test_impossible_scales_are_refused(picture, xy, options, message):
+def test_impossible_scales_are_refused(image, xy, options, message):
     with pytest.raises(InputError, match=message):
-        features(picture, xy, **options)
+        features(image, xy, **options)
 
 
-def test_places_without_pixel_coordinates_are_refused(own, picture):
+def test_spots_without_pixel_coordinates_are_refused(own, image):
     del own.obsm["spatial"]
     with pytest.raises(InputError, match="Expected the key 'spatial' in obsm"):
-        histology(own, image=picture)
+        histology(own, image=image)
 
 
-def test_single_place_needs_the_size_of_a_pixel(picture, xy):
-    adata = places(xy[:1])
+def test_single_spot_needs_the_size_of_a_pixel(image, xy):
+    adata = spots(xy[:1])
     with pytest.raises(InputError, match="Give um_per_pixel"):
-        histology(adata, image=picture)
-    histology(adata, image=picture, um_per_pixel=4.0)
+        histology(adata, image=image)
+    histology(adata, image=image, um_per_pixel=4.0)
     assert np.isfinite(adata.obsm["X_histology"]).all()
 
 
@@ -412,55 +439,55 @@ def test_features_of_the_user_are_not_replaced_silently(own, caplog):
     assert not caplog.text
 
 
-def test_picture_from_a_file(picture, xy, tmp_path):
-    PIL.Image.fromarray(picture).save(tmp_path / "he.png")
-    adata = places(xy)
+def test_image_from_a_file(image, xy, tmp_path):
+    PIL.Image.fromarray(image).save(tmp_path / "he.png")
+    adata = spots(xy)
     histology(adata, image=tmp_path / "he.png", um_per_pixel=4.0)
-    assert adata.uns["stmmr"]["histology"]["picture"] == "he.png"
-    np.testing.assert_array_equal(adata.obsm["X_histology"], features(picture, xy))
+    assert adata.uns["stmmr"]["histology"]["image"] == "he.png"
+    np.testing.assert_array_equal(adata.obsm["X_histology"], features(image, xy))
 
 
-def test_given_picture_is_stored_small_for_figures(picture, xy, monkeypatch):
+def test_given_image_is_stored_small_for_figures(image, xy, monkeypatch):
     from stmmr.pl import domains
 
     monkeypatch.setattr("stmmr.image.slide.OVERVIEW_PX", 200)
-    adata = places(xy * 2)
+    adata = spots(xy * 2)
     adata.obs["stmmr_domain"] = "1"
-    histology(adata, image=picture, image_scale=0.5, um_per_pixel=2.0)
+    histology(adata, image=image, image_scale=0.5, um_per_pixel=2.0)
     (library,) = adata.uns["spatial"].values()
     stored, factors = library["images"]["hires"], library["scalefactors"]
     step = round(0.5 / factors["tissue_hires_scalef"])
     assert stored.dtype == np.uint8
     assert step > 1
-    assert stored.shape == (*(-(-side // step) for side in picture.shape[:2]), 3)
-    np.testing.assert_allclose(stored[3, 5], picture[3 * step : 4 * step, 5 * step : 6 * step].mean((0, 1)), atol=1)
+    assert stored.shape == (*(-(-side // step) for side in image.shape[:2]), 3)
+    np.testing.assert_allclose(stored[3, 5], image[3 * step : 4 * step, 5 * step : 6 * step].mean((0, 1)), atol=1)
     assert 0 < factors["spot_diameter_fullres"] < 2 * np.hypot(*(xy[1] - xy[0]))
     (drawn,) = domains(adata).images
-    np.testing.assert_allclose(drawn.get_extent()[1:3], np.array(picture.shape[1::-1]) * 2, rtol=0.02)
-    assert adata.uns["stmmr"]["histology"]["picture_shape"] == list(picture.shape)  # what was read is the given one
+    np.testing.assert_allclose(drawn.get_extent()[1:3], np.array(image.shape[1::-1]) * 2, rtol=0.02)
+    assert adata.uns["stmmr"]["histology"]["image_shape"] == list(image.shape)  # what was read is the given one
 
-    histology(adata, image=picture[::-1], image_scale=0.5, um_per_pixel=2.0)
+    histology(adata, image=image[::-1], image_scale=0.5, um_per_pixel=2.0)
     assert next(iter(adata.uns["spatial"].values()))["images"]["hires"] is stored
     histology(adata, um_per_pixel=2.0)
-    assert adata.uns["stmmr"]["histology"]["picture"] == "hires"
-    assert adata.uns["stmmr"]["histology"]["picture_shape"] == list(stored.shape)
+    assert adata.uns["stmmr"]["histology"]["image"] == "hires"
+    assert adata.uns["stmmr"]["histology"]["image_shape"] == list(stored.shape)
 
 
-def test_given_picture_goes_beside_what_the_library_holds(own, picture):
+def test_given_image_goes_beside_what_the_library_holds(own, image):
     scale = own.uns["spatial"]["simulated"]["scalefactors"]["tissue_hires_scalef"]
-    histology(own, image=picture, image_scale=scale)
-    assert own.uns["spatial"]["simulated"]["images"]["hires"] is not picture  # there was one
+    histology(own, image=image, image_scale=scale)
+    assert own.uns["spatial"]["simulated"]["images"]["hires"] is not image  # there was one
     without = own.uns["spatial"]["simulated"] | {"images": {"hires": np.zeros((5, 5, 3), dtype=np.uint8)}}
     own.uns["spatial"] = {"simulated": without}
-    histology(own, image=picture, image_scale=scale)
+    histology(own, image=image, image_scale=scale)
     library = own.uns["spatial"]["simulated"]
-    np.testing.assert_array_equal(library["images"]["hires"], picture)
+    np.testing.assert_array_equal(library["images"]["hires"], image)
     assert library["scalefactors"] == without["scalefactors"]
     assert not without["images"]["hires"].any()
 
 
 @pytest.mark.realdata
-def test_hires_picture_with_a_black_mask_tells_cancer_apart(shared_data):
+def test_hires_image_with_a_black_mask_tells_cancer_apart(shared_data):
     """A linear probe under cross-validation; the mean colour alone reaches 0.8."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -479,7 +506,7 @@ def test_hires_picture_with_a_black_mask_tells_cancer_apart(shared_data):
 
 
 @pytest.mark.realdata
-def test_full_resolution_picture(shared_data):
+def test_full_resolution_image(shared_data):
     adata = ad.read_h5ad(shared_data / "st_her2_C2.h5ad")
     histology(adata, image=shared_data / "st_her2_C2_he.jpg")
     assert np.isfinite(adata.obsm["X_histology"]).all()
@@ -487,7 +514,7 @@ def test_full_resolution_picture(shared_data):
 
 
 @pytest.mark.realdata
-def test_lowres_picture_shows_the_white_matter(shared_data):
+def test_lowres_image_shows_the_white_matter(shared_data):
     adata = ad.read_h5ad(shared_data / "visium_dlpfc_151673.h5ad")
     adata = adata[adata.obs["ground_truth"].notna()].copy()
     histology(adata)

@@ -69,7 +69,7 @@ EXPRESSION = {
     "size_key": "",
     "section_key": "",
     "n_top_genes": 3000,
-    "min_places": 3,
+    "min_spots": 3,
     "n_empty_spots": 0,
 }
 

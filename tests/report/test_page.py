@@ -330,7 +330,7 @@ def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):
     from stmmr.pipeline.folder import write_report
 
     monkeypatch.setitem(sys.modules, "bokeh", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[report\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[report\]'"):
         stmmr.report.write(section, tmp_path / "report.html")
     with caplog.at_level("INFO", logger="stmmr"):
         write_report(section, tmp_path / "report.html", {})

@@ -1,4 +1,4 @@
-"""Two domains everywhere: tens of places hold no 52; the other settings stay those of the authors."""
+"""Two domains everywhere, because 52 do not fit in tens of spots; other settings stay those of the authors."""
 
 from dataclasses import replace
 

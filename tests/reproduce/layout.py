@@ -1,4 +1,4 @@
-"""Small folders as the authors' record has them: tens of places, few genes."""
+"""Small folders in the layout of the authors' record: tens of spots, few genes."""
 
 import json
 
@@ -61,7 +61,7 @@ def write_visium(folder, *, prefix, labels, positions="spatial/tissue_positions_
     else:
         (folder / "spatial").rmdir()
     file, column = labels
-    label = pd.DataFrame({column: label}, index=names).iloc[:-4]  # some places have none
+    label = pd.DataFrame({column: label}, index=names).iloc[:-4]  # some spots have no label
     label.to_csv(folder / file, sep="\t" if file.endswith(".tsv") else ",")
     write_features(folder / (features or "image_representation/ViT_pca_representation.csv"), names)
 

@@ -1,4 +1,4 @@
-"""Where files are looked for, what is said of missing ones, going on after a kill, and when labels are read."""
+"""Where files are searched, messages about missing files, resuming after a kill, and when labels are read."""
 
 import importlib.util
 from pathlib import Path
@@ -15,7 +15,7 @@ _spec = importlib.util.spec_from_file_location("layout", Path(__file__).with_nam
 layout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(layout)
 
-QUICK = {"presets": ("line",), "progress": False}
+QUICK = {"presets": ("baseline",), "progress": False}
 DEFAULT = {"presets": ("default",), "progress": False}
 VIT = "image_representation/ViT_pca_representation.csv"
 
@@ -58,8 +58,7 @@ def test_fields_of_view_in_one_h5ad(tmp_path, out):
 
 def test_spots_of_other_names_are_matched_by_order(tmp_path, out):
     layout.pdac(tmp_path)
-    at = tmp_path / "PDAC/spatial_location.csv"
-    positions = pd.read_csv(at, index_col=0)
+    positions = pd.read_csv(tmp_path / "PDAC/spatial_location.csv", index_col=0)
     for name in ("spatial_location.csv", "layer_manual_PDAC.csv", VIT):
         table = pd.read_csv(tmp_path / "PDAC" / name, index_col=0)
         table.set_axis([f"X{i}" for i in positions.index]).to_csv(tmp_path / "PDAC" / name)
@@ -70,14 +69,14 @@ def test_spots_of_other_names_are_matched_by_order(tmp_path, out):
 
 def test_features_of_cells_follow_their_numbers(tmp_path):
     layout.lung(tmp_path, fields=(1,))
-    at = tmp_path / layout.LUNG / "image_representation/fov1.csv"
-    shuffled = pd.read_csv(at, index_col=0)
-    shuffled.iloc[::-1].to_csv(at)
+    path = tmp_path / layout.LUNG / "image_representation/fov1.csv"
+    features = pd.read_csv(path, index_col=0)
+    features.iloc[::-1].to_csv(path)
     from stmmr.reproduce._layout import FEATURES, Files
 
-    read = Files(RECIPES["cosmx-lung"], tmp_path).read("1")
-    np.testing.assert_allclose(read.adata.obsm[FEATURES], shuffled.to_numpy(), rtol=1e-6)
-    assert read.adata.obs_names[:2].tolist() == ["1_1", "2_1"]
+    section = Files(RECIPES["cosmx-lung"], tmp_path).read("1")
+    np.testing.assert_allclose(section.adata.obsm[FEATURES], features.to_numpy(), rtol=1e-6)
+    assert section.adata.obs_names[:2].tolist() == ["1_1", "2_1"]
 
 
 def test_counts_of_pdac_are_those_of_the_layer(tmp_path, out, monkeypatch):
@@ -85,12 +84,20 @@ def test_counts_of_pdac_are_those_of_the_layer(tmp_path, out, monkeypatch):
     counts = adata.X.toarray()
     adata.layers["counts"], adata.X = adata.X, np.log1p(counts)  # as scanpy leaves them, and dense
     adata.write_h5ad(tmp_path / "PDAC.h5ad")
-    seen = {}
-    monkeypatch.setattr(_methods, "train_model", lambda adata, **_: seen.update(adata=adata))
+    trained = {}
+
+    class Untrained:
+        def __init__(self, adata, **_):
+            trained.update(adata=adata)
+
+        def fit(self, **_):
+            pass
+
+    monkeypatch.setattr("stmmr.model.StMMR", Untrained)
     with pytest.raises(InputError):  # without an embedding
         reproduce("pdac", tmp_path, out, presets=("paper",), progress=False)
     expected = counts / counts.sum(axis=1, keepdims=True) * 1e4
-    np.testing.assert_allclose(seen["adata"].obsm["X_scaled"], expected, rtol=1e-5)
+    np.testing.assert_allclose(trained["adata"].obsm["X_scaled"], expected, rtol=1e-5)
 
 
 def test_coordinates_in_three_dimensions(tmp_path, out):
@@ -110,20 +117,20 @@ def test_unknown_data_set_names_the_closest(tmp_path, out):
 def test_unknown_section_and_preset(record, out):
     with pytest.raises(InputError, match=r"Expected sections among 151507, .* found 999"):
         reproduce("dlpfc", record, out, sections=("999",))
-    with pytest.raises(InputError, match="Expected preset to be one of line, default, auto, paper, found 'best'"):
+    with pytest.raises(InputError, match="Expected preset to be one of baseline, default, auto, paper, found 'best'"):
         reproduce("dlpfc", record, out, presets=("best",))
-    with pytest.raises(InputError, match="Expected presets among line, default, auto, paper, found none"):
+    with pytest.raises(InputError, match="Expected presets among baseline, default, auto, paper, found none"):
         reproduce("dlpfc", record, out, presets=())
     with pytest.raises(InputError, match="Expected a folder as output, found the file"):
         reproduce("dlpfc", record, layout.__file__)
     with pytest.raises(InputError, match=r"Expected the section '151507' as DLPFC/151507 .* found the sections 151673"):
         reproduce("dlpfc", record, out, sections=("151507",))
-    with pytest.raises(InputError, match="Expected dlpfc for several sections together"):
+    with pytest.raises(InputError, match="Expected dlpfc for several sections in one model"):
         layout.pdac(record / "Data")
         reproduce("pdac", record, out, together=True)
 
 
-def test_nothing_of_the_recipe_is_there(record, out):
+def test_no_files_of_the_recipe(record, out):
     with pytest.raises(InputError, match=r"Expected Data/PDAC/GSM3036911.* or one of PDAC\.h5ad, .* found Data\."):
         reproduce("pdac", record, out)
 
@@ -132,7 +139,7 @@ def test_nothing_of_the_recipe_is_there(record, out):
     ("dataset", "removed", "message"),
     [
         ("dlpfc", "DLPFC/151673/151673_filtered_feature_bc_matrix.h5", "as 151673_filtered.* or filtered.* found"),
-        ("dlpfc", "DLPFC/151673/spatial/tissue_positions_list.csv", "Expected the positions of the places"),
+        ("dlpfc", "DLPFC/151673/spatial/tissue_positions_list.csv", "Expected the positions of the (places|barcodes)"),
         ("pdac", "PDAC/GSM3036911_PDAC-A-ST1-filtered.txt", "counts of section PDAC as GSM3036911.* found image_re"),
         ("pdac", "PDAC/spatial_location.csv", "positions of the spots as spatial_location.csv beside"),
         ("cosmx-lung", f"{layout.LUNG}/Lung9_Rep1_exprMat_file.csv", "as Lung9_Rep1_exprMat_file.csv in"),
@@ -146,20 +153,22 @@ def test_missing_file_is_named(tmp_path, out, dataset, removed, message):
         reproduce(dataset, tmp_path, out, **QUICK)
 
 
-def test_labels_and_features_of_other_places(record, out):
+def test_labels_and_features_of_other_spots(record, out):
     folder = record / "Data/DLPFC/151673"
     labels = folder / "cluster_labels_151673.csv"
-    kept = labels.read_text()
+    text = labels.read_text()
     labels.write_text("barcode,ground_truth\nTTTT-1,1\n")
-    with pytest.raises(InputError, match=r"labels of the places of this section in .*0000ACGT-1.*found none: .*TTTT-1"):
+    with pytest.raises(
+        InputError, match=r"labels for the spots of this section .*0000ACGT-1.*found other names \(TTTT-1\)"
+    ):
         reproduce("dlpfc", record, out, **QUICK)
-    labels.write_text(kept.replace("ground_truth", "layers"))
+    labels.write_text(text.replace("ground_truth", "layers"))
     with pytest.raises(InputError, match=r"a column ground_truth or layer_guess_reordered .* found , layers"):
         reproduce("dlpfc", record, out, **QUICK)
-    labels.write_text(kept)
+    labels.write_text(text)
     features = pd.read_csv(folder / VIT, index_col=0)
     features.iloc[:-3].to_csv(folder / VIT)
-    with pytest.raises(InputError, match=r"features of the picture for all 64 places .* found them for 61"):
+    with pytest.raises(InputError, match=r"image features for all 64 spots .* found them for 61"):
         reproduce("dlpfc", record, out, **QUICK)
 
 
@@ -172,32 +181,32 @@ def test_output_of_another_data_set_is_left_alone(record, out):
 
 def test_finished_rows_are_not_run_again(record, out, monkeypatch):
     layout.dlpfc(record / "Data", sections=("151674",))
-    taken, run = [], _methods.measured
+    runs, run_preset = [], _methods.run_preset
 
-    def counted(section, asked, **files):
-        if len(taken) == 2:
+    def counted(section, spec, **files):
+        if len(runs) == 2:
             raise KeyboardInterrupt
-        taken.append((section.name, asked.preset, asked.random_state))
-        return run(section, asked, **files)
+        runs.append((section.name, spec.preset, spec.random_state))
+        return run_preset(section, spec, **files)
 
-    monkeypatch.setattr(_methods, "measured", counted)
+    monkeypatch.setattr(_methods, "run_preset", counted)
     options = QUICK | {"sections": ("151673", "151674"), "n_seeds": 2}
     with pytest.raises(KeyboardInterrupt):
         reproduce("dlpfc", record, out, **options)
     assert pd.read_csv(out / "rows.csv")["seed"].tolist() == [110, 111]
-    first = taken.copy()
-    taken.clear()
+    first = runs.copy()
+    runs.clear()
     table = reproduce("dlpfc", record, out, **options)
-    assert taken == [("151674", "line", 110), ("151674", "line", 111)]
-    assert not set(first) & set(taken)
+    assert runs == [("151674", "baseline", 110), ("151674", "baseline", 111)]
+    assert not set(first) & set(runs)
     assert table["seeds"].tolist() == [2, 2, 2, 2]
-    taken.clear()
+    runs.clear()
     pd.testing.assert_frame_equal(reproduce("dlpfc", record, out, **options), table)
-    assert not taken
-    at = record / "Data/DLPFC/151674/spatial/tissue_positions_list.csv"
-    at.write_text(at.read_text() + "\n")  # other data
+    assert not runs
+    path = record / "Data/DLPFC/151674/spatial/tissue_positions_list.csv"
+    path.write_text(path.read_text() + "\n")  # other data
     reproduce("dlpfc", record, out, **options)
-    assert [name for name, *_ in taken] == ["151674", "151674"]
+    assert [name for name, *_ in runs] == ["151674", "151674"]
 
 
 def test_labels_change_the_scores_only(record, tmp_path):
@@ -209,8 +218,8 @@ def test_labels_change_the_scores_only(record, tmp_path):
     table.to_csv(labels)
     after = reproduce("dlpfc", record, tmp_path / "after", **options)
     assert abs(after["ari"] - before["ari"]).max() > 0.5
-    read = {"ari", "ari_sd", "nmi", "seconds", "peak_memory_mb"}
-    same = [name for name in before if name not in read]
+    differ = {"ari", "ari_sd", "nmi", "seconds", "peak_memory_mb"}
+    same = [name for name in before if name not in differ]
     pd.testing.assert_frame_equal(before[same], after[same])
     for file in (tmp_path / "before/domains").iterdir():
         assert file.read_text() == (tmp_path / "after/domains" / file.name).read_text()
@@ -230,17 +239,17 @@ def test_labels_are_read_when_domains_are_written(record, out, monkeypatch):
 def test_command(record, out, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(
-            ["reproduce", "dlpfc", "--data", str(record), "-o", str(out), "--section", "151673", "--preset", "line"]
+            ["reproduce", "dlpfc", "--data", str(record), "-o", str(out), "--section", "151673", "--preset", "baseline"]
         )
     assert end.value.code == 0
-    assert "| 151673 | line | 2 |" in capsys.readouterr().out
+    assert "| 151673 | baseline | 2 |" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         cli.main(["reproduce", "dlpcf", "--data", str(record), "-o", str(out)])
     assert end.value.code == 1
     assert "Did you mean 'dlpfc'" in capsys.readouterr().err
 
 
-def test_training_that_was_killed_goes_on(record, tmp_path, monkeypatch):
+def test_killed_training_resumes(record, tmp_path, monkeypatch):
     options = {"presets": ("paper",), "epochs": 2, "width": 8, "progress": False}
     whole = reproduce("dlpfc", record, tmp_path / "whole", **options)
 
@@ -252,6 +261,6 @@ def test_training_that_was_killed_goes_on(record, tmp_path, monkeypatch):
         reproduce("dlpfc", record, tmp_path / "out", **options)
     assert list((tmp_path / "out/.unfinished").iterdir())
     table = reproduce("dlpfc", record, tmp_path / "out", **options)
-    assert "went on after an interruption" in table["notes"].iloc[0]
+    assert "resumed after an interruption" in table["notes"].iloc[0]
     assert table["ari"].tolist() == whole["ari"].tolist()
     assert not (tmp_path / "out/.unfinished").exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stmmr.reproduce import _methods, reproduce
+from stmmr.reproduce import reproduce
 from stmmr.reproduce._recipes import RECIPES
 
 _spec = importlib.util.spec_from_file_location("layout", Path(__file__).with_name("layout.py"))
@@ -22,17 +22,17 @@ SECTIONS = {"chicken-heart": ["D4", "D7", "D10", "D14"], "cosmx-lung": ["1", "2"
 @pytest.mark.parametrize("dataset", list(RECIPES))
 def test_recipe_puts_presets_side_by_side(dataset, tmp_path):
     layout.WRITERS[dataset](tmp_path / "Data")
-    presets = ("line", "default", "paper")
+    presets = ("baseline", "default", "paper")
     table = reproduce(dataset, tmp_path, tmp_path / "out", presets=presets, **SMALL)
     single = table[~table["section"].str.contains(" of sections")]
-    sections = SECTIONS.get(dataset, list(RECIPES[dataset].taken))
+    sections = SECTIONS.get(dataset, list(RECIPES[dataset].default_sections))
     assert single["section"].tolist() == [name for name in sections for _ in presets]
     assert single["preset"].tolist() == [*presets] * len(sections)
-    few = dataset in ("pdac", "breast-cancer")  # the vote of 50 of 64 places may leave one
+    few = dataset in ("pdac", "breast-cancer")  # the vote of 50 of 64 spots may leave one domain
     assert single["domains"].between(1 if few else 2, 2).all()
     assert (single["seconds"] > 0).all()
     assert (single["peak_memory_mb"] > 10).all()
-    assert single.loc[single["preset"] != "line", "picture"].eq("authors' features").all()
+    assert single.loc[single["preset"] != "baseline", "image"].eq("authors' features").all()
     if dataset in LABELLED:
         assert (single.loc[single["preset"] == "default", "ari"] > 0.9).all()
         assert single["ari"].notna().all()
@@ -58,16 +58,16 @@ class StopHere(Exception):  # noqa: N818
 
 
 @pytest.fixture
-def asked_of_training(monkeypatch):
-    """What the published model would be trained with, without training it."""
-    seen = {}
+def settings(monkeypatch):
+    """Data and settings of the published model, which is not trained."""
+    collected = {}
 
-    def train(adata, *, shape, engine, progress):
-        seen.update(shape, adata=adata)
+    def stop(adata, **settings):
+        collected.update(settings, adata=adata)
         raise StopHere
 
-    monkeypatch.setattr(_methods, "train_model", train)
-    return seen
+    monkeypatch.setattr("stmmr.model.StMMR", stop)
+    return collected
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def asked_of_training(monkeypatch):
         ("visium-hd", {"learning_rate": 1e-5, "steps": 50, "hidden": 1000, "decoder_hidden": 1000}, 1.0),
     ],
 )
-def test_settings_of_the_authors_reach_the_model(dataset, expected, bandwidth, tmp_path, asked_of_training):
+def test_settings_of_the_authors_reach_the_model(dataset, expected, bandwidth, tmp_path, settings):
     layout.WRITERS[dataset](tmp_path)
     with pytest.raises(StopHere):
         reproduce(dataset, tmp_path, tmp_path / "out", presets=("paper",), progress=False)
-    assert expected.items() <= asked_of_training.items()
-    assert asked_of_training["random_state"] == 110
-    adata = asked_of_training["adata"]
+    assert expected.items() <= settings.items()
+    assert settings["random_state"] == 110
+    adata = settings["adata"]
     assert adata.uns["stmmr"]["spatial_graph"]["bandwidth"] == bandwidth
     counts = layout.tissue(1 if dataset == "cosmx-lung" else 0)[0]
     if dataset == "pdac":
@@ -103,13 +103,13 @@ def test_settings_of_the_authors_reach_the_model(dataset, expected, bandwidth, t
         np.testing.assert_array_equal(adata.obs[["array_col", "array_row"]], adata.obsm["spatial"])
 
 
-def test_several_sections_share_one_model_and_all_genes(tmp_path, asked_of_training):
+def test_several_sections_share_one_model_and_all_genes(tmp_path, settings):
     sections = ("151673", "151674", "151675", "151676")
     layout.dlpfc(tmp_path, sections=sections)
     with pytest.raises(StopHere):
         reproduce("dlpfc", tmp_path, tmp_path / "out", presets=("paper",), together=True, progress=False)
-    assert {"likelihood_loss": 100.0, "steps": 300}.items() <= asked_of_training.items()
-    adata = asked_of_training["adata"]
+    assert {"likelihood_loss": 100.0, "steps": 300}.items() <= settings.items()
+    adata = settings["adata"]
     assert adata.obs["section"].value_counts().to_dict() == dict.fromkeys(sections, 64)
     block = adata.obs["section"].to_numpy()
     rows, cols = adata.obsp["stmmr_weights"].nonzero()
@@ -118,7 +118,7 @@ def test_several_sections_share_one_model_and_all_genes(tmp_path, asked_of_train
 
 def test_sections_together_are_scored_by_the_labels_of_each(tmp_path):
     layout.dlpfc(tmp_path, sections=("151673", "151674"))
-    options = {"sections": ("151673", "151674"), "together": True, "presets": ("line", "default")}
+    options = {"sections": ("151673", "151674"), "together": True, "presets": ("baseline", "default")}
     table = reproduce("dlpfc", tmp_path, tmp_path / "out", **options, progress=False)
     assert table["section"].tolist() == ["151673+151674"] * 2
     assert table["ari"].iloc[1] > 0.9
@@ -129,7 +129,7 @@ def test_seeds_and_auto(tmp_path):
     layout.pdac(tmp_path)
     table = reproduce("pdac", tmp_path, tmp_path / "out", presets=("default", "auto"), n_seeds=2, progress=False)
     assert table["seeds"].tolist() == [2, 2]
-    assert table["domains_asked"].tolist() == ["2", "auto"]
+    assert table["domains_expected"].tolist() == ["2", "auto"]
     assert table["agreement_of_seeds"].between(-0.5, 1).all()
     assert np.isnan(table["agreement_with_default"].iloc[0])
     assert pd.read_csv(tmp_path / "out/rows.csv")["seed"].tolist() == [110, 111] * 2
@@ -138,6 +138,6 @@ def test_seeds_and_auto(tmp_path):
 @pytest.mark.realdata
 def test_on_real_data_that_fit(shared_data, tmp_path, monkeypatch):
     monkeypatch.undo()  # the authors' number of domains
-    table = reproduce("pdac", shared_data, tmp_path / "out", presets=("line", "default"), progress=False)
+    table = reproduce("pdac", shared_data, tmp_path / "out", presets=("baseline", "default"), progress=False)
     assert table["domains"].tolist() == [4, 4]
     assert table["ari"].between(0.1, 0.6).all()

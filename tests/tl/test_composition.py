@@ -67,7 +67,7 @@ def test_groups_need_replicates(sections):
     with pytest.raises(InputError, match="Expected one group for each section"):
         tl.compare_composition(sections, "section", group_key="group")
     sections.obs["section"] = sections.obs["section"].cat.set_categories(["s0"])
-    with pytest.raises(InputError, match="a section for all"):
+    with pytest.raises(InputError, match="a section for all cells"):
         tl.composition(sections, "section")
 
 

@@ -91,7 +91,7 @@ def test_no_more_domains_than_different_spots(method):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_refuses_what_is_not_finite(tissue, method, bad):
     tissue.obsm["X_stmmr"][3, 2] = bad
-    with pytest.raises(InputError, match=r"finite values in obsm\['X_stmmr'\].* in 1 rows"):
+    with pytest.raises(InputError, match=r"finite values in obsm\['X_stmmr'\].* in 1 cells"):
         domains(tissue, 4, method=method)
     assert "stmmr_domain" not in tissue.obs
 

@@ -1,4 +1,4 @@
-"""Denoised expression: what it must be, how well it predicts counts held out, and what is said without a model."""
+"""Denoised expression: its formula, how well it predicts held-out counts, and the errors without a fitted model."""
 
 import anndata as ad
 import numpy as np
@@ -20,7 +20,7 @@ def prepared(adata):
 @pytest.fixture(scope="module")
 def fitted():
     adata = stmmr.datasets.simulated_tissue(n_rows=24, n_cols=24, n_genes=120)
-    return stmmr.StMMR(prepared(adata), use_histology=False).fit(progress=False)
+    return stmmr.StMMR(prepared(adata), use_histology=False).fit().fit_decoder(progress=False)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def model(fitted):
     return fitted
 
 
-def test_a_layer_with_nan_where_the_model_does_not_read(model):
+def test_a_layer_with_nan_for_genes_that_the_model_does_not_use(model):
     adata = model.adata
     before = adata.X.copy()
     stmmr.tl.enhance(model)
@@ -44,25 +44,25 @@ def test_a_layer_with_nan_where_the_model_does_not_read(model):
 
 
 def test_is_the_posterior_mean_by_the_formula(model):
-    stmmr.tl.enhance(model, scale="place")
+    stmmr.tl.enhance(model, scale="own")
     adata, noted = model.adata, model.adata.uns["stmmr"]["enhance"]
     genes = list(noted["genes"])
     mean, theta = model.denoise().astype(float), noted["dispersion"]
     # the mean of the rate under a gamma prior and Poisson counts, summed up by hand
-    place, gene = 7, 3
-    x = adata.layers["counts"][place, adata.var_names.get_loc(genes[gene])]
+    spot, gene = 7, 3
+    x = adata.layers["counts"][spot, adata.var_names.get_loc(genes[gene])]
     rate = np.linspace(1e-4, 60, 200_001)
-    shape, mu = theta[gene], mean[place, gene]
+    shape, mu = theta[gene], mean[spot, gene]
     weight = stats.gamma.pdf(rate, shape, scale=mu / shape) * stats.poisson.pmf(x, rate)
     expected = (rate * weight).sum() / weight.sum()
-    assert adata[place, genes[gene]].layers["stmmr_enhanced"].item() == pytest.approx(expected, rel=1e-3)
+    assert adata[spot, genes[gene]].layers["stmmr_enhanced"].item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_scales_differ_by_the_library_size_only(model):
     adata = model.adata
     stmmr.tl.enhance(model)
     free = adata.layers["stmmr_enhanced"].copy()
-    stmmr.tl.enhance(model, scale="place")
+    stmmr.tl.enhance(model, scale="own")
     size = adata.obs["stmmr_library_size"].to_numpy()
     expected = np.broadcast_to((size / np.median(size))[:, None], free.shape)
     read = adata.var["stmmr_highly_variable"].to_numpy()
@@ -109,8 +109,8 @@ def test_predicts_the_half_held_out_better_than_what_it_is_made_of():
     held_out = (counts - first).toarray()
     adata.X = first.astype(np.float32)
     adata.X.eliminate_zeros()
-    model = stmmr.StMMR(prepared(adata), use_histology=False).fit(progress=False)
-    stmmr.tl.enhance(model, scale="place")
+    model = stmmr.StMMR(prepared(adata), use_histology=False).fit()
+    stmmr.tl.enhance(model, scale="own", progress=False)
     genes = model.inputs.gene_names
     at = adata.var_names.get_indexer(genes)
     x, size = held_out[:, at], adata.obs["stmmr_library_size"].to_numpy()[:, None]
@@ -125,17 +125,17 @@ def test_predicts_the_half_held_out_better_than_what_it_is_made_of():
     assert enhanced > max(score((own + c * flat) / (1 + c)) for c in (0.1, 0.3, 1, 3, 10))
 
 
-def test_places_without_counts_have_what_the_decoder_says():
+def test_spots_without_counts_get_the_mean_of_the_decoder():
     adata = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_genes=100)
     counts = adata.X.toarray()
     counts[3] = 0
     adata.X = sparse.csr_matrix(counts)
-    model = stmmr.StMMR(prepared(adata), use_histology=False).fit(progress=False)
-    stmmr.tl.enhance(model)
-    found = adata[3, model.inputs.gene_names].layers["stmmr_enhanced"].ravel()
-    assert np.isfinite(found).all()
+    model = stmmr.StMMR(prepared(adata), use_histology=False).fit()
+    stmmr.tl.enhance(model, progress=False)
+    empty = adata[3, model.inputs.gene_names].layers["stmmr_enhanced"].ravel()
+    assert np.isfinite(empty).all()
     others = adata[:, model.inputs.gene_names].layers["stmmr_enhanced"]
-    assert np.corrcoef(found, others.mean(axis=0))[0, 1] > 0.8
+    assert np.corrcoef(empty, others.mean(axis=0))[0, 1] > 0.8
 
 
 def test_a_sample_for_the_dispersions_and_chunks_change_little(model, monkeypatch):
@@ -163,7 +163,7 @@ def test_counts_on_disk_need_names_and_give_the_same(model, tmp_path):
         stmmr.tl.enhance(other)
     genes = model.inputs.gene_names[:4]
     for each in (model, other):
-        stmmr.tl.enhance(each, genes=genes)
+        stmmr.tl.enhance(each, genes=genes, progress=False)
     np.testing.assert_allclose(disk.obsm["stmmr_enhanced"], model.adata.obsm["stmmr_enhanced"], rtol=1e-3)
 
 
@@ -176,10 +176,10 @@ def test_too_large_says_how_large(model, monkeypatch):
 
 def test_only_a_fitted_model_of_counts():
     adata = prepared(stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_genes=60))
-    with pytest.raises(InputError, match=r"found one that is not trained. Run model.fit\(\) first"):
+    with pytest.raises(InputError, match=r"found one that is not. Run model.fit\(\) first"):
         stmmr.tl.enhance(stmmr.StMMR(adata, use_histology=False))
     other = stmmr.StMMR(adata, use_histology=False, likelihood="gaussian", steps=1).fit(progress=False)
-    with pytest.raises(InputError, match=r"likelihood 'nb'\), found likelihood 'gaussian'. Its mean is"):
+    with pytest.raises(InputError, match=r"likelihood 'nb'\), found likelihood 'gaussian'. Use model.denoise"):
         stmmr.tl.enhance(other)
     other = stmmr.StMMR(adata, use_rep="X_stmmr_pca", use_histology=False, steps=1).fit(progress=False)
     with pytest.raises(InputError, match=r"of obsm\['X_stmmr_pca'\]"):
@@ -190,8 +190,8 @@ def test_only_a_fitted_model_of_counts():
     ("options", "message"),
     [
         ({"genes": ["GNE001"]}, "the gene 'GNE001' among .* Did you mean 'GENE001'"),
-        ({"genes": "GENE001"}, "Expected a list of names of genes, found 'GENE001'"),
-        ({"scale": "cell"}, "Expected scale to be one of median, place, found 'cell'"),
+        ({"genes": "GENE001"}, "Expected a list of gene names, found 'GENE001'"),
+        ({"scale": "cell"}, "Expected scale to be one of median, own, found 'cell'"),
     ],
 )
 def test_bad_input(model, options, message):
@@ -199,12 +199,40 @@ def test_bad_input(model, options, message):
         stmmr.tl.enhance(model, **options)
 
 
-def test_a_gene_that_the_model_does_not_read(model):
+def test_a_gene_that_the_model_does_not_use(model):
     unread = model.adata.var_names[~model.adata.var["stmmr_highly_variable"]][0]
-    with pytest.raises(InputError, match=f"Expected genes that the model reads.*found {unread}.*larger n_top_genes"):
+    with pytest.raises(InputError, match=f"Expected genes that the model uses.*found {unread}.*larger n_top_genes"):
         stmmr.tl.enhance(model, genes=[unread])
-    with pytest.raises(InputError, match=f"key '{unread}' in the genes that the model reads"):
+    with pytest.raises(InputError, match=f"key '{unread}' in the genes that the model uses"):
         model.denoise(genes=[unread])
+
+
+def test_the_decoder_is_fitted_when_it_is_needed_and_once():
+    adata = prepared(stmmr.datasets.simulated_tissue(n_rows=14, n_cols=14, n_genes=60))
+    model = stmmr.StMMR(adata, use_histology=False, steps=5).fit()
+    embedding = adata.obsm["X_stmmr"].copy()
+    assert not model.history
+    assert "history" not in adata.uns["stmmr"]
+    stmmr.tl.enhance(model, progress=False)
+    history = {name: list(values) for name, values in model.history.items()}
+    assert len(history["loss"]) == 5
+    assert adata.uns["stmmr"]["history"]["loss"].tolist() == history["loss"]
+    first = adata.layers["stmmr_enhanced"].copy()
+    stmmr.tl.enhance(model, progress=False)
+    assert model.history == history
+    np.testing.assert_array_equal(adata.layers["stmmr_enhanced"], first)
+    np.testing.assert_array_equal(adata.obsm["X_stmmr"], embedding)
+    model.fit()
+    np.testing.assert_array_equal(adata.obsm["X_stmmr"], embedding)
+    np.testing.assert_array_equal(stmmr.StMMR(adata, use_histology=False, steps=5).fit().denoise(), model.denoise())
+
+
+def test_the_old_name_of_the_scale_still_works(model):
+    stmmr.tl.enhance(model, scale="own")
+    expected = model.adata.layers["stmmr_enhanced"].copy()
+    with pytest.warns(FutureWarning, match="scale='own'"):
+        stmmr.tl.enhance(model, scale="place")
+    np.testing.assert_array_equal(model.adata.layers["stmmr_enhanced"], expected)
 
 
 def test_decoding_some_genes_is_decoding_all_of_them(model):
@@ -223,7 +251,7 @@ def test_counts_held_out_of_cells_of_the_cortex(shared_data):
     x, own = (counts - first)[kept].toarray(), first[kept].toarray()
     adata.X = first.astype(np.float32)
     model = stmmr.StMMR(prepared(adata[kept].copy()), use_histology=False).fit(progress=False)
-    stmmr.tl.enhance(model, scale="place")
+    stmmr.tl.enhance(model, scale="own")
     size = model.adata.obs["stmmr_library_size"].to_numpy()[:, None]
     flat = size * own.sum(axis=0) / size.sum()
 

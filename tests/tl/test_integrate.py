@@ -63,5 +63,5 @@ def test_what_cannot_be_integrated_is_said(monkeypatch):
     with pytest.raises(InputError, match="Expected the key 'X_none' in obsm"):
         tl.integrate(adata, "section", use_rep="X_none")
     monkeypatch.setitem(sys.modules, "harmonypy", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[integration\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[integration\]'"):
         tl.integrate(adata, "section")

@@ -99,5 +99,5 @@ def test_bad_input(cloud, monkeypatch):
     with pytest.raises(InputError, match="at least 3 spots"):
         leiden(cloud[:2], 2)
     monkeypatch.setitem(sys.modules, "igraph", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr\[leiden\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[leiden\]'"):
         leiden(cloud, 3)

@@ -135,7 +135,7 @@ def test_bad_input_says_what_to_do(simulated):
     with pytest.raises(InputError, match="at least 4 spots with neighbours in section 'tiny', found 3"):
         spatially_variable_genes(adata, section_key="section")
     adata.obs.loc[adata.obs_names[0], "section"] = None
-    with pytest.raises(InputError, match="a section for all"):
+    with pytest.raises(InputError, match="a section for all spots"):
         spatially_variable_genes(adata, section_key="section")
 
 

@@ -25,8 +25,9 @@ PALETTE: Final = (
     "#851466", "#AD3370", "#B88585", "#F5ADEB", "#85A33D", "#9952AD", "#E08FE0", "#F5CC29", "#6699A3", "#A3667A",
 )
 # fmt: on
-"""Seven colours of Okabe and Ito (2008), then each the one farthest from all before it, and from white, black and
-the grey of missing values, to normal sight and to simulated protanopia, deuteranopia and tritanopia (Machado 2009)."""
+"""Seven colours of Okabe and Ito (2008). Each further colour is the one farthest from all before it, and from white,
+black and the grey of missing values, in normal vision and in simulated protanopia, deuteranopia and tritanopia
+(Machado 2009)."""
 
 MISSING: Final = "#D9D9D9"
 """Colour of a missing value."""
@@ -41,12 +42,12 @@ _TITLES: Final = {
 
 
 def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
-    """Get a column of ``obs`` as categories, with ``""`` and ``"nan"`` as missing too.
+    """Get a column of ``obs`` as categories, in which ``""`` and ``"nan"`` also count as missing.
 
     Raises
     ------
     InputError
-        If the column is not there.
+        If the column does not exist.
     """
     import pandas as pd
 
@@ -56,19 +57,19 @@ def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
 
 
 def title_of(key: str) -> str:
-    """Name a column of ``obs`` for the reader of a figure."""
+    """Get the title of a column of ``obs`` in figures."""
     return _TITLES.get(key, key)
 
 
 def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
-    """Get one colour for each category, in the order of the categories: the same in every figure.
+    """Get one colour for each category, the same in every figure.
 
-    ``uns[f"{key}_colors"]``, as scanpy keeps it, where that has a colour for each; the palette otherwise: domain "3"
-    has the third colour, whichever others there are. Nothing is written.
+    Colours come from ``uns[f"{key}_colors"]``, as scanpy writes it, if it has one for each category. Otherwise they
+    come from the palette: domain "3" always gets the third colour. ``uns`` is not changed.
 
     Returns
     -------
-    Red, green, blue and opacity from 0 to 1, shape (n_categories, 4).
+    Red, green, blue and opacity from 0 to 1, in the order of the categories, shape (n_categories, 4).
 
     Raises
     ------
@@ -82,8 +83,8 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
         return np.asarray(to_rgba_array(list(own[: len(categories)])))
     if len(categories) > len(PALETTE):
         raise InputError(
-            f"Expected at most {len(PALETTE)} categories in obs[{key!r}] to tell apart by colour, found "
-            f"{len(categories)}. Give a categorical column, or set uns[{key + '_colors'!r}]."
+            f"Expected at most {len(PALETTE)} categories in obs[{key!r}], one for each colour, found "
+            f"{len(categories)}. Choose another column, or set uns[{key + '_colors'!r}]."
         )
     names = [str(name) for name in categories]
     numbered = all(name.isdecimal() and 1 <= int(name) <= len(PALETTE) for name in names)
@@ -92,7 +93,7 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
 
 
 def hex_colors(adata: AnnData, key: str, categories: pd.Index) -> list[str]:
-    """Get the colours of `category_colors` as a web page writes them, such as "#0072b2"."""
+    """Get the colours of `category_colors` in hexadecimal notation, such as "#0072b2"."""
     from matplotlib.colors import to_hex
 
     return [to_hex(color) for color in category_colors(adata, key, categories)]

@@ -1,13 +1,12 @@
-"""The checks behind every clear error: what was expected, what was found, what to do."""
+"""Checks of data and options; their errors say what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import logging
+import math
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from stmmr._core.record import recorded
 
@@ -16,17 +15,18 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float32
 
 logger = logging.getLogger("stmmr")
 
 
 class InputError(ValueError):
-    """The data or an option cannot be used as given; the message says what to do."""
+    """The data or an option cannot be used; the message says what to do."""
 
 
 def listed(names: Iterable[object], *, at_most: int = 12) -> str:
-    """Join names for a message, cut after a dozen."""
+    """Join names for a message; of more than `at_most`, the first ones and their number."""
     texts = [str(name) for name in names]
     more = f", … ({len(texts)} in all)" if len(texts) > at_most else ""
     return (", ".join(texts[:at_most]) or "nothing") + more
@@ -38,7 +38,7 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
     Raises
     ------
     InputError
-        If it does not; the message lists the keys and suggests a similar one.
+        If it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
     if key in names:
@@ -51,7 +51,13 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
 
 
 def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
-    """Get the record of a step in ``uns["stmmr"]``, or raise an error that names the function `by` to run."""
+    """Get the record of a step in ``uns["stmmr"]``.
+
+    Raises
+    ------
+    InputError
+        If the step did not run; the message names the function `by` that runs it.
+    """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
     return dict(steps[name])
@@ -66,37 +72,59 @@ def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:
 
 def require_positive(value: float, *, name: str) -> None:
     """Check that a number is positive and finite."""
-    if not (np.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and value > 0):
         raise InputError(f"Expected {name} to be a positive number, found {value!r}.")
 
 
 def require_extra(module: str, *, extra: str) -> ModuleType:
-    """Import an optional package, or name the extra that installs it."""
+    """Import an optional package.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message names the extra that installs it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = (error.name or module).split(".")[0]  # or a package that it imports
-        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr[{extra}]'") from error
+        missing = (error.name or module).split(".")[0]  # maybe a package that this one imports
+        raise ImportError(f"{missing} is not installed; run: pip install 'stmmr-kit[{extra}]'") from error
 
 
 def unique_names(adata: AnnData) -> None:
-    """Make ``obs_names`` and ``var_names`` unique, with a warning if they were not."""
-    for attribute, kind in (("obs_names", "row"), ("var_names", "gene")):
-        names = getattr(adata, attribute)
+    """Make the names of spots and genes unique, with a warning if they were not."""
+    from stmmr._core.space import rows_called
+
+    for named, names, make_unique in (
+        (rows_called(adata)[:-1], adata.obs_names, adata.obs_names_make_unique),
+        ("gene", adata.var_names, adata.var_names_make_unique),
+    ):
         if not names.is_unique:
             repeated = int(names.duplicated().sum())
-            logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, kind)
-            getattr(adata, f"{attribute}_make_unique")()
+            logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, named)
+            make_unique()
 
 
-def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
-    """Get a representation of ``obsm`` as float32, checked."""
+def representation(adata: AnnData, key: str) -> Float32:
+    """Get a representation of ``obsm``, checked, shape (n_obs, n_components).
+
+    Raises
+    ------
+    InputError
+        If it does not exist, has no columns, or holds values that are not finite.
+    """
+    import numpy as np
+
+    from stmmr._core.space import rows_called
+
     require_key(adata.obsm, key, where="obsm")
     matrix: Any = adata.obsm[key]
     values = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
-        raise InputError(f"Expected obsm[{key!r}] with one row per spot, found shape {values.shape}.")
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise InputError(f"Expected finite values in obsm[{key!r}], found NaN or infinite ones in {bad} rows.")
+        raise InputError(f"Expected a matrix with columns in obsm[{key!r}], found shape {values.shape}.")
+    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if bad:
+        raise InputError(
+            f"Expected finite values in obsm[{key!r}], found NaN or infinite ones in {bad} {rows_called(adata)}."
+        )
     return values

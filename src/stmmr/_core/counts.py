@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, require_step
+from stmmr._core.compat import names_in
 from stmmr._core.rows import as_csr, by_rows, map_rows, take
 from stmmr._core.space import rows_called
 
@@ -71,7 +72,7 @@ class CountStatistics(NamedTuple):
 
 def count_statistics(counts: CountRows, *, progress: bool = False) -> CountStatistics:
     """Sum up counts, as `by_rows` returns them, in one pass."""
-    parts = list(map_rows(_count_statistics, counts, what="reading counts", progress=progress))
+    parts = list(map_rows(_count_statistics, counts, task="reading counts", progress=progress))
     sizes, seen, total, squares, not_finite, smallest, largest, fractions = zip(*parts, strict=True)
     return CountStatistics(
         np.concatenate(sizes),
@@ -102,7 +103,7 @@ def _count_statistics(counts: Csr, _: slice) -> CountStatistics:
 
 
 def highly_variable(
-    counts: CountRows, statistics: CountStatistics, *, n_top_genes: int, min_places: int, progress: bool = False
+    counts: CountRows, statistics: CountStatistics, *, n_top_genes: int, min_spots: int, progress: bool = False
 ) -> Bools:
     """Select highly variable genes by their variance relative to the trend, counts clipped at √N deviations.
 
@@ -116,7 +117,7 @@ def highly_variable(
         Their sums.
     n_top_genes
         Number of genes; all eligible genes if there are fewer.
-    min_places
+    min_spots
         Number of spots in which a gene must be seen to be eligible.
     progress
         Show a progress bar.
@@ -125,7 +126,7 @@ def highly_variable(
     -------
     Whether each gene is selected, shape (n_vars,).
     """
-    seen = statistics.seen >= min_places
+    seen = statistics.seen >= min_spots
     if not seen.any():
         seen = statistics.seen > 0
     if seen.sum() <= n_top_genes:
@@ -135,7 +136,7 @@ def highly_variable(
     variance = np.maximum(statistics.squares - n * mean**2, 0) / (n - 1)
     spread = np.sqrt(10 ** _trend(mean, variance, seen))
     passes = map_rows(
-        partial(_clipped_sums, limits=spread * np.sqrt(n) + mean), counts, what="variable genes", progress=progress
+        partial(_clipped_sums, limits=spread * np.sqrt(n) + mean), counts, task="variable genes", progress=progress
     )
     total, squares = np.sum(list(passes), axis=0)
     scaled = (n * mean**2 + squares - 2 * total * mean) / ((n - 1) * spread**2)
@@ -257,7 +258,7 @@ def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
     if layer is None and keys.COUNTS in adata.layers:
         layer = keys.COUNTS
     if layer is not None:
-        require_key(adata.layers, layer, where="layers")
+        require_key(names_in(adata.layers), layer, where="layers")
     where = "X" if layer is None else f"layers[{layer!r}]"
     counts = adata.X if layer is None else adata.layers[layer]
     if counts is None:

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written beside the target and renamed."""
+"""Files and folders that are written as a whole or not at all: beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Write a file so that its name holds the old content or the new one, never a part.
+    """Write a file so that it has the old content or the new content, never a part of it.
 
-    What killed runs on this machine left beside the target is removed first.
+    Temporary files that killed runs on this machine left beside the target are removed first.
 
     Parameters
     ----------
     target
-        The file to write; replaced where it exists.
+        File to write; replaced if it exists.
 
     Yields
     ------
-    A path beside the target, with the same suffix, for the body to write to.
+    Path beside the target, with the same suffix, for the body to write to.
     """
-    target = target.resolve()  # so that a link goes on pointing to the file
+    target = target.resolve()  # so that a link still points to the file
     _tidy(target)
     new = _beside(target, "new")
     try:
@@ -49,21 +49,20 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def publish_folder(target: Path, *, overwrite: bool, marker: str = "run.json") -> Iterator[Path]:
-    """Fill a folder that appears under its name only when the body has succeeded.
+    """Write a folder that gets its name only after the body has succeeded.
 
-    Whether the target may be written is settled before the body runs. What killed runs on this machine left
-    beside the target is tidied first: an old folder that was moved aside goes back, unfinished new ones are
-    removed. If only the last renaming fails, the complete new folder is kept and the error names it.
+    Whether the target may be written is checked before the body runs. Leftovers of killed runs on this machine are
+    cleaned up first: an old folder that was moved aside is restored, and unfinished new folders are removed. If only
+    the last renaming fails, the complete new folder is kept and the error names it.
 
     Parameters
     ----------
     target
-        The folder to make. Its parents are made where they are missing.
+        Folder to write. Missing parent folders are created.
     overwrite
-        Replace the folder if it exists, as a whole.
+        Replace the whole folder if it exists.
     marker
-        File by which a folder is known to be written by stmmr; no other folder is replaced, unless it is
-        empty.
+        File that identifies a folder written by stmmr. Other folders are not replaced, unless they are empty.
 
     Yields
     ------
@@ -72,7 +71,7 @@ def publish_folder(target: Path, *, overwrite: bool, marker: str = "run.json") -
     Raises
     ------
     InputError
-        If the target exists and ``overwrite`` is False, or is no folder that may be replaced.
+        If the target exists and `overwrite` is False, or if the target must not be replaced.
     """
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def publish_folder(target: Path, *, overwrite: bool, marker: str = "run.json") -
         shutil.rmtree(new, ignore_errors=True)
         raise
     try:
-        # again: another run may have written there in the meantime
+        # checked again, because another run may have written there in the meantime
         _require_replaceable(target, overwrite=overwrite, marker=marker)
         _swap(new, target)
     except (InputError, OSError) as error:
@@ -97,27 +96,27 @@ def publish_folder(target: Path, *, overwrite: bool, marker: str = "run.json") -
 
 
 def _require_replaceable(target: Path, *, overwrite: bool, marker: str) -> None:
-    """Check that a folder may be made, or replaced."""
+    """Check that a folder may be created or replaced."""
     if not target.exists():
         return
     if not target.is_dir():
         raise InputError(f"Expected a folder or a new name, found the file {target}. Choose another name.")
     if not overwrite:
-        raise InputError(f"{target} exists; pass overwrite=True (--overwrite) or choose another name.")
+        raise InputError(f"{target} exists. Pass overwrite=True (--overwrite), or choose another name.")
     names = sorted(path.name for path in target.iterdir())
     if names and marker not in names:
         raise InputError(
-            f"Expected a folder that stmmr wrote (with {marker}) to overwrite, found {target} with "
-            f"{listed(names)}. Choose another name, or delete the folder yourself."
+            f"Expected a folder that stmmr wrote (with {marker}) to overwrite, found {target} with {listed(names)}. "
+            "Choose another name, or delete the folder yourself."
         )
     if target.is_mount():
         raise InputError(
-            f"Expected a folder that can be replaced, found the mount point {target}. Choose a folder in it."
+            f"Expected a folder that can be replaced, found the mount point {target}. Choose a folder inside it."
         )
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put a new folder in the place of an old one; on failure the old one is back."""
+    """Replace an old folder with a new one; on failure, the old one is restored."""
     if not target.exists():
         new.replace(target)
         return
@@ -132,13 +131,13 @@ def _swap(new: Path, target: Path) -> None:
 
 
 def _beside(target: Path, kind: str) -> Path:
-    """Name a temporary beside a target, with the machine and process that it belongs to."""
+    """Make the path of a temporary file beside the target, with the machine and process that it belongs to."""
     owner = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
     return target.with_name(f".{target.name}.{owner}.{kind}{target.suffix}")
 
 
 def _tidy(target: Path) -> None:
-    """Remove what dead processes of this machine left for the same target; put a folder moved aside back."""
+    """Remove leftovers of dead processes on this machine for the same target; restore a folder that was moved aside."""
     pattern = re.compile(
         rf"\.{re.escape(target.name)}\.(?P<node>.*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>new|old)"
         + re.escape(target.suffix)
@@ -156,8 +155,8 @@ def _tidy(target: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
-    """Say whether a process runs; where that cannot be asked for without harm, suppose that it does."""
-    if os.name == "nt":  # there os.kill ends the process
+    """Check whether a process runs; on Windows, where the check would end it, assume that it does."""
+    if os.name == "nt":
         return True
     try:
         os.kill(pid, 0)
@@ -169,33 +168,33 @@ def _alive(pid: int) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file is on the disk, so that a power cut after the renaming cannot leave it empty."""
+    """Wait until a file is on disk, so that a power failure after the renaming cannot leave it empty."""
     if path.is_file():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
 
 
 def existing(path: str | Path) -> Path:
-    """Make a path absolute, or say which similar names there are.
+    """Make the path of an existing file or folder absolute.
 
     Raises
     ------
     FileNotFoundError
-        If nothing is there.
+        If it does not exist; the message suggests similar names.
     """
-    found = Path(path).expanduser().absolute()
-    if found.exists():
-        return found
-    if not found.parent.is_dir():
-        raise FileNotFoundError(f"Expected data at {path}, but the folder {found.parent} does not exist either.")
-    names = visible(found.parent)
-    close = difflib.get_close_matches(found.name, names, n=3)
+    absolute = Path(path).expanduser().absolute()
+    if absolute.exists():
+        return absolute
+    if not absolute.parent.is_dir():
+        raise FileNotFoundError(f"Expected data at {path}, but the folder {absolute.parent} does not exist either.")
+    names = visible(absolute.parent)
+    close = difflib.get_close_matches(absolute.name, names, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"its folder holds {listed(names)}."
-    raise FileNotFoundError(f"Expected data at {path}, but there is nothing; {hint}")
+    raise FileNotFoundError(f"Expected data at {path}, found nothing; {hint}")
 
 
 def visible(path: Path) -> list[str]:
-    """List the names in a folder, sorted, without the hidden ones; of a file, its own."""
+    """List the names in a folder, sorted and without hidden ones; for a file, its own name."""
     if path.is_file():
         return [path.name]
     return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
@@ -203,12 +202,12 @@ def visible(path: Path) -> list[str]:
 
 @contextmanager
 def parsing(path: Path, *, expected: str) -> Iterator[None]:
-    """Turn what a parser raises about a damaged or foreign file into an InputError.
+    """Turn errors of a parser into an InputError that names the file.
 
     Raises
     ------
     InputError
-        For every error but those that say nothing about the file's content.
+        For every error, except those that do not concern the content of the file.
     """
     try:
         yield
@@ -217,26 +216,26 @@ def parsing(path: Path, *, expected: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"Expected {expected} at {path}, found something that cannot be read as such "
-            f"({type(error).__name__}: {reason}). It may be damaged or cut short: copy or download it again."
+            f"Expected {expected} at {path}, found content that cannot be read ({type(error).__name__}: {reason}). "
+            "It may be damaged or cut short. Copy or download it again."
         ) from error
 
 
 @contextmanager
 def names_may_repeat() -> Iterator[None]:
-    """Silence anndata's warning about repeated names, which stmmr mends with a warning of its own."""
+    """Silence the warning of anndata about repeated names; stmmr warns itself when it makes them unique."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(Variable|Observation) names are not unique")
         yield
 
 
 def check_indices(matrix: Any) -> None:
-    """Check that the indices of a sparse matrix lie in it; scipy would read beyond its memory otherwise.
+    """Check that the indices of a sparse matrix are within its shape; scipy would read other memory otherwise.
 
     Raises
     ------
     ValueError
-        If one does not. Other matrices pass.
+        If one is not. Dense matrices pass.
     """
     if isinstance(matrix, sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array | sparse.csc_array):
         matrix.check_format(full_check=True)

@@ -54,7 +54,7 @@ class GeneColumns(NamedTuple):
             yield slice(start, stop)
             start = stop
 
-    def lognormalised(self, *, progress: bool = False, what: str = "genes") -> Iterator[tuple[slice, Csc]]:
+    def lognormalised(self, *, progress: bool = False, task: str = "genes") -> Iterator[tuple[slice, Csc]]:
         """Read log-normalised values block by block.
 
         Yields
@@ -62,12 +62,12 @@ class GeneColumns(NamedTuple):
         The genes of a block, and their values as CSC without stored zeros, shape (n_obs, g).
         """
         for genes in self.blocks():
-            yield genes, self.of(genes, progress=progress, what=what)
+            yield genes, self.of(genes, progress=progress, task=task)
 
-    def of(self, genes: slice, *, progress: bool = False, what: str = "genes") -> Csc:
+    def of(self, genes: slice, *, progress: bool = False, task: str = "genes") -> Csc:
         """Read the log-normalised values of some genes as CSC without stored zeros, shape (n_obs, g)."""
         read = partial(_normalised, genes=genes, size=self.size, median=self.median)
-        rows = list(map_rows(read, self.counts, what=what, progress=progress))
+        rows = list(map_rows(read, self.counts, task=task, progress=progress))
         columns = sparse.csc_matrix(sparse.vstack(rows, format="csr"))
         columns.eliminate_zeros()
         return columns
@@ -139,11 +139,11 @@ def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> Float
 def lognormalised_rows(adata: AnnData) -> Iterator[Csr]:
     """Read the log-normalised values of all genes, a chunk of rows at a time, after `stmmr.pp.expression`."""
     if keys.LOGNORM in adata.layers:
-        return map_rows(_as_they_are, by_rows(adata.layers[keys.LOGNORM]), what="genes", progress=False)
+        return map_rows(_as_they_are, by_rows(adata.layers[keys.LOGNORM]), task="genes", progress=False)
     _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
     read = partial(_normalised, genes=slice(0, adata.n_vars), size=size, median=float(np.median(size[size > 0])))
-    return map_rows(read, by_rows(counts), what="genes", progress=False)
+    return map_rows(read, by_rows(counts), task="genes", progress=False)
 
 
 def _as_they_are(rows: Csr, _: slice) -> Csr:

@@ -140,7 +140,7 @@ class Kernel(NamedTuple):
         return float(np.mean(tree.query_ball_point(sample, radius, return_length=True, workers=-1))) - 1
 
     def propagate(
-        self, features: Callable[[Ints], Float32], *, progress: bool = False, what: str = ""
+        self, features: Callable[[Ints], Float32], *, progress: bool = False, task: str = ""
     ) -> Iterator[tuple[Ints, Float32]]:
         """Compute A(A·F) a tile of spots at a time, several tiles in parallel.
 
@@ -153,7 +153,7 @@ class Kernel(NamedTuple):
             Function that returns the rows of F at given spots, shape (n, F).
         progress
             Show a progress bar.
-        what
+        task
             Name of the progress bar.
 
         Yields
@@ -167,7 +167,7 @@ class Kernel(NamedTuple):
                 rows.append(near[tile])
                 yield local, tile, features(near), self.bandwidth, self.tolerance
 
-        with progress_bar(len(self.xy), what or "propagation", "spots", shown=progress) as bar:
+        with progress_bar(len(self.xy), task or "propagation", "spots", shown=progress) as bar:
             for done, smooth in enumerate(in_parallel(_propagated, tasks())):
                 bar.update(len(smooth))
                 yield rows[done], smooth

@@ -1,47 +1,47 @@
 """Every name under which stmmr reads or writes in an AnnData, in one place."""
 
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
-# what users bring, by the conventions of scanpy and squidpy
+# inputs, by the conventions of scanpy and squidpy
 SPATIAL: Final = "spatial"
-"""``obsm``: coordinates, shape (n_obs, 2), as x, y. ``uns``: pictures and their scale factors per library."""
+"""``obsm``: coordinates, shape (n_obs, 2), as x, y. ``uns``: images and their scale factors per library."""
 SPATIAL_3D: Final = "spatial_3d"
 """``obsm``: coordinates in one frame of all sections, shape (n_obs, 3), as x, y, z in one unit."""
 SECTION: Final = "section"
-"""``obs``: the section of each place, where several were put together."""
+"""``obs``: the section of each spot, where several were put into one table."""
 ARRAY_ROW: Final = "array_row"
 ARRAY_COL: Final = "array_col"
 """``obs``: integer position on the array of a platform that has one."""
 IN_TISSUE: Final = "in_tissue"
 BIN_TYPE: Final = "bin_type"
 RESOLUTION: Final = "resolution"
-"""``uns`` of what stereopy wrote: kind of bins, and nm between the spots of the chip, in which coordinates are."""
+"""``uns`` of files by stereopy: the kind of bins, and nm between the spots of the chip, the unit of the coordinates."""
 COUNTS: Final = "counts"
 """``layers``: raw counts."""
 SPATIALDATA: Final = "spatialdata_attrs"
 """``uns``: which elements of a SpatialData object a table describes, and by which columns of ``obs``."""
 
-# what stmmr writes
+# outputs
 UNS: Final = "stmmr"
-"""``uns``: the parameters of every step that ran, the training history and what was derived from the data."""
+"""``uns``: the parameters of every step that ran, what each chose from the data, and the training history."""
 LOGNORM: Final = "stmmr_lognorm"
 """``layers``: counts normalised to the median library size, then log1p; float32 CSR."""
 HIGHLY_VARIABLE: Final = "stmmr_highly_variable"
-"""``var``: bool, the genes the model reads."""
+"""``var``: bool, the genes that the model uses."""
 LIBRARY_SIZE: Final = "stmmr_library_size"
-"""``obs``: float, total counts of the place (or the column named by ``size_key``)."""
+"""``obs``: float, total counts of the spot (or the column named by ``size_key``)."""
 COMPONENTS: Final = "X_stmmr_pca"
 """``obsm``: principal components of the log-normalised highly variable genes; float32."""
 LOADINGS: Final = "stmmr_loadings"
-"""``varm``: directions of these components among the genes, zeros where a gene is not read; float32."""
+"""``varm``: loadings of the genes on these components, 0 for genes that were not used; float32."""
 GRAPH: Final = "stmmr_weights"
 """``obsp``: row-normalised Gaussian kernel of the distances with doubled diagonal; float32 CSR."""
 HISTOLOGY: Final = "X_histology"
-"""``obsm``: features of the picture around each place; float32."""
+"""``obsm``: image features of the patch around each spot; float32."""
 PATCH: Final = "stmmr_patch"
-"""``obs``: categorical, what the picture shows around the place: tissue, blurred, background or outside."""
+"""``obs``: categorical, what the image shows around the spot: tissue, blurred, background or outside."""
 TISSUE_MASK: Final = "tissue_mask"
-"""``uns["spatial"][library]["images"]``: bool, shape (height, width), where the picture shows tissue."""
+"""``uns["spatial"][library]["images"]``: bool, shape (height, width), where the image shows tissue."""
 EMBEDDING: Final = "X_stmmr"
 """``obsm``: the embedding Z; float32."""
 HARMONY: Final = "X_stmmr_harmony"
@@ -51,30 +51,110 @@ UMAP: Final = "X_stmmr_umap"
 DOMAIN: Final = "stmmr_domain"
 """``obs``: categorical, the spatial domain."""
 CONFIDENCE: Final = "stmmr_confidence"
-"""``obs``: float, the share of the partitions behind a consensus that agree with it at this place."""
+"""``obs``: float, the share of the partitions behind the consensus that agree with it at this spot."""
 DOMAIN_REFINED: Final = "stmmr_domain_refined"
-"""``obs``: categorical, the domain after the vote of its neighbourhood."""
+"""``obs``: categorical, the domain after a majority vote of the nearest spots."""
 PSEUDOTIME: Final = "stmmr_pseudotime"
-"""``obs``: float, 0 at the root of the trajectory and rising to 1; NaN where it does not lead."""
+"""``obs``: float, 0 at the root of the trajectory and 1 at its far end; NaN for spots that it does not reach."""
 BRANCH: Final = "stmmr_branch"
-"""``obs``: categorical, the run of domains between two forks of the trajectory that the place's domain is in."""
+"""``obs``: categorical, the branch of the trajectory: the domains between two forks."""
 ENHANCED: Final = "stmmr_enhanced"
 """``layers``: denoised expression, float32; of chosen genes a table in ``obsm``."""
 REGION: Final = "stmmr_region"
 INSTANCE: Final = "stmmr_instance"
-"""``obs``: in the table of a SpatialData object, the element that a place belongs to, and its name there."""
+"""``obs``: in the table of a SpatialData object, the element that a spot belongs to, and its name there."""
 DOMAIN_GENES: Final = "stmmr_domain_genes"
 """``uns``: data frame of every gene in every domain, against its neighbours and against the rest."""
 DOMAIN_GENES_PSEUDOBULK: Final = "stmmr_domain_genes_pseudobulk"
 """``uns``: data frame of every gene in every domain against the rest, sections as replicates."""
 ENRICHMENT: Final = "stmmr_enrichment"
-"""``uns``: data frame of the gene sets in which the genes of each domain are."""
+"""``uns``: data frame of gene sets enriched among the genes of each domain."""
 COMPOSITION: Final = "stmmr_composition"
-"""``uns``: data frame of the places of every domain in every section."""
+"""``uns``: data frame of the spots of every domain in every section."""
 COMPOSITION_TESTS: Final = "stmmr_composition_tests"
-"""``uns``: data frame of how groups of sections differ in what every domain makes up of them."""
+"""``uns``: data frame of tests: does the share of a domain differ between groups of sections."""
 MORAN_I: Final = "stmmr_moran_i"
 MORAN_Z: Final = "stmmr_moran_z"
 MORAN_P: Final = "stmmr_moran_pval"
 MORAN_P_ADJUSTED: Final = "stmmr_moran_pval_adj"
-"""``var``: float, Moran's I of the gene, how far it stands from chance, and the p-value as it is and adjusted."""
+"""``var``: float, Moran's I of the gene, its z-score against chance, the p-value and the adjusted p-value."""
+
+
+Container = Literal["obs", "obsm", "obsp", "var", "varm", "layers", "uns", "notes"]
+"""Attributes of an AnnData; "notes" are the entries of ``uns["stmmr"]``."""
+Step = Literal["expression", "graph", "histology", "embedding", "domains", "analysis", "run"]
+"""Steps in their order: each reads what those before it wrote."""
+
+
+class Key(NamedTuple):
+    """Which step writes a key, and what the values survive."""
+
+    container: Container
+    name: str
+    step: Step
+    """Step that writes it. A new run of this step, or of an earlier one, makes the values out of date."""
+    survives_subset: bool = True
+    """Whether the values hold for the remaining spots when some are dropped."""
+    survives_join: bool = False
+    """Whether the values hold when sections are put into one table."""
+
+
+_WRITTEN: Final[dict[Step, dict[Container, tuple[str, ...]]]] = {
+    "expression": {
+        "obs": (LIBRARY_SIZE,),
+        "var": (HIGHLY_VARIABLE,),
+        "varm": (LOADINGS,),
+        "layers": (LOGNORM,),
+        "obsm": (COMPONENTS,),
+        "notes": ("expression", "counts"),
+    },
+    "graph": {"obsp": (GRAPH,), "notes": ("spatial_graph",)},
+    "histology": {"obsm": (HISTOLOGY,), "obs": (PATCH,), "notes": ("histology",)},
+    "embedding": {
+        "obsm": (EMBEDDING, HARMONY, UMAP),
+        "notes": ("model", "history", "mapped", "integrate", "number_of_domains", "domain_tree"),
+    },
+    "domains": {
+        "obs": (DOMAIN, CONFIDENCE, DOMAIN_REFINED),
+        "notes": ("domains", "consensus", "refine", "transfer"),
+    },
+    "analysis": {
+        "obs": (PSEUDOTIME, BRANCH),
+        "obsm": (ENHANCED,),
+        "var": (MORAN_I, MORAN_Z, MORAN_P, MORAN_P_ADJUSTED),
+        "layers": (ENHANCED,),
+        "uns": (DOMAIN_GENES, DOMAIN_GENES_PSEUDOBULK, ENRICHMENT, COMPOSITION, COMPOSITION_TESTS),
+        "notes": (
+            "evaluation",
+            "trajectory",
+            "gene_trends",
+            "enhance",
+            "domain_genes",
+            "domain_genes_pseudobulk",
+            "spatially_variable_genes",
+            "enrichment",
+            "composition",
+        ),
+    },
+    "run": {"notes": ("seconds", "peak_memory_mb", "mode")},
+}
+_OF_ALL_SPOTS: Final = {GRAPH, "number_of_domains", "domain_tree", "gene_trends", "composition", "evaluation"}
+"""Values that describe all spots together, beside the tables of ``uns`` and the columns of ``var``."""
+
+KEYS: Final = tuple(
+    Key(
+        container,
+        name,
+        step,
+        survives_subset=(container not in ("var", "uns") and name not in _OF_ALL_SPOTS) or name == HIGHLY_VARIABLE,
+    )
+    for step, containers in _WRITTEN.items()
+    for container, names in containers.items()
+    for name in names
+)
+"""All that stmmr writes. Any other key is the user's and stays."""
+
+
+def names_of(container: Container, *steps: Step) -> list[str]:
+    """Get the keys of a container that some steps write; of all steps without any."""
+    return [key.name for key in KEYS if key.container == container and (not steps or key.step in steps)]

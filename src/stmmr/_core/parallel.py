@@ -1,8 +1,9 @@
-"""Work that falls into independent pieces, done several at a time; and how far it has come."""
+"""Tasks in parallel threads or on dask workers, progress bars, and processes that train together."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -12,10 +13,10 @@ Result = TypeVar("Result")
 
 
 def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-    """Call a function with the arguments of each task; results come in the order of the tasks.
+    """Call a function with the arguments of each task, and get results in the order of the tasks.
 
-    In threads, or by what ``joblib.parallel_config`` names: with ``backend="dask"``, on the workers of a
-    ``dask.distributed`` client. No more tasks are drawn than are at work or wait for their turn.
+    Tasks run in threads, or on the backend of ``joblib.parallel_config``: with ``backend="dask"``, on the workers of a
+    ``dask.distributed`` client. Only as many tasks are made at a time as run or wait in the queue.
     """
     from joblib import Parallel, delayed
 
@@ -24,19 +25,31 @@ def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
     return results
 
 
-def progress_bar(total: int, what: str, unit: str, *, shown: bool) -> Any:
-    """Make a bar with rate and time left, for what takes longer than two seconds."""
+def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:
+    """Make a progress bar with rate and remaining time, shown after two seconds.
+
+    It is drawn in terminals and notebooks only, because in a file every update would be a line.
+    """
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not shown)
+    visible = shown and (sys.stderr.isatty() or _in_notebook())
+    return tqdm(total=total, desc=name, unit=f" {unit}", unit_scale=True, delay=2, leave=False, disable=not visible)
+
+
+def _in_notebook() -> bool:
+    """Check whether bars are widgets of a notebook."""
+    from tqdm.auto import notebook_tqdm
+    from tqdm.std import tqdm
+
+    return notebook_tqdm is not tqdm
 
 
 def started_outside() -> bool:
-    """Tell whether torchrun or SLURM has started several processes that train together."""
+    """Check whether torchrun or SLURM started several processes that train together."""
     by_slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
     return "TORCHELASTIC_RUN_ID" in os.environ or by_slurm
 
 
 def is_first() -> bool:
-    """Tell whether this process is the one that writes the results."""
+    """Check whether this process is the one that writes the results."""
     return not started_outside() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0

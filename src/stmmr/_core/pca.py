@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMPONENTS: Final = 50
 """Components that are kept of the features of an image encoder."""
-PLACES_PER_COMPONENT: Final = 4
+SPOTS_PER_COMPONENT: Final = 4
 """Fewest spots for each principal component."""
 
 
@@ -99,7 +99,7 @@ def leading_axes(covariance: Float64, *, n_spots: int, n: int) -> Float64:
     from scipy.sparse.linalg import eigsh
 
     width = len(covariance)
-    n = max(1, min(n, width, n_spots // PLACES_PER_COMPONENT, n_spots - 1))
+    n = max(1, min(n, width, n_spots // SPOTS_PER_COMPONENT, n_spots - 1))
     if 2 * n < width and covariance.any():  # a fixed start, so that no seed is needed
         variances, axes = eigsh(covariance, n, v0=np.ones(width))
     else:
@@ -150,7 +150,7 @@ def gene_components(
     n_genes = int(normalise.genes.sum())
     totals = np.zeros((int(normalise.sections.max()) + 1, n_genes))
     products = np.zeros((n_genes, n_genes))
-    for part in map_rows(normalise.moments, counts, what="covariance of genes", progress=progress):
+    for part in map_rows(normalise.moments, counts, task="covariance of genes", progress=progress):
         totals += part.totals
         products += part.products
     sizes = np.bincount(normalise.sections)[:, None]  # (S, 1)
@@ -167,7 +167,7 @@ def projected(
     project = partial(normalise.projected, centres=centres, axes=axes)
     scores = empty((len(normalise.size), axes.shape[1]))
     start = 0
-    for part in map_rows(project, counts, what="components", progress=progress):
+    for part in map_rows(project, counts, task="components", progress=progress):
         scores[start : start + len(part)] = part
         start += len(part)
     return scores

@@ -1,4 +1,4 @@
-"""The rows of a matrix of counts, some at a time: in memory, in an .h5ad or .zarr, or in a dask array."""
+"""Rows of a count matrix, a chunk at a time: in memory, in an .h5ad or .zarr file, or in a dask array."""
 
 from __future__ import annotations
 
@@ -19,34 +19,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import DTypeLike
+
+    from stmmr._core.types import CountRows, Csr, Ints, Numbers
 
 CHUNK: Final = 8_192
-"""Rows that are read at once: bounds the memory of every pass over the counts."""
+"""Rows that are read at a time: bounds the memory of every pass over the counts."""
 BLOCKS_AT_ONCE: Final = 8
-"""Blocks of a dask array that are at work at once."""
+"""Blocks of a dask array that are computed at a time."""
 Result = TypeVar("Result")
 Options = ParamSpec("Options")
 IN_MEMORY_AT_MOST: Final = 2**30
-"""Bytes of an array that is kept in memory."""
+"""Size of the largest array that is kept in memory, in bytes."""
 _folder: ContextVar[Path | None] = ContextVar("scratch folder", default=None)
 
 
 class OnDisk:
-    """A matrix in a file, by its name there: it can be sent to another process, which opens the file for itself.
+    """A matrix in a file, which another process can open again after unpickling.
 
     Parameters
     ----------
     dataset
-        What AnnData holds of it: a sparse dataset of anndata, or a dense one of h5py or zarr.
+        The matrix in a backed AnnData: a sparse dataset of anndata, or a dense one of h5py or zarr.
+
+    Raises
+    ------
+    InputError
+        If it is sparse and stored by columns.
     """
 
     def __init__(self, dataset: Any) -> None:
         node = getattr(dataset, "group", dataset)
         if getattr(dataset, "format", "csr") != "csr":
             raise InputError(
-                f"Expected counts by rows (CSR) in the file, found {dataset.format.upper()}, which is read by columns. "
-                "Read it into memory, or write it again as CSR."
+                f"Expected counts stored by rows (CSR) in the file, found {dataset.format.upper()}, which is stored by "
+                "columns. Read them into memory (adata.to_memory(), --mode memory), or write them again as CSR."
             )
         self.in_h5 = hasattr(node, "file")
         self.path = str(node.file.filename if self.in_h5 else node.store_path.store.root)
@@ -64,28 +71,30 @@ class OnDisk:
         return sparse_dataset(node) if hasattr(node, "keys") else node
 
     def __getitem__(self, rows: slice) -> Any:
-        """Read some rows."""
+        """Read a range of rows."""
         return self.dataset[rows]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file behind."""
+        """Get the state to pickle, without the open file."""
         return {name: value for name, value in self.__dict__.items() if name != "dataset"}
 
 
 def is_on_disk(matrix: Any) -> bool:
-    """Tell whether a matrix of an AnnData lies in a file."""
+    """Check whether a matrix of an AnnData is in a file."""
     return hasattr(matrix, "group") or type(matrix).__module__.split(".")[0] in {"h5py", "zarr"}
 
 
 def is_dask(matrix: Any) -> bool:
-    """Tell whether a matrix is a dask array."""
+    """Check whether a matrix is a dask array."""
     return hasattr(matrix, "to_delayed")
 
 
 def by_rows(matrix: Any) -> Any:
     """Prepare a matrix for reading rows.
 
-    CSR where it is in memory, `OnDisk` where it lies in a file; dask arrays with whole rows.
+    Returns
+    -------
+    CSR if the matrix is in memory, `OnDisk` if it is in a file; a dask array gets chunks of whole rows.
     """
     if is_dask(matrix):
         return matrix.rechunk({1: -1})
@@ -94,34 +103,34 @@ def by_rows(matrix: Any) -> Any:
     return as_csr(matrix)
 
 
-def as_csr(rows: Any) -> sparse.csr_matrix[Any]:
-    """Turn rows into CSR; no copy where they are."""
+def as_csr(rows: Any) -> Csr:
+    """Convert rows to CSR, without a copy if they are CSR."""
     return rows if isinstance(rows, sparse.csr_matrix) else sparse.csr_matrix(rows)
 
 
 def map_rows(
-    function: Callable[Concatenate[sparse.csr_matrix[Any], slice, Options], Result],
-    matrix: Any,
+    function: Callable[Concatenate[Csr, slice, Options], Result],
+    matrix: CountRows,
     *,
-    what: str,
+    task: str,
     progress: bool,
 ) -> Iterator[Result]:
-    """Call a function with chunks of rows and where they are; results in their order.
+    """Call a function with each chunk of rows, and get results in the order of the rows.
 
     Parameters
     ----------
     function
-        Takes rows as CSR, and the slice that they are.
+        Takes a chunk of rows as CSR, and the slice of their indices.
     matrix
-        As `by_rows` gives it. Blocks of a dask array are its own, and computed where its scheduler says: on the
-        workers of a ``dask.distributed`` client where there is one.
-    what
+        From `by_rows`. Chunks of a dask array are its blocks, which its scheduler computes: on the workers of a
+        ``dask.distributed`` client if there is one.
+    task
         Name of the progress bar.
     progress
-        Whether to show it.
+        Show a progress bar.
     """
     work = _map_blocks if is_dask(matrix) else _map_chunks
-    with progress_bar(matrix.shape[0], what, "rows", shown=progress) as bar:
+    with progress_bar(matrix.shape[0], task, "spots", shown=progress) as bar:
         for rows, result in work(function, matrix):
             bar.update(rows.stop - rows.start)
             yield result
@@ -140,9 +149,9 @@ def _map_blocks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[
     ends = np.cumsum(matrix.chunks[0]).tolist()
     chunks = [slice(end - size, end) for end, size in zip(ends, matrix.chunks[0], strict=True)]
     call = delayed(partial(_apply, function))
-    todo = (call(block, rows) for block, rows in zip(matrix.to_delayed()[:, 0], chunks, strict=True))
-    some_at_once = iter(lambda: list(islice(todo, BLOCKS_AT_ONCE)), [])
-    results = chain.from_iterable(base.compute(*some) for some in some_at_once)  # type: ignore[no-untyped-call]
+    calls = (call(block, rows) for block, rows in zip(matrix.to_delayed()[:, 0], chunks, strict=True))
+    batches = iter(lambda: list(islice(calls, BLOCKS_AT_ONCE)), [])
+    results = chain.from_iterable(base.compute(*batch) for batch in batches)  # type: ignore[no-untyped-call]
     return zip(chunks, results, strict=True)
 
 
@@ -151,38 +160,38 @@ def _apply(function: Callable[..., Result], source: Any, rows: slice) -> Result:
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
-    """Cut 0 … n − 1 into pieces of a size."""
+    """Divide 0 … n − 1 into slices of a size; the last one may be shorter."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def take(matrix: Any, index: NDArray[np.intp]) -> sparse.csr_matrix[Any]:
-    """Read rows of a matrix as `by_rows` gives it, in one pass from the first to the last.
+def take(matrix: Any, index: Ints) -> Csr:
+    """Read rows of a matrix in one pass from the first to the last.
 
     Parameters
     ----------
     matrix
-        Shape (N, G).
+        From `by_rows`, shape (N, G).
     index
-        Ascending, shape (n,).
+        Indices of the rows, ascending, shape (n,).
 
     Returns
     -------
-    Shape (n, G).
+    The rows, shape (n, G).
     """
     if not isinstance(matrix, OnDisk) and not is_dask(matrix):
         return as_csr(matrix[index])
-    parts: list[sparse.csr_matrix[Any]] = []
+    parts: list[Csr] = []
     for rows in slices(matrix.shape[0], CHUNK):
         inside = index[index.searchsorted(rows.start) : index.searchsorted(rows.stop)]
         if len(inside):
-            read = matrix[int(inside[0]) : int(inside[-1]) + 1]
-            parts.append(as_csr(read.compute() if is_dask(read) else read)[inside - inside[0]])
+            chunk = matrix[int(inside[0]) : int(inside[-1]) + 1]
+            parts.append(as_csr(chunk.compute() if is_dask(chunk) else chunk)[inside - inside[0]])
     return as_csr(sparse.vstack(parts, format="csr")) if parts else as_csr(np.zeros((0, matrix.shape[1])))
 
 
 @contextmanager
 def scratch_folder(folder: Path | None) -> Iterator[None]:
-    """Put large arrays into files of a folder; None: the system's for temporary files."""
+    """Put large arrays into files in a folder; None: the folder of the system for temporary files."""
     before = _folder.set(folder)
     try:
         yield
@@ -190,8 +199,8 @@ def scratch_folder(folder: Path | None) -> Iterator[None]:
         _folder.reset(before)
 
 
-def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
-    """Make an array to fill: in memory, or mapped to a nameless file, whose pages the system may take back."""
+def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Numbers:
+    """Make an uninitialised array: in memory, or, if large, mapped to a temporary file without a name."""
     if np.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY_AT_MOST:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(dir=_folder.get(), prefix="stmmr_") as file:

@@ -30,25 +30,25 @@ PLAUSIBLE_UM: Final = (0.5, 1000.0)
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
-PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Xenium"})
+PLATFORMS_OF_CELLS: Final = frozenset({"CosMx", "MERSCOPE", "seqFISH", "Stereo-seq cells", "Visium HD cells", "Xenium"})
+PLATFORMS_OF_BINS: Final = frozenset({"Stereo-seq", "Visium HD"})
 
 
 def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
     """Name the rows of an AnnData as their platform does, in the plural, for messages.
 
-    Readers note the platform in ``uns["spatial"]``. Other data have spots where they have array positions or an image,
-    and cells otherwise.
+    Readers note the platform in ``uns["spatial"]``. Rows of other data are called spots if there are array positions or
+    an image, and cells otherwise.
     """
     libraries = adata.uns.get(keys.SPATIAL)
-    libraries = (
-        [each for each in libraries.values() if isinstance(each, Mapping)] if isinstance(libraries, Mapping) else []
-    )
+    entries = libraries.values() if isinstance(libraries, Mapping) else ()
+    libraries = [library for library in entries if isinstance(library, Mapping)]
     for library in libraries:
         metadata, factors = library.get("metadata"), library.get("scalefactors")
         platform = metadata.get("platform") if isinstance(metadata, Mapping) else None
         if platform in PLATFORMS_OF_CELLS:
             return "cells"
-        if platform == "Stereo-seq" or (isinstance(factors, Mapping) and "bin_size_um" in factors):
+        if platform in PLATFORMS_OF_BINS or (isinstance(factors, Mapping) and "bin_size_um" in factors):
             return "cells" if adata.uns.get(keys.BIN_TYPE) == "cell_bins" else "bins"
         if platform is not None:
             return "spots"
@@ -233,16 +233,16 @@ def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float 
     Parameters
     ----------
     xy
-        Coordinates, shape (N, d). Rows that are not finite are left out, and several rows at one location count once.
+        Coordinates, shape (N, d). Rows that are not finite are ignored, and several rows at one location count once.
     nth
-        1: the nearest. 2 is the pitch of an array too, and for cells, of which the nearest may all but touch, about
-        the width of a cell.
+        1 for the nearest. On an array, 2 gives the pitch too; for cells, the nearest of which may almost touch, it
+        gives about the width of a cell.
     at_most
-        About how many locations to measure from, spread over all rows; None: from every one.
+        Number of locations, about, to measure from, spread over all rows; None measures from every location.
 
     Returns
     -------
-    The distance; None where there are fewer than two locations.
+    The distance; None if there are fewer than two locations.
     """
     import pandas as pd
     from scipy.spatial import KDTree

@@ -1,7 +1,9 @@
-"""From patches of the picture around each place to one row of features per place."""
+"""Encoders: from patches of the image around each spot (or cell, or bin) to one row of features for each spot."""
+
+import warnings
 
 from stmmr.encoders._cache import FeatureCache
-from stmmr.encoders._fingerprints import encoder_fingerprint, picture_fingerprint
+from stmmr.encoders._fingerprints import encoder_fingerprint, image_fingerprint
 from stmmr.encoders._he import HEEncoder
 from stmmr.encoders._lazyslide import LazySlideEncoder
 from stmmr.encoders._protocol import Encoder
@@ -19,5 +21,13 @@ __all__ = [
     "encoder_fingerprint",
     "encoder_of",
     "encoders",
-    "picture_fingerprint",
+    "image_fingerprint",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Find a name that was renamed."""
+    if name == "picture_fingerprint":
+        warnings.warn("picture_fingerprint was renamed: use image_fingerprint.", FutureWarning, stacklevel=2)
+        return image_fingerprint
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,8 @@
-"""Features on disk that are there again after a kill, and in the next run."""
+"""Features on disk: a run that was killed continues from them, and a later run reads them."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from stmmr._core.checks import logger
+from stmmr._core.files import atomic_write
 from stmmr._core.parallel import in_parallel, progress_bar
 from stmmr._core.rows import empty
 from stmmr.encoders._fingerprints import array_fingerprint, digest
@@ -23,73 +24,70 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-logger = logging.getLogger("stmmr")
-
-FORMAT: Final = 1
-"""Version of what is in the folder."""
+FORMAT: Final = 2
+"""Version of the content of the folder."""
 VALUES: Final = "features.npy"
 MANIFEST: Final = "manifest.json"
-UNFIT: Final = re.compile(r"[^\w.-]+")
-"""What a folder is not called."""
+NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
+"""Characters that are replaced in the name of a folder."""
 
 
 @dataclass
 class FeatureCache:
-    """Features of places, filled batch by batch, in a file or in memory.
+    """Features of spots (or cells, or bins), filled batch by batch, in a file or in memory.
 
-    Its folder is named after what the features follow from, so that those of anything else are never read:
+    The name of the folder has a hash of all that determines the features, so that no others are read:
 
     ``features.npy``
-        Features, shape (n_places, width), float32.
+        Features, shape (n_obs, width), float32.
     ``manifest.json``
-        What they follow from, and which rows are done. It is replaced after these rows have reached the disk, so
-        that a killed process leaves a state to go on from. Two processes at once write the same values.
+        What determines the features, and which rows are done. It is replaced after these rows are on the disk, so
+        that a killed process can continue. Two processes at once write the same values.
     """
 
     values: NDArray[np.float32]
-    """Shape (n_places, width); rows that are not done hold anything."""
-    facts: dict[str, Any]
-    """What the features follow from."""
+    """Shape (n_obs, width); rows that are not done have arbitrary values."""
+    facts: dict[str, object]
+    """What determines the features."""
     folder: Path | None = None
-    """Where they are; None: in memory."""
+    """The folder of these features; None: in memory."""
     done: list[tuple[int, int]] = field(default_factory=list)
-    """Rows that are there, from and up to, ascending and apart."""
+    """Ranges of rows that are done, as start and stop, ascending and disjoint."""
 
     @classmethod
     def open(
         cls,
         folder: str | Path | None,
         *,
-        picture: str,
+        image: str,
         encoder: str | None,
-        geometry: Mapping[str, Any],
+        geometry: Mapping[str, object],
         centres: NDArray[np.float64],
         width: int,
         name: str = "features",
     ) -> Self:
-        """Open what there is of the features, or start them.
+        """Open features that were written before, or start new ones.
 
         Parameters
         ----------
         folder
-            Folder for the features of any picture and encoder; None keeps them in memory.
-        picture, encoder
-            Their fingerprints, see `picture_fingerprint` and `encoder_fingerprint`. An encoder without one
-            is kept in memory.
+            Folder for the features of any image and encoder; None keeps them in memory.
+        image, encoder
+            Their fingerprints, see `image_fingerprint` and `encoder_fingerprint`. Features of an encoder without one
+            stay in memory.
         geometry
-            What else the patches follow from: their size, µm per pixel, stain normalisation; anything that JSON
-            holds.
+            What else determines the patches: size, µm per pixel, stain normalisation; anything that JSON can hold.
         centres
-            Places in the picture, shape (n_places, 2).
+            Spots in the image, shape (n_obs, 2).
         width
             Number of features.
         name
             Start of the name of the features' own folder.
         """
         shape = (len(centres), width)
-        facts = {
+        facts: dict[str, object] = {
             "format": FORMAT,
-            "picture": picture,
+            "image": image,
             "encoder": encoder,
             "geometry": dict(geometry),
             "centres": array_fingerprint(np.asarray(centres, dtype=np.float64)),
@@ -97,20 +95,19 @@ class FeatureCache:
         }
         if folder is None or encoder is None:
             return cls(empty(shape), facts)
-        own = Path(folder) / f"{UNFIT.sub('_', name)}-{digest(facts)[:20]}"
-        if own.is_dir() and not _whole(own, facts):
-            logger.warning("The features in %s are damaged and made anew.", own)
-            shutil.rmtree(own)
-        if not own.is_dir():
-            _create(own, facts)
-        values = np.load(own / VALUES, mmap_mode="r")
-        done = [(int(start), int(stop)) for start, stop in _manifest(own)["done"]]
-        return cls(values, facts, own, done)
+        path = Path(folder) / f"{NOT_IN_NAMES.sub('_', name)}-{digest(facts)[:20]}"
+        if path.is_dir() and not _valid(path, facts):
+            logger.warning("The features in %s are damaged and are computed again.", path)
+            shutil.rmtree(path)
+        if not path.is_dir():
+            _create(path, facts, shape)
+        values = np.load(path / VALUES, mmap_mode="r")
+        return cls(values, facts, path, [(int(start), int(stop)) for start, stop in _manifest(path)["done"]])
 
     def missing(self, batch_size: int) -> Iterator[slice]:
-        """Go through the rows that are not there, in batches.
+        """Yield batches of rows that are not done.
 
-        Batches start at the same rows whatever is there: the second run of one size sees the batches of the first.
+        Batches start at the same rows whatever is done: a second run of one size has the batches of the first.
         """
         for start in range(0, len(self.values), batch_size):
             stop = min(start + batch_size, len(self.values))
@@ -118,7 +115,7 @@ class FeatureCache:
                 yield slice(start, stop)
 
     def put(self, rows: slice, values: NDArray[np.float32]) -> None:
-        """Keep the features of some rows: on the disk, before they count as done."""
+        """Store the features of some rows; on disk, they count as done once they are written."""
         values = np.ascontiguousarray(values, dtype=np.float32)
         expected = (rows.stop - rows.start, self.values.shape[1])
         if values.shape != expected or not np.isfinite(values).all():
@@ -126,49 +123,54 @@ class FeatureCache:
                 f"Expected finite features of shape {expected}, found shape {values.shape}, "
                 f"{int((~np.isfinite(values)).sum())} of them not finite."
             )
+        done = _joined([*self.done, (rows.start, rows.stop)])
         if self.folder is None:
             self.values[rows] = values
         else:
-            offset = int(getattr(self.values, "offset", 0)) + rows.start * self.values.strides[0]
             with (self.folder / VALUES).open("r+b") as file:
-                file.seek(offset)
+                file.seek(int(getattr(self.values, "offset", 0)) + rows.start * self.values.strides[0])
                 file.write(values.data)
                 file.flush()
                 os.fsync(file.fileno())
-        self.done = _joined([*self.done, (rows.start, rows.stop)])
-        if self.folder is not None:
-            _write_manifest(self.folder, self.facts | {"done": self.done})
+            _write_manifest(self.folder, self.facts | {"done": done})
+        self.done = done
 
     def fill(
         self, encode: Callable[[slice], NDArray[np.float32]], *, batch_size: int, progress: bool = True
     ) -> NDArray[np.float32]:
-        """Encode what is missing, batch by batch in threads, and get all features.
+        """Encode the missing rows, batch by batch in threads, and return all features.
 
         Parameters
         ----------
         encode
             From rows to their features.
         batch_size
-            Rows at a time: bounds the memory.
+            Rows at a time; limits the memory.
         progress
-            Whether to show a progress bar where it takes longer than two seconds.
+            Whether to show a progress bar if it takes longer than two seconds.
         """
         batches = list(self.missing(batch_size))
         if self.done and batches:
-            logger.info("%d of %d places are encoded already.", sum(b - a for a, b in self.done), len(self.values))
-        with progress_bar(sum(b.stop - b.start for b in batches), "histology", "places", shown=progress) as bar:
+            logger.info("%d of %d spots are already encoded.", sum(b - a for a, b in self.done), len(self.values))
+        with progress_bar(sum(b.stop - b.start for b in batches), "histology", "spots", shown=progress) as bar:
             for rows, values in zip(batches, in_parallel(encode, ((b,) for b in batches)), strict=True):
                 self.put(rows, values)
                 bar.update(len(values))
         return self.features()
 
     def features(self) -> NDArray[np.float32]:
-        """Get all features, shape (n_places, width), once none is missing; those of a file are mapped."""
+        """Return all features, shape (n_obs, width), mapped if they are in a file.
+
+        Raises
+        ------
+        RuntimeError
+            If some are missing.
+        """
         if self.done != [(0, len(self.values))] and len(self.values):
-            raise RuntimeError(f"Features of {len(self.values)} places are not all there: rows {self.done}.")
+            raise RuntimeError(f"Features of {len(self.values)} spots are not complete: rows {self.done} are done.")
         if self.folder is None:
             return self.values
-        # mapped anew: on some file systems the first map does not show what was written since
+        # mapped again: on some file systems, the first map does not show what was written since
         return np.load(self.folder / VALUES, mmap_mode="r")  # type: ignore[no-any-return]
 
 
@@ -183,50 +185,35 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _create(own: Path, facts: dict[str, Any]) -> None:
-    """Make the folder of some features, whole or not at all."""
-    own.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{own.name}-", dir=own.parent))
+def _create(path: Path, facts: dict[str, object], shape: tuple[int, int]) -> None:
+    """Make the folder of some features, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        shape = tuple(facts["shape"])
-        with (new / VALUES).open("wb") as file:
-            header = {
-                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
-                "fortran_order": False,
-                "shape": shape,
-            }
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + 4 * shape[0] * shape[1])
+        np.lib.format.open_memmap(new / VALUES, mode="w+", dtype=np.float32, shape=shape)
         _write_manifest(new, facts | {"done": []})
-        new.rename(own)
+        new.rename(path)
     except OSError:
-        if not own.is_dir():  # another process that was faster is as good
+        if not path.is_dir():  # another process may have been faster
             raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _whole(own: Path, facts: dict[str, Any]) -> bool:
-    """Tell whether a folder holds these features, and files of the right size."""
+def _valid(path: Path, facts: dict[str, object]) -> bool:
+    """Tell whether a folder holds these features, in files of the right size."""
     try:
-        found = _manifest(own)
-        values = np.load(own / VALUES, mmap_mode="r")
+        manifest, values = _manifest(path), np.load(path / VALUES, mmap_mode="r")
     except (OSError, ValueError, KeyError):
         return False
-    same = {name: found.get(name) for name in facts} == json.loads(json.dumps(facts))
-    return same and list(values.shape) == facts["shape"] and values.dtype == np.float32 and "done" in found
+    same = {name: manifest.get(name) for name in facts} == json.loads(json.dumps(facts))
+    return same and list(values.shape) == facts["shape"] and values.dtype == np.float32 and "done" in manifest
 
 
-def _manifest(own: Path) -> dict[str, Any]:
-    """Read the manifest."""
-    return dict(json.loads((own / MANIFEST).read_text(encoding="utf-8")))
+def _manifest(path: Path) -> dict[str, Any]:
+    return dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
 
 
-def _write_manifest(own: Path, manifest: Mapping[str, Any]) -> None:
-    """Replace the manifest as a whole."""
-    new = own / f".{MANIFEST}.{os.getpid()}"
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(own / MANIFEST)
+def _write_manifest(path: Path, manifest: Mapping[str, object]) -> None:
+    with atomic_write(path / MANIFEST) as new:
+        new.write_text(json.dumps(manifest), encoding="utf-8")

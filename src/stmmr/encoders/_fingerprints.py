@@ -1,4 +1,4 @@
-"""Short strings that tell pictures, models and settings apart."""
+"""Fingerprints: short strings that differ between images, models and settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,61 +18,61 @@ if TYPE_CHECKING:
     from stmmr.encoders._protocol import Encoder
 
 ENDS: Final = 2**16
-"""Bytes at the head and at the tail of a picture's file that are read."""
+"""Bytes that are read at the start and at the end of an image file."""
 AT_ONCE: Final = 2**24
 """Bytes of an array that are hashed at once."""
 
 
-def digest(facts: Mapping[str, Any]) -> str:
+def digest(facts: Mapping[str, object]) -> str:
     """Hash facts that JSON can hold."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def picture_fingerprint(picture: str | Path | NDArray[Any]) -> str:
-    """Tell a picture apart from every other one.
+def image_fingerprint(image: str | Path | NDArray[np.generic]) -> str:
+    """Compute a string that differs between images.
 
-    A file is known by its size, its time of change and the bytes at its head and tail, so that a slide of
-    gigabytes is not read for it; a folder (zarr) by names, sizes and times of its files; an array by its values.
+    A file is identified by its size, its modification time and the bytes at its start and end, so that gigabytes need
+    not be read; a folder (zarr) by names, sizes and times of its files; an array by its values.
     """
-    if isinstance(picture, (str, Path)):
-        path = Path(picture)
+    if isinstance(image, (str, Path)):
+        path = Path(image)
         return digest({"files": _stats(path), "ends": "" if path.is_dir() else _ends(path)})
-    return digest({"shape": list(picture.shape), "dtype": str(picture.dtype), "values": array_fingerprint(picture)})
+    return digest({"shape": list(image.shape), "dtype": str(image.dtype), "values": array_fingerprint(image)})
 
 
-def array_fingerprint(values: NDArray[Any]) -> str:
+def array_fingerprint(values: NDArray[np.generic]) -> str:
     """Hash the values of an array, some rows at a time."""
-    found = hashlib.sha256(repr((values.shape, str(values.dtype))).encode())
+    hashed = hashlib.sha256(repr((values.shape, str(values.dtype))).encode())
     rows = max(1, AT_ONCE * len(values) // max(values.nbytes, 1))
     for start in range(0, len(values), rows):
-        found.update(np.ascontiguousarray(values[start : start + rows]).data)
-    return found.hexdigest()
+        hashed.update(np.ascontiguousarray(values[start : start + rows]).data)
+    return hashed.hexdigest()
 
 
 def files_fingerprint(files: list[Path]) -> str:
     """Hash files by their names and contents."""
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for path in sorted(files):
         with path.open("rb") as file:
-            found.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+            hashed.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return hashed.hexdigest()
 
 
 def encoder_fingerprint(encoder: Encoder) -> str | None:
-    """Get what tells an encoder's features apart, or None where it does not say: these are not kept on disk."""
-    found = getattr(encoder, "fingerprint", None)
-    return None if found is None else str(found)
+    """Get the fingerprint of an encoder, or None if it has none: its features are not stored on disk."""
+    fingerprint = getattr(encoder, "fingerprint", None)
+    return None if fingerprint is None else str(fingerprint)
 
 
 def _stats(path: Path) -> list[tuple[str, int, int]]:
-    """List name, size and time of change of a file, or of each one in a folder."""
+    """List name, size and modification time of a file, or of each file in a folder."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files]
     return [(str(f.relative_to(path)), s.st_size, s.st_mtime_ns) for f, s in stats]
 
 
 def _ends(path: Path) -> str:
-    """Hash the head and the tail of a file."""
+    """Hash the start and the end of a file."""
     with path.open("rb") as file:
         head = file.read(ENDS)
         file.seek(-min(ENDS, path.stat().st_size), os.SEEK_END)

@@ -1,4 +1,4 @@
-"""The encoder that needs no weights: colour, texture and nuclei of an H&E picture."""
+"""The encoder without weights: colour, texture and nuclei of an H&E image."""
 
 from __future__ import annotations
 
@@ -7,46 +7,44 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from stmmr import __version__
+from stmmr._core.version import VERSION
 from stmmr.encoders._fingerprints import digest
 from stmmr.image.pixels import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 RESOLVED_UM: Final = 2.0
-"""µm per pixel above which single nuclei cannot be told apart."""
+"""µm per pixel from which on single nuclei cannot be told apart."""
 NUCLEUS_UM: Final = 2.0
 """Width (sigma) of a small nucleus, in µm."""
 
 
 @dataclass(frozen=True)
 class HEEncoder:
-    """Colour, texture and nuclei of an H&E picture; no weights to download.
+    """Colour, texture and nuclei of an H&E image; no weights to download.
 
-    Per diameter, within the round window of that diameter: mean and standard deviation of haematoxylin, eosin
-    (colour deconvolution of Ruifrok and Johnston 2001) and optical density; the share of glass and lumen; the
-    strength of two bands of detail; the alignment of fibres (coherence of the structure tensor); the share of
-    nuclei, by Otsu's threshold of haematoxylin; and, where picture and patch resolve 2 µm, nuclei per 1000
-    µm². All are the same for a turned or mirrored picture.
+    For each diameter, within the round window of that diameter: mean and standard deviation of haematoxylin, eosin
+    (colour deconvolution of Ruifrok and Johnston 2001) and optical density; the share of glass and lumen; the strength
+    of two bands of detail; the alignment of fibres (coherence of the structure tensor); the share of nuclei, by Otsu's
+    threshold of haematoxylin; and, if image and patch resolve 2 µm, nuclei per 1000 µm². All are the same for a turned
+    or mirrored image.
 
-    White of the glass and the threshold of nuclei are learnt from the picture unless they are given, e.g.
-    those of a fitted encoder, to treat several sections of one staining alike.
+    The white of the glass and the threshold of nuclei are learnt from the image. Set them, for example to those of a
+    fitted encoder, to treat several sections of one staining alike.
     """
 
     name: ClassVar[str] = "he"
     diameters_um: tuple[float, ...] = (60.0, 120.0, 240.0)
     """Diameters of the round windows, in µm."""
     patch_px: int = 64
-    """Pixels to which a window's diameter is resampled."""
+    """Pixels to which the diameter of a window is resampled."""
     white: tuple[float, float, float] | None = None
     """RGB of the glass, 0 to 255."""
     nucleus_od: float | None = None
     """Haematoxylin above which a pixel belongs to a nucleus."""
     um_per_px: float | None = None
-    """Resolution of the picture."""
+    """Resolution of the image."""
 
     @property
     def feature_names(self) -> list[str]:
@@ -54,13 +52,13 @@ class HEEncoder:
         stains = ("haematoxylin", "eosin", "optical_density")
         names = [name for stain in stains for name in (stain, f"{stain}_sd")]
         names += ["glass", "fine_texture", "coarse_texture", "fibre_alignment", "nuclei_share"]
-        every = [f"{name}_{diameter:g}um" for diameter in self.diameters_um for name in names]
-        return every + [f"nuclei_{self.diameters_um[i]:g}um" for i in self._resolved()]
+        names = [f"{name}_{diameter:g}um" for diameter in self.diameters_um for name in names]
+        return names + [f"nuclei_{self.diameters_um[i]:g}um" for i in self._resolved]
 
     @property
     def fingerprint(self) -> str:
-        """What the features follow from: the settings, and this version of the package."""
-        return digest({"encoder": repr(self), "version": __version__})
+        """Hash of what determines the features: the settings, and this version of the package."""
+        return digest({"encoder": repr(self), "version": VERSION})
 
     def fit(self, sample: NDArray[np.uint8], *, um_per_px: float) -> HEEncoder:
         """Learn the white of the glass and the threshold of nuclei from a sample of the patches."""
@@ -72,7 +70,7 @@ class HEEncoder:
 
     def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode patches, shape (B, S, patch_px, patch_px, 3), as features, shape (B, F)."""
-        if self.white is None or self.nucleus_od is None:
+        if self.nucleus_od is None:
             raise RuntimeError("The encoder is not fitted; call fit first.")
         disc = _disc(self.patch_px)
         haematoxylin, eosin, density = self._stains(patches)  # each (B, S, p, p)
@@ -85,23 +83,23 @@ class HEEncoder:
             _mean(haematoxylin > self.nucleus_od, disc),
         ]
         columns = [np.stack(features, axis=-1).reshape(len(patches), -1)]  # (B, S * 11)
-        for i in self._resolved():
-            nuclei = _count_nuclei(haematoxylin[:, i], self.diameters_um[i], self.nucleus_od)
-            columns.append(nuclei[:, None])
+        for i in self._resolved:
+            columns.append(_count_nuclei(haematoxylin[:, i], self.diameters_um[i], self.nucleus_od)[:, None])
         return np.concatenate(columns, axis=1).astype(np.float32)
 
-    def _resolved(self) -> Iterator[int]:
-        """Go through the diameters at which single nuclei can be told apart."""
-        for i, diameter in enumerate(self.diameters_um):
-            if max(self.um_per_px or 0.0, diameter / self.patch_px) < RESOLVED_UM:
-                yield i
+    @property
+    def _resolved(self) -> list[int]:
+        """Indices of the diameters at which single nuclei can be told apart."""
+        um_per_px = [max(self.um_per_px or 0.0, diameter / self.patch_px) for diameter in self.diameters_um]
+        return [i for i, um in enumerate(um_per_px) if um < RESOLVED_UM]
 
     def _stains(self, patches: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Separate haematoxylin and eosin, and get the mean optical density; each of shape (B, S, p, p)."""
         from skimage.color import hed_from_rgb
 
-        assert self.white is not None  # noqa: S101 - once fitted
-        od = optical_density(patches, self.white)  # rgb2hed, with the white of this picture
+        if self.white is None:
+            raise RuntimeError("The encoder is not fitted; call fit first.")
+        od = optical_density(patches, self.white)  # as rgb2hed, but with the white of this image
         haematoxylin, eosin = np.moveaxis(od @ hed_from_rgb[:, :2].astype(np.float32), -1, 0)
         return np.ascontiguousarray(haematoxylin), np.ascontiguousarray(eosin), od.mean(axis=-1)
 
@@ -115,7 +113,7 @@ def _disc(patch_px: int) -> NDArray[np.bool_]:
 def _mean(values: NDArray[np.generic], disc: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Average over the window, the last two axes."""
     weights = (disc / disc.sum()).astype(np.float32).ravel()
-    # a product with a vector is several times faster than picking the pixels
+    # a product with a vector is several times faster than selecting the pixels
     return np.asarray(values.reshape(*values.shape[:-2], -1).astype(np.float32, copy=False) @ weights)
 
 
@@ -126,7 +124,7 @@ def _mean_sd(values: NDArray[np.float32], disc: NDArray[np.bool_]) -> tuple[NDAr
 
 
 def _texture(density: NDArray[np.float32], disc: NDArray[np.bool_]) -> tuple[NDArray[np.float32], ...]:
-    """Measure detail of about 2 and 4 pixels, and how much the edges run in parallel (0 to 1)."""
+    """Measure detail of about 2 and 4 pixels, and how parallel the edges are (0 to 1)."""
     from scipy.ndimage import gaussian_filter
 
     blurred = [density, *(gaussian_filter(density, (0, 0, sigma, sigma)) for sigma in (1, 2, 4))]
@@ -147,14 +145,14 @@ def _count_nuclei(haematoxylin: NDArray[np.float32], diameter: float, threshold:
     smooth = gaussian_filter(haematoxylin, (0, sigma, sigma))
     blobs = smooth - gaussian_filter(haematoxylin, (0, 2 * sigma, 2 * sigma))
     size = 2 * round(sigma) + 1
-    # the second condition keeps plateaus out, where every pixel is a maximum
+    # without the second condition, every pixel of a plateau would be a maximum
     tops = (blobs == maximum_filter(blobs, (1, size, size))) & (blobs > 0.01) & (smooth > threshold)
     area = np.pi * (diameter / 2) ** 2 / 1000
     return _mean(tops, disc) * np.float32(disc.sum() / area)
 
 
 def _nucleus_threshold(haematoxylin: NDArray[np.float32]) -> float:
-    """Find the threshold of nuclei among pixels of tissue; infinite where there is nothing to part."""
+    """Find the threshold of nuclei in pixels of tissue; infinite if all have one value."""
     from skimage.filters import threshold_otsu
 
     if haematoxylin.size < 2 or np.ptp(haematoxylin) == 0:

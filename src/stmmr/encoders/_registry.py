@@ -6,7 +6,7 @@ import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from stmmr._core.checks import InputError, listed
 from stmmr.encoders._he import HEEncoder
@@ -23,19 +23,46 @@ if TYPE_CHECKING:
 
     from stmmr.encoders._protocol import Encoder
 
-KINDS: Final[dict[str, type[TorchEncoder]]] = {
-    "transformers": TransformersEncoder,
-    "timm": TimmEncoder,
-    "lazyslide": LazySlideEncoder,
+HF: Final = "transformers"
+TIMM: Final = "timm"
+LAZYSLIDE: Final = "lazyslide"
+CLASSES: Final[dict[str, type[TorchEncoder]]] = {
+    HF: TransformersEncoder,
+    TIMM: TimmEncoder,
+    LAZYSLIDE: LazySlideEncoder,
 }
-PREFIXES: Final = {"hf": "transformers", "transformers": "transformers", "timm": "timm", "lazyslide": "lazyslide"}
-"""What a name may start with, and the library that it stands for."""
+PREFIXES: Final = {"hf": HF, "transformers": HF, "timm": TIMM, "lazyslide": LAZYSLIDE}
+"""Prefixes of names, and the libraries that they stand for."""
+APACHE: Final = "Apache-2.0"
 NON_COMMERCIAL: Final = "CC-BY-NC-ND-4.0"
+OWKIN: Final = "Owkin, non-commercial"
 SWIGLU: Final = {"mlp_layer": "timm.layers.SwiGLUPacked", "act_layer": "torch.nn.SiLU"}
-BIOPTIMUS: Final = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
+UNI: Final = {"model_kwargs": {"init_values": 1e-5, "dynamic_img_size": True}}
+UNI2: Final = {
+    "model_kwargs": {
+        **UNI["model_kwargs"],
+        **SWIGLU,
+        "img_size": 224,
+        "patch_size": 14,
+        "depth": 24,
+        "num_heads": 24,
+        "embed_dim": 1536,
+        "mlp_ratio": 2.66667 * 2,
+        "no_embed_class": True,
+        "reg_tokens": 8,
+    }
+}
+VIRCHOW: Final = {"model_kwargs": SWIGLU, "pooling": "cls+mean"}
+OPTIMUS: Final = {
+    "model_kwargs": {"init_values": 1e-5, "dynamic_img_size": False},
+    "mean": (0.707223, 0.578729, 0.703617),
+    "std": (0.211883, 0.230117, 0.177517),
+}
+OPTIMUS_0: Final = "https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0"
+RESNET: Final = {"pooling": "mean"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Known:
     """A model that is known by name."""
 
@@ -45,231 +72,115 @@ class _Known:
     """Name on the hub."""
     n_features: int
     licence: str
-    gated: bool
-    """Whether its owners ask for consent before it is downloaded."""
     paper: str
-    pooling: str = "cls"
-    patch_px: int = 224
+    """DOI or address; empty if it is the page on the hub."""
+    gated: bool = True
+    """Whether its owners have to grant access before it can be downloaded."""
     remote_code: bool = False
     """Whether it brings code of its own that has to run."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """What else its page says how to load it."""
+    patch_px: int = 224
+    options: Mapping[str, object] = field(default_factory=dict)
+    """How its page says to load it, where the defaults do not fit."""
+
+    @property
+    def pooling(self) -> str:
+        """Tokens that are the features."""
+        return str(self.options.get("pooling", "cls"))
+
+    @property
+    def address(self) -> str:
+        """Address of the paper."""
+        if not self.paper:
+            return f"{HUB}/{self.model}"
+        return self.paper if self.paper.startswith("https:") else f"https://doi.org/{self.paper}"
 
 
 # Width, pooling and how to load a model: its page on the hub, TRIDENT (mahmoodlab/TRIDENT, README and
-# patch_encoder_models/load.py) and LazySlide (rendeirolab/lazyslide-models), which agree; so do licences and gates, but
-# that LazySlide has H-optimus-0 as open and TRIDENT GigaPath as plain Apache-2.0: here stands the stricter of the two.
+# patch_encoder_models/load.py) and LazySlide (rendeirolab/lazyslide-models), which agree; so do licences and gates,
+# except that LazySlide has H-optimus-0 as open and TRIDENT GigaPath as plain Apache-2.0: the stricter of both is here.
 KNOWN: Final = (
+    # name, library, name on the hub, number of features, licence, paper
+    _Known("phikon", HF, "owkin/phikon", 768, OWKIN, "10.1101/2023.07.21.23292757", gated=False),
+    _Known("phikon-v2", HF, "owkin/phikon-v2", 1024, OWKIN, "10.48550/arXiv.2409.09173", gated=False),
+    _Known("hibou-b", HF, "histai/hibou-b", 768, APACHE, "10.48550/arXiv.2406.05074", remote_code=True),
+    _Known("hibou-l", HF, "histai/hibou-L", 1024, APACHE, "10.48550/arXiv.2406.05074", remote_code=True),
+    _Known("uni", TIMM, "MahmoodLab/UNI", 1024, NON_COMMERCIAL, "10.1038/s41591-024-02857-3", options=UNI),
+    _Known("uni2-h", TIMM, "MahmoodLab/UNI2-h", 1536, NON_COMMERCIAL, "10.1038/s41591-024-02857-3", options=UNI2),
+    _Known("virchow", TIMM, "paige-ai/Virchow", 2560, APACHE, "10.1038/s41591-024-03141-0", options=VIRCHOW),
+    _Known("virchow2", TIMM, "paige-ai/Virchow2", 2560, NON_COMMERCIAL, "10.48550/arXiv.2408.00738", options=VIRCHOW),
+    _Known("h-optimus-0", TIMM, "bioptimus/H-optimus-0", 1536, APACHE, OPTIMUS_0, options=OPTIMUS),
+    _Known("h-optimus-1", TIMM, "bioptimus/H-optimus-1", 1536, NON_COMMERCIAL, "", options=OPTIMUS),
     _Known(
-        name="phikon",
-        library="transformers",
-        model="owkin/phikon",
-        n_features=768,
-        licence="Owkin, non-commercial",
-        gated=False,
-        paper="https://doi.org/10.1101/2023.07.21.23292757",
+        "gigapath", TIMM, "prov-gigapath/prov-gigapath", 1536, f"{APACHE} with conditions", "10.1038/s41586-024-07441-w"
     ),
-    _Known(
-        name="phikon-v2",
-        library="transformers",
-        model="owkin/phikon-v2",
-        n_features=1024,
-        licence="Owkin, non-commercial",
-        gated=False,
-        paper="https://doi.org/10.48550/arXiv.2409.09173",
-    ),
-    _Known(
-        name="hibou-b",
-        library="transformers",
-        model="histai/hibou-b",
-        n_features=768,
-        licence="Apache-2.0",
-        gated=True,
-        paper="https://doi.org/10.48550/arXiv.2406.05074",
-        remote_code=True,
-    ),
-    _Known(
-        name="hibou-l",
-        library="transformers",
-        model="histai/hibou-L",
-        n_features=1024,
-        licence="Apache-2.0",
-        gated=True,
-        paper="https://doi.org/10.48550/arXiv.2406.05074",
-        remote_code=True,
-    ),
-    _Known(
-        name="uni",
-        library="timm",
-        model="MahmoodLab/UNI",
-        n_features=1024,
-        licence=NON_COMMERCIAL,
-        gated=True,
-        paper="https://doi.org/10.1038/s41591-024-02857-3",
-        options={"model_kwargs": {"init_values": 1e-5, "dynamic_img_size": True}},
-    ),
-    _Known(
-        name="uni2-h",
-        library="timm",
-        model="MahmoodLab/UNI2-h",
-        n_features=1536,
-        licence=NON_COMMERCIAL,
-        gated=True,
-        paper="https://doi.org/10.1038/s41591-024-02857-3",
-        options={
-            "model_kwargs": {
-                "img_size": 224,
-                "patch_size": 14,
-                "depth": 24,
-                "num_heads": 24,
-                "init_values": 1e-5,
-                "embed_dim": 1536,
-                "mlp_ratio": 2.66667 * 2,
-                "no_embed_class": True,
-                "reg_tokens": 8,
-                "dynamic_img_size": True,
-                **SWIGLU,
-            }
-        },
-    ),
-    _Known(
-        name="virchow",
-        library="timm",
-        model="paige-ai/Virchow",
-        n_features=2560,
-        licence="Apache-2.0",
-        gated=True,
-        paper="https://doi.org/10.1038/s41591-024-03141-0",
-        pooling="cls+mean",
-        options={"model_kwargs": SWIGLU},
-    ),
-    _Known(
-        name="virchow2",
-        library="timm",
-        model="paige-ai/Virchow2",
-        n_features=2560,
-        licence=NON_COMMERCIAL,
-        gated=True,
-        paper="https://doi.org/10.48550/arXiv.2408.00738",
-        pooling="cls+mean",
-        options={"model_kwargs": SWIGLU},
-    ),
-    _Known(
-        name="h-optimus-0",
-        library="timm",
-        model="bioptimus/H-optimus-0",
-        n_features=1536,
-        licence="Apache-2.0",
-        gated=True,
-        paper="https://github.com/bioptimus/releases/tree/main/models/h-optimus/v0",
-        options={"model_kwargs": {"init_values": 1e-5, "dynamic_img_size": False}, **BIOPTIMUS},
-    ),
-    _Known(
-        name="h-optimus-1",
-        library="timm",
-        model="bioptimus/H-optimus-1",
-        n_features=1536,
-        licence=NON_COMMERCIAL,
-        gated=True,
-        paper=f"{HUB}/bioptimus/H-optimus-1",
-        options={"model_kwargs": {"init_values": 1e-5, "dynamic_img_size": False}, **BIOPTIMUS},
-    ),
-    _Known(
-        name="gigapath",
-        library="timm",
-        model="prov-gigapath/prov-gigapath",
-        n_features=1536,
-        licence="Apache-2.0 with conditions",
-        gated=True,
-        paper="https://doi.org/10.1038/s41586-024-07441-w",
-    ),
-    _Known(
-        name="dinov2-small",
-        library="transformers",
-        model="facebook/dinov2-small",
-        n_features=384,
-        licence="Apache-2.0",
-        gated=False,
-        paper="https://doi.org/10.48550/arXiv.2304.07193",
-    ),
-    _Known(
-        name="dinov2-base",
-        library="transformers",
-        model="facebook/dinov2-base",
-        n_features=768,
-        licence="Apache-2.0",
-        gated=False,
-        paper="https://doi.org/10.48550/arXiv.2304.07193",
-    ),
-    _Known(
-        name="resnet50",
-        library="transformers",
-        model="microsoft/resnet-50",
-        n_features=2048,
-        licence="Apache-2.0",
-        gated=False,
-        paper="https://doi.org/10.1109/CVPR.2016.90",
-        pooling="mean",
-    ),
+    _Known("dinov2-small", HF, "facebook/dinov2-small", 384, APACHE, "10.48550/arXiv.2304.07193", gated=False),
+    _Known("dinov2-base", HF, "facebook/dinov2-base", 768, APACHE, "10.48550/arXiv.2304.07193", gated=False),
+    _Known("resnet50", HF, "microsoft/resnet-50", 2048, APACHE, "10.1109/CVPR.2016.90", gated=False, options=RESNET),
 )
 
 
 def encoders() -> pd.DataFrame:
     """List the encoders that are known by name.
 
-    Any other model of transformers, timm or LazySlide's zoo can be given as well, see `encoder_of`.
+    Any other model of transformers, timm or LazySlide's zoo works as well, see `encoder_of`.
 
     Returns
     -------
-    A row per encoder, by its name, with
+    A row for each encoder, by its name, with
 
     ``library``
-        What runs it; stmmr itself, or the extra to install: ``stmmr[vit]`` (transformers) or ``stmmr[timm]``.
+        What runs it; stmmr itself, or the extra to install: ``stmmr-kit[vit]`` (transformers) or ``stmmr-kit[timm]``.
     ``model``
         Name on the Hugging Face hub.
     ``patch_px``, ``um_per_px``, ``diameter_um``
-        Pixels of a patch's side, their size, and the field of view.
+        Pixels of the side of a patch, their size, and the field of view.
     ``n_features``, ``pooling``
         Number of features, and which tokens they are.
     ``licence``, ``gated``
-        Terms of the weights, and whether their owners ask for consent before the download.
+        Terms of the weights, and whether their owners have to grant access before the download.
     ``remote_code``
-        Whether Python code that comes with the model has to run: give ``trust_remote_code=True``.
+        Whether Python code that comes with the model has to run: pass ``trust_remote_code=True``.
     ``source``, ``paper``
         Where it comes from.
     """
     import pandas as pd
 
     he = HEEncoder(um_per_px=UM_PER_PX)
-    own = {
-        "name": he.name,
-        "library": "stmmr",
-        "model": "",
-        "patch_px": he.patch_px,
-        "um_per_px": he.diameters_um[0] / he.patch_px,
-        "diameter_um": ", ".join(f"{um:g}" for um in he.diameters_um),
-        "n_features": len(he.feature_names),
-        "pooling": "",
-        "licence": "MIT",
-        "gated": False,
-        "remote_code": False,
-        "source": "stmmr",
-        "paper": "",
-    }
-    return pd.DataFrame([own, *map(_row, KNOWN)]).set_index("name")
+    rows = [
+        {
+            "name": known.name,
+            "library": known.library,
+            "model": known.model,
+            "patch_px": known.patch_px,
+            "um_per_px": UM_PER_PX,
+            "diameter_um": f"{known.patch_px * UM_PER_PX:g}",
+            "n_features": known.n_features,
+            "pooling": known.pooling,
+            "licence": known.licence,
+            "gated": known.gated,
+            "remote_code": known.remote_code,
+            "source": f"{HUB}/{known.model}",
+            "paper": known.address,
+        }
+        for known in (_Known(he.name, "stmmr", "", len(he.feature_names), "MIT", "", gated=False), *KNOWN)
+    ]
+    diameters = ", ".join(f"{um:g}" for um in he.diameters_um)
+    own = {"patch_px": he.patch_px, "um_per_px": he.diameters_um[0] / he.patch_px, "diameter_um": diameters}
+    rows[0] |= own | {"pooling": "", "source": "stmmr", "paper": ""}
+    return pd.DataFrame(rows).set_index("name")
 
 
 def encoder_of(encoder: str | Path | Encoder | None, *, folder: str | Path | None = None, **options: Any) -> Encoder:
-    """Make an encoder of its name.
+    """Make an encoder from its name.
 
     Parameters
     ----------
     encoder
         A name of `encoders`, such as ``"phikon"``; the folder of a model that transformers or timm wrote; its
-        name on the hub, such as ``"owkin/phikon"``; ``"hf:NAME"``, ``"timm:NAME"`` or ``"lazyslide:NAME"``, which
-        say the library; or an encoder, which is returned. None stands for ``"he"``.
+        name on the hub, such as ``"owkin/phikon"``; ``"hf:NAME"``, ``"timm:NAME"`` or ``"lazyslide:NAME"``, to choose
+        the library; or an encoder, which is returned. None stands for ``"he"``.
     folder
-        Where the files of a known model lie, if it was downloaded by hand: ``encoder_of("uni", folder="uni")``.
+        Folder of the files of a known model that was downloaded by hand: ``encoder_of("uni", folder="uni")``.
     **options
         For the encoder, such as `pooling`, `um_per_px`, `device` or `precision`; see `TransformersEncoder`,
         `TimmEncoder` and `HEEncoder`.
@@ -282,75 +193,56 @@ def encoder_of(encoder: str | Path | Encoder | None, *, folder: str | Path | Non
     if encoder is None or encoder == HEEncoder.name:
         return HEEncoder(**options)
     if not isinstance(encoder, (str, Path)):
-        return _as_it_is(encoder, options)
+        return _checked(encoder, options)
     name = str(encoder)
     for known in KNOWN:
         if name.lower() in (known.name, known.model.lower()) and not Path(encoder).is_dir():
-            return _known(known, folder, options)
+            return _make(known, folder, options)
     prefix, colon, rest = name.partition(":")
     if colon and prefix in PREFIXES:
-        return KINDS[PREFIXES[prefix]](folder or rest, **options)
+        return CLASSES[PREFIXES[prefix]](folder or rest, **options)
     if not Path(encoder).expanduser().exists() and "/" not in name:
         raise InputError(_unknown(name))
-    return KINDS[_library(encoder)](encoder, **options)
+    return CLASSES[_library(encoder)](encoder, **options)
 
 
-def _known(known: _Known, folder: str | Path | None, options: Mapping[str, Any]) -> Encoder:
-    """Make a known encoder, the way its page says unless the options say else."""
+def _make(known: _Known, folder: str | Path | None, options: Mapping[str, Any]) -> Encoder:
+    """Make a known encoder, as its page says unless the options differ."""
     if known.remote_code and not options.get("trust_remote_code"):
         raise InputError(
             f"Expected consent to run code that comes with {known.name}, found none. Read it at {HUB}/{known.model}, "
             "and give trust_remote_code=True if you trust it."
         )
-    given = {"pooling": known.pooling, "name": known.name, **known.options, **options}
-    return KINDS[known.library](folder or known.model, **given)
+    defaults = {"pooling": known.pooling, "name": known.name, **known.options}
+    return CLASSES[known.library](folder or known.model, **{**defaults, **options})
 
 
-def _row(known: _Known) -> dict[str, Any]:
-    """Describe a known model."""
-    return {
-        "name": known.name,
-        "library": known.library,
-        "model": known.model,
-        "patch_px": known.patch_px,
-        "um_per_px": UM_PER_PX,
-        "diameter_um": f"{known.patch_px * UM_PER_PX:g}",
-        "n_features": known.n_features,
-        "pooling": known.pooling,
-        "licence": known.licence,
-        "gated": known.gated,
-        "remote_code": known.remote_code,
-        "source": f"{HUB}/{known.model}",
-        "paper": known.paper,
-    }
-
-
-def _as_it_is(encoder: Any, options: Mapping[str, Any]) -> Encoder:
-    """Check that something is an encoder, and that no options were meant for it."""
-    wanted = ("name", "diameters_um", "patch_px", "fit", "__call__")
-    lacking = [member for member in wanted if not hasattr(encoder, member)]
-    if lacking:
+def _checked(encoder: object, options: Mapping[str, object]) -> Encoder:
+    """Check that an object is an encoder, and that it comes without options."""
+    members = ("name", "diameters_um", "patch_px", "fit", "__call__")
+    missing = [member for member in members if not hasattr(encoder, member)]
+    if missing:
         raise InputError(
-            f"Expected an encoder or the name of one, found {type(encoder).__name__} without {listed(lacking)}."
+            f"Expected an encoder or the name of one, found {type(encoder).__name__} without {listed(missing)}."
         )
     if options:
         raise InputError(f"Expected options with the name of an encoder only, found {listed(options)}.")
-    return encoder  # type: ignore[no-any-return]
+    return cast("Encoder", encoder)
 
 
 def _library(model: str | Path) -> str:
     """Tell which library wrote a model, by its configuration."""
     config = json.loads((find_model(model).folder / CONFIG).read_text(encoding="utf-8"))
-    return "timm" if "architecture" in config else "transformers"
+    return TIMM if "architecture" in config else HF
 
 
 def _unknown(name: str) -> str:
-    """Say which encoders there are."""
+    """List the encoders that can be named."""
     names = [HEEncoder.name, *(known.name for known in KNOWN)]
     close = difflib.get_close_matches(name.lower(), names, n=3)
-    meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    suggestion = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     kinds = " or ".join(f"{prefix}:NAME" for prefix in ("hf", "timm", "lazyslide"))
     return (
-        f"Expected the name of an encoder, found {name!r}.{meant} There are {listed(names, at_most=20)}; any "
-        f"other model goes as {kinds}, or as the folder it is in."
+        f"Expected the name of an encoder, found {name!r}.{suggestion} Known are {listed(names, at_most=20)}; give any "
+        f"other model as {kinds}, or as its folder."
     )

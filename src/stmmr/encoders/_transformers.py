@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stmmr._core.checks import InputError, require_extra
+from stmmr._core.checks import InputError, logger, require_extra
 from stmmr.encoders._hub import CONFIG, HUB, find_model
-from stmmr.encoders._torch import IMAGENET_MEAN, IMAGENET_STD, Look, TorchEncoder
+from stmmr.encoders._torch import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, TorchEncoder, pooled_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import torch
 
-logger = logging.getLogger("stmmr")
-
 
 @dataclass(kw_only=True)
 class TransformersEncoder(TorchEncoder):
     """Any vision transformer or CNN that ``transformers.AutoModel`` loads.
 
-    Size and normalisation of the patches are those of the model's ``preprocessor_config.json``. Registers
-    (Darcet et al. 2024) are no part of the mean.
+    Size and normalisation of the patches are those of the model's ``preprocessor_config.json``. The mean leaves out
+    registers (Darcet et al. 2024).
 
     Examples
     --------
@@ -38,81 +35,75 @@ class TransformersEncoder(TorchEncoder):
     trust_remote_code: bool = False
     """Whether Python code that comes with the model may run on this machine."""
 
-    def _find(self) -> Look:
+    def _find(self) -> Preprocessing:
         """Find the model and read its configuration."""
         require_extra("transformers", extra="vit")
         self._files = find_model(self.model, with_code=self.trust_remote_code)
         self.name = self.name or self._files.name
         self._config = self._read_config()
-        own = self._preprocessing()
-        # values from 0 to 255 times the factor, less mean, by std: the same, said of values from 0 to 1
-        factor = 255 * (own.get("rescale_factor") or 1 / 255) if own.get("do_rescale", True) else 255.0
-        plain = not own.get("do_normalize", True)
-        mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else (own["image_mean"], own["image_std"])
-        return Look(patch_px=self._side(own), mean=tuple(m / factor for m in mean), std=tuple(s / factor for s in std))
+        settings = self._preprocessing()
+        # transformers normalises values from 0 to 255 times this factor, TorchEncoder values from 0 to 1
+        factor = 255 * (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale", True) else 255.0
+        plain = not settings.get("do_normalize", True)
+        mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else (settings["image_mean"], settings["image_std"])
+        return Preprocessing(
+            patch_px=self._side(settings), mean=tuple(m / factor for m in mean), std=tuple(s / factor for s in std)
+        )
 
     def _weights(self) -> str:
-        """Tell the weights apart from every other ones."""
         return self._files.fingerprint()
 
     def _load(self) -> torch.nn.Module:
-        """Load the network, all of whose weights must be there."""
+        """Load the network and check that no weight is missing."""
         from safetensors import SafetensorError
         from transformers import AutoModel
 
+        folder = self._files.with_weights()
         try:
             with quiet_transformers():
                 network, report = AutoModel.from_pretrained(
-                    self._files.with_weights(),
+                    folder,
                     config=self._config,
                     trust_remote_code=self.trust_remote_code,
                     output_loading_info=True,
                     local_files_only=True,
                 )
         except ImportError as error:
-            raise InputError(
-                f"Expected {self.name} to run with the packages that are here, found that its code does not: {error} "
-                "Its page says which versions it needs."
-            ) from error
+            raise self._lacking(error) from error
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"Expected the weights of a model in {self._files.folder}, found that they cannot be loaded: {reason}"
-            ) from error
-        # these two take no part in the features: a pooler is not asked, a mask masks nothing
+            raise self._files.unloadable(error, by="transformers") from error
+        # the features depend on neither: the pooler is not used, and nothing is masked
         missing = sorted(k for k in report["missing_keys"] if "pooler" not in k and "mask_token" not in k)
         if missing:
             raise InputError(
-                f"Expected every weight of {self.name} in {self._files.folder}, found {len(missing)} missing (first: "
+                f"Expected every weight of {self.name} in {folder}, found {len(missing)} missing (first: "
                 f"{missing[0]}). Are these the weights of this {CONFIG}?"
             )
         return network  # type: ignore[no-any-return]
 
-    def _tokens(self, pixels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Get the token of the class, if any, and the mean of the others."""
-        other_size = getattr(self._config, "image_size", self.patch_px) not in (self.patch_px, [self.patch_px] * 2)
-        asks = "interpolate_pos_encoding" in inspect.signature(self._network.forward).parameters
-        found = self._network(
-            pixel_values=pixels, **({"interpolate_pos_encoding": True} if asks and other_size else {})
-        )
-        hidden = found.last_hidden_state
-        if hidden.ndim == 4:  # a map of a CNN, (B, D, h, w)
-            pooled = getattr(found, "pooler_output", None)
-            return None, hidden.mean(dim=(2, 3)) if pooled is None else pooled.flatten(1)
-        before = self._before_patches(hidden.shape[1])
-        return (hidden[:, 0] if before else None), hidden[:, before:].mean(dim=1)
+    def _tokens(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        options = {}
+        if getattr(self._config, "image_size", self.patch_px) not in (self.patch_px, [self.patch_px] * 2):
+            takes = inspect.signature(self._network.forward).parameters
+            options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
+        output = self._network(pixel_values=pixels, **options)
+        hidden = output.last_hidden_state
+        if hidden.ndim == 4:  # feature map of a CNN, (B, D, h, w)
+            pooled = getattr(output, "pooler_output", None)
+            return {"mean": hidden.mean(dim=(2, 3)) if pooled is None else pooled.flatten(1)}
+        return pooled_tokens(hidden, self._prefix(hidden.shape[1]))
 
-    def _before_patches(self, n_tokens: int) -> int:
-        """Count the tokens before those of the patch: of the class, and registers."""
+    def _prefix(self, n_tokens: int) -> int:
+        """Count the tokens before those of the patch: class token and registers."""
         cell = getattr(self._config, "patch_size", None)
         cell = cell[0] if isinstance(cell, (list, tuple)) else cell
         if not isinstance(cell, int):
             return 0
-        # where windows are merged (Swin) there are fewer tokens than cells, and none of the class
+        # a model that merges windows (Swin) has fewer tokens than cells, and no class token
         return max(0, n_tokens - (self.patch_px // cell) ** 2)
 
     def _read_config(self) -> Any:
-        """Read the configuration, and refuse what is no model of pictures."""
+        """Read the configuration, and refuse models that do not read images."""
         from transformers import MODEL_MAPPING, AutoConfig
 
         raw = json.loads((self._files.folder / CONFIG).read_text(encoding="utf-8"))
@@ -120,27 +111,25 @@ class TransformersEncoder(TorchEncoder):
             with quiet_transformers():
                 config = AutoConfig.from_pretrained(self._files.folder, trust_remote_code=self.trust_remote_code)
         except ImportError as error:
-            raise InputError(
-                f"Expected the code of {self.name} to run here, found that it does not: {error}"
-            ) from error
+            raise self._lacking(error) from error
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(self._foreign(raw)) from error
+            raise InputError(self._unknown_config(raw)) from error
         network: Any = MODEL_MAPPING.get(type(config), None)
         if network is None and not self.trust_remote_code:
-            raise InputError(self._foreign(raw))
+            raise InputError(self._unknown_config(raw))
         network = network[0] if isinstance(network, tuple) else network
         if hasattr(config, "vision_config") or (network is not None and network.main_input_name != "pixel_values"):
             raise InputError(
-                f"Expected a model of pictures, found that {self.name} is of the type {config.model_type!r}, which "
+                f"Expected a model of images, found that {self.name} is of the type {config.model_type!r}, which "
                 "reads something else or more. Give a vision transformer or a CNN; stmmr.pp.encoders() lists some."
             )
         return config
 
-    def _foreign(self, raw: Mapping[str, Any]) -> str:
-        """Say why a configuration is not one of transformers."""
+    def _unknown_config(self, raw: Mapping[str, object]) -> str:
+        """Explain why transformers cannot use a configuration."""
         if "auto_map" in raw and not self.trust_remote_code:
             return (
-                f"Expected a model whose code transformers has, found that {self.name} brings its own. Read it "
+                f"Expected a model whose code is part of transformers, found that {self.name} brings its own. Read it "
                 f"({HUB}/{self.name} or its folder), and give trust_remote_code=True if you trust it."
             )
         if "architecture" in raw:
@@ -151,23 +140,23 @@ class TransformersEncoder(TorchEncoder):
         )
 
     def _preprocessing(self) -> dict[str, Any]:
-        """Read how the model wants its pictures, or else take the way of ImageNet."""
+        """Read how the model normalises images; if it does not tell, take the values of ImageNet."""
         from transformers.image_processing_base import ImageProcessingMixin
 
         try:
             with quiet_transformers():
-                own, _ = ImageProcessingMixin.get_image_processor_dict(self._files.folder, local_files_only=True)
+                settings, _ = ImageProcessingMixin.get_image_processor_dict(self._files.folder, local_files_only=True)
         except OSError:
-            own = {}
-        if "image_mean" not in own and own.get("do_normalize", True):
-            logger.info("%s does not say how its pictures are normalised; that of ImageNet is taken.", self.name)
-            own = own | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
-        return dict(own)
+            settings = {}
+        if "image_mean" not in settings and settings.get("do_normalize", True):
+            logger.info("%s does not state how it normalises images; that of ImageNet is taken.", self.name)
+            settings = settings | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+        return dict(settings)
 
-    def _side(self, own: Mapping[str, Any]) -> int:
-        """Read how many pixels a side has, after resizing and cropping."""
-        crop = own.get("crop_size") if own.get("do_center_crop", "crop_size" in own) else None
-        for size in (crop, own.get("size"), getattr(self._config, "image_size", None)):
+    def _side(self, settings: Mapping[str, Any]) -> int:
+        """Read the pixels of a side, after resizing and cropping."""
+        crop = settings.get("crop_size") if settings.get("do_center_crop", "crop_size" in settings) else None
+        for size in (crop, settings.get("size"), getattr(self._config, "image_size", None)):
             if isinstance(size, dict):
                 size = size.get("height") or size.get("shortest_edge")
             if isinstance(size, (list, tuple)):
@@ -176,10 +165,17 @@ class TransformersEncoder(TorchEncoder):
                 return int(size)
         return 224
 
+    def _lacking(self, error: ImportError) -> InputError:
+        """Make the error about a model whose code needs other packages than those installed."""
+        return InputError(
+            f"Expected the code of {self.name} to run here, found that it does not: {error} The model's page tells "
+            "which packages and versions it needs."
+        )
+
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from printing bars and reports, for the while."""
+    """Keep transformers from printing progress bars and reports."""
     from transformers.utils import logging
 
     switches: Any = logging

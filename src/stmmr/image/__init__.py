@@ -1,1 +1,1 @@
-"""From a file to a patch: pictures of any size, their registration, tissue, stain."""
+"""From an image file to patches: images of any size, their registration, tissue and stains."""

@@ -1,13 +1,14 @@
-"""The entry of ``uns["spatial"]`` that holds the pictures of a section and their scale factors."""
+"""The entry of ``uns["spatial"]`` that holds the images of a section and their scale factors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import libraries_of
 from stmmr.image.pixels import is_blank
 
 if TYPE_CHECKING:
@@ -16,124 +17,109 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-PICTURES: Final = ("hires", "lowres")
-"""Names of the pictures in a library, the sharpest first."""
+IMAGES: Final = ("hires", "lowres")
+"""Names of the images in a library, the one with the highest resolution first."""
 SPOT: Final = 0.55
-"""Diameter of a spot over the distance between spots, on Visium."""
+"""Diameter of a spot divided by the distance between spots, on Visium."""
 FULLRES: Final = "fullres"
-"""The picture in full, which is not kept: its scale factor is 1, and left out unless the coordinates were changed."""
+"""The full-resolution image, which is not stored; its scale factor is 1, or written if coordinates were changed."""
 
 
-def scale_key(picture: str) -> str:
-    """Name the scale factor of a picture: its pixels per unit of the coordinates."""
-    return f"tissue_{picture}_scalef"
+class Library(TypedDict, total=False):
+    """An entry of ``uns["spatial"]``, as scanpy and squidpy know it."""
+
+    images: Mapping[str, NDArray[np.generic]]
+    scalefactors: Mapping[str, float]
+    metadata: Mapping[str, object]
 
 
-def find_library(adata: AnnData, library_id: str | None = None) -> Mapping[str, Any]:
-    """Find the library of the section.
+def scale_key(image: str) -> str:
+    """Name the scale factor of an image: its pixels per unit of the coordinates."""
+    return f"tissue_{image}_scalef"
 
-    Parameters
-    ----------
-    adata
-        With pictures in ``uns["spatial"]``, or without.
-    library_id
-        Which one, where there are several.
 
-    Returns
-    -------
-    The library, with ``"images"`` and ``"scalefactors"``; empty where there is none.
+def find_library(adata: AnnData, library_id: str | None = None) -> Library:
+    """Find the library of a section by its name, or the only one; empty if ``uns["spatial"]`` has none.
 
-    Raises
-    ------
-    InputError
-        If there is no library of that name, or there are several and none is named.
+    Raises InputError if there is no library of that name, or there are several and `library_id` is None.
     """
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries: Mapping[str, Library] = libraries_of(adata)
     if library_id is None:
         if len(libraries) > 1:
             raise InputError(
                 f"Expected library_id to name one of the libraries in uns['spatial'], found {listed(libraries)}. "
-                "Give library_id='…' or, if they are of several sections, run with section_key='…' (--section-key), "
-                "the column of obs that has their names."
+                "Give library_id='…' or, if they belong to several sections, section_key='…' (--section-key), the "
+                "column of obs with their names."
             )
-        return next(iter(libraries.values()), {})
+        return next(iter(libraries.values()), Library())
     require_key(libraries, library_id, where="uns['spatial']")
-    library: Mapping[str, Any] = libraries[library_id]
-    return library
+    return libraries[library_id]
 
 
-def holds_picture(library: Mapping[str, Any]) -> bool:
-    """Tell whether a library has a picture that is more than a blank placeholder."""
-    images = [library.get("images", {}).get(name) for name in PICTURES]
-    return any(image is not None and not is_blank(np.asarray(image)) for image in images)
+def holds_image(library: Library) -> bool:
+    """Tell whether a library has an image that is not a blank placeholder."""
+    return any(_usable(library, name) is not None for name in IMAGES)
 
 
-def sharpest_picture(library: Mapping[str, Any]) -> tuple[NDArray[Any], float] | None:
-    """Get the sharpest picture that can be laid under the places, with its pixels per unit of the coordinates."""
-    for name in PICTURES:
-        picture = library.get("images", {}).get(name)
-        scale = library.get("scalefactors", {}).get(scale_key(name))
-        # some output folders hold placeholders of one colour
-        if picture is not None and scale is not None and not is_blank(np.asarray(picture)):
-            return np.asarray(picture), float(scale)
+def sharpest_image(library: Library) -> tuple[NDArray[np.generic], float] | None:
+    """Get the image with the highest resolution that has a scale factor, and its pixels per unit of the coordinates."""
+    for name in IMAGES:
+        image, scale = _usable(library, name), library.get("scalefactors", {}).get(scale_key(name))
+        if image is not None and scale is not None:
+            return image, float(scale)
     return None
 
 
-def store_picture(
+def store_image(
     adata: AnnData, pixels: NDArray[np.uint8], *, scale: float, spacing: float, library_id: str | None = None
 ) -> None:
-    """Store a small picture as hires in ``uns["spatial"]``, for figures here and in scanpy and squidpy.
+    """Store a small image, shape (height, width, 3), as hires in ``uns["spatial"]``, for figures.
 
-    Parameters
-    ----------
-    adata
-        Left as it is where its library has a picture already.
-    pixels
-        Shape (height, width, 3).
-    scale
-        Pixels of the picture per unit of the coordinates.
-    spacing
-        Distance of neighbouring places, for the diameter of a spot where the scale factors have none: scanpy
-        and squidpy draw no picture without one.
-    library_id
-        Which library, where there are several; it is made where there is none.
+    A library that has an image already stays as it is. `scale` is in pixels per unit of the coordinates. The distance
+    of neighbouring spots, `spacing`, gives their diameter if the scale factors have none: scanpy and squidpy draw no
+    image without it.
     """
-    library = _found_or_new(adata, library_id)
-    images, factors = library.get("images", {}), library.get("scalefactors", {})
-    own = images.get(PICTURES[0])
-    if sharpest_picture(library) is not None or (own is not None and not is_blank(np.asarray(own))):
+    library = _library_or_new(adata, library_id)
+    if sharpest_image(library) is not None or _usable(library, IMAGES[0]) is not None:
         return
-    factors = {"spot_diameter_fullres": SPOT * spacing} | factors | {scale_key(PICTURES[0]): scale}
-    library = {**library, "images": {**images, PICTURES[0]: pixels}, "scalefactors": factors}
-    libraries = adata.uns.get(keys.SPATIAL, {})
-    name = library_id or next(iter(libraries), "library")
-    # new dicts: those at hand may belong to the AnnData that `adata` is a view of
-    adata.uns[keys.SPATIAL] = {**libraries, name: library}
+    default = {"spot_diameter_fullres": SPOT * spacing}
+    _put(adata, IMAGES[0], pixels, scale=scale, library_id=library_id, default=default)
 
 
 def store_mask(adata: AnnData, mask: NDArray[np.bool_], *, scale: float, library_id: str | None = None) -> None:
-    """Store where the picture shows tissue, beside the pictures.
-
-    Parameters
-    ----------
-    adata
-        Its library gets the image ``"tissue_mask"``, in place of an earlier one.
-    mask
-        Shape (height, width).
-    scale
-        Pixels of the mask per unit of the coordinates.
-    library_id
-        Which library, where there are several.
-    """
-    library = _found_or_new(adata, library_id)
-    images = {**library.get("images", {}), keys.TISSUE_MASK: mask}
-    factors = {**library.get("scalefactors", {}), scale_key(keys.TISSUE_MASK): scale}
-    libraries = adata.uns.get(keys.SPATIAL, {})
-    name = library_id or next(iter(libraries), "library")
-    adata.uns[keys.SPATIAL] = {**libraries, name: {**library, "images": images, "scalefactors": factors}}
+    """Store the tissue mask, shape (height, width), with its pixels per unit, as ``images["tissue_mask"]``."""
+    _put(adata, keys.TISSUE_MASK, mask, scale=scale, library_id=library_id)
 
 
-def _found_or_new(adata: AnnData, library_id: str | None) -> Mapping[str, Any]:
-    """Find a library, or start the one of that name."""
-    missing = library_id is not None and library_id not in adata.uns.get(keys.SPATIAL, {})
+def _put(
+    adata: AnnData,
+    name: str,
+    pixels: NDArray[np.generic],
+    *,
+    scale: float,
+    library_id: str | None,
+    default: Mapping[str, float] | None = None,
+) -> None:
+    """Put an image and its scale factor into a library, with default values of other scale factors."""
+    library, libraries = _library_or_new(adata, library_id), libraries_of(adata)
+    # new dicts: the present ones may belong to the AnnData that `adata` is a view of
+    new = {
+        **library,
+        "images": {**library.get("images", {}), name: pixels},
+        "scalefactors": {**(default or {}), **library.get("scalefactors", {}), scale_key(name): scale},
+    }
+    adata.uns[keys.SPATIAL] = {**libraries, library_id or next(iter(libraries), "library"): new}
+
+
+def _library_or_new(adata: AnnData, library_id: str | None) -> Library:
+    """Find a library, or start an empty one of that name."""
+    missing = library_id is not None and library_id not in libraries_of(adata)
     return {} if missing else find_library(adata, library_id)
+
+
+def _usable(library: Library, name: str) -> NDArray[np.generic] | None:
+    """Get an image of a library; None if it is missing or, as in some output folders, a placeholder of one colour."""
+    image = library.get("images", {}).get(name)
+    if image is None or is_blank(np.asarray(image)):
+        return None
+    return np.asarray(image)

@@ -1,4 +1,4 @@
-"""Patches of a slide, cut and resampled."""
+"""Square patches of a slide, resampled to a given number of pixels."""
 
 from __future__ import annotations
 
@@ -15,24 +15,10 @@ if TYPE_CHECKING:
 def read_patches(
     slide: Slide, centres: NDArray[np.float64], *, sides: NDArray[np.float64], patch_px: int
 ) -> NDArray[np.uint8]:
-    """Cut square patches out of a slide and resample them, anti-aliased.
+    """Read square patches of a slide, resampled and anti-aliased, shape (B, S, patch_px, patch_px, 3).
 
-    Each is read from the coarsest resolution of the slide that has as many pixels.
-
-    Parameters
-    ----------
-    slide
-        The picture.
-    centres
-        Shape (B, 2), as x, y in pixels of the full resolution; pixel i spans i to i + 1.
-    sides
-        Shape (S,), sides of the patches in pixels of the full resolution.
-    patch_px
-        Pixels to which each side is resampled.
-
-    Returns
-    -------
-    Patches, shape (B, S, patch_px, patch_px, 3), uint8.
+    `centres`, shape (B, 2), as x, y, and `sides`, shape (S,), are in pixels of the full resolution; pixel i covers i to
+    i + 1. Each patch is read from the coarsest resolution that still has `patch_px` pixels along its side.
     """
     patches = np.empty((len(centres), len(sides), patch_px, patch_px, 3), dtype=np.uint8)
     for j, side in enumerate(sides):
@@ -44,7 +30,7 @@ def read_patches(
 
 
 def _patch(slide: Slide, level: int, centre: NDArray[np.float64], *, side: float, patch_px: int) -> NDArray[np.uint8]:
-    """Cut one patch, in pixels of a level."""
+    """Read one patch; `centre` and `side` are in pixels of the level."""
     from PIL import Image
 
     margin = 2 + 2 * side / patch_px  # more than the filter reads beyond the patch

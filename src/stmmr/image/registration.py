@@ -1,9 +1,9 @@
-"""How the coordinates of the places map onto a picture: an affine map, as files and users give it."""
+"""The affine map from coordinates to pixels of an image, as files and users give it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -11,45 +11,30 @@ from stmmr._core.checks import InputError, require_positive
 from stmmr._core.files import existing, parsing
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 XENIUM_UM_PER_PX: Final = 0.2125
-"""Size of a pixel of Xenium's morphology picture, in µm (https://www.10xgenomics.com/support/in-situ-gene-expression/
+"""Size of a pixel of Xenium's morphology image, in µm (https://www.10xgenomics.com/support/in-situ-gene-expression/
 documentation/steps/onboard-analysis/understanding-xenium-outputs, "Morphology images")."""
 XENIUM_ALIGNMENT: Final = "imagealignment.csv"
-"""How the names of Xenium's alignment files end. They hold the map from pixels of the picture to those of the
-morphology picture (Xenium Explorer, "Image alignment")."""
+"""How the names of Xenium's alignment files end. They hold the map from pixels of the image to those of the
+morphology image (Xenium Explorer, "Image alignment")."""
 
 
-def read_registration(source: str | Path | NDArray[Any], *, um_per_unit: float = 1.0) -> NDArray[np.float64]:
-    """Get the affine map from coordinates to pixels of a picture.
+def read_registration(source: str | Path | ArrayLike, *, um_per_unit: float = 1.0) -> NDArray[np.float64]:
+    """Get the affine map from coordinates to pixels of an image, shape (3, 3).
 
-    Parameters
-    ----------
-    source
-        Matrix of shape (3, 3) or (2, 3) that takes (x, y, 1) of a place to its pixel; or a file (CSV, or NumPy's .npy)
-        that holds it. A file whose name ends with ``imagealignment.csv`` is one of Xenium Explorer, which goes the
-        other way, from the picture to the morphology picture, and is turned round.
-    um_per_unit
-        µm per unit of the coordinates, for Xenium's.
-
-    Returns
-    -------
-    Shape (3, 3).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    InputError
-        If it is no invertible affine map.
+    The source is a matrix of shape (3, 3) or (2, 3) that takes (x, y, 1) of a spot to its pixel, or a file with it (CSV
+    or .npy). A file whose name ends with ``imagealignment.csv`` is one of Xenium Explorer: it maps the image to the
+    morphology image and is inverted, for coordinates of `um_per_unit` µm. Raises FileNotFoundError without the file,
+    InputError if it is not an invertible affine map.
     """
     if not isinstance(source, (str, Path)):
         return _checked(source, where="registration")
     path = existing(source)
     with parsing(path, expected="a 3 × 3 matrix"):
-        text = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _from_text(path)
-    matrix = _checked(text, where=str(path))
+        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _from_text(path)
+    matrix = _checked(values, where=str(path))
     if not path.name.endswith(XENIUM_ALIGNMENT):
         return matrix
     require_positive(um_per_unit, name="µm per unit of the coordinates, which Xenium's alignment needs,")
@@ -57,7 +42,7 @@ def read_registration(source: str | Path | NDArray[Any], *, um_per_unit: float =
 
 
 def scaling(factor: float) -> NDArray[np.float64]:
-    """Make the map of a picture whose pixels are coordinates times a factor."""
+    """Make the map of an image whose pixels are coordinates times a factor."""
     return np.diag([factor, factor, 1.0])
 
 
@@ -67,12 +52,12 @@ def mapped(matrix: NDArray[np.float64], xy: NDArray[np.float64]) -> NDArray[np.f
 
 
 def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn an affine map round."""
+    """Invert an affine map."""
     return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def scale_of(matrix: NDArray[np.float64]) -> float:
-    """Get by how much an affine map makes lengths longer, the mean of both directions: pixels per unit."""
+    """Get the factor by which an affine map scales lengths, the mean of both directions: pixels per unit."""
     (a, b), (c, d) = matrix[:2, :2]
     return float(np.sqrt(abs(a * d - b * c)))
 
@@ -81,8 +66,8 @@ def _from_text(path: Path) -> NDArray[np.float64]:
     return np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None, ndmin=2)
 
 
-def _checked(values: Any, *, where: str) -> NDArray[np.float64]:
-    """Check that a matrix is an affine map that can be turned round."""
+def _checked(values: ArrayLike, *, where: str) -> NDArray[np.float64]:
+    """Check that a matrix is an invertible affine map."""
     try:
         matrix = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -94,8 +79,9 @@ def _checked(values: Any, *, where: str) -> NDArray[np.float64]:
     if not np.isfinite(matrix).all() or not np.allclose(matrix[2], [0, 0, 1]):
         raise InputError(
             f"Expected an affine map in {where}, with 0, 0, 1 as its last row, found {matrix[2].tolist()}. "
-            "Give the matrix that takes (x, y, 1) of a place to its pixel; a transposed one has that as last column."
+            "Give the matrix that takes (x, y, 1) of a spot to its pixel; a transposed one has 0, 0, 1 as its last "
+            "column."
         )
     if abs(np.linalg.det(matrix)) < 1e-12:
-        raise InputError(f"Expected a map that can be turned round in {where}, found one of determinant 0.")
+        raise InputError(f"Expected an invertible map in {where}, found one of determinant 0.")
     return matrix

@@ -1,24 +1,26 @@
-"""Where a picture shows tissue, whether the places lie on it, and which patches are of no use."""
+"""Where an image shows tissue, whether spots (or cells, or bins) lie on it, and which patches are useless."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr.image.pixels import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 SMOOTHED_UM: Final = 20.0
-"""Width (sigma) over which the picture is smoothed to find tissue, so that lumina and gaps between cells count."""
+"""Width (sigma) by which the image is smoothed to find tissue, so that lumina and gaps between cells count."""
 SHARE_OF_GLASS: Final = 0.9
-"""Share of glass from which on a patch counts as background."""
+"""Share of glass above which a patch counts as background."""
 SHARPNESS: Final = 0.2
 """Share of the median sharpness of the tissue below which a patch counts as blurred."""
+UNCHANGED: Final = "unchanged"
 TURNS: Final = {
-    "as it is": (1, 0, 0, 1),
+    UNCHANGED: (1, 0, 0, 1),
     "mirrored left to right": (-1, 0, 0, 1),
     "mirrored upside down": (1, 0, 0, -1),
     "turned by 180°": (-1, 0, 0, -1),
@@ -27,56 +29,43 @@ TURNS: Final = {
     "mirrored along its diagonal": (0, 1, 1, 0),
     "mirrored along its other diagonal": (0, -1, -1, 0),
 }
-"""Ways a picture may lie: the linear maps from x and y as given to those in the picture, row by row."""
+"""Orientations of an image: the linear maps, row by row, from the present x and y to those in the image."""
 
 
-def tissue_mask(picture: NDArray[np.uint8], *, um_per_px: float) -> NDArray[np.bool_]:
-    """Find the tissue: where the optical density, smoothed over 20 µm, is that of no glass.
-
-    Parameters
-    ----------
-    picture
-        Shape (height, width, 3).
-    um_per_px
-        Size of its pixels.
-
-    Returns
-    -------
-    Shape (height, width).
-    """
+def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float) -> NDArray[np.bool_]:
+    """Find the tissue in an image: where the smoothed optical density exceeds that of glass, shape (height, width)."""
     from scipy.ndimage import gaussian_filter
 
-    density = optical_density(picture, white_of(picture)).mean(axis=-1)
+    density = optical_density(image, white_of(image)).mean(axis=-1)
     return np.asarray(gaussian_filter(density, max(SMOOTHED_UM / um_per_px, 1.0)) > GLASS_OD)
 
 
-def looked_up(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Look points, shape (N, 2), up in a mask, in its pixels; False outside."""
+def in_mask(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Look up points, shape (N, 2), in a mask, in its pixels; False outside of it."""
     column, row = np.floor(points).astype(int).T
     height, width = mask.shape
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    found = np.zeros(len(points), dtype=bool)
-    found[inside] = mask[row[inside], column[inside]]
-    return found
+    values = np.zeros(len(points), dtype=bool)
+    values[inside] = mask[row[inside], column[inside]]
+    return values
 
 
 def share_by_turn(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> dict[str, float]:
-    """Measure which share of the points lies on tissue as the picture lies, and turned or mirrored."""
+    """Measure the share of points on tissue for every orientation of the image, the present one included."""
     height, width = mask.shape
     shares = {}
     for name, (a, b, c, d) in TURNS.items():
-        # of a picture that was turned by 90°, height and width have changed places
+        # a turn by 90° swaps height and width
         frame = np.array([width, height]) if a else np.array([height, width])
-        centred = points - frame / 2
-        turned = centred @ np.array([[a, b], [c, d]], dtype=float).T + [width / 2, height / 2]
-        shares[name] = float(looked_up(mask, turned).mean())
+        turned = (points - frame / 2) @ np.array([[a, b], [c, d]], dtype=float).T + [width / 2, height / 2]
+        shares[name] = float(in_mask(mask, turned).mean())
     return shares
 
 
 def patch_quality(patches: NDArray[np.uint8], *, white: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Measure patches, shape (B, p, p, 3): the share of glass and the sharpness, shape (B, 2).
+    """Measure the share of glass and the sharpness of patches, shape (B, p, p, 3) to (B, 2).
 
-    The sharpness is the standard deviation of the Laplacian of the green channel, in which both stains show, over the
+    Sharpness is the standard deviation of the Laplacian of the green channel, which shows both stains, divided by the
     standard deviation of the channel itself: contrast and strength of the stain cancel out.
     """
     from scipy.ndimage import laplace
@@ -87,19 +76,10 @@ def patch_quality(patches: NDArray[np.uint8], *, white: NDArray[np.float64]) -> 
     return np.stack([glass, detail / (green.std(axis=(1, 2)) + 1)], axis=1).astype(np.float32)
 
 
-def flags(quality: NDArray[np.float32], *, inside: NDArray[np.bool_]) -> Any:
-    """Name what each patch shows: tissue, background, or blurred tissue; or that its place lies outside the picture.
+def patch_flags(quality: NDArray[np.float32], *, inside: NDArray[np.bool_]) -> pd.Categorical:
+    """Name what each patch shows: tissue, blurred tissue, or background; or that its spot is outside the image.
 
-    Parameters
-    ----------
-    quality
-        What `patch_quality` measured, shape (N, 2); no sharpness (NaN) where the picture has none to tell.
-    inside
-        Whether each place lies in the picture, shape (N,).
-
-    Returns
-    -------
-    A categorical, shape (N,).
+    `quality`, shape (N, 2), is from `patch_quality`; a sharpness of NaN means that the image is too coarse to tell.
     """
     import pandas as pd
 

@@ -1,4 +1,10 @@
-"""Reading what vendors and other packages write into AnnData."""
+"""Read the output of spatial platforms and other packages into AnnData.
+
+The rows of the result are spots, cells or bins, as the platform has them. Readers raise FileNotFoundError if the path
+does not exist, and `stmmr.InputError`, with advice, if its content cannot be used.
+"""
+
+import warnings
 
 from stmmr.io._cosmx import read_cosmx
 from stmmr.io._merscope import read_merscope
@@ -8,7 +14,7 @@ from stmmr.io._read import Recognised, read, recognise
 from stmmr.io._segmented import read_visium_hd_cells
 from stmmr.io._seqfish import read_seqfish
 from stmmr.io._slideseq import read_slideseq
-from stmmr.io._spatialdata import from_spatialdata, picture_of
+from stmmr.io._spatialdata import from_spatialdata, image_of
 from stmmr.io._spatialdata_write import to_spatialdata
 from stmmr.io._st import read_st
 from stmmr.io._stereoseq import read_stereoseq
@@ -21,7 +27,7 @@ __all__ = [
     "Recognised",
     "from_mudata",
     "from_spatialdata",
-    "picture_of",
+    "image_of",
     "read",
     "read_10x_h5",
     "read_cosmx",
@@ -41,3 +47,11 @@ __all__ = [
     "recognise",
     "to_spatialdata",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Find a name that was renamed."""
+    if name == "picture_of":
+        warnings.warn("picture_of was renamed: use image_of.", FutureWarning, stacklevel=2)
+        return image_of
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,111 +1,88 @@
-"""Finding files in a vendor's folder, and one clear error for whatever a damaged one makes a parser raise."""
+"""Find files in the output folders of platforms."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stmmr._core.checks import InputError, listed
-from stmmr._core.files import visible
+from stmmr._core.files import existing, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+Match = TypeVar("Match")
 
 
-def find(folder: Path, name: str, *, prefix: str = "") -> Path | None:
-    """Find a file or folder by its name, which repositories such as GEO put a sample's name in front of.
+def find(folder: Path, *names: str, prefix: str = "") -> Path | None:
+    """Find the first of several names in a folder, alone or behind a sample name, as in ``GSM123_name`` of GEO.
 
-    Parameters
-    ----------
-    folder
-        Where to look; not in its subfolders.
-    name
-        The name as the vendor's pipeline writes it.
-    prefix
-        The sample's name where it is known.
-
-    Returns
-    -------
-    ``prefix + name`` where it exists, else ``name``, else, without a prefix, the only one that ends with
-    ``name``, else None.
-
-    Raises
-    ------
-    InputError
-        If several end with ``name``.
+    If the sample name is known (`prefix`), no other is accepted: all slides have the same barcodes, so the file of
+    another sample would match unnoticed. Raises InputError if it is unknown and several files match.
     """
-    for exact in (folder / (prefix + name), folder / name):
-        if exact.exists():
-            return exact
-    if prefix:  # the barcodes of all slides are the same: another sample's file would fit without a sign
-        return None
-    # hidden ones are what macOS writes beside each file on foreign disks ("._name")
-    found = sorted(path for path in folder.glob(f"*{name}") if not path.name.startswith("."))
-    if len(found) > 1:
-        raise InputError(
-            f"Expected one {name} in {folder}, found {listed(path.name for path in found)}. Give the count "
-            "matrix of one sample itself, or put each sample into a folder of its own."
-        )
-    return found[0] if found else None
+    for name in names:
+        for exact in (folder / (prefix + name), folder / name):
+            if exact.exists():
+                return exact
+        # macOS writes hidden files such as "._name" beside each file on other disks
+        paths = [] if prefix else sorted(path for path in folder.glob(f"*{name}") if not path.name.startswith("."))
+        if len(paths) > 1:
+            raise InputError(
+                f"Expected one {name} in {folder}, found {listed(path.name for path in paths)}. Give the count "
+                "matrix of one sample itself, or put each sample into its own folder."
+            )
+        if paths:
+            return paths[0]
+    return None
 
 
 def locate(path: Path, names: Sequence[str], *, inside: Sequence[str] = ("outs",)) -> tuple[Path, str] | None:
-    """Find the file that an input is recognised by.
+    """Find the file that a platform is recognised by, and the sample name in front of it.
 
-    Parameters
-    ----------
-    path
-        The file itself, the folder that holds it, or one above.
-    names
-        As the vendor's pipeline writes them, the best first; a sample's name may stand in front.
-    inside
-        Folders to look into as well.
-
-    Returns
-    -------
-    The file and the sample's name in front of it, or None.
-
-    Raises
-    ------
-    InputError
-        If several files end with the same name.
+    `path` is the file, its folder, or a folder with one of the subfolders `inside`. The best of `names` comes first.
     """
-    if path.is_file() or path.name.endswith(tuple(names)):
-        found = (path for name in names if path.name.endswith(name))
-    else:
-        found = (
-            at for folder in (path, *(path / name for name in inside)) for name in names if (at := find(folder, name))
-        )
-    file = next(found, None)
-    if file is None:
-        return None
-    return file, file.name.removesuffix(next(name for name in names if file.name.endswith(name)))
+    file: Path | None = path
+    if not path.name.endswith(tuple(names)):
+        folders = () if path.is_file() else (path, *(path / folder for folder in inside))
+        file = next((match for folder in folders if (match := find(folder, *names))), None)
+    return None if file is None else (file, sample_name(file, names))
 
 
-def companion(file: Path, names: Sequence[str], *, prefix: str, what: str) -> Path:
-    """Find the file that belongs to another one in the same folder.
+def sample_name(file: Path, names: Iterable[str]) -> str:
+    """Get what stands in front of one of `names` in the name of a file; empty if none matches."""
+    return next((file.name.removesuffix(name) for name in names if file.name.endswith(name)), "")
 
-    Parameters
-    ----------
-    file
-        The file at hand.
-    names
-        What the other may be called, the best first.
-    prefix
-        The sample's name in front of both.
-    what
-        What it holds, for the message.
 
-    Raises
-    ------
-    InputError
-        If it is not there.
-    """
-    found = next((at for name in names if (at := find(file.parent, name, prefix=prefix))), None)
-    if found is None:
-        wanted = " or ".join(prefix + name for name in names[:2])
+def require_match(path: str | Path, find: Callable[[Path], Match | None], expected: str, *, advice: str) -> Match:
+    """Find the files of a platform with `find`; raises InputError, with a list of what there is, if there are none."""
+    folder = existing(path)
+    match = find(folder)
+    if match is None:
+        raise InputError(f"Expected {expected} in {folder}, found {listed(visible(folder))}. {advice}")
+    return match
+
+
+def companion(file: Path, names: Sequence[str], *, prefix: str, content: str) -> Path:
+    """Find the file that belongs to a count table in the same folder; raises InputError if there is none."""
+    path = find(file.parent, *names, prefix=prefix)
+    if path is None:
+        raise missing_companion(file, [prefix + name for name in names], content=content)
+    return path
+
+
+def missing_companion(file: Path, names: Sequence[str], *, content: str) -> InputError:
+    """Make the error about a file that should be beside a count table."""
+    return InputError(
+        f"Expected {content} ({' or '.join(names[:2])}) beside {file}, found {listed(visible(file.parent))}. Put the "
+        "file there, as the software of the platform wrote it."
+    )
+
+
+def require_columns(columns: Iterable[str], required: Sequence[str], path: Path | str) -> None:
+    """Check that a table has the required columns; raises InputError if not."""
+    columns = list(columns)
+    if not set(required) <= set(columns):
         raise InputError(
-            f"Expected {what} ({wanted}) beside {file}, found {listed(visible(file.parent))}. Put it there, as the "
-            "vendor's software wrote it."
+            f"Expected the column{'s' if len(required) > 1 else ''} {listed(required)} in {path}, found "
+            f"{listed(columns)}. Use the file as it was exported."
         )
-    return found

@@ -1,4 +1,4 @@
-"""Text tables of counts and positions (.csv, .tsv, .txt, plain or gzipped), however large."""
+"""Text tables of counts and positions (.csv, .tsv, .txt, plain or gzipped) of any size."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from pandas.io.parsers import TextFileReader
 
 TABLES: Final = tuple(f"{suffix}{packed}" for suffix in (".csv", ".tsv", ".txt", ".tab") for packed in ("", ".gz"))
-"""How the names of text tables end."""
+"""File endings of text tables."""
 CHUNK_VALUES: Final = 16_000_000
-"""Values of a table that are dense in memory at a time, 64 MB."""
+"""Values that are dense in memory at a time, 64 MB."""
 LONGEST_LINE: Final = 50_000_000
 
 
@@ -35,12 +36,12 @@ class Peek:
     header: list[str]
     """Names of the columns; "" for row names that have no header, as R writes them."""
     first: list[str]
-    """The first row; empty where there is none."""
+    """The first row; empty if there is none."""
 
 
 @dataclass(frozen=True)
 class CountTable:
-    """A table of counts, as it lies in the file."""
+    """A table of counts, with rows and columns as in the file."""
 
     ids: pd.DataFrame
     """The columns that name the rows, as text."""
@@ -49,13 +50,23 @@ class CountTable:
     values: sparse.csr_matrix
     """Shape (n_rows, n_columns), float32."""
 
-    def as_anndata(self, names: pd.Index | None = None) -> AnnData:
-        """Take the rows for places, called `names` or by their first column, and the columns for genes."""
+    @property
+    def names(self) -> pd.Index[str]:
+        """Names of the rows: the first of their columns."""
+        import pandas as pd
+
+        names: pd.Index[str] = pd.Index(self.ids.iloc[:, 0].to_numpy())
+        return names
+
+    def as_anndata(self, names: pd.Index[str] | None = None, *, genes_in_rows: bool = False) -> AnnData:
+        """Make an AnnData of spots × genes; `names` replaces those of the rows."""
         import pandas as pd
         from anndata import AnnData
 
-        names = pd.Index(self.ids.iloc[:, 0].to_numpy()) if names is None else names
-        return AnnData(self.values, pd.DataFrame(index=names), pd.DataFrame(index=self.columns))
+        rows, columns, values = self.names if names is None else names, pd.Index(self.columns), self.values
+        if genes_in_rows:
+            rows, columns, values = columns, rows, sparse.csr_matrix(values.T)
+        return AnnData(values, pd.DataFrame(index=rows), pd.DataFrame(index=columns))
 
 
 def is_table(path: Path) -> bool:
@@ -64,13 +75,7 @@ def is_table(path: Path) -> bool:
 
 
 def peek(path: Path) -> Peek:
-    """Read the first two lines of a text table.
-
-    Raises
-    ------
-    InputError
-        If it is no text, or empty.
-    """
+    """Read the first two lines of a text table; raises InputError if the file is empty or no text."""
     with parsing(path, expected="a table"):
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -84,7 +89,7 @@ def peek(path: Path) -> Peek:
 
 
 def glance(path: Path) -> Peek | None:
-    """Read the first two lines of a text table; None of a file that is none."""
+    """Read the first two lines of a text table; None for a file that is none."""
     try:
         return peek(path)
     except (InputError, PermissionError):
@@ -92,34 +97,21 @@ def glance(path: Path) -> Peek | None:
 
 
 def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
-    """Read a table of positions or other columns that describe places, from text or parquet.
+    """Read a table that describes spots or cells, from text or parquet.
 
-    Parameters
-    ----------
-    path
-        The file.
-    ids
-        Columns to read as text, so that names such as 007 stay as they are; by default the first.
-
-    Returns
-    -------
-    The table, with the header's names.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or a text table ends within a row.
+    The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
+    InputError if the file cannot be read, or ends within a row.
     """
     import pandas as pd
 
     with parsing(path, expected="a table"):
         if path.suffix == ".parquet":
-            table: pd.DataFrame = pd.read_parquet(path)
-            return table
-        looked = peek(path)
-        text = [i for i, name in enumerate(looked.header) if name in ids] if ids else [0]
-        table = _parse(path, looked, dtype=dict.fromkeys(text, str), low_memory=False)
-        table = table.set_axis(looked.header, axis=1)
+            frame: pd.DataFrame = pd.read_parquet(path)
+            return frame
+        head = peek(path)
+        text = [i for i, name in enumerate(head.header) if name in ids] if ids else [0]
+        with _open_rows(path, head, dtype=dict.fromkeys(text, str), low_memory=False) as rows:
+            table = rows.read().set_axis(head.header, axis=1)
         last = table.iloc[:, -1].isna()
         if len(last) and last.iloc[-1] and last.sum() == 1:
             raise ValueError(f"its last row, {len(table)}, is incomplete")
@@ -129,55 +121,41 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
 def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collection[str] = ()) -> CountTable:
     """Read a table of counts in chunks, so that it is never dense in memory.
 
-    Parameters
-    ----------
-    path
-        The file.
-    ids
-        Columns that name the rows or describe them and hold no counts; by default the first.
-    others
-        Columns to leave out.
-
-    Returns
-    -------
-    The table.
-
-    Raises
-    ------
-    InputError
-        If it is no table of numbers, is damaged or has no rows.
+    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Raises
+    InputError if the table is damaged, empty, or holds other values than numbers.
     """
     import pandas as pd
 
     with parsing(path, expected="a table of counts"):
-        looked = peek(path)
-        naming = [i for i, name in enumerate(looked.header) if name in ids] or [0]
-        numbers = [i for i, name in enumerate(looked.header) if i not in naming and name not in others]
-        dtype: dict[int, Any] = dict.fromkeys(range(len(looked.header)), np.float32)
-        dtype |= {i: str for i, name in enumerate(looked.header) if i in naming or name in others}
-        rows = max(1, CHUNK_VALUES // len(looked.header))
+        head = peek(path)
+        naming = [i for i, name in enumerate(head.header) if name in ids] or [0]
+        counted = [i for i, name in enumerate(head.header) if i not in naming and name not in others]
+        dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
         names, blocks = [], []
-        for chunk in _parse(path, looked, dtype=dtype, chunksize=rows, keep_default_na=False):
-            names.append(chunk[naming])
-            values = chunk[numbers].to_numpy(np.float32)
-            if np.isnan(values).any():
-                raise ValueError(f"row {chunk.index[np.isnan(values).any(axis=1)][0] + 1} is incomplete")
-            blocks.append(sparse.csr_matrix(values))
-        if not blocks or not numbers:
+        rows = max(1, CHUNK_VALUES // len(head.header))
+        with _open_rows(path, head, dtype=dtype, chunksize=rows, keep_default_na=False) as chunks:
+            for chunk in chunks:
+                names.append(chunk[naming])
+                values = chunk[counted].to_numpy(np.float32)
+                if np.isnan(values).any():
+                    raise ValueError(f"row {chunk.index[np.isnan(values).any(axis=1)][0] + 1} is incomplete")
+                blocks.append(sparse.csr_matrix(values))
+        if not blocks or not counted:
             raise InputError(
                 f"Expected a table of counts in {path}, found {'no counts' if blocks else 'no rows'} under the "
-                f"columns {listed(looked.header)}. Export it again."
+                f"columns {listed(head.header)}. Export it again."
             )
-        frame = pd.concat(names, ignore_index=True).set_axis([looked.header[i] for i in naming], axis=1)
-        return CountTable(frame, [looked.header[i] for i in numbers], sparse.vstack(blocks, format="csr"))
+        frame = pd.concat(names, ignore_index=True).set_axis([head.header[i] for i in naming], axis=1)
+        return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
 
 
-def _parse(path: Path, looked: Peek, **options: Any) -> Any:
-    """Parse the rows below the header; a row with too many fields is an error."""
+def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
+    """Open the rows below the header; columns are numbered, and a row with too many fields is an error."""
     import pandas as pd
 
-    names = list(range(len(looked.header)))
-    if len(looked.first) > len(names):  # of later rows, pandas tells itself
-        raise ValueError(f"{len(looked.first)} fields in a row under {len(names)} names")
-    separator = looked.separator
-    return pd.read_csv(path, sep=separator, header=None, names=names, skiprows=1, index_col=False, **options)
+    names = list(range(len(head.header)))
+    if len(head.first) > len(names):  # pandas reports later rows itself
+        raise ValueError(f"{len(head.first)} fields in a row under {len(names)} names")
+    options |= {"sep": head.separator, "names": names, "index_col": False}
+    rows: TextFileReader = pd.read_csv(path, header=None, skiprows=1, iterator=True, **options)
+    return rows

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stmmr._core.checks import InputError, listed, unique_names
-from stmmr._core.files import existing, visible
-from stmmr.io._files import companion, locate
+from stmmr._core.checks import unique_names
+from stmmr.io._files import companion, locate, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
-from stmmr.io._placing import name_library, place, set_scale, without_controls
+from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,54 +19,44 @@ if TYPE_CHECKING:
 
 COUNTS: Final = ("cell_by_gene.csv", "cell_by_gene.csv.gz")
 CELLS: Final = ("cell_metadata.csv", "cell_metadata.csv.gz")
-CONTROLS: Final = r"blank[-_. ]?\d*$"
 XY: Final = ("center_x", "center_y")
 
 
 def find_merscope(path: Path) -> tuple[Path, str] | None:
-    """Find the counts of a MERSCOPE region, and the sample's name in front of them; above it, if there is but one."""
+    """Find the counts of a MERSCOPE region, also in a folder above a single one, and the sample name in front."""
     regions = [region.name for region in sorted(path.glob("region_*")) if region.is_dir()]
     return locate(path, COUNTS, inside=regions if len(regions) == 1 else ())
 
 
 def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData:
-    """Read a MERSCOPE section.
+    """Read the cells of a MERSCOPE section.
 
     Parameters
     ----------
     path
-        Folder of one region, with ``cell_by_gene.csv`` and ``cell_metadata.csv`` (a sample's name may stand in front);
-        or the first of them.
+        Folder of one region, with ``cell_by_gene.csv`` and ``cell_metadata.csv`` (a sample name may stand in front);
+        or the first of these files.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name of the sample or the folder.
 
     Returns
     -------
-    Counts of genes, float32 CSR, with blanks dropped; ``obsm["spatial"]``, centres of the cells in µm; the other
-    columns of the metadata in ``obs``; the scale in ``uns["spatial"]``.
+    Counts of genes, float32 CSR, without blanks; ``obsm["spatial"]``, cell centres in µm; ``obs``, the other columns
+    of the metadata; the scale in ``uns["spatial"]``.
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
-        If a part is missing or damaged, or counts and cells do not belong together.
+        If a file is missing or damaged, or counts and cells do not match.
     """
-    where = existing(path)
-    found = find_merscope(where)
-    if found is None:
-        raise InputError(
-            f"Expected {COUNTS[0]} in {where}, found {listed(visible(where))}. Give the folder of a region."
-        )
-    file, prefix = found
-    cells = companion(file, CELLS, prefix=prefix, what="the positions of the cells")
-    adata = without_controls(read_counts_table(file).as_anndata(), CONTROLS, what="blanks")
+    file, prefix = require_match(path, find_merscope, COUNTS[0], advice="Give the folder of a region.")
+    cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
+    adata = without_controls(read_counts_table(file).as_anndata(), BLANKS, controls="blanks")
     unique_names(adata)
-    # longer than any integer of a machine: as text
+    # names are numbers of more than 64 bits: read as text
     first = peek(cells).header[0]
     table = read_frame(cells, ids=("EntityID", first))
     key = "EntityID" if "EntityID" in table.columns else first
     table = table.drop(columns=[name for name in table.columns if name in ("", "X") and name != key])
-    adata = place(adata, table.set_index(key), xy=XY, counts=file, positions=cells)
-    library = name_library(library_id, prefix=prefix, folder=file.parent)
-    return set_scale(adata, 1.0, library=library, metadata={"platform": "MERSCOPE"})
+    adata = add_positions(adata, table.set_index(key), xy=XY, counts=file, positions=cells)
+    return add_library(adata, 1.0, library_name(library_id, prefix, file), platform="MERSCOPE")

@@ -1,163 +1,113 @@
-"""Counts and positions put together, and how long a unit of the positions is."""
+"""Put counts, positions and the scale of the coordinates together."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.space import UM, spacing, warn_implausible
-from stmmr.image.library import PICTURES, scale_key
+from stmmr.image.library import IMAGES, Library, scale_key
+from stmmr.io._files import require_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
 
-logger = logging.getLogger("stmmr")
-
 GENERIC: Final = re.compile(r"\.\.|outs|binned_outputs|segmented_outputs|feature_expression|spatial|square_\d+um|")
-"""Names of folders that say nothing about the sample."""
+"""Names of folders that do not name the sample."""
+BLANKS: Final = r"blank[-_. ]?\d*$"
+"""Names of features of MERFISH that measure the background."""
 
 
-def place(
-    adata: AnnData, table: pd.DataFrame, *, xy: Sequence[str], counts: Path, positions: Path, what: str = "cells"
+def add_positions(
+    adata: AnnData, table: pd.DataFrame, *, xy: Sequence[str], counts: Path, positions: Path, rows: str = "cells"
 ) -> AnnData:
-    """Give places their positions, by name, and drop those without one.
+    """Add positions by name to ``obsm["spatial"]``, and drop the rows that have none.
 
-    Parameters
-    ----------
-    adata
-        Counts.
-    table
-        One row per place, with its name as index; columns other than the coordinates go to ``obs``.
-    xy
-        Its columns with x and y.
-    counts, positions
-        The files, for messages.
-    what
-        What the places are, in the plural.
-
-    Returns
-    -------
-    The places that have a finite position, with it in ``obsm["spatial"]``.
-
-    Raises
-    ------
-    InputError
-        If a name has two positions, a coordinate is no number, or no name is in both.
+    `table` has one row per cell, indexed by its name, with the columns `xy` for x and y; its other columns go to
+    ``obs``. The files, and `rows` ("spots", "cells" or "beads"), are for messages. Raises InputError if a name has two
+    positions, or if no name is in both.
     """
     import pandas as pd
 
-    missing = [name for name in xy if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"Expected the columns {listed(xy)} in {positions}, found {listed(table.columns)}. Take the file as it "
-            "was exported."
-        )
+    require_columns(table.columns, xy, positions)
     if not table.index.is_unique:
-        twice = table.index[table.index.duplicated()]
+        repeated = table.index[table.index.duplicated()]
         raise InputError(
-            f"Expected one position for each of the {what} in {positions}, found {len(twice)} names again (first: "
-            f"{twice[0]}). Give the files of one section."
+            f"Expected one position for each of the {rows} in {positions}, found {len(repeated)} repeated names "
+            f"(first: {repeated[0]}). Give the files of one section."
         )
-    at = table[list(xy)].apply(pd.to_numeric, errors="coerce").reindex(adata.obs_names)
-    placed = np.isfinite(at.to_numpy(np.float64)).all(axis=1)
-    if not placed.any():
+    points = table[list(xy)].apply(pd.to_numeric, errors="coerce").reindex(adata.obs_names).to_numpy(np.float64)
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.any():
         raise InputError(
-            f"Expected the {what} in {counts} to have positions in {positions}, found none of {adata.n_obs} there: "
-            f"counts are of {_some(adata.obs_names)}, positions of {_some(table.index)}. Give files of the same "
-            "section."
+            f"Expected the {rows} of {counts} to have positions in {positions}, found none of {adata.n_obs}: the "
+            f"counts have {_examples(adata.obs_names)}, the positions {_examples(table.index)}. Give files of the "
+            "same section."
         )
-    if not placed.all():
-        logger.warning(
-            "%d of %d %s (%.0f %%) have a position in %s; the others are dropped.",
-            placed.sum(),
-            adata.n_obs,
-            what,
-            100 * placed.mean(),
-            positions.name,
-        )
-        adata = adata[placed].copy()
-    rest = table.drop(columns=list(xy)).reindex(adata.obs_names)
-    adata.obs[[str(name) for name in rest.columns]] = rest.set_axis([str(name) for name in rest.columns], axis=1)
-    adata.obsm[keys.SPATIAL] = at.to_numpy(np.float64)[placed]
+    if not finite.all():
+        message = "%d of %d %s (%.0f %%) have a position in %s; the others are dropped."
+        logger.warning(message, finite.sum(), adata.n_obs, rows, 100 * finite.mean(), positions.name)
+        adata = adata[finite].copy()
+    rest = table.drop(columns=list(xy)).reindex(adata.obs_names).rename(columns=str)
+    adata.obs[list(rest.columns)] = rest
+    adata.obsm[keys.SPATIAL] = points[finite]
     return adata
 
 
-def without_controls(adata: AnnData, pattern: str, *, what: str) -> AnnData:
-    """Drop the features that measure the background rather than a gene, and say which.
-
-    Parameters
-    ----------
-    adata
-        Counts.
-    pattern
-        What their names begin with, as a regular expression; case does not matter.
-    what
-        What they are called, in the plural.
-
-    Returns
-    -------
-    The genes.
-
-    Raises
-    ------
-    InputError
-        If there are no genes.
-    """
-    control = adata.var_names.str.match(pattern, case=False)
-    if control.all():
-        raise InputError(f"Expected counts of genes, found {what} only ({_some(adata.var_names)}). Check the table.")
-    if control.any():
-        logger.info("%d %s dropped (%s).", control.sum(), what, listed(adata.var_names[control], at_most=4))
-        return adata[:, ~control].copy()
+def without_controls(adata: AnnData, pattern: str, *, controls: str) -> AnnData:
+    """Drop features whose name starts with `pattern`, in upper or lower case, as they are no genes."""
+    is_control = adata.var_names.str.match(pattern, case=False)
+    if is_control.all():
+        raise InputError(
+            f"Expected counts of genes, found only {controls} ({_examples(adata.var_names)}). Check the table."
+        )
+    if is_control.any():
+        names = listed(adata.var_names[is_control], at_most=4)
+        logger.info("%d %s dropped (%s).", is_control.sum(), controls, names)
+        return adata[:, ~is_control].copy()
     return adata
 
 
-def set_scale(adata: AnnData, um: float | None, *, library: str, metadata: Mapping[str, str] | None = None) -> AnnData:
-    """Note in ``uns["spatial"]`` what a unit of ``obsm["spatial"]`` is; warn where that cannot be.
+def add_library(
+    adata: AnnData,
+    um: float | None,
+    library: str,
+    *,
+    platform: str = "",
+    diameter: float = 1.0,
+    metadata: Mapping[str, str | int] | None = None,
+) -> AnnData:
+    """Write platform and scale (µm per unit of the coordinates) into ``uns["spatial"]``, if one of them is known.
 
-    Parameters
-    ----------
-    adata
-        With coordinates.
-    um
-        µm per unit, None where the format does not tell.
-    library
-        Key in ``uns["spatial"]``.
-    metadata
-        What is said about the section, such as its platform.
-
-    Returns
-    -------
-    The same object.
+    `diameter` is that of a spot, over the distance between neighbours. A scale that is implausible is warned of.
     """
-    if um is None:
+    if um is None and not platform:
         return adata
-    # without the last two, squidpy draws nothing of a library, be it without its picture
-    factors = {
-        UM: float(um),
-        "spot_diameter_fullres": spacing(adata.obsm[keys.SPATIAL]) or 1.0,
-        scale_key(PICTURES[0]): 1.0,
-    }
-    adata.uns[keys.SPATIAL] = {library: {"images": {}, "scalefactors": factors, "metadata": dict(metadata or {})}}
+    factors = {} if um is None else {UM: float(um)}
+    if keys.SPATIAL in adata.obsm:
+        # scanpy and squidpy draw no section without these two, even if it has no image
+        factors["spot_diameter_fullres"] = diameter * (spacing(adata.obsm[keys.SPATIAL]) or 1.0)
+        factors[scale_key(IMAGES[0])] = 1.0
+    content = {**(metadata or {}), **({"platform": platform} if platform else {})}
+    adata.uns[keys.SPATIAL] = {library: Library(images={}, scalefactors=factors, metadata=content)}
     warn_implausible(adata)
     return adata
 
 
-def name_library(given: str | None, *, prefix: str, folder: Path, said: str = "") -> str:
-    """Name the section: as the user does, else as its files, else as the first folder whose name says something."""
-    folders = (where.name for where in (folder, *folder.parents) if not GENERIC.fullmatch(where.name))
-    return given or said or prefix.strip("_-. ") or next(folders, "library")
+def library_name(library_id: str | None, prefix: str, file: Path, *, stated: str = "") -> str:
+    """Name a section: by `library_id`, the name `stated` in a file, the prefix of the files, or the nearest folder."""
+    folders = (folder.name for folder in file.parents if not GENERIC.fullmatch(folder.name))
+    return library_id or stated or prefix.strip("_-. ") or next(folders, "library")
 
 
-def _some(names: Any) -> str:
+def _examples(names: pd.Index[str]) -> str:
+    """List the first three names."""
     return listed(names[:3]) + (", …" if len(names) > 3 else "")

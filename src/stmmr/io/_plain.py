@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy import sparse
 
-from stmmr._core.checks import InputError, listed, require_positive, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.files import existing, parsing, visible
 from stmmr.io._flat import CountTable, glance, is_table, peek, read_counts_table, read_frame
-from stmmr.io._placing import name_library, place, set_scale, without_controls
+from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-
-logger = logging.getLogger("stmmr")
 
 COORDINATES: Final = (
     ("x", "y"),
@@ -40,41 +36,41 @@ COORDINATES: Final = (
     ("x_px", "y_px"),
     ("array_col", "array_row"),
 )
-"""Names of the columns with x and y, in whatever case."""
-BLANKS: Final = r"blank[-_. ]?\d*$"
-ROWS_TO_TELL: Final = 200
+"""Names of the columns with x and y, in upper or lower case."""
+SAMPLE_ROWS: Final = 200
+"""Rows by which columns of text are told from columns of numbers."""
 FEWEST_COLUMNS: Final = 12
-"""Columns from which on a table in a folder is taken for counts with coordinates, rather than for coordinates."""
+"""Number of columns from which a table in a folder holds counts with coordinates, rather than coordinates only."""
 
 
 def coordinate_columns(header: Sequence[str]) -> tuple[str, str] | None:
     """Find the columns with x and y by their names."""
     by_name = {name.lower(): name for name in reversed(header)}
-    found = next((pair for pair in COORDINATES if set(pair) <= set(by_name)), None)
-    return None if found is None else (by_name[found[0]], by_name[found[1]])
+    pair = next((pair for pair in COORDINATES if set(pair) <= set(by_name)), None)
+    return None if pair is None else (by_name[pair[0]], by_name[pair[1]])
 
 
 def find_table(path: Path) -> tuple[Path, Path | None] | None:
-    """Find a table of counts and that of its coordinates, None where it has them itself or there is none.
+    """Find a table of counts and the one with its coordinates: None if the first holds them, or if there is none.
 
-    In a folder there must be one without coordinates and one with them, or one with them only.
+    A folder must hold one table without and one table with coordinates, or only one with coordinates.
     """
     if path.is_file():
-        looked = glance(path) if is_table(path) else None
-        if looked is None or len(looked.header) < 2:
+        head = glance(path) if is_table(path) else None
+        if head is None or len(head.header) < 2:
             return None
-        if coordinate_columns(looked.header):
+        if coordinate_columns(head.header):
             return path, None
-        beside = [at for at in _tables(path.parent, with_coordinates=True) if at != path]
-        own = [at for at in beside if at.name.startswith(_stem(path))] if len(beside) > 1 else beside
+        others = [table for table in _tables(path.parent, with_coordinates=True) if table != path]
+        own = [table for table in others if table.name.startswith(_stem(path))] if len(others) > 1 else others
         return path, own[0] if len(own) == 1 else None
-    counts, placed = (_tables(path, with_coordinates=has) for has in (False, True))
-    if len(placed) != 1 or len(counts) > 1:
+    counts, coordinates = (_tables(path, with_coordinates=has_coordinates) for has_coordinates in (False, True))
+    if len(coordinates) != 1 or len(counts) > 1:
         return None
     if counts:
-        return counts[0], placed[0]
-    looked = glance(placed[0])
-    return (placed[0], None) if looked is not None and len(looked.header) >= FEWEST_COLUMNS else None
+        return counts[0], coordinates[0]
+    head = glance(coordinates[0])
+    return (coordinates[0], None) if head is not None and len(head.header) >= FEWEST_COLUMNS else None
 
 
 def read_table(
@@ -84,92 +80,82 @@ def read_table(
     microns_per_pixel: float | None = None,
     library_id: str | None = None,
 ) -> AnnData:
-    """Read counts and coordinates from text tables.
+    """Read counts and coordinates of spots or cells from text tables.
 
     Parameters
     ----------
     path
-        Table of counts, places × genes or genes × places, which is told by where the names of the places stand; or
-        one of places × genes that has the coordinates in it, as published MERFISH tables do: there, what stands before
-        the last coordinate or text column in its first half, and after the first one in its second half, describes
-        places, and the others are genes. Or a folder with one or two such tables.
+        Table of counts, spots × genes or genes × spots (told by the names of the spots). Or a table of spots × genes
+        with the coordinates, as published MERFISH tables are: columns up to the last coordinate or text column in the
+        first half, and from the first one in the second half, describe spots; the others are genes. Or a folder with
+        one or two such tables.
     coordinates
-        Table with one row per place: its name, and columns such as ``x`` and ``y``. By default the only one in the
-        same folder.
+        Table with one row per spot: its name, and columns such as ``x`` and ``y``. By default the only one in the same
+        folder.
     microns_per_pixel
-        µm per unit of the coordinates, where it is known. By default 1 if the columns are called ``x_um`` and
-        ``y_um``.
+        µm per unit of the coordinates. By default 1 if the columns are called ``x_um`` and ``y_um``, else unknown.
     library_id
-        Key of the section in ``uns["spatial"]``, where the scale is noted. By default the name of the file.
+        Key in ``uns["spatial"]``, which holds the scale. By default the name of the file.
 
     Returns
     -------
-    Counts of genes, float32 CSR, with blanks dropped; ``obsm["spatial"]``; the other columns of the coordinates in
-    ``obs``.
+    Counts of genes, float32 CSR, without blanks; ``obsm["spatial"]``; ``obs``, the other columns of the coordinates.
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
-        If there are no coordinates, a table is damaged, or counts and coordinates do not belong together.
+        If there are no coordinates, a table is damaged, or counts and coordinates do not match.
     """
-    where = existing(path)
-    found = find_table(where)
-    if found is None:
-        if where.is_file() and is_table(where):
-            peek(where)  # says what is wrong with it
+    location = existing(path)
+    tables = find_table(location)
+    if tables is None:
+        if location.is_file() and is_table(location):
+            peek(location)  # raises an error that says why the table cannot be read
         raise InputError(
-            f"Expected a table of counts (.csv, .tsv, .txt, plain or .gz) at {where}, with coordinates in it or in one "
-            f"other table, found {listed(visible(where))}. Give the table, and coordinates='…'."
+            f"Expected a table of counts (.csv, .tsv, .txt, plain or .gz) at {location}, with coordinates in it or in "
+            f'one other table, found {listed(visible(location))}. Give the table, and coordinates="…".'
         )
-    file = found[0]
+    file, positions = tables
     if microns_per_pixel is not None:
         require_positive(microns_per_pixel, name="microns_per_pixel")
-    at = found[1] if coordinates is None else existing(coordinates)
-    adata, xy = _read_one(file) if at is None else _read_two(file, at)
-    adata = without_controls(adata, BLANKS, what="blanks")
+    if coordinates is not None:
+        positions = existing(coordinates)
+    adata, xy = _read_one(file) if positions is None else _read_two(file, positions)
+    adata = without_controls(adata, BLANKS, controls="blanks")
     in_um = all(name.lower().endswith("_um") for name in xy)
     um = microns_per_pixel or (1.0 if in_um else None)
-    return set_scale(adata, um, library=name_library(library_id, prefix=_stem(file), folder=file.parent))
+    return add_library(adata, um, library_name(library_id, _stem(file), file))
 
 
-def _read_two(file: Path, at: Path) -> tuple[AnnData, tuple[str, str]]:
+def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
     """Read counts and coordinates from two tables."""
-    import pandas as pd
-    from anndata import AnnData
-
-    table = read_frame(at)
+    table = read_frame(positions)
     xy = coordinate_columns(list(table.columns))
     if xy is None:
         raise InputError(
-            f"Expected columns such as x and y in {at}, found {listed(table.columns)}. Name the coordinates so."
+            f"Expected columns such as x and y in {positions}, found {listed(table.columns)}. Rename the columns with "
+            "the coordinates."
         )
-    named = table.columns[0] not in xy
-    if named:
+    has_names = table.columns[0] not in xy
+    if has_names:
         table = table.set_index(table.columns[0])
-    genes_in_rows = named and not set(peek(file).header[1:]).isdisjoint(table.index)
-    counts = read_counts_table(file)
-    rows, columns = pd.Index(counts.ids.iloc[:, 0].to_numpy()), pd.Index(counts.columns)
-    values = counts.values
-    if genes_in_rows:
-        rows, columns, values = columns, rows, sparse.csr_matrix(values.T)
-    if not named:
-        if len(table) != len(rows):
+    genes_in_rows = has_names and not set(peek(file).header[1:]).isdisjoint(table.index)
+    adata = read_counts_table(file).as_anndata(genes_in_rows=genes_in_rows)
+    if not has_names:
+        if len(table) != adata.n_obs:
             raise InputError(
-                f"Expected names of the places in the first column of {at}, or as many rows as in {file.name} "
-                f"({len(rows)}), found {len(table)} rows of {listed(table.columns)}. Add the names."
+                f"Expected the names of the spots in the first column of {positions}, or as many rows as in "
+                f"{file.name} ({adata.n_obs}), found {len(table)} rows of {listed(table.columns)}. Add the names."
             )
-        table = table.set_axis(rows, axis=0)
-    adata = AnnData(values, pd.DataFrame(index=rows), pd.DataFrame(index=columns))
+        table = table.set_axis(adata.obs_names, axis=0)
     unique_names(adata)
-    adata = place(adata, table, xy=xy, counts=file, positions=at, what="places")
-    logger.info("Counts of %s × %s.", *(("genes", "places") if genes_in_rows else ("places", "genes")))
+    adata = add_positions(adata, table, xy=xy, counts=file, positions=positions, rows="spots")
+    logger.info("Reading a table of %s.", "genes × spots" if genes_in_rows else "spots × genes")
     return adata, xy
 
 
 def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
-    """Read a table of places × genes that has the coordinates in it."""
+    """Read a table of spots × genes that includes the coordinates."""
     import pandas as pd
 
     header = peek(file).header
@@ -177,45 +163,45 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
     if xy is None:
         raise InputError(
             f"Expected coordinates for {file}: columns such as x and y in it, or one table with them in its folder, "
-            f"found {listed(visible(file.parent))}. Give coordinates='…'."
+            f'found {listed(visible(file.parent))}. Give coordinates="…".'
         )
-    describing = _describing(file, header, xy)
-    counts = read_counts_table(file, ids=describing)
-    table = _numbers(counts, file)
+    descriptions = _description_columns(file, header, xy)
+    counts = read_counts_table(file, ids=descriptions)
+    table = _descriptions(counts, file)
     first = header[0]
-    named = first in table.columns and first not in xy and table[first].is_unique
-    names = pd.Index(counts.ids[first].to_numpy() if named else np.arange(len(table)).astype(str))
-    table = table.set_axis(names, axis=0).drop(columns=[first] if named else [])
+    has_names = first in table.columns and first not in xy and table[first].is_unique
+    names = pd.Index(counts.ids[first].to_numpy() if has_names else np.arange(len(table)).astype(str))
+    table = table.set_axis(names, axis=0).drop(columns=[first] if has_names else [])
     adata = counts.as_anndata(table.index)
-    logger.info("Columns that describe places: %s; the other %d are genes.", listed(describing), adata.n_vars)
-    return place(adata, table, xy=xy, counts=file, positions=file, what="places"), xy
+    logger.info("Columns that describe spots: %s; the other %d are genes.", listed(descriptions), adata.n_vars)
+    return add_positions(adata, table, xy=xy, counts=file, positions=file, rows="spots"), xy
 
 
-def _describing(file: Path, header: list[str], xy: tuple[str, str]) -> list[str]:
-    """Tell the columns that describe places from those of genes."""
+def _description_columns(file: Path, header: list[str], xy: tuple[str, str]) -> list[str]:
+    """Tell the columns that describe spots from those of genes; see `read_table`."""
     import pandas as pd
 
     with parsing(file, expected="a table of counts"):
-        some = pd.read_csv(
-            file, sep=peek(file).separator, header=None, skiprows=1, nrows=ROWS_TO_TELL, low_memory=False
+        sample = pd.read_csv(
+            file, sep=peek(file).separator, header=None, skiprows=1, nrows=SAMPLE_ROWS, low_memory=False
         )
-        if some.shape[1] != len(header):
-            raise ValueError(f"{some.shape[1]} fields in a row under {len(header)} names")
-    known = [i for i, name in enumerate(header) if name in xy or not pd.api.types.is_numeric_dtype(some[i])]
+        if sample.shape[1] != len(header):
+            raise ValueError(f"{sample.shape[1]} fields in a row under {len(header)} names")
+    columns = [i for i, name in enumerate(header) if name in xy or not pd.api.types.is_numeric_dtype(sample[i])]
     half = len(header) / 2
-    named = header[0] == "" or some[0].is_unique
-    front = max((i for i in known if i < half), default=0 if named else -1)
-    back = min((i for i in known if i >= half), default=len(header))
+    has_names = header[0] == "" or sample[0].is_unique
+    front = max((i for i in columns if i < half), default=0 if has_names else -1)
+    back = min((i for i in columns if i >= half), default=len(header))
     return header[: front + 1] + header[back:]
 
 
-def _numbers(counts: CountTable, file: Path) -> pd.DataFrame:
-    """Turn what describes places into numbers where it is one."""
+def _descriptions(counts: CountTable, file: Path) -> pd.DataFrame:
+    """Get the columns that describe spots, as numbers where all their values are numbers."""
     import pandas as pd
 
     table = counts.ids.copy()
     if not table.columns.is_unique:
-        raise InputError(f"Expected a name for each column of {file}, found {listed(table.columns)}. Rename them.")
+        raise InputError(f"Expected a unique name for each column of {file}, found {listed(table.columns)}.")
     for name in table.columns:
         numbers = pd.to_numeric(table[name].replace("", np.nan), errors="coerce")
         if numbers.notna().sum() == (table[name] != "").sum():
@@ -225,19 +211,15 @@ def _numbers(counts: CountTable, file: Path) -> pd.DataFrame:
 
 def _tables(folder: Path, *, with_coordinates: bool) -> list[Path]:
     """List the tables of a folder, those with coordinates or those without."""
-    found = []
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and is_table(file) and not file.name.startswith("."):
-            looked = glance(file)
-            if (
-                looked is not None
-                and len(looked.header) > 1
-                and bool(coordinate_columns(looked.header)) == with_coordinates
-            ):
-                found.append(file)
-    return found
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
+    heads = {file: glance(file) for file in files if not file.name.startswith(".")}
+    return [
+        file
+        for file, head in heads.items()
+        if head and len(head.header) > 1 and bool(coordinate_columns(head.header)) == with_coordinates
+    ]
 
 
 def _stem(path: Path) -> str:
-    """Get what a table's name begins with, the sample."""
+    """Get the sample name from the name of a table."""
     return path.name.split(".")[0].removesuffix("_counts").removesuffix("_expression")

@@ -1,4 +1,4 @@
-"""Cells of Visium HD, as Space Ranger 4 segments them.
+"""Segmented cells of Visium HD, as Space Ranger 4 writes them.
 
 Format: https://www.10xgenomics.com/support/software/space-ranger/latest/analysis/outputs/segmented-outputs
 """
@@ -6,28 +6,27 @@ Format: https://www.10xgenomics.com/support/software/space-ranger/latest/analysi
 from __future__ import annotations
 
 import json
-import logging
 import re
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed
-from stmmr._core.files import existing, parsing, visible
+from stmmr._core.checks import logger
+from stmmr._core.files import parsing
 from stmmr._core.space import UM, warn_implausible
-from stmmr.io._files import companion, find, locate
-from stmmr.io._placing import name_library, place
-from stmmr.io._tenx import read_counts, read_metadata
-from stmmr.io._visium import read_images, read_scalefactors
+from stmmr.io._files import companion, locate, require_match
+from stmmr.io._placing import add_positions
+from stmmr.io._tenx import read_counts
+from stmmr.io._visium import add_10x_library
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("stmmr")
 
 MATRICES: Final = (
     "filtered_feature_cell_matrix.h5",
@@ -38,10 +37,8 @@ MATRICES: Final = (
 OUTLINES: Final = ("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")
 FOLDER: Final = "segmented_outputs"
 
-
-def find_segmented(path: Path) -> tuple[Path, str] | None:
-    """Find the counts of the segmented cells of a Visium HD run, and the sample's name in front of them."""
-    return locate(path, MATRICES, inside=(FOLDER, f"outs/{FOLDER}"))
+find_segmented = partial(locate, names=MATRICES, inside=(FOLDER, f"outs/{FOLDER}"))
+"""Find the counts of segmented cells, and the sample name in front of them."""
 
 
 def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> AnnData:
@@ -52,68 +49,57 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> 
     path
         ``segmented_outputs``, a folder above it, or the count matrix in it.
     library_id
-        Key of the section's pictures in ``uns["spatial"]``. By default what the matrix says, else the folder's name.
+        Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
 
     Returns
     -------
-    Counts of genes, float32 CSR, with cells named ``cellid_000000001-1``; ``obsm["spatial"]``, centroids of their
-    outlines in pixels of the full-resolution picture; ``obs["area"]``, the outlines' area in these pixels; pictures
-    and scale factors in ``uns["spatial"]``, as in :func:`read_visium`.
+    Counts of genes, float32 CSR, with cells named ``cellid_000000001-1``; ``obsm["spatial"]``, centroids of the
+    outlines in pixels of the full-resolution image; ``obs["area"]``, area of the outlines in these pixels; images and
+    scale factors in ``uns["spatial"]``, as in :func:`read_visium`.
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
-        If a part is missing or damaged, or counts and outlines do not belong together.
+        If a file is missing or damaged, or counts and outlines do not match.
     """
-    where = existing(path)
-    found = find_segmented(where)
-    if found is None:
-        raise InputError(
-            f"Expected {MATRICES[0]} in {where} or its {FOLDER}/, found {listed(visible(where))}. Give the folder of "
-            "Space Ranger 4."
-        )
-    matrix, prefix = found
+    advice = "Give the output folder of Space Ranger 4."
+    matrix, prefix = require_match(path, find_segmented, f"{MATRICES[0]} here or in {FOLDER}/", advice=advice)
     counts = read_counts(matrix)
-    outlines = companion(matrix, OUTLINES, prefix=prefix, what="the outlines of the cells")
-    adata = place(counts, _read_outlines(outlines), xy=("x", "y"), counts=matrix, positions=outlines)
-    spatial = find(matrix.parent, "spatial", prefix=prefix) or matrix.parent
-    factors = read_scalefactors(spatial, prefix=prefix)
-    if UM not in factors:
-        logger.warning("%s does not have microns_per_pixel in its scale factors: scale in µm unknown.", spatial)
-    metadata = read_metadata(matrix)
-    said = metadata.pop("library_id", "")
-    content = {"images": read_images(spatial, factors, prefix=prefix), "scalefactors": factors, "metadata": metadata}
-    adata.uns[keys.SPATIAL] = {name_library(library_id, prefix=prefix, folder=matrix.parent, said=said): content}
+    outlines = companion(matrix, OUTLINES, prefix=prefix, content="the outlines of the cells")
+    adata = add_positions(counts, _read_outlines(outlines), xy=("x", "y"), counts=matrix, positions=outlines)
+    add_10x_library(adata, matrix, prefix=prefix, library_id=library_id, metadata={"platform": "Visium HD cells"})
+    (library,) = adata.uns[keys.SPATIAL].values()
+    if UM not in library["scalefactors"]:
+        logger.warning("%s does not have microns_per_pixel in its scale factors: scale in µm unknown.", matrix.parent)
     warn_implausible(adata)
     return adata
 
 
 def _read_outlines(path: Path) -> pd.DataFrame:
-    """Read centroid and area of each cell's outline, by its name in the count matrix."""
+    """Read centroid and area of the outline of each cell, by its name in the count matrix."""
     import pandas as pd
 
     with parsing(path, expected="the outlines of cells (GeoJSON)"):
         features = json.loads(path.read_text(encoding="utf-8"))["features"]
-        names = [_name(feature) for feature in features]
+        names = [_cell_name(feature) for feature in features]
         rows = [_centroid(feature["geometry"]) for feature in features]
         return pd.DataFrame(rows, columns=["x", "y", "area"], index=pd.Index(names, dtype=object))
 
 
-def _name(feature: dict[str, Any]) -> str:
+def _cell_name(feature: dict[str, Any]) -> str:
     """Name a cell as the count matrix does."""
     number = str(feature["properties"]["cell_id"])
     return f"cellid_{int(number):09d}-1" if re.fullmatch(r"\d+", number) else number
 
 
 def _centroid(geometry: dict[str, Any]) -> tuple[float, float, float]:
-    """Find the centroid and the area of the largest outline of a cell (shoelace formula)."""
+    """Get x and y of the centroid, and the area, of the largest outline of a cell."""
     polygons = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
-    return max((_of_ring(np.asarray(polygon[0], dtype=np.float64)) for polygon in polygons), key=lambda found: found[2])
+    return max((_shoelace(np.asarray(polygon[0], dtype=np.float64)) for polygon in polygons), key=lambda ring: ring[2])
 
 
-def _of_ring(ring: NDArray[np.float64]) -> tuple[float, float, float]:
+def _shoelace(ring: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Compute centroid and area of a closed ring, shape (n_points, 2), by the shoelace formula."""
     origin = ring[0]
     (x, y), (next_x, next_y) = (ring - origin).T, (np.roll(ring, -1, axis=0) - origin).T
     cross = x * next_y - next_x * y

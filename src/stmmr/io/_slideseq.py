@@ -1,21 +1,20 @@
-"""Slide-seq and Slide-seqV2, as the authors share them.
+"""Slide-seq and Slide-seqV2, as the authors publish them.
 
 Format: https://singlecell.broadinstitute.org/single_cell/study/SCP815 and https://github.com/MacoskoLab/slideseq-tools
-(a digital expression table of genes × beads, and a table of the beads' locations).
+(a digital expression table of genes × beads, and a table of bead locations).
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from scipy import sparse
-
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
-from stmmr._core.files import existing, parsing, visible
-from stmmr.io._files import find, locate
+from stmmr._core.files import parsing, visible
+from stmmr.io._files import find, locate, require_match
 from stmmr.io._flat import peek, read_counts_table
-from stmmr.io._placing import name_library, place, set_scale
+from stmmr.io._placing import add_library, add_positions, library_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,27 +33,25 @@ BEADS: Final = tuple(
     for packed in ("", ".gz")
 )
 UM_PER_PX: Final = 0.65
-"""Size of a pixel of the pictures in which the beads were sequenced (Rodriques et al. 2019,
-doi:10.1126/science.aaw1219): the array of 3 mm is about 4,600 of them wide in the files."""
+"""Pixel size of the images in which the beads were sequenced (Rodriques et al. 2019, doi:10.1126/science.aaw1219).
+Arrays of 3 mm are about 4,600 of these pixels wide in published files."""
 
-
-def find_slideseq(path: Path) -> tuple[Path, str] | None:
-    """Find the counts of a Slide-seq array, and its name in front of them."""
-    return locate(path, COUNTS)
+find_slideseq = partial(locate, names=COUNTS)
+"""Find the counts of a Slide-seq array, and the array name in front of them."""
 
 
 def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float = UM_PER_PX) -> AnnData:
-    """Read a Slide-seq array.
+    """Read the beads of a Slide-seq array.
 
     Parameters
     ----------
     path
         Folder with a count table of genes × beads (``MappedDGEForR.csv`` or ``….digital_expression.txt.gz``) and the
-        locations of the beads (``BeadLocationsForR.csv`` or ``…_bead_locations.csv``); or the count table.
+        bead locations (``BeadLocationsForR.csv`` or ``…_bead_locations.csv``); or the count table.
     library_id
-        Key of the array in ``uns["spatial"]``. By default its name in front of the file, or the folder.
+        Key of the array in ``uns["spatial"]``. By default the name in front of the file, or the folder.
     microns_per_pixel
-        Size of a pixel in µm; 1 where the locations are in µm. The files do not say it.
+        Pixel size in µm, which the files do not state; 1 if the locations are in µm.
 
     Returns
     -------
@@ -63,42 +60,28 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
-        If a part is missing or damaged, or counts and locations do not belong together.
+        If a file is missing or damaged, or counts and locations do not match.
     """
-    import pandas as pd
-    from anndata import AnnData
-
     require_positive(microns_per_pixel, name="microns_per_pixel")
-    where = existing(path)
-    found = find_slideseq(where)
-    if found is None:
-        raise InputError(
-            f"Expected {COUNTS[0]} in {where}, found {listed(visible(where))}. Give the folder of an array."
-        )
-    file, prefix = found
-    beads = _find_beads(file, prefix.rstrip("._-"))
-    counts = read_counts_table(file)
-    genes = pd.Index(counts.ids.iloc[:, 0].to_numpy())
-    names = pd.Index(counts.columns)
-    adata = AnnData(sparse.csr_matrix(counts.values.T), pd.DataFrame(index=names), pd.DataFrame(index=genes))
+    file, prefix = require_match(path, find_slideseq, COUNTS[0], advice="Give the folder of an array.")
+    prefix = prefix.rstrip("._-")
+    beads = _find_beads(file, prefix)
+    adata = read_counts_table(file).as_anndata(genes_in_rows=True)
     unique_names(adata)
-    adata = place(adata, _read_beads(beads), xy=("x", "y"), counts=file, positions=beads, what="beads")
-    library = name_library(library_id, prefix=re.sub(r"[._-]*matched$", "", prefix.rstrip("._-")), folder=file.parent)
-    return set_scale(adata, microns_per_pixel, library=library, metadata={"platform": "Slide-seq"})
+    adata = add_positions(adata, _read_beads(beads), xy=("x", "y"), counts=file, positions=beads, rows="beads")
+    library = library_name(library_id, re.sub(r"[._-]*matched$", "", prefix), file)
+    return add_library(adata, microns_per_pixel, library, platform="Slide-seq")
 
 
 def _find_beads(file: Path, prefix: str) -> Path:
-    """Find the locations; another array's would fit none of the beads, so that a name in front may differ."""
+    """Find the locations. Another name in front is accepted: the barcodes of another array would not match."""
     for before in (prefix + "_", prefix + ".", ""):
-        for name in BEADS:
-            if (found := find(file.parent, name, prefix=before)) is not None:
-                return found
+        if path := find(file.parent, *BEADS, prefix=before):
+            return path
     raise InputError(
         f"Expected the locations of the beads ({BEADS[0]} or …_bead_locations.csv) beside {file}, found "
-        f"{listed(visible(file.parent))}. Put them there."
+        f"{listed(visible(file.parent))}. Put the file there."
     )
 
 
@@ -107,11 +90,12 @@ def _read_beads(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     with parsing(path, expected="the locations of beads"):
-        looked = peek(path)
-        if len(looked.header) < 3:
+        head = peek(path)
+        if len(head.header) < 3:
             raise InputError(
-                f"Expected barcode, x and y in {path}, found {listed(looked.header)}. Take the authors' file."
+                f"Expected barcode, x and y in {path}, found {listed(head.header)}. Use the file as the authors "
+                "published it."
             )
-        bare = re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", looked.header[-1].strip(), flags=re.IGNORECASE) is not None
-        table = pd.read_csv(path, sep=looked.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})
+        bare = re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", head.header[-1].strip(), flags=re.IGNORECASE) is not None
+        table = pd.read_csv(path, sep=head.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})
         return table.iloc[:, [0, -2, -1]].set_axis(["bead", "x", "y"], axis=1).set_index("bead")

@@ -1,26 +1,26 @@
-"""From SpatialData to AnnData, and results back into the table that they came from."""
+"""SpatialData to AnnData: tables with coordinates and images."""
 
 from __future__ import annotations
 
-import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, require_key, require_positive, unique_names
-from stmmr._core.space import spacing
-from stmmr.image.library import PICTURES, SPOT, scale_key, sharpest_picture
+from stmmr._core.checks import InputError, listed, logger, require_key, require_positive, unique_names
+from stmmr._core.compat import layers_of
+from stmmr._core.space import UM, spacing
+from stmmr.image.library import IMAGES, SPOT, Library, scale_key, sharpest_image
 from stmmr.image.registration import mapped, scale_of
 from stmmr.image.slide import open_slide
-from stmmr.io._element_images import Frame, choose_image, frame_of, on_one_picture, small_picture
+from stmmr.io._element_images import Frame, choose_image, frame_of, group_by_image, small_image
 from stmmr.io._elements import (
     Region,
     annotation_of,
     diameter_of,
     import_spatialdata,
-    names_of,
     regions_of,
     table_name,
     um_of,
@@ -33,20 +33,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-logger = logging.getLogger("stmmr")
+    from stmmr.io._element_images import Image
 
 
-class Picture(NamedTuple):
-    """A picture in full, unread."""
+class FullImage(NamedTuple):
+    """An image of a SpatialData object in full resolution, not read yet."""
 
     name: str
-    element: Any
-    """A DataArray, or a DataTree of several resolutions."""
+    element: Image
     matrix: NDArray[np.float64]
-    """From ``obsm["spatial"]``, as (x, y, 1), to pixels of its first level, shape (3, 3)."""
+    """From ``obsm["spatial"]``, as (x, y, 1), to pixels of the full resolution, shape (3, 3)."""
 
     def options(self) -> dict[str, Any]:
-        """Get what `stmmr.run` and `stmmr.pp.histology` read of it: the slide and its registration."""
+        """Get the options ``image`` and ``registration`` of `stmmr.run` and `stmmr.pp.histology`."""
         return {"image": open_slide(self.element, where=self.name), "registration": self.matrix}
 
 
@@ -58,198 +57,194 @@ def from_spatialdata(
     region: str | Sequence[str] | None = None,
     coordinate_system: str | None = None,
     um_per_unit: float | None = None,
-    with_picture: bool = True,
+    with_image: bool = True,
+    with_picture: bool | None = None,
 ) -> AnnData:
-    """Take a table out of a SpatialData object, with coordinates and picture where scanpy and squidpy look for them.
+    """Get a table of a SpatialData object, with coordinates and image in the keys of scanpy and squidpy.
 
-    A place lies at the centre of its circle, polygon or label. Where the element that the table describes is not
-    there, ``obsm["spatial"]`` of the table counts.
+    A spot, cell or bin is at the centre of its circle, polygon or label. If the element that the table annotates is
+    missing, ``obsm["spatial"]`` of the table is used.
 
     Parameters
     ----------
     sdata
-        With a table that describes shapes or labels.
+        With a table that annotates shapes or labels.
     table
-        Name of the table, where there are several.
+        Name of the table, if there are several.
     image
-        Name of the H&E picture. By default the sharpest picture in colour that lies under the places; images of
-        fluorescence are passed over.
+        Name of the H&E image. By default the sharpest colour image under the spots; fluorescence images are ignored.
     region
-        Name of the element, or of several, whose places are read. By default all that the table describes.
+        Name of the element, or several, whose rows are read. By default all that the table annotates.
     coordinate_system
-        Where the places lie beside each other and on the picture. By default "global", else the only one of the
-        element, else the one that the element is in as it is.
+        Coordinate system of spots and image. By default "global", else the only one of the element, else the one
+        without a transformation.
     um_per_unit
-        µm per unit of the coordinate system, where neither a coordinate system called microns, bins of Visium HD nor a
-        Xenium table tell it.
+        µm per unit of the coordinate system. By default known from a coordinate system called microns, from Visium HD
+        bins or from a Xenium table.
+    with_image
+        Whether to look for an image; without, the coordinates are those of the coordinate system.
     with_picture
-        Whether to look for a picture at all; without, coordinates are those of the coordinate system.
+        Old name of `with_image`.
 
     Returns
     -------
-    A copy of the table. What is set:
+    A copy of the table, with
 
     ``obsm["spatial"]``
-        Coordinates, shape (n_obs, 2), as x, y, in units of the coordinate system from the upper left corner of the
-        picture; where that is turned, mirrored or stretched there, in its full-resolution pixels. Unchanged where
-        they are the same.
+        x and y, shape (n_obs, 2), in units of the coordinate system from the upper left corner of the image; in
+        full-resolution pixels if the image is rotated, mirrored or stretched. Unchanged if it is the same.
     ``uns["spatial"][region]``
-        The picture, of at most 2000 pixels a side, its scale factors, ``spot_diameter_fullres`` and, where known,
-        ``microns_per_pixel``, that is µm per unit of ``obsm["spatial"]``. One for all regions on one picture. What the
-        table itself has is kept where its coordinates are the same.
+        The image, with at most 2000 pixels a side, and its scale factors, with ``spot_diameter_fullres`` and, if known,
+        ``microns_per_pixel`` (µm per unit of ``obsm["spatial"]``). One entry for all regions on one image. Entries of
+        the table are kept if its coordinates are the same.
 
-    Columns and ``uns`` that `to_spatialdata` has added for the table are taken off. Of several regions, the column of
-    ``obs`` that names them is the `section_key` of `stmmr.run` where they are different sections.
+    Columns and ``uns`` that `to_spatialdata` added are removed. If regions are different sections, the column of
+    ``obs`` that names them is the `section_key` of `stmmr.run`.
 
     Raises
     ------
     InputError
-        If there is no such table, region, picture or coordinate system (the names there are said), or places of
-        the table are not among the instances of their element.
+        If a table, region, image, coordinate system or instance does not exist; the message lists those that do.
     """
+    if with_picture is not None:
+        warnings.warn("with_picture was renamed: use with_image.", FutureWarning, stacklevel=2)
+        with_image = with_picture
     import_spatialdata()
-    given = sdata.tables[table_name(sdata, table)]
-    adata = given.copy() if region is None else _of_regions(given, names_of(region))
-    place_elements(
-        adata, sdata, image=image, system=coordinate_system, um_per_unit=um_per_unit, with_picture=with_picture
-    )
+    annotated = sdata.tables[table_name(sdata, table)]
+    adata = annotated.copy() if region is None else _of_regions(annotated, region)
+    set_positions(adata, sdata, image=image, system=coordinate_system, um_per_unit=um_per_unit, with_image=with_image)
     return adata
 
 
-def picture_of(
+def image_of(
     sdata: SpatialData,
     image: str | None = None,
     *,
     table: str | None = None,
     region: str | Sequence[str] | None = None,
     coordinate_system: str | None = None,
-) -> tuple[Any, NDArray[np.float64]]:
-    """Get the H&E picture below the places in full, unread, and where they lie on it.
+) -> tuple[Image, NDArray[np.float64]]:
+    """Get the H&E image under the spots in full resolution, without reading it, and where the spots are on it.
 
     Parameters
     ----------
     sdata
         As in `from_spatialdata`.
     image, table, region, coordinate_system
-        As given there.
+        As in `from_spatialdata`.
 
     Returns
     -------
-    The element (a DataArray, or a DataTree of several resolutions) and the 3 × 3 matrix from ``obsm["spatial"]`` of
-    `from_spatialdata`, as (x, y, 1), to pixels of its first level; the centre of the first pixel is at 0.5, 0.5.
+    The element (a DataArray, or a DataTree of several resolutions), and the 3 × 3 matrix from ``obsm["spatial"]`` of
+    `from_spatialdata`, as (x, y, 1), to pixels of its full resolution; the centre of the first pixel is at 0.5, 0.5.
 
     Raises
     ------
     InputError
-        If there is none, or there are several for the regions of the table.
+        If there is no image, or regions of the table have different ones.
     """
     import_spatialdata()
-    given = sdata.tables[table_name(sdata, table)]
-    rows = given if region is None else _of_regions(given, names_of(region))
-    regions = regions_of(sdata, rows, system=coordinate_system)
-    groups = [regions] if image is not None else on_one_picture(sdata, regions)
-    frames = [_frame(sdata, group, image) for group in groups]
-    found = sorted({frame.image for frame in frames if frame.image is not None})
-    if len(frames) != 1 or not found:
-        raise InputError(
-            f"Expected one H&E picture below the places, found {listed(found)}. "
-            + ("Give region='…', one of the regions." if found else "Add one to the images, or name it as image='…'.")
-        )
-    return sdata.images[found[0]], frames[0].to_pixels
+    annotated = sdata.tables[table_name(sdata, table)]
+    rows = annotated if region is None else _of_regions(annotated, region)
+    frames = [frame for _, frame in _frames(sdata, regions_of(sdata, rows, system=coordinate_system), image)]
+    names = sorted({frame.image for frame in frames if frame.image is not None})
+    if len(frames) != 1 or not names:
+        advice = 'Choose a region: region="…".' if names else 'Add one to the images, or name it: image="…".'
+        raise InputError(f"Expected one H&E image under the spots, found {listed(names)}. {advice}")
+    return sdata.images[names[0]], frames[0].to_pixels
 
 
-def place_elements(
+def set_positions(
     adata: AnnData,
-    sdata: Any,
+    sdata: SpatialData,
     *,
     image: str | None = None,
     system: str | None = None,
     um_per_unit: float | None = None,
-    with_picture: bool = True,
-) -> Picture | None:
-    """Set coordinates and pictures of a table from the elements around it; see `from_spatialdata`.
+    with_image: bool = True,
+) -> FullImage | None:
+    """Set coordinates and image of a table from the elements of its object; see `from_spatialdata`.
 
-    Returns
-    -------
-    The picture in full, where there is one for all places and it is the sharpest there is.
+    The full-resolution image is returned, if there is one for all spots.
     """
     if um_per_unit is not None:
         require_positive(um_per_unit, name="um_per_unit")
     regions = regions_of(sdata, adata, system=system)
-    if with_picture:
-        groups = [regions] if image is not None else on_one_picture(sdata, regions)
-        frames = [_frame(sdata, group, image) for group in groups]
-    else:
-        groups = [[region] for region in regions]
-        frames = [frame_of(sdata, None, region.system) for region in regions]
+    frames = _frames(sdata, regions, image, with_image=with_image)
     xy = np.empty((adata.n_obs, 2))
-    for group, frame in zip(groups, frames, strict=True):
-        for one in group:
-            xy[one.rows] = mapped(frame.upright, one.centres)
-    kept = _set_coordinates(adata, xy)
-    if image is not None or not any(sharpest_picture(library) for library in kept.values()):
-        found = {
-            group[0].name: _library(sdata, adata, group[0], frame, um_per_unit)
-            for group, frame in zip(groups, frames, strict=True)
-        }
-        kept = _joined(kept if image is None else {}, found)
-    if kept:
-        adata.uns[keys.SPATIAL] = kept
-    _tidy(adata, regions)
-    if len(frames) != 1 or frames[0].image is None:
+    for group, frame in frames:
+        for region in group:
+            xy[region.rows] = mapped(frame.upright, region.centres)
+    libraries = _set_coordinates(adata, xy)
+    if image is not None or not any(sharpest_image(library) for library in libraries.values()):
+        new = {group[0].name: _library(sdata, adata, group[0], frame, um_per_unit) for group, frame in frames}
+        libraries = _merged(libraries if image is None else {}, new)
+    if libraries:
+        adata.uns[keys.SPATIAL] = libraries
+    _remove_annotation(adata, regions)
+    if len(frames) != 1 or (frame := frames[0][1]).image is None:
         return None
-    return Picture(frames[0].image, sdata.images[frames[0].image], frames[0].to_pixels)
+    return FullImage(frame.image, sdata.images[frame.image], frame.to_pixels)
 
 
 def take_table(
-    sdata: Any, *, table: str | None, image: str | Path | None, coordinate_system: str | None, with_picture: bool
-) -> tuple[AnnData, Path | Picture | None]:
-    """Get what a run reads of a SpatialData object: its table with coordinates and picture, matrices not copied.
+    sdata: SpatialData,
+    *,
+    table: str | None,
+    image: str | Path | None,
+    coordinate_system: str | None,
+    with_image: bool,
+) -> tuple[AnnData, Path | FullImage | None]:
+    """Get a table with coordinates for a run, without copying its matrices, and its full-resolution image.
 
-    Returns
-    -------
-    The table; and its picture in full, or the file where `image` is one and not the name of an element.
+    If `image` is a file and not the name of an element, the file is returned.
     """
     from anndata import AnnData
 
     import_spatialdata()
     given = sdata.tables[table_name(sdata, table)]
     file = None if image is None or str(image) in sdata.images or not Path(image).is_file() else Path(image)
-    shared = ("obsm", "obsp", "layers", "varm", "varp", "uns")
-    adata = AnnData(
-        given.X, obs=given.obs.copy(), var=given.var.copy(), **{name: dict(getattr(given, name)) for name in shared}
+    shared = {name: dict(getattr(given, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
+    adata = AnnData(given.X, obs=given.obs.copy(), var=given.var.copy(), layers=layers_of(given), **shared)
+    name = None if image is None or file is not None else str(image)
+    full_image = set_positions(
+        adata, sdata, image=name, system=coordinate_system, with_image=with_image and file is None
     )
-    named = None if image is None or file is not None else str(image)
-    with_picture = with_picture and file is None
-    picture = place_elements(adata, sdata, image=named, system=coordinate_system, with_picture=with_picture)
-    return adata, file or picture
+    return adata, file or full_image
 
 
-def _of_regions(table: AnnData, names: list[str]) -> AnnData:
-    """Copy the places of some regions."""
+def _of_regions(table: AnnData, region: str | Sequence[str]) -> AnnData:
+    """Copy the rows of a region, or of several."""
+    names = [region] if isinstance(region, str) else [str(name) for name in region]
     annotation = annotation_of(table)
     if not annotation:
-        raise InputError("Expected a table that describes elements for region, found one that does not. Leave it out.")
-    of = table.obs[annotation["region_key"]].astype(str)
+        raise InputError("Expected a table that annotates elements for region, found one that does not. Leave it out.")
+    elements = table.obs[annotation["region_key"]].astype(str)
     for name in names:
-        require_key(of.unique(), name, where="the regions of the table")
-    adata = table[of.isin(names).to_numpy()].copy()
-    adata.uns[keys.SPATIALDATA] = annotation | {"region": names}
+        require_key(elements.unique(), name, where="the regions of the table")
+    adata = table[elements.isin(names).to_numpy()].copy()
+    adata.uns[keys.SPATIALDATA] = {**annotation, "region": names}
     return adata
 
 
-def _frame(sdata: Any, regions: list[Region], image: str | None) -> Frame:
-    """Choose the picture of regions, and how they lie on it."""
-    if len({region.system for region in regions}) > 1:
-        raise InputError(
-            f"Expected regions in one coordinate system for one picture, found {listed(r.system for r in regions)}. "
-            "Read them one by one (region='…'), or name one as coordinate_system."
-        )
-    return frame_of(sdata, choose_image(sdata, regions, image), regions[0].system)
+def _frames(
+    sdata: SpatialData, regions: list[Region], image: str | None, *, with_image: bool = True
+) -> list[tuple[list[Region], Frame]]:
+    """Group regions by the image they are on, and map each group onto it."""
+    if not with_image:
+        return [([region], frame_of(sdata, None, region.system)) for region in regions]
+    groups = [regions] if image is not None else group_by_image(sdata, regions)
+    for group in groups:
+        if len({region.system for region in group}) > 1:
+            raise InputError(
+                f"Expected regions in one coordinate system for one image, found {listed(r.system for r in group)}. "
+                'Read them one by one (region="…"), or choose one: coordinate_system="…".'
+            )
+    return [(group, frame_of(sdata, choose_image(sdata, group, image), group[0].system)) for group in groups]
 
 
-def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Any]:
-    """Set the coordinates, and get the pictures that the table has itself; none where its coordinates are others."""
+def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Library]:
+    """Set the coordinates, and get the libraries of the table; none if they go with other coordinates."""
     own = np.asarray(adata.obsm.get(keys.SPATIAL, np.empty((adata.n_obs, 0))))
     if own.ndim == 2 and own.shape[1] >= 2 and np.allclose(own[:, :2], xy, rtol=1e-9, atol=1e-6):
         return dict(adata.uns.get(keys.SPATIAL, {}))
@@ -260,45 +255,47 @@ def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Any]:
     return {}
 
 
-def _library(sdata: Any, adata: AnnData, region: Region, frame: Frame, um_per_unit: float | None) -> dict[str, Any]:
-    """Make the entry of ``uns["spatial"]`` of a region; empty where there is nothing to say."""
-    images, factors = {}, {}
+def _library(sdata: SpatialData, adata: AnnData, region: Region, frame: Frame, um_per_unit: float | None) -> Library:
+    """Make the entry of ``uns["spatial"]`` for a region; empty if neither image nor scale are known."""
+    images: dict[str, NDArray[np.uint8]] = {}
+    factors: dict[str, float] = {}
     unit = scale_of(frame.upright)  # units of obsm["spatial"] per unit of the coordinate system
     if (um := um_of(region, adata) if um_per_unit is None else um_per_unit) is not None:
-        factors["microns_per_pixel"] = um / unit
+        factors[UM] = um / unit
     if frame.image is not None:
-        small, scale = small_picture(sdata.images[frame.image])
-        images[PICTURES[0]] = small
-        factors[scale_key(PICTURES[0])] = scale * scale_of(frame.to_pixels)
-        logger.info("The picture is the image %r, stored at %d × %d pixels.", frame.image, *small.shape[1::-1])
+        images[IMAGES[0]], scale = small_image(sdata.images[frame.image])
+        factors[scale_key(IMAGES[0])] = scale * scale_of(frame.to_pixels)
+        logger.info("Storing the image %r with %d × %d pixels.", frame.image, *images[IMAGES[0]].shape[1::-1])
     if not factors:
         return {}
-    diameter = diameter_of(region) or SPOT * (spacing(region.centres) or 1.0)
-    return {"images": images, "scalefactors": factors | {"spot_diameter_fullres": diameter * unit}}
+    factors["spot_diameter_fullres"] = unit * (diameter_of(region) or SPOT * (spacing(region.centres) or 1.0))
+    return Library(images=images, scalefactors=factors)
 
 
-def _joined(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Join what a table has itself, which has no picture, with what was found around it."""
-    found = {name: library for name, library in found.items() if library}
-    if not any(library["images"] for library in found.values()):
-        found = dict(list(found.items())[:1])  # all it tells is the unit of the coordinates
-    if len(kept) != 1 or len(found) != 1:
-        return found or kept
-    (name, old), (new,) = next(iter(kept.items())), found.values()
-    return {name: {**old, **{part: {**new[part], **old.get(part, {})} for part in new}}}
+def _merged(own: dict[str, Library], new: dict[str, Library]) -> dict[str, Library]:
+    """Merge the libraries of a table, which have no image, with those of its elements."""
+    new = {name: library for name, library in new.items() if library}
+    if not any(library["images"] for library in new.values()):
+        new = dict(list(new.items())[:1])  # without images, all state the same unit
+    if len(own) != 1 or len(new) != 1:
+        return new or own
+    ((name, old),), (added,) = own.items(), new.values()
+    images = {**added["images"], **old.get("images", {})}
+    factors = {**added["scalefactors"], **old.get("scalefactors", {})}
+    return {name: {**old, "images": images, "scalefactors": factors}}
 
 
-def _tidy(adata: AnnData, regions: list[Region]) -> None:
-    """Take off what `to_spatialdata` has added, and say how regions are told apart."""
+def _remove_annotation(adata: AnnData, regions: list[Region]) -> None:
+    """Remove what `to_spatialdata` added, and warn if the table has several regions."""
     annotation = annotation_of(adata)
     if annotation.get("region_key") == keys.REGION:
         del adata.uns[keys.SPATIALDATA]
         adata.obs = adata.obs.drop(columns=[keys.REGION, keys.INSTANCE])
     elif len(regions) > 1:
         logger.warning(
-            "The table describes %d regions (%s). Where they are different sections, give section_key=%r.",
+            "The table annotates %d regions (%s). If they are different sections, run with section_key=%r.",
             len(regions),
-            listed(one.name for one in regions),
+            listed(region.name for region in regions),
             annotation["region_key"],
         )
     unique_names(adata)

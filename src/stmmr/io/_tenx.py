@@ -1,48 +1,39 @@
-"""Counts as 10x pipelines write them: an .h5 file, or a folder with a Matrix Market file."""
+"""Count matrices of 10x: an .h5 file, or a folder in Matrix Market format."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy import sparse
 
-from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-logger = logging.getLogger("stmmr")
-
-GENE = "Gene Expression"
-MTX_FILES = (
+GENE: Final = "Gene Expression"
+MTX_FILES: Final = (
     {"barcodes.tsv.gz", "features.tsv.gz", "matrix.mtx.gz"},
     {"barcodes.tsv", "genes.tsv", "matrix.mtx"},
 )
+RUN: Final = {
+    "chemistry_description": "chemistry_description",
+    "software_version": "software_version",
+    "library_id": "library_ids",
+}
+"""What is read about a run, and the attributes of the .h5 file that hold it."""
 
 
 def read_counts(matrix: Path) -> AnnData:
-    """Read a count matrix.
+    """Read the genes of a count matrix, an .h5 file or a Matrix Market folder: float32 CSR, unique gene symbols.
 
-    Parameters
-    ----------
-    matrix
-        A 10x .h5 file, or the folder of a Matrix Market file.
-
-    Returns
-    -------
-    Counts of the features of type "Gene Expression" in ``X``, shape (n_barcodes, n_genes), float32 CSR, with
-    barcodes and unique gene symbols as names. Counts of probes are summed to genes, those that Space Ranger keeps; of
-    the barcodes then only those in tissue, where the file says which.
-
-    Raises
-    ------
-    InputError
-        If it is no 10x matrix, is damaged, or is empty.
+    Counts of probes are summed to genes, without the probes and barcodes that Space Ranger marks as filtered out.
+    Raises InputError if the matrix is damaged, empty or not of 10x.
     """
     read = _read_mtx if matrix.is_dir() else _read_h5
     with parsing(matrix, expected="a 10x count matrix"), names_may_repeat():
@@ -63,62 +54,54 @@ def read_counts(matrix: Path) -> AnnData:
 
 
 def read_10x_h5(path: str | Path) -> AnnData:
-    """Read a count matrix of 10x by itself, without positions.
+    """Read a count matrix of 10x alone, without positions.
 
     Parameters
     ----------
     path
-        The .h5 file, or the folder of a Matrix Market file. In Space Ranger's folder, :func:`read_visium` finds the
-        positions as well.
+        The .h5 file, or a folder in Matrix Market format. From the output folder of Space Ranger,
+        :func:`read_visium` reads the positions as well.
 
     Returns
     -------
-    Counts of genes, float32 CSR; see :func:`read_visium` for places. Counts of probes (``raw_probe_bc_matrix.h5``) are
-    summed to genes.
+    Counts of genes, float32 CSR. Counts of probes (``raw_probe_bc_matrix.h5``) are summed to genes.
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
         If it is no 10x matrix, is damaged, or is empty.
     """
-    where = existing(path)
-    adata = read_counts(where)
+    matrix = existing(path)
+    adata = read_counts(matrix)
     logger.warning(
         "%s holds counts but no positions. Put Space Ranger's folder spatial/ beside it, or set adata.obsm['spatial'].",
-        where,
+        matrix,
     )
     return adata
 
 
 def read_metadata(matrix: Path) -> dict[str, str]:
-    """Read what an .h5 file says about its run: chemistry, software version and library."""
+    """Read chemistry, software version and library name from an .h5 file."""
     import h5py
 
     if matrix.is_dir():
         return {}
-    keys = {
-        "chemistry_description": "chemistry_description",
-        "software_version": "software_version",
-        "library_id": "library_ids",
-    }
     with parsing(matrix, expected="a 10x .h5 file"), h5py.File(matrix) as file:
-        return {name: _text(file.attrs[key]) for name, key in keys.items() if key in file.attrs}
+        return {name: _text(file.attrs[key]) for name, key in RUN.items() if key in file.attrs}
 
 
 def _only_genes(adata: AnnData) -> AnnData:
-    """Drop antibodies, negative controls, blank codewords and the like, and say which."""
-    kinds = adata.var["feature_types"].astype(str)
-    others = sorted(set(kinds) - {GENE})
-    if not others:
+    """Drop antibodies, negative controls, blank codewords and other features that are no genes."""
+    is_gene = (adata.var["feature_types"].astype(str) == GENE).to_numpy()
+    if is_gene.all():
         return adata
-    logger.info("%d features that are no genes dropped (%s).", (kinds != GENE).sum(), listed(others))
-    return adata[:, (kinds == GENE).to_numpy()].copy()
+    others = sorted(set(adata.var["feature_types"].astype(str)[~is_gene]))
+    logger.info("%d features that are no genes dropped (%s).", (~is_gene).sum(), listed(others))
+    return adata[:, is_gene].copy()
 
 
 def _sum_probes(adata: AnnData) -> AnnData:
-    """Sum counts of probes to genes; leave out what Space Ranger does, by what the file says."""
+    """Sum counts of probes to genes, without the probes and barcodes that the file marks as filtered out."""
     import pandas as pd
     from anndata import AnnData
 
@@ -127,14 +110,14 @@ def _sum_probes(adata: AnnData) -> AnnData:
         adata = adata[:, adata.var["filtered_probes"].to_numpy(bool)]
     if "filtered_barcodes" in adata.obs:
         inside = adata.obs["filtered_barcodes"].to_numpy(bool)
-        logger.info("%d places outside the tissue dropped, %d kept.", (~inside).sum(), inside.sum())
+        logger.info("%d barcodes outside the tissue dropped, %d kept.", (~inside).sum(), inside.sum())
         adata = adata[inside]
     gene, identifiers = pd.factorize(adata.var["gene_ids"].astype(str))
     to_genes = sparse.csr_matrix((np.ones(len(gene), np.float32), (np.arange(len(gene)), gene)))
     symbols = adata.var["gene_name" if "gene_name" in adata.var else "gene_ids"].astype(str)
     names = pd.Index(symbols.to_numpy()[np.unique(gene, return_index=True)[1]])
     logger.info(
-        "Counts of %d probes summed to %d genes; %d probes that are filtered out left out.",
+        "Counts of %d probes summed to %d genes; %d probes dropped that Space Ranger filters out.",
         adata.n_vars,
         len(identifiers),
         n_probes - adata.n_vars,
@@ -145,7 +128,7 @@ def _sum_probes(adata: AnnData) -> AnnData:
 
 
 def _read_h5(path: Path) -> AnnData:
-    """Read an .h5 file by scanpy, which would take any other HDF5 file for one of Cell Ranger 2."""
+    """Read an .h5 file with scanpy, which would read any other HDF5 file as one of Cell Ranger 2."""
     import h5py
     import scanpy as sc
 
@@ -159,7 +142,7 @@ def _read_h5(path: Path) -> AnnData:
 
 
 def _read_mtx(folder: Path) -> AnnData:
-    """Read a folder of three files by scanpy."""
+    """Read a folder in Matrix Market format with scanpy."""
     import scanpy as sc
 
     names = visible(folder)
@@ -171,7 +154,7 @@ def _read_mtx(folder: Path) -> AnnData:
     return sc.read_10x_mtx(folder, make_unique=False, gex_only=False)
 
 
-def _text(value: Any) -> str:
+def _text(value: bytes | str | NDArray[np.generic]) -> str:
     """Get the first string of an attribute, which pipelines write as bytes, str or an array of either."""
     first = np.asarray(value).ravel()[0]
     return first.decode() if isinstance(first, bytes) else str(first)

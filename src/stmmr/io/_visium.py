@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, require_positive
-from stmmr._core.files import existing, parsing, visible
+from stmmr._core.checks import InputError, listed, logger, require_positive
+from stmmr._core.files import parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
-from stmmr.image.library import PICTURES, scale_key
-from stmmr.io._files import find
-from stmmr.io._placing import name_library
-from stmmr.io._positions import PIXELS, POSITIONS, read_positions
+from stmmr.image.library import IMAGES, Library, scale_key
+from stmmr.io._files import find, require_columns, require_match, sample_name
+from stmmr.io._placing import library_name
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-logger = logging.getLogger("stmmr")
-
-# best first; probe counts are summed to genes
-MATRICES = (
+# the best first
+MATRICES: Final = (
     "filtered_feature_bc_matrix.h5",
     "filtered_feature_bc_matrix",
     "raw_feature_bc_matrix.h5",
     "raw_feature_bc_matrix",
     "raw_probe_bc_matrix.h5",
 )
-SCALES = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
-BIN_FOLDER = re.compile(r"square_(\d+)um")
-DEFAULT_BIN = 8
+EXPECTED: Final = f"{MATRICES[0]} or {MATRICES[1]}/"
+POSITIONS: Final = (
+    "tissue_positions.parquet",
+    "tissue_positions.csv",
+    "tissue_positions_list.csv",
+    "tissue_positions.csv.gz",
+    "tissue_positions_list.csv.gz",
+)
+PIXELS: Final = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
+ON_ARRAY: Final = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
+COLUMNS: Final = ["barcode", *ON_ARRAY, PIXELS[1], PIXELS[0]]
+SCALES: Final = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
+BIN_FOLDER: Final = re.compile(r"square_(\d+)um")
+DEFAULT_BIN: Final = 8
 
 
 def find_matrix(path: Path) -> Path | None:
@@ -45,35 +55,18 @@ def find_matrix(path: Path) -> Path | None:
         return path if path.suffix == ".h5" else None
     if path.name.endswith(MATRICES):
         return path
-    found = (find(folder, name) for folder in (path, path / "outs") for name in MATRICES)
-    return next((matrix for matrix in found if matrix is not None), None)
+    return find(path, *MATRICES) or find(path / "outs", *MATRICES)
 
 
 def has_positions(matrix: Path) -> bool:
-    """Tell whether positions, or the folder that should hold them, lie beside a count matrix."""
-    prefix = next((matrix.name.removesuffix(name) for name in MATRICES if matrix.name.endswith(name)), "")
-    return any(find(matrix.parent, name, prefix=prefix) for name in ("spatial", *POSITIONS))
+    """Tell whether a count matrix has positions, or the folder ``spatial``, beside it."""
+    return find(matrix.parent, "spatial", *POSITIONS, prefix=sample_name(matrix, MATRICES)) is not None
 
 
 def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | None:
-    """Find the folder of one bin size of a Visium HD run.
+    """Find the folder of one bin size of a Visium HD run, and the size in µm: by default the smallest from 8 µm on.
 
-    Parameters
-    ----------
-    path
-        The run, its ``outs`` or ``binned_outputs``, or one
-        ``square_…um``.
-    bin_size
-        In µm; by default the smallest from 8 µm on.
-
-    Returns
-    -------
-    The folder and its bin size, or None where there are no bins.
-
-    Raises
-    ------
-    InputError
-        If there are bins but not of that size.
+    Raises InputError if the run has bins, but none of that size.
     """
     bins: dict[int, Path] = {}
     for folder in (path, path / "binned_outputs", path / "outs" / "binned_outputs"):
@@ -87,48 +80,44 @@ def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | Non
         wanted = f"{size} µm" if size else f"{DEFAULT_BIN} µm or more"
         raise InputError(
             f"Expected bins of {wanted} in {path}, found {listed(f'{size} µm' for size in sorted(bins))}. "
-            f"Choose one of them, e.g. bin_size={max(bins)} (--bin-size {max(bins)})."
+            f"Choose one of these sizes: bin_size={max(bins)} (--bin-size {max(bins)})."
         )
     return bins[size], size
 
 
 def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
-    """Read a Visium section.
+    """Read the spots of a Visium section.
 
     Parameters
     ----------
     path
-        Space Ranger's output folder (``outs``), the folder above it, or one count matrix with ``spatial/``
-        beside it. The filtered matrix is taken where there is one, otherwise the raw one. Names may start
-        with the name of a sample.
+        Output folder of Space Ranger (``outs``), the folder above it, or a count matrix with ``spatial/`` beside it.
+        The filtered matrix is read if there is one, else the raw one. Names may start with a sample name.
     library_id
-        Key of the section's pictures in ``uns["spatial"]``. By default what the matrix says, else the
-        folder's name.
+        Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
 
     Returns
     -------
-    The spots in tissue: counts in ``X`` (float32 CSR); ``obsm["spatial"]``, x and y in pixels of the
-    full-resolution picture, float64, shape (n_obs, 2); ``obs`` columns ``in_tissue``, ``array_row`` and
-    ``array_col`` (int64); ``uns["spatial"][library_id]`` with ``images`` (``hires`` and ``lowres`` where they
-    exist, uint8, shape (height, width, 3)), ``scalefactors`` and ``metadata``. ``scalefactors`` hold
-    ``microns_per_pixel``, from the distance of the spots. A picture that cannot be used (greyscale, damaged,
-    too large) is left out, with a warning.
+    The spots in tissue, with
+
+    ``X``
+        Counts, float32 CSR.
+    ``obsm["spatial"]``
+        x and y in pixels of the full-resolution image, float64, shape (n_obs, 2).
+    ``obs["in_tissue"]``, ``obs["array_row"]``, ``obs["array_col"]``
+        Position on the array, int64.
+    ``uns["spatial"][library_id]``
+        ``images`` (``hires`` and ``lowres`` if they exist, uint8, shape (height, width, 3)), ``metadata`` and
+        ``scalefactors``, with ``microns_per_pixel`` from the distance between spots. An image that cannot be used
+        (greyscale, damaged, too large) is left out with a warning.
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
-        If it is no Visium output, a table is damaged, positions are missing, or no spot lies in tissue.
+        If it is no Visium output, a table is damaged, positions are missing, or no spot is in tissue.
     """
-    where = existing(path)
-    matrix = find_matrix(where)
-    if matrix is None:
-        raise InputError(
-            f"Expected {MATRICES[0]} or {MATRICES[1]}/ in {where}, found "
-            f"{listed(visible(where))}. Give Space Ranger's output folder (outs)."
-        )
-    return _read_section(matrix, step=SPOT_STEP, library_id=library_id)
+    matrix = require_match(path, find_matrix, EXPECTED, advice="Give the output folder of Space Ranger (outs).")
+    return _read_section(matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
 
 
 def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
@@ -137,98 +126,131 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
     Parameters
     ----------
     path
-        Space Ranger's output folder (``outs``), the folder above it, ``binned_outputs``, or one
-        ``square_…um``.
+        Output folder of Space Ranger (``outs``), the folder above it, ``binned_outputs``, or one ``square_…um``.
     bin_size
         Width of the bins in µm. By default the smallest from 8 µm on.
     library_id
-        Key of the section's pictures in ``uns["spatial"]``. By default what the matrix says, else the
-        folder's name.
+        Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
 
     Returns
     -------
-    The bins in tissue, with the keys that :func:`read_visium` writes.
+    The bins in tissue, with the keys of :func:`read_visium`.
 
     Raises
     ------
-    FileNotFoundError
-        If nothing is there.
     InputError
-        If there are no bins of that size, a table is damaged, positions are missing, or no bin lies in tissue.
+        If there are no bins of that size, a table is damaged, positions are missing, or no bin is in tissue.
     """
-    where = existing(path)
-    found = find_bins(where, bin_size)
-    if found is None:
-        raise InputError(
-            f"Expected binned_outputs/square_…um in {where}, found {listed(visible(where))}. Give the output "
-            "folder of a Visium HD run."
-        )
-    folder, size = found
-    matrix = find_matrix(folder)
-    if matrix is None:
-        raise InputError(
-            f"Expected {MATRICES[0]} or {MATRICES[1]}/ in {folder}, found {listed(visible(folder))}. "
-            "Complete the folder."
-        )
-    return _read_section(matrix, step=(float(size), float(size)), library_id=library_id)
+    find_size = partial(find_bins, bin_size=bin_size)
+    advice = "Give the output folder of a Visium HD run."
+    folder, size = require_match(path, find_size, "binned_outputs/square_…um", advice=advice)
+    matrix = require_match(folder, find_matrix, EXPECTED, advice="Complete the folder.")
+    metadata: dict[str, str | int] = {"platform": "Visium HD", "bin_size_um": size}
+    return _read_section(matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
 
 
-def _read_section(matrix: Path, *, step: tuple[float, float], library_id: str | None) -> AnnData:
-    """Put counts, positions and pictures together."""
-    prefix = next((matrix.name.removesuffix(name) for name in MATRICES if matrix.name.endswith(name)), "")
-    spatial = find(matrix.parent, "spatial", prefix=prefix) or matrix.parent
-    # first: of a file that is no count matrix, missing positions would be beside the point
+def _read_section(
+    matrix: Path, *, step: tuple[float, float], library_id: str | None, metadata: dict[str, str | int]
+) -> AnnData:
+    """Read counts, positions and images."""
+    prefix = sample_name(matrix, MATRICES)
+    # counts first: if the file is no count matrix, a message about missing positions would mislead
     counts = read_counts(matrix)
-    positions = read_positions(spatial, prefix=prefix)
-    adata = _keep_in_tissue(counts, positions)
-
-    scalefactors = read_scalefactors(spatial, prefix=prefix)
-    images = read_images(spatial, scalefactors, prefix=prefix)
-    if UM not in scalefactors:
+    positions = _read_positions(spatial_folder(matrix, prefix), prefix=prefix)
+    adata = add_10x_library(
+        _keep_in_tissue(counts, positions), matrix, prefix=prefix, library_id=library_id, metadata=metadata
+    )
+    (library,) = adata.uns[keys.SPATIAL].values()
+    if UM not in library["scalefactors"]:
         array, pixels = (positions[columns].to_numpy(np.float64) for columns in (ARRAY, PIXELS))
-        scale = microns_per_pixel(array, pixels, step=step)
-        if scale is None:
-            logger.warning("The places in %s do not lie on the expected grid: scale in µm unknown.", spatial)
+        um = microns_per_pixel(array, pixels, step=step)
+        if um is None:
+            logger.warning("The positions in %s are not on the grid of the platform: scale in µm unknown.", matrix)
         else:
-            scalefactors[UM] = scale
-
-    metadata = read_metadata(matrix)
-    said = metadata.pop("library_id", "")
-    library = name_library(library_id, prefix=prefix, folder=matrix.parent, said=said)
-    adata.uns[keys.SPATIAL] = {library: {"images": images, "scalefactors": scalefactors, "metadata": metadata}}
+            library["scalefactors"][UM] = um
     warn_implausible(adata)
     return adata
 
 
+def spatial_folder(matrix: Path, prefix: str) -> Path:
+    """Find the folder with positions and images: ``spatial``, or that of the matrix itself."""
+    return find(matrix.parent, "spatial", prefix=prefix) or matrix.parent
+
+
+def add_10x_library(
+    adata: AnnData, matrix: Path, *, prefix: str, library_id: str | None, metadata: dict[str, str | int]
+) -> AnnData:
+    """Write images, scale factors and metadata of Space Ranger into ``uns["spatial"]``."""
+    spatial = spatial_folder(matrix, prefix)
+    factors = _read_scalefactors(spatial, prefix=prefix)
+    images = _read_images(spatial, factors, prefix=prefix)
+    of_run = read_metadata(matrix)
+    library = library_name(library_id, prefix, matrix, stated=of_run.pop("library_id", ""))
+    adata.uns[keys.SPATIAL] = {library: Library(images=images, scalefactors=factors, metadata={**of_run, **metadata})}
+    return adata
+
+
+def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
+    """Read positions by barcode, in each format of Space Ranger: ``in_tissue``, array row and column, and pixels."""
+    import pandas as pd
+
+    path = find(spatial, *POSITIONS, prefix=prefix)
+    if path is None:
+        raise InputError(
+            f"Expected the positions of the barcodes ({listed(POSITIONS[:3])}) in {spatial}, found "
+            f"{listed(visible(spatial))}. Put Space Ranger's folder spatial/ beside the count matrix."
+        )
+    with parsing(path, expected="a table of positions"):
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        require_columns(table.columns, COLUMNS, path)
+        positions: pd.DataFrame = table[COLUMNS].set_index("barcode").apply(pd.to_numeric)
+    bad = ~np.isfinite(positions.to_numpy(np.float64)).all(axis=1)
+    if bad.any() or not positions.index.is_unique:
+        raise InputError(
+            f"Expected one finite position per barcode in {path}, found {int(bad.sum())} rows without and "
+            f"{int(positions.index.duplicated().sum())} repeated barcodes. Use the file as Space Ranger wrote it."
+        )
+    return positions
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read positions with a header, as since Space Ranger 2, or without."""
+    import pandas as pd
+
+    table = pd.read_csv(path, header=None, nrows=1)
+    if table.iloc[0, 0] == "barcode":
+        return pd.read_csv(path)
+    table = pd.read_csv(path, header=None)
+    return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
+
+
 def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
-    """Add positions and drop the places without one and those outside the tissue."""
+    """Add positions, and drop barcodes that have none or are outside the tissue."""
     table = positions.reindex(adata.obs_names)
     placed = table[keys.IN_TISSUE].notna().to_numpy()
     keep = (table[keys.IN_TISSUE] == 1).to_numpy()
     if not keep.any():
         raise InputError(
-            f"Expected barcodes that lie in tissue, found {int(placed.sum())} of {adata.n_obs} with a "
-            f"position and none of them in tissue. Counts (e.g. {adata.obs_names[0]}) and positions (e.g. "
-            f"{positions.index[0] if len(positions) else 'none'}) may be of different samples."
+            f"Expected barcodes in tissue, found {int(placed.sum())} of {adata.n_obs} with a position and none of "
+            f"them in tissue. Check that counts (first barcode: {adata.obs_names[0]}) and positions (first: "
+            f"{positions.index[0] if len(positions) else 'none'}) are of the same sample."
         )
     if not placed.all():
-        share = 100 * placed.mean()
-        logger.warning(
-            "%d of %d barcodes have no position; dropped (%.0f %% have one).", (~placed).sum(), adata.n_obs, share
-        )
-    logger.info("%d places outside the tissue dropped, %d kept.", int((placed & ~keep).sum()), int(keep.sum()))
+        message = "%d of %d barcodes have no position; dropped (%.0f %% have one)."
+        logger.warning(message, (~placed).sum(), adata.n_obs, 100 * placed.mean())
+    logger.info("%d barcodes outside the tissue dropped, %d kept.", int((placed & ~keep).sum()), int(keep.sum()))
     adata, table = adata[keep].copy(), table[keep]
-    array = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
-    adata.obs[array] = table[array].astype(np.int64)
+    adata.obs[ON_ARRAY] = table[ON_ARRAY].astype(np.int64)
     adata.obsm[keys.SPATIAL] = table[PIXELS].to_numpy(np.float64)
     return adata
 
 
-def read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
-    """Read the numbers of the JSON file; none where there is no such file."""
+def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
+    """Read the numbers of the JSON file of scale factors; empty if there is no such file."""
     path = find(spatial, "scalefactors_json.json", prefix=prefix)
     if path is None:
-        logger.info("No scalefactors_json.json in %s (found %s): no picture.", spatial, listed(visible(spatial)))
+        names = listed(visible(spatial))
+        logger.info("No scalefactors_json.json in %s (found %s): images are not read.", spatial, names)
         return {}
     with parsing(path, expected="a JSON object of scale factors"):
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -237,22 +259,22 @@ def read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
         return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
 
 
-def read_images(spatial: Path, scalefactors: dict[str, float], *, prefix: str) -> dict[str, Any]:
-    """Read the pictures whose scale is known; one that cannot be used is left out."""
-    from stmmr.image.pixels import read_picture
+def _read_images(spatial: Path, factors: dict[str, float], *, prefix: str) -> dict[str, NDArray[np.generic]]:
+    """Read the images that have a scale factor, except those that cannot be used."""
+    from stmmr.image.pixels import read_image
 
-    images: dict[str, Any] = {}
+    images: dict[str, NDArray[np.generic]] = {}
     refused = []
-    for size in PICTURES:
+    for size in IMAGES:
         path = find(spatial, f"tissue_{size}_image.png", prefix=prefix)
-        if path is None or scale_key(size) not in scalefactors:
-            logger.info("No %s picture in %s, or its scale factor is missing.", size, spatial)
+        if path is None or scale_key(size) not in factors:
+            logger.info("No %s image in %s, or its scale factor is missing.", size, spatial)
             continue
         try:
-            images[size] = read_picture(path)
+            images[size] = read_image(path)
         except InputError as error:
             refused.append(str(error))
     if refused:
-        rest = f"The {listed(images)} picture is kept." if images else "The section is read without a picture."
-        logger.warning("%s %s A picture can be given as image='he.jpg' (--image).", " ".join(refused), rest)
+        rest = f"The {listed(images)} image is kept." if images else "The section is read without an image."
+        logger.warning('%s %s Another image can be given: image="he.jpg" (--image he.jpg).', " ".join(refused), rest)
     return images

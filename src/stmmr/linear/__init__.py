@@ -1,1 +1,1 @@
-"""The linear form of the model, found without training and without torch."""
+"""The linear embedding of the default preset, computed without training and without PyTorch."""

@@ -1,4 +1,4 @@
-"""The bandwidth of the spatial graph, chosen by how well places are predicted from their neighbours."""
+"""The bandwidth of the spatial graph, chosen by how well spots are predicted from their neighbours."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 STEP: Final = 2 ** (1 / 4)
-"""Ratio of neighbouring bandwidths that are tried."""
+"""Ratio of one candidate bandwidth to the next."""
 SMALLEST, LARGEST, LIMIT = 0.5, 4.0, 16.0
-"""Bandwidths tried, in nearest-neighbour distances; beyond `LARGEST` only while a step gains a standard error."""
-PLACES_AT_MOST: Final = 20_000
-"""Places that are read to choose the bandwidth; of more, compact windows are drawn."""
+"""Range of the candidates, in nearest-neighbour distances. Beyond `LARGEST`, the next candidate is tried only while the
+error falls by more than a standard error."""
+SPOTS_AT_MOST: Final = 20_000
+"""Largest number of spots used to choose the bandwidth; in a larger tissue, compact windows are drawn."""
 WINDOWS: Final = 4
 
 
 class Curve(NamedTuple):
-    """How well each bandwidth predicts places from their neighbours; all of shape (B,)."""
+    """Prediction error of each candidate bandwidth; all of shape (B,)."""
 
     bandwidths: NDArray[np.float64]
     """In units of the coordinates, ascending."""
     error: NDArray[np.float64]
-    """Mean squared error of the prediction, in variances of the noise."""
+    """Mean squared error of the prediction, relative to the variance of the noise."""
     standard_error: NDArray[np.float64]
-    """Of the mean, over places."""
+    """Standard error of this mean over spots."""
 
     @property
     def threshold(self) -> float:
-        """Largest error that is not told apart from the smallest."""
+        """The smallest error plus its standard error."""
         best = self.error.argmin()
         return float(self.error[best] + self.standard_error[best])
 
     def choose(self) -> float:
-        """Find the smallest bandwidth whose error is within one standard error of the smallest error.
+        """Get the smallest bandwidth whose error is within one standard error of the smallest error.
 
-        Between bandwidths tried, the error is taken as linear in the logarithm of the bandwidth.
+        Between candidates, the error is interpolated linearly in the logarithm of the bandwidth.
         """
         first = int((self.error <= self.threshold).argmax())
         if first == 0:
@@ -53,24 +54,24 @@ class Curve(NamedTuple):
         return float(self.bandwidths[first - 1] * (self.bandwidths[first] / self.bandwidths[first - 1]) ** share)
 
 
-def bandwidth_curve(features: NDArray[Any], xy: NDArray[np.float64], *, tolerance: float) -> Curve:
-    """Predict every place from the others by each of a range of bandwidths (leave-one-out cross-validation).
+def bandwidth_curve(features: NDArray[np.floating], xy: NDArray[np.float64], *, tolerance: float) -> Curve:
+    """Predict every spot from the others with each candidate bandwidth (leave-one-out cross-validation).
 
-    Too small a bandwidth leaves noise in the prediction, too large a one blurs the signal. Of bandwidths that predict
-    alike, the smallest blurs borders least: the rule of one standard error (Breiman et al. 1984, Classification and
-    Regression Trees, section 3.4.3). No labels, no number of domains.
+    A bandwidth that is too small leaves noise in the prediction, one that is too large blurs the signal. Among
+    bandwidths that predict equally well, the smallest blurs borders least: the one-standard-error rule (Breiman et al.
+    1984, Classification and Regression Trees, section 3.4.3). The choice uses no labels and no number of domains.
 
     Parameters
     ----------
     features
-        Before propagation, shape (N, F).
+        Features before propagation, shape (N, F).
     xy
         Coordinates, shape (N, 2).
     tolerance
-        Kernel value at which graphs are cut.
+        Kernel value below which the graph has no edge.
     """
-    read = windows(xy)
-    features, xy = features[read], xy[read]
+    used = windows(xy)
+    features, xy = features[used], xy[used]
     white = (features - features.mean(axis=0, dtype=np.float64)) @ whitening(local_noise(features, xy))
     unit = nearest_neighbour_distance(xy)
     tried: list[tuple[float, float, float]] = []
@@ -88,7 +89,7 @@ def bandwidth_curve(features: NDArray[Any], xy: NDArray[np.float64], *, toleranc
 
 
 def predicted_by_others(features: NDArray[np.float64], weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:
-    """Propagate features without the share of each place in its own value; the mean where it has no neighbours."""
+    """Propagate features without each spot's own share; a spot without neighbours gets the mean."""
     own = np.asarray(weights.multiply(weights.T).sum(axis=1)).reshape(-1, 1).astype(np.float64)  # diagonal of A²
     others = weights @ (weights @ features) - own * features
     alone = own > 1 - 1e-3
@@ -96,9 +97,9 @@ def predicted_by_others(features: NDArray[np.float64], weights: sparse.csr_matri
 
 
 def windows(xy: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Draw compact pieces of a large tissue: the places nearest to some drawn at random; all places of a small one."""
-    if len(xy) <= PLACES_AT_MOST:
+    """Draw compact windows of a large tissue, the spots nearest to random centres; of a small tissue, all spots."""
+    if len(xy) <= SPOTS_AT_MOST:
         return np.arange(len(xy))
     rng = np.random.default_rng(0)
     centres = xy[rng.choice(len(xy), WINDOWS, replace=False)]
-    return np.unique(cKDTree(xy).query(centres, k=PLACES_AT_MOST // WINDOWS)[1])
+    return np.unique(cKDTree(xy).query(centres, k=SPOTS_AT_MOST // WINDOWS)[1])

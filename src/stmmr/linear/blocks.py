@@ -1,4 +1,4 @@
-"""What the model reads of a block in ``obsm``: its features, and what its likelihood is of."""
+"""Features and likelihood targets of a block in ``obsm``."""
 
 from __future__ import annotations
 
@@ -8,63 +8,71 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError, representation, require_key
-from stmmr._core.pca import PLACES_PER_COMPONENT
+from stmmr._core.pca import SPOTS_PER_COMPONENT
 from stmmr._core.sections import centred, graph_sections, plane_coordinates
+from stmmr._core.space import rows_called
 from stmmr.linear.noise import expression_features, principal_components, with_equal_noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from stmmr.settings import Block
 
+    CSR: TypeAlias = sparse.csr_matrix[Any]
+
 SCALE: Final = 1e4
-"""Of TF-IDF."""
+"""Factor of TF-IDF."""
 
 
 def check_blocks(adata: AnnData, blocks: Mapping[str, Block]) -> None:
-    """Check that blocks are there and fit their likelihoods.
+    """Check that blocks exist and fit their likelihoods.
 
     Raises
     ------
     InputError
-        If a key is missing, values are not finite or not what the likelihood is of, or a block is the same everywhere.
+        If a key is missing, values are not finite or do not fit the likelihood, or all spots have the same values.
     """
     for name, block in blocks.items():
         values: Any = block_values(adata, block)
         if not (values.max(axis=0) != values.min(axis=0)).sum():
             raise InputError(
-                f"Expected a block {name!r} that varies, found the same values at every place in obsm[{block.key!r}]. "
+                f"Expected a block {name!r} that varies, found the same values in all {rows_called(adata)} in "
+                f"obsm[{block.key!r}]. "
                 "Leave it out."
             )
 
 
-def block_values(adata: AnnData, block: Block) -> NDArray[np.float32] | sparse.csr_matrix[Any]:
+def block_values(adata: AnnData, block: Block) -> NDArray[np.float32] | CSR:
     """Get the values of a block, checked, shape (N, P): CSR of counts, otherwise an array."""
     if block.likelihood in (None, "gaussian"):
         return representation(adata, block.key)
     require_key(adata.obsm, block.key, where="obsm")
-    found: Any = adata.obsm[block.key]
-    as_it_is: Any = found if sparse.issparse(found) else np.asarray(found)
-    values: sparse.csr_matrix[Any] = sparse.csr_matrix(as_it_is, dtype=np.float32)
+    stored: Any = adata.obsm[block.key]
+    if not sparse.issparse(stored):
+        stored = np.asarray(stored)
+    values: CSR = sparse.csr_matrix(stored, dtype=np.float32)
     where = f"obsm[{block.key!r}]"
     if values.shape[1] == 0:
-        raise InputError(f"Expected {where} with one row per place, found shape {values.shape}.")
+        raise InputError(f"Expected at least one column in {where}, found shape {values.shape}.")
     if not np.isfinite(values.data).all():
         entries = np.flatnonzero(~np.isfinite(values.data))
         bad = len(np.unique(np.searchsorted(values.indptr, entries, side="right")))
-        raise InputError(f"Expected finite values in {where}, found NaN or infinite ones at {bad} places.")
+        raise InputError(
+            f"Expected finite values in {where}, found NaN or infinite ones in {bad} {rows_called(adata)}."
+        )
     if values.data.min(initial=0) < 0:
         raise InputError(
             f"Expected values ≥ 0 in {where} for the likelihood {block.likelihood!r}, found negative ones. "
-            "Name the raw counts, or give likelihood='gaussian'."
+            "Name the raw counts, or use likelihood='gaussian'."
         )
     if block.likelihood == "nb" and (values.data % 1).any():
         raise InputError(
             f"Expected whole counts in {where} for the likelihood 'nb', found fractions. "
-            "Name the raw counts, or give likelihood='gaussian'."
+            "Name the raw counts, or use likelihood='gaussian'."
         )
     return values
 
@@ -80,9 +88,10 @@ def features_of(
 
 
 def block_features(adata: AnnData, block: Block, *, n_components: int) -> NDArray[np.float32]:
-    """Get the principal components of a block, shape (N, F), the mean of each section taken off.
+    """Get the principal components of a block, shape (N, F), centred in each section.
 
-    Of centred log ratios for "nb" and "zinb", of TF-IDF for "bernoulli", and of standardised values otherwise.
+    They are computed from centred log ratios for "nb" and "zinb", TF-IDF for "bernoulli", and standardised values
+    otherwise.
     """
     values, sections = block_values(adata, block), graph_sections(adata)
     if isinstance(values, np.ndarray):
@@ -92,8 +101,8 @@ def block_features(adata: AnnData, block: Block, *, n_components: int) -> NDArra
     return principal_components(centred(log_ratios(values).toarray(), sections), n_components)
 
 
-def block_target(adata: AnnData, block: Block) -> tuple[NDArray[np.float32] | sparse.csr_matrix[Any], NDArray[Any]]:
-    """Get what the likelihood of a block is of, shape (N, P), and what was counted at each place in all, (N,).
+def block_target(adata: AnnData, block: Block) -> tuple[NDArray[np.float32] | CSR, NDArray[np.floating]]:
+    """Get the values that the likelihood of a block describes, shape (N, P), and the library size, (N,).
 
     Counts for "nb", centred log ratios for "zinb", 1 or 0 for "bernoulli", standardised values for "gaussian".
     """
@@ -108,40 +117,40 @@ def block_target(adata: AnnData, block: Block) -> tuple[NDArray[np.float32] | sp
 
 
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring every column to mean 0 and variance 1; one that does not vary becomes 0."""
+    """Scale every column to mean 0 and variance 1; a constant column becomes 0."""
     spread = values.std(axis=0)
     return np.asarray((values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, 1))
 
 
-def log_ratios(counts: sparse.csr_matrix[Any]) -> sparse.csr_matrix[Any]:
-    """Take centred log ratios at each place, shape (N, P): log(1 + x/g), where log g is the mean of log(1 + x).
+def log_ratios(counts: CSR) -> CSR:
+    """Compute centred log ratios in each row, shape (N, P): log(1 + x/g), where log g is the mean of log(1 + x).
 
-    The form for antibody tags, where zeros stay zeros (Stoeckius et al., Nature Methods 2017, doi:10.1038/nmeth.4380).
+    The form used for antibody tags; zeros stay zeros (Stoeckius et al., Nature Methods 2017, doi:10.1038/nmeth.4380).
     """
     mean = np.exp(np.asarray(counts.log1p().sum(axis=1)).ravel() / counts.shape[1])
     return sparse.csr_matrix(sparse.diags((1 / mean).astype(np.float32)) @ counts).log1p()
 
 
-def tf_idf(peaks: sparse.csr_matrix[Any]) -> sparse.csr_matrix[Any]:
-    """Weigh what is there by how rare it is, log(1 + 10⁴·TF·IDF), shape (N, P).
+def tf_idf(peaks: CSR) -> CSR:
+    """Weight open peaks by how rare they are, log(1 + 10⁴·TF·IDF), shape (N, P).
 
-    TF is its share of what is there at the place, IDF the number of places over those that have it (Stuart, Butler et
-    al., Cell 2019, doi:10.1016/j.cell.2019.05.031).
+    TF is the peak's share of the open peaks of a spot, IDF the number of spots over the number of spots where the peak
+    is open (Stuart, Butler et al., Cell 2019, doi:10.1016/j.cell.2019.05.031).
     """
-    there = (peaks > 0).astype(np.float32)
-    in_all = np.maximum(np.asarray(there.sum(axis=1)).ravel(), 1)
-    places = np.maximum(np.asarray(there.sum(axis=0)).ravel(), 1)
-    scaled = sparse.diags(SCALE / in_all) @ there @ sparse.diags(there.shape[0] / places)
+    is_open: CSR = (peaks > 0).astype(np.float32)
+    per_spot = np.maximum(np.asarray(is_open.sum(axis=1)).ravel(), 1)
+    per_peak = np.maximum(np.asarray(is_open.sum(axis=0)).ravel(), 1)
+    scaled: Any = sparse.diags(SCALE / per_spot) @ is_open @ sparse.diags(is_open.shape[0] / per_peak)
     return sparse.csr_matrix(scaled, dtype=np.float32).log1p()
 
 
-def latent_semantics(values: sparse.csr_matrix[Any], n: int) -> NDArray[np.float32]:
-    """Project on the leading singular vectors but the first, which follows the depth; shape (N, ≤ n)."""
+def latent_semantics(values: CSR, n: int) -> NDArray[np.float32]:
+    """Project on the leading singular vectors without the first, which follows sequencing depth; shape (N, ≤ n)."""
     from sklearn.decomposition import TruncatedSVD
 
-    if min(values.shape) < 3:  # too few to leave one out
+    if min(values.shape) < 3:  # too few to drop the first
         return principal_components(values.toarray(), n)
-    n = max(1, min(n, values.shape[0] // PLACES_PER_COMPONENT, min(values.shape) - 2))
+    n = max(1, min(n, values.shape[0] // SPOTS_PER_COMPONENT, min(values.shape) - 2))
     scores = TruncatedSVD(n + 1, algorithm="arpack", random_state=0).fit_transform(values)[:, 1:]
     spread = scores.std(axis=0)
     return np.asarray(scores[:, spread >= 1e-4 * spread.max()], dtype=np.float32)

@@ -1,16 +1,16 @@
-"""What of the features varies over the tissue, and what is noise."""
+"""Signal and noise in the features: the noise between neighbours, and the components that stand out from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
 from stmmr._core.kernel import nearest, white_noise
-from stmmr._core.pca import PLACES_PER_COMPONENT, mean_and_covariance, principal_scores, second_moments
+from stmmr._core.pca import SPOTS_PER_COMPONENT, mean_and_covariance, principal_scores, second_moments
 from stmmr._core.rows import CHUNK, empty, slices
 
 if TYPE_CHECKING:
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from stmmr._core.kernel import Kernel
 
 NOISE_NEIGHBOURS: Final = 3
-"""Nearest places whose differences from a place are taken for noise, and all that lie as near as the last of them."""
+"""Nearest neighbours whose difference from a spot counts as noise, and all neighbours as near as the last of them."""
 NOISE_NEIGHBOURS_AT_MOST: Final = 8
 TIE: Final = 1.01
-"""Ratio of distances that count as the same."""
-NULL_PLACES: Final = 20_000
+"""Distances within this ratio count as equal."""
+NULL_SPOTS: Final = 20_000
 NULL_DRAWS_AT_MOST: Final = 20
-"""Places of tissues of pure noise, in all, whose largest eigenvalues are averaged: the fewer each has, the more they
-vary."""
-NOISE_PLACES_PER_FEATURE: Final = 20
-"""Places for each feature from which on a section's own noise is taken; with fewer, a share of it."""
+"""White noise is drawn until it has this many spots in all, or this many times: the largest eigenvalue, averaged over
+the draws, varies more in a small tissue."""
+NOISE_SPOTS_PER_FEATURE: Final = 20
+"""Number of spots for each feature from which a section's own noise is used in full; with fewer, only in part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialComponents:
-    """Directions of the features, in the order of how far their variance over the tissue stands out from noise."""
+    """Components of the features, in descending order of their variance over the tissue relative to noise."""
 
     axes: NDArray[np.float64]
-    """Shape (F, d): (A²F − centre)·axes is the embedding, whose columns have the variances `signal`."""
+    """Shape (F, d): (A²F − centre)·axes is the embedding; its columns have the variances `signal`."""
     centre: NDArray[np.float64]
     """Mean of the propagated features, shape (F,)."""
     signal: NDArray[np.float64]
-    """1 − λ₀/λ of each direction that stands out, shape (d,): the share of its variance that is no noise."""
+    """1 − λ₀/λ of each component, shape (d,): the share of its variance that is not noise."""
 
 
-def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
+def principal_components(values: NDArray[np.floating], n: int) -> NDArray[np.float32]:
     """Project on the leading principal components that vary.
 
     Parameters
@@ -52,7 +52,7 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     values
         Shape (N, F).
     n
-        At most as many; fewer where there are fewer than four places for each.
+        Largest number of components; fewer if there are fewer than four spots for each.
 
     Returns
     -------
@@ -60,8 +60,8 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     """
     if (values == values[:1]).all():
         return np.zeros((len(values), 1), dtype=np.float32)
-    n = max(1, min(n, values.shape[1], len(values) // PLACES_PER_COMPONENT, len(values) - 1))
-    # solved to the end, from one start: the same for every seed, unlike the randomised solver
+    n = max(1, min(n, values.shape[1], len(values) // SPOTS_PER_COMPONENT, len(values) - 1))
+    # exact solvers with a fixed start: the randomised solver would depend on the seed
     scores, spread = principal_scores(values, n, solver="arpack" if n < min(values.shape) else "full")
     varying = spread > 1e-4 * float(spread[0])
     varying[0] = True
@@ -71,7 +71,7 @@ def principal_components(values: NDArray[Any], n: int) -> NDArray[np.float32]:
 def expression_features(
     adata: AnnData, *, use_rep: str | None, n_components: int = 50, otherwise: str = ""
 ) -> NDArray[np.float32]:
-    """Get the principal components that stand for the expression, shape (N, F); `otherwise` ends the hint if none."""
+    """Get the principal components of the expression, shape (N, F); `otherwise` ends the hint if there are none."""
     if use_rep is not None:
         return principal_components(representation(adata, use_rep), n_components)
     hint = f"Run stmmr.pp.expression(adata) first{otherwise}."
@@ -79,12 +79,12 @@ def expression_features(
     return representation(adata, keys.COMPONENTS)[:, :n_components]
 
 
-def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Estimate the covariance of the noise from the differences of neighbouring places.
+def local_noise(features: NDArray[np.floating], xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Estimate the covariance of the noise from the differences between neighbouring spots.
 
-    Half the mean outer product of the differences between a place and its three nearest, or more on a grid where more
-    are as near: what varies slowly over the tissue cancels out (Switzer & Green 1984, minimum/maximum autocorrelation
-    factors). Cell types that lie mixed count as noise.
+    It is half the mean outer product of the differences between a spot and its three nearest neighbours (more on a
+    grid, where more are equally near). Slow variation cancels out (Switzer & Green 1984, minimum/maximum
+    autocorrelation factors). Cell types that lie mixed count as noise.
 
     Parameters
     ----------
@@ -101,36 +101,36 @@ def local_noise(features: NDArray[Any], xy: NDArray[np.float64]) -> NDArray[np.f
     covariance, n = np.zeros((features.shape[1],) * 2), 0
     for rows in slices(len(xy), CHUNK):
         distance = np.linalg.norm(xy[near[rows]] - xy[rows, None], axis=2)  # (c, k)
-        among = distance <= TIE * distance[:, [min(NOISE_NEIGHBOURS, near.shape[1]) - 1]]
-        place, which = np.nonzero(among)
-        difference = features[rows][place] - features[near[rows][place, which]]
+        is_near = distance <= TIE * distance[:, [min(NOISE_NEIGHBOURS, near.shape[1]) - 1]]
+        spot, neighbor = np.nonzero(is_near)
+        difference = features[rows][spot] - features[near[rows][spot, neighbor]]
         covariance += second_moments(difference)
-        n += len(place)
+        n += len(spot)
     return covariance / (2 * n)
 
 
 def with_equal_noise(
     features: NDArray[np.float32],
     xy: NDArray[np.float64],
-    codes: NDArray[np.integer[Any]],
+    codes: NDArray[np.integer],
     *,
     to: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Bring the noise of each section to one covariance, by a linear map for each.
+    """Bring the noise of all sections to the same covariance, by a linear map of each section.
 
-    Sections differ in depth and quality, and with them in noise; places of a noisier one would lie farther out.
-    What differs because other tissue was cut stays, as noise is of neighbouring places.
+    Sections differ in depth and quality, and so in noise; spots of a noisier section would lie farther apart.
+    Differences in tissue stay, because the noise is measured between neighbouring spots.
 
     Parameters
     ----------
     features
-        The mean of each section taken off, shape (N, F).
+        Features centred in each section, shape (N, F).
     xy
         Coordinates with sections laid apart, shape (N, 2).
     codes
-        Section of each place, shape (N,).
+        Section of each spot, shape (N,).
     to
-        The covariance, shape (F, F); that over all sections where it is not given.
+        Target covariance, shape (F, F); None: that over all sections.
 
     Returns
     -------
@@ -145,9 +145,9 @@ def with_equal_noise(
 
 
 def noise_map(features: NDArray[np.float32], xy: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the map, shape (F, F), that brings the noise of a section to a covariance, less so the fewer its places."""
+    """Get the map, shape (F, F), that brings the noise of a section to a covariance; only in part with few spots."""
     n, width = features.shape
-    share = min(1.0, n / (NOISE_PLACES_PER_FEATURE * width)) if n > NOISE_NEIGHBOURS else 0.0
+    share = min(1.0, n / (NOISE_SPOTS_PER_FEATURE * width)) if n > NOISE_NEIGHBOURS else 0.0
     own = share * local_noise(features, xy) + (1 - share) * to if share else to
     return _power(own, -0.5) @ _power(to, 0.5)
 
@@ -160,19 +160,19 @@ def _power(covariance: NDArray[np.float64], exponent: float) -> NDArray[np.float
 
 
 def whitening(noise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find directions in which noise of a covariance, shape (F, F), has unit variance; they are columns, (F, F)."""
+    """Get axes along which noise of a covariance, shape (F, F), has unit variance, as columns, (F, F)."""
     variance, rotation = np.linalg.eigh(noise)
     return np.asarray(rotation / np.sqrt(np.maximum(variance, 1e-6 * (variance[-1] or 1))))
 
 
 def spatial_components(
-    propagated: NDArray[Any], noise: NDArray[np.float64], level: float, *, at_least: int = 0
+    propagated: NDArray[np.floating], noise: NDArray[np.float64], level: float, *, at_least: int = 0
 ) -> SpatialComponents:
-    """Find the directions in which the propagated features vary more than propagated noise would.
+    """Find the components in which the propagated features vary more than propagated noise would.
 
-    The features are scaled so that their noise is white, propagated, and rotated to their principal axes, with
-    variances λ. The largest λ₀ that white noise reaches over the same graph is the level to stand out from. A direction
-    is then scaled to the variance 1 − λ₀/λ: near 1 where it is all signal, nothing where it could be noise.
+    The features are scaled so that their noise is white, propagated, and rotated to their principal axes with variances
+    λ. The largest variance λ₀ that white noise reaches over the same graph is the threshold: components with λ > λ₀ are
+    informative. Each is scaled to the variance 1 − λ₀/λ, near 1 for pure signal and 0 where it could be noise.
 
     Parameters
     ----------
@@ -181,39 +181,39 @@ def spatial_components(
     noise
         Covariance of the noise, shape (F, F).
     level
-        λ₀, see `propagated_with_level`.
+        λ₀, from `propagated_with_level`.
     at_least
-        Directions to return even if they do not stand out; they get a small scale.
+        Smallest number of components; those that are not informative get a small scale.
     """
     white = whitening(noise)
     centre, covariance = mean_and_covariance(propagated)
-    eigenvalues, directions = _principal_axes(white.T @ covariance @ white)
+    eigenvalues, rotation = _principal_axes(white.T @ covariance @ white)
     signal = 1 - level / np.maximum(eigenvalues, 1e-12)
     d = min(max(int((signal > 0).sum()), at_least), len(signal))
     signal = np.maximum(signal[:d], 1e-2 if at_least else 0)
-    axes = white @ directions[:, :d] * np.sqrt(signal / np.maximum(eigenvalues[:d], 1e-12))
+    axes = white @ rotation[:, :d] * np.sqrt(signal / np.maximum(eigenvalues[:d], 1e-12))
     return SpatialComponents(axes=axes, centre=centre, signal=signal)
 
 
 def propagated_with_level(
-    features: NDArray[Any], kernel: Kernel, *, progress: bool = False
+    features: NDArray[np.floating], kernel: Kernel, *, progress: bool = False
 ) -> tuple[NDArray[np.float32], float]:
-    """Propagate features, shape (N, F), and as many columns of white noise beside them.
+    """Propagate features, shape (N, F), and white noise of the same width.
 
     Returns
     -------
-    A²F, shape (N, F), and the largest variance that white noise keeps in any direction, averaged over draws.
+    A²F, shape (N, F), and λ₀, the largest variance of the propagated noise along any axis, averaged over draws.
     """
     n, width = features.shape
-    draws = min(-(-NULL_PLACES // n), NULL_DRAWS_AT_MOST)
+    draws = min(-(-NULL_SPOTS // n), NULL_DRAWS_AT_MOST)
 
-    def columns(places: NDArray[np.intp]) -> NDArray[np.float32]:
-        return np.hstack([features[places], white_noise(places, draws * width)])
+    def columns(spots: NDArray[np.intp]) -> NDArray[np.float32]:
+        return np.hstack([features[spots], white_noise(spots, draws * width)])
 
     smooth = empty((n, width))
     total, products = np.zeros(draws * width), np.zeros((draws, width, width))
-    for places, both in kernel.propagate(columns, progress=progress):
-        smooth[places] = both[:, :width]
+    for spots, both in kernel.propagate(columns, progress=progress):
+        smooth[spots] = both[:, :width]
         total += both[:, width:].sum(axis=0, dtype=np.float64)
         products += [second_moments(draw) for draw in np.split(both[:, width:], draws, axis=1)]
     means = total.reshape(draws, width) / n
@@ -222,6 +222,6 @@ def propagated_with_level(
 
 
 def _principal_axes(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Get variances, descending, and directions."""
-    variances, directions = np.linalg.eigh(covariance)
-    return variances[::-1], directions[:, ::-1]
+    """Get variances, in descending order, and axes as columns."""
+    variances, axes = np.linalg.eigh(covariance)
+    return variances[::-1], axes[:, ::-1]

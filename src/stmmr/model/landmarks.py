@@ -1,4 +1,4 @@
-"""What attention reads where it cannot read all places: landmarks that stand for clusters of them."""
+"""Landmarks: clusters of spots that attention reads where there are too many spots to read each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from stmmr.linear.noise import principal_components
 from stmmr.nn import Keys, Landmarks
 
 if TYPE_CHECKING:
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
     from stmmr.settings import Settings
 
 EXACT_AT_MOST: Final = 50_000
-"""Places up to which attention reads all of them, whatever the settings say of landmarks."""
-SEEN: Final = 50
-"""Directions of the features that clusters are found in, where the encoders start at random."""
+"""Number of spots up to which attention reads all of them, whatever the settings."""
+COMPONENTS: Final = 50
+"""Principal components of the features in which clusters are found, where the encoders start at random."""
 ROUNDS: Final = 5
-"""Of k-means."""
+"""Iterations of k-means."""
 HEAVIEST: Final = 20.0
-"""Logarithm of the largest weight of a place in k-means; the smallest is 0."""
+"""Logarithm of the largest weight of a spot in k-means; the smallest is 0."""
 
 
 def keys_of(inputs: ModelInputs, settings: Settings) -> tuple[Keys, ...] | None:
-    """Find what each block attends to: all places, or landmarks where there are many."""
+    """Get the keys of the attention of each block: all spots, or landmarks where there are many."""
     if not settings.attention:
         return None
     starts = [None] * len(inputs.blocks) if inputs.start is None else inputs.start.encoders
     parts = zip(inputs.blocks, starts, strict=True)
-    return tuple(_keys(block.features, settings.landmarks, start) for block, start in parts)
+    return tuple(_keys(torch.from_numpy(block.features), settings.landmarks, start) for block, start in parts)
 
 
 def _keys(features: torch.Tensor, n_landmarks: int, start: Affine | None) -> Keys:
@@ -43,11 +44,11 @@ def _keys(features: torch.Tensor, n_landmarks: int, start: Affine | None) -> Key
 
 
 def landmarks(features: torch.Tensor, n_landmarks: int, start: Affine | None) -> Keys:
-    """Sum up places by normal distributions around the means of clusters.
+    """Summarise spots by clusters, each a normal distribution around its mean.
 
-    Clusters are found in the features as their encoder starts, by k-means in which a place weighs exp(‖e‖²/2√d): the
-    root of what it adds to its own attention, since a place far out attends to little else. Encoders are affine in the
-    features, so that mean and variance follow the encoder as it trains; the clusters stay.
+    Clusters are found by k-means in the features as their encoder starts. A spot weighs exp(‖e‖²/2√d), the root of its
+    share in its own attention, because a spot far out attends to little else. Encoders are affine in the features, so
+    mean and variance of a cluster follow the encoder during training; the clusters stay.
 
     Parameters
     ----------
@@ -56,44 +57,43 @@ def landmarks(features: torch.Tensor, n_landmarks: int, start: Affine | None) ->
     n_landmarks
         M.
     start
-        First weights of the encoder; None where they are drawn at random, which keeps distances up to a factor: then
-        clusters are found in the largest directions of the features, and all places weigh the same.
+        First weights of the encoder. None where they are random, which keeps distances up to a factor: clusters are
+        then found in the leading principal components, and all spots weigh the same.
     """
-    points = _largest_directions(features.numpy()) if start is None else start(features.numpy())
+    values: NDArray[np.floating] = features.numpy()
+    points = np.asarray(_leading_components(values) if start is None else start(values), dtype=np.float64)
     heavy = None if start is None else np.minimum((points**2).sum(axis=1) / (2 * np.sqrt(points.shape[1])), HEAVIEST)
     members, centres = _clusters(points, n_landmarks, weight=None if heavy is None else np.exp(heavy))
     size = np.bincount(members)  # (M,)
     mean = features.new_zeros(len(size), features.shape[1])
     mean.index_add_(0, torch.from_numpy(members), features).div_(torch.from_numpy(size)[:, None])  # (M, F)
-    off = points - centres[members]
-    off = off @ np.linalg.eigh(off.T @ off)[1]  # (N, p), in the axes in which they are uncorrelated on the whole
-    spread = (off**2).sum(axis=0)  # (p,)
-    real = spread > 1e-12 * (points**2).sum()  # less is round-off, by which axes would be divided
-    off, spread = off[:, real], spread[real]
-    sums = [np.bincount(members, weights=column**2) for column in off.T]
+    offset = points - centres[members]
+    offset = offset @ np.linalg.eigh(offset.T @ offset)[1]  # (N, p), along axes in which they are uncorrelated
+    spread = (offset**2).sum(axis=0)  # (p,)
+    real = spread > 1e-12 * (points**2).sum()  # smaller ones are round-off, and axes are divided by them
+    offset, spread = offset[:, real], spread[real]
+    sums = [np.bincount(members, weights=column**2) for column in offset.T]
     variance = np.reshape(sums, (len(spread), len(size))).T / size[:, None]  # (M, p)
-    axes = off.T @ features.numpy() / spread[:, None]  # (p, F): the features regressed on them
-    of = [torch.from_numpy(part).to(features.dtype) for part in (np.log(size), axes, variance)]
-    return Keys(mean, Landmarks(*of))
+    axes = offset.T @ values / spread[:, None]  # (p, F): regression of the features on the offsets
+    parts = (np.log(size), axes, variance)
+    return Keys(mean, Landmarks(*(torch.from_numpy(part).to(features.dtype) for part in parts)))
 
 
 def _clusters(
     points: NDArray[np.float64], n_clusters: int, *, weight: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Find clusters by k-means: the cluster of each point, and the means of clusters, none of them empty."""
+    """Run k-means: the cluster of each point, and the mean of each cluster; no cluster is empty."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     k_means = KMeans(n_clusters, init="random", n_init=1, max_iter=ROUNDS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different points than clusters
-        found = k_means.fit(points, sample_weight=weight).labels_
-    _, members, size = np.unique(found, return_inverse=True, return_counts=True)
+        labels = k_means.fit(points, sample_weight=weight).labels_
+    _, members, size = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.stack([np.bincount(members, weights=column) for column in points.T], axis=1)
     return members, sums / size[:, None]
 
 
-def _largest_directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    from stmmr.linear.noise import principal_components
-
-    return np.asarray(features if features.shape[1] <= SEEN else principal_components(features, SEEN), dtype=np.float64)
+def _leading_components(features: NDArray[np.floating]) -> NDArray[np.floating]:
+    return features if features.shape[1] <= COMPONENTS else principal_components(features, COMPONENTS)

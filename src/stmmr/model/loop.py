@@ -1,56 +1,89 @@
-"""The training: one step, and the loop around it."""
+"""The training: the network, one step, and the loop around it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from stmmr._core.checks import logger
+from stmmr._core.parallel import progress_bar
 from stmmr.model.batches import arriving, dealt, moved
 from stmmr.model.checkpoint import Checkpoint
+from stmmr.model.embed import embedded
+from stmmr.nn import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from stmmr.model.devices import Devices
     from stmmr.model.inputs import ModelInputs
-    from stmmr.nn import Batch, Network
+    from stmmr.model.saved import Arrays
+    from stmmr.nn import Batch
+    from stmmr.settings import Settings
 
 LOOKS: Final = 10
-"""Steps between two looks at the loss, where a look has to wait for a GPU or for other processes."""
+"""Steps from one fetch of the loss to the next, where a fetch waits for a GPU or for other processes."""
+
+
+class Options(NamedTuple):
+    """Options of a training that its result does not depend on, apart from the seed and the precision."""
+
+    random_state: int = 0
+    """Seed of the batches and of the dropout; torch's global state is restored afterwards."""
+    progress: bool = False
+    """Whether to show a progress bar."""
+    checkpoint: Path | None = None
+    """File to keep the state of the training in, and to resume from if it exists; the result is then the same bit by
+    bit as without an interruption."""
+    precision: str | None = None
+    """None, or "bf16-mixed" for matrix products in bfloat16."""
+    on_step: Callable[[int], object] | None = None
+    """Called with the number of each finished step, in each process."""
+
+
+class Trained(NamedTuple):
+    """The result of a training, beside the weights."""
+
+    history: dict[str, list[float]]
+    """The loss and its terms at each step."""
+    embedding: NDArray[np.float32]
+    """Shape (n_obs, latent)."""
 
 
 class Processes(Protocol):
-    """What the loop asks of the processes that train together: a part of Lightning Fabric."""
+    """The part of Lightning Fabric that the loop uses."""
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """Device of this process."""
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
 
     @property
     def global_rank(self) -> int:
-        """Which of them this is."""
+        """Number of this process."""
 
     def setup(self, module: Any, *optimizers: Any) -> Any:
-        """Make the processes share their gradients."""
+        """Make the processes average their gradients."""
 
     def backward(self, tensor: torch.Tensor) -> None:
         """Compute the gradients."""
 
-    def all_reduce(self, data: Any, *, reduce_op: str) -> Any:
-        """Sum up, or average ("mean"), over the processes."""
+    def all_reduce(self, data: torch.Tensor, *, reduce_op: str) -> torch.Tensor:
+        """Sum ("sum") or average ("mean") over the processes."""
 
 
 class OneProcess:
-    """One process by itself, which needs no Fabric."""
+    """A single process, which needs no Fabric."""
 
     world_size = 1
     global_rank = 0
@@ -59,20 +92,20 @@ class OneProcess:
         self.device = torch.device(device)
 
     def setup(self, module: Any, *optimizers: Any) -> Any:
-        """Leave network and optimizers as they are."""
+        """Leave network and optimizers unchanged."""
         return module, *optimizers
 
     def backward(self, tensor: torch.Tensor) -> None:
         """Compute the gradients."""
         tensor.backward()  # type: ignore[no-untyped-call]
 
-    def all_reduce(self, data: Any, *, reduce_op: str) -> Any:
-        """Take what there is."""
+    def all_reduce(self, data: torch.Tensor, *, reduce_op: str) -> torch.Tensor:
+        """Return the value of the only process."""
         return data
 
 
 class History:
-    """The objective and its terms per step, kept on the device until someone looks."""
+    """The loss and its terms at each step, kept on the device until they are fetched."""
 
     def __init__(self, values: dict[str, list[float]]) -> None:
         self.values = values
@@ -80,12 +113,12 @@ class History:
         self._new: list[torch.Tensor] = []
 
     def add(self, terms: dict[str, torch.Tensor]) -> None:
-        """Note a step."""
+        """Add a step."""
         self._names = list(terms)
         self._new.append(torch.stack(list(terms.values())))
 
-    def look(self, processes: Processes) -> None:
-        """Fetch what is new, averaged over the processes.
+    def fetch(self, processes: Processes) -> None:
+        """Fetch the new steps, averaged over the processes.
 
         Raises
         ------
@@ -106,10 +139,25 @@ class History:
                 self.values.setdefault(name, []).append(value)
 
 
+def new_network(inputs: ModelInputs, settings: Settings, *, random_state: int) -> Network:
+    """Make a network with its first weights: the linear embedding where there is one, otherwise random."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_state)
+        network = Network(inputs.shapes, settings=settings)
+    if inputs.start is not None:
+        network.start_from([(torch.from_numpy(w), torch.from_numpy(b)) for w, b in inputs.start.encoders])
+    return network
+
+
+def load_weights(network: Network, weights: Arrays) -> None:
+    """Set all weights of a network; a RuntimeError says which of them are missing or do not fit."""
+    network.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in weights.items()})
+
+
 def training_step(
     network: Network, batch: Batch, optimizer: torch.optim.Optimizer, *, processes: Processes, precision: str | None
 ) -> dict[str, torch.Tensor]:
-    """Take one step downhill and give back the objective and its terms before it, on the device."""
+    """Take one optimisation step; get the loss and its terms before it, on the device."""
     optimizer.zero_grad()
     with torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
         terms = network(batch)
@@ -120,85 +168,102 @@ def training_step(
 
 
 def train(
-    network: Network,
-    inputs: ModelInputs,
-    *,
-    random_state: int,
-    progress: bool,
-    checkpoint: Path | None = None,
-    processes: Processes | None = None,
-    precision: str | None = None,
-    on_step: Callable[[int], object] | None = None,
+    network: Network, inputs: ModelInputs, options: Options, *, processes: Processes | None = None
 ) -> dict[str, list[float]]:
-    """Train a network; labels are never here.
+    """Train a network. It never sees labels.
 
-    Several processes deal the batches out among them and average their gradients, so that they take that many times
-    fewer steps.
+    Several processes share the batches and average their gradients, so they take that many times fewer steps.
 
     Parameters
     ----------
     network
-        Changed in place and left in evaluation mode, on the device of the processes.
+        Trained in place, and left in evaluation mode on the device of the processes.
     inputs
-        All places.
-    random_state
-        Seed of the draws and of the dropout; torch's global state is put back afterwards.
-    progress
-        Whether to show a progress bar.
-    checkpoint
-        File to keep the state of the training in, and to go on from where it is there; the end is then the same bit by
-        bit as without an interruption.
+        All spots.
+    options
+        Seed, progress bar, checkpoint and precision.
     processes
-        Those that train together; None: this one by itself, on the CPU.
-    precision
-        None, or "bf16-mixed" for products of matrices in bfloat16.
-    on_step
-        Called with the number of each step that is done.
+        The processes that train together; None: only this one, on the CPU.
 
     Returns
     -------
-    The objective and its terms per step, averaged over the processes.
+    The loss and its terms at each step, averaged over the processes.
 
     Raises
     ------
     InputError
         If the checkpoint is damaged or of another training.
     FloatingPointError
-        If the objective is not finite.
+        If the loss is not finite.
     """
     processes = processes or OneProcess()
-    device, world, rank, settings = processes.device, processes.world_size, processes.global_rank, network.settings
-    steps = -(-settings.steps // world)
-    looks = 1 if world == 1 and device.type == "cpu" else LOOKS
+    device, world, rank = processes.device, processes.world_size, processes.global_rank
     inputs = replace(inputs, keys=moved(inputs.keys, device))
     network.to(device).train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(options.random_state * world + rank)
+        history = _steps(network, inputs, options, processes=processes)
+    network.eval()
+    if "loss" in history:
+        loss = history["loss"]
+        logger.info("Trained %d steps: loss %.4f to %.4f.", len(loss), loss[0], loss[-1])
+    return history
+
+
+def _steps(network: Network, inputs: ModelInputs, options: Options, *, processes: Processes) -> dict[str, list[float]]:
+    """Take all steps, or those that a checkpoint has not seen; get the history of all."""
+    device, world, rank, settings = processes.device, processes.world_size, processes.global_rank, network.settings
+    n_steps = -(-settings.steps // world)
+    every = 1 if world == 1 and device.type == "cpu" else LOOKS
     optimizer = torch.optim.Adam(
         (p for p in network.parameters() if p.requires_grad),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
-    kept = None if checkpoint is None else Checkpoint(checkpoint, settings, inputs, random_state, processes)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(random_state * world + rank)
-        history = History({} if kept is None else kept.resume(network, optimizer))
-        done = len(history.values.get("loss", []))
-        model, stepper = processes.setup(network, optimizer)
-        numbers = range(done * world + rank, steps * world, world)
-        batches = arriving(dealt(inputs, settings.batch_size, random_state=random_state, numbers=numbers), device)
-        with tqdm(total=steps, initial=done, disable=not progress or rank > 0, unit="step") as bar:
-            for step, batch in enumerate(batches, start=done + 1):
-                history.add(training_step(model, batch, stepper, processes=processes, precision=precision))
-                bar.update()
-                if step % looks == 0 or step == steps:
-                    history.look(processes)
-                    bar.set_postfix(loss=f"{history.values['loss'][-1]:.4f}")
-                    if kept is not None:
-                        kept.write_when_due(network, optimizer, history.values, last=step == steps)
-                if on_step is not None:
-                    on_step(step)
-    network.eval()
-    if history.values:
-        logger.info(
-            "Trained %d steps: loss %.4f to %.4f.", steps, history.values["loss"][0], history.values["loss"][-1]
+    checkpoint = None
+    if options.checkpoint is not None:
+        checkpoint = Checkpoint(
+            options.checkpoint, settings, inputs, random_state=options.random_state, processes=processes
         )
+    history = History({} if checkpoint is None else checkpoint.resume(network, optimizer))
+    done = len(history.values.get("loss", []))
+    model, stepper = processes.setup(network, optimizer)
+    numbers = range(done * world + rank, n_steps * world, world)
+    batches = dealt(inputs, settings.batch_size, random_state=options.random_state, numbers=numbers)
+    with progress_bar(n_steps, "training", "steps", shown=options.progress and rank == 0) as bar:
+        bar.update(done)
+        for step, batch in enumerate(arriving(batches, device), start=done + 1):
+            history.add(training_step(model, batch, stepper, processes=processes, precision=options.precision))
+            bar.update()
+            if step % every == 0 or step == n_steps:
+                history.fetch(processes)
+                bar.set_postfix(loss=f"{history.values['loss'][-1]:.4f}")
+                if checkpoint is not None:
+                    checkpoint.write_when_due(network, optimizer, history.values, last=step == n_steps)
+            if options.on_step is not None:
+                options.on_step(step)
     return history.values
+
+
+def train_on(devices: Devices, network: Network, inputs: ModelInputs, *, options: Options) -> Trained:
+    """Train a network in place, in one process or several, and embed all spots; the network ends on the CPU."""
+    if devices.n_processes == 1:
+        trained = train_and_embed(OneProcess(devices.device), network, inputs, options=options)
+    else:
+        from stmmr.model.processes import train_in_processes
+
+        trained = train_in_processes(network, inputs, devices, options=options)
+    network.cpu()
+    return trained
+
+
+def train_and_embed(processes: Processes, network: Network, inputs: ModelInputs, *, options: Options) -> Trained:
+    """Train, then embed all spots; each of several processes embeds a share, and all of them get the whole."""
+    history = train(network, inputs, options, processes=processes)
+    if processes.world_size == 1:
+        return Trained(history, embedded(network, inputs))
+    share = np.array_split(np.arange(inputs.n_obs), processes.world_size)[processes.global_rank]
+    z = torch.zeros(inputs.n_obs, network.settings.latent, device=processes.device)
+    z[torch.from_numpy(share)] = torch.from_numpy(embedded(network, inputs, share)).to(processes.device)
+    z = processes.all_reduce(z, reduce_op="sum")  # every process has zeros in the rows of the others
+    return Trained(history, z.cpu().numpy())

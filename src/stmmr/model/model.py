@@ -1,27 +1,20 @@
-"""The model as users meet it: fit, embed, denoise, save, load."""
+"""The model as users see it: fit, embed, denoise, transform, save, load."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from stmmr import __version__
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, require_key
-from stmmr._core.files import publish_folder
-from stmmr._core.record import record
+from stmmr._core.checks import InputError, logger, require_extra, require_key
 from stmmr.linear.blocks import check_blocks
-from stmmr.model.embed import embedded, embedded_features, means
+from stmmr.model.devices import Devices
 from stmmr.model.inputs import ModelInputs, model_inputs
-from stmmr.model.landmarks import keys_of
-from stmmr.model.processes import Devices, train_and_embed
+from stmmr.model.saved import Arrays, linear_start_in, load_model, note_fitted, save_model
 from stmmr.model.transform import mapped_features, note_mapped
-from stmmr.nn import Network
 from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
 
 if TYPE_CHECKING:
@@ -30,46 +23,43 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.model.processes import Accelerator, Precision, Strategy
-
-FORMAT = 2
-"""Version of the files of a saved model; 1 had no blocks but the expression and the histology."""
-RENAMED = {
-    "encode_expression": "encoders.0",
-    "encode_histology": "encoders.1",
-    "decoder": "decoders.0",
-    "log_dispersion": "decoders.0.log_dispersion",
-}
-"""Weights of format 1."""
+    from stmmr.linear.start import LinearStart
+    from stmmr.model.devices import Accelerator, Precision, Strategy
+    from stmmr.nn import Network
 
 
 class StMMR:
     """Multi-modal representation of spatial transcriptomics (Zhang et al. 2024, doi:10.1093/gigascience/giae089).
 
+    The embedding of the default preset is linear: it needs no training and no PyTorch. A decoder is fitted when
+    denoised expression is requested. The preset "paper" and settings that train something need the extra ``torch``.
+
     Parameters
     ----------
     adata
-        After `stmmr.pp.expression` (unless `use_rep`), `stmmr.pp.spatial_graph` and, with a picture,
-        `stmmr.pp.histology`.
+        Annotated data after `stmmr.pp.expression` (unless `use_rep`), `stmmr.pp.spatial_graph` and, with an H&E image,
+        `stmmr.pp.histology`. A row is a spot, cell or bin; this page says "spot".
     preset
         "default", or "paper" for the published model.
     use_rep
-        Key of ``obsm`` to read instead of counts, with a Gaussian likelihood.
+        Key of ``obsm`` to use instead of counts, with a Gaussian likelihood.
     use_histology
-        Whether to read ``obsm["X_histology"]``; ``None``: where it is there.
+        Whether to use ``obsm["X_histology"]``; ``None``: if it exists.
     blocks
         Further kinds of measurement by name, each a `stmmr.Block` that names a key of ``obsm``.
     random_state
-        Seed of everything that is drawn.
+        Random seed.
     progress
         Whether to show a progress bar while features are propagated.
     **settings
-        Single settings that differ from the preset, see `stmmr.settings.Settings`.
+        Settings that differ from the preset, see `stmmr.settings.Settings`.
 
     Raises
     ------
     InputError
-        If a step before was not run, or a setting is out of range.
+        If a preprocessing step is missing, or a setting is out of range.
+    ImportError
+        If the settings need PyTorch and it is not installed.
     """
 
     def __init__(
@@ -94,23 +84,66 @@ class StMMR:
         self.use_histology = has_histology if use_histology is None else use_histology
         self.random_state = random_state
         self.settings: Settings = settings_of(preset, **settings)
+        self.devices = Devices()
+        self.fitted = False
         self.history: dict[str, list[float]] = {}
+        self._unread: Arrays = {}
+        self._network: Network | None = None
+        if self.trains:
+            require_extra("torch", extra="torch")
         check_blocks(adata, self.blocks)
         weight = self.settings.histology_weight
         used = used_blocks(self.blocks, histology=self.use_histology, histology_weight=weight)
         self.inputs: ModelInputs = model_inputs(adata, self.settings, use_rep=use_rep, blocks=used, progress=progress)
-        start = self.inputs.start
-        if start is not None:
-            self.settings = self.settings.but(latent=start.latent)
-            logger.info("%d directions of what was measured stand out from the noise.", self.settings.latent)
-            for block in self.inputs.blocks[1:]:
-                logger.info("Weight of the block %r: %.3f, that of the expression 1.", block.name, block.weight)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random_state)
-            self.network = Network(self.inputs.shapes, settings=self.settings)
-        if start is not None:
-            self.network.start_from([(torch.from_numpy(w), torch.from_numpy(b)) for w, b in start.encoders])
-        self.inputs = replace(self.inputs, keys=keys_of(self.inputs, self.settings))
+        if self.inputs.start is not None:
+            self.settings = self.settings.but(latent=self.inputs.start.latent)
+            logger.info("%d informative components kept.", self.settings.latent)
+            first, *others = self.inputs.blocks
+            for block in others:
+                logger.info("Weight of %s: %.3f (expression: %g).", block.name, block.weight, first.weight)
+        if self.settings.attention:
+            from stmmr.model.landmarks import keys_of
+
+            self.inputs = replace(self.inputs, keys=keys_of(self.inputs, self.settings))
+
+    @property
+    def trains(self) -> bool:
+        """Whether `fit` trains; with False the embedding is linear and needs neither training nor PyTorch."""
+        return not self.settings.is_linear
+
+    @property
+    def _linear(self) -> LinearStart | None:
+        """The linear embedding; None for a model that trains."""
+        return None if self.trains else self.inputs.start
+
+    @property
+    def network(self) -> Network:
+        """The network in PyTorch, made when it is first needed."""
+        if self._network is None:
+            require_extra("torch", extra="torch")
+            from stmmr.model.loop import load_weights, new_network
+
+            network = new_network(self.inputs, self.settings, random_state=self.random_state)
+            if self._unread:
+                load_weights(network, self._unread)
+            self._network, self._unread = network, {}
+        return self._network
+
+    def _restore(self, weights: Arrays, history: dict[str, list[float]]) -> None:
+        """Become fitted, with weights of a file. Those of a decoder wait until the network is needed.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            If weights are missing or do not fit.
+        """
+        self.history, self.fitted = history, True
+        if self._linear is not None:
+            self.inputs = replace(self.inputs, start=linear_start_in(weights, self._linear))
+            self._unread = weights if history else {}
+        else:
+            self._unread = weights
+            self.network  # noqa: B018 - made at once, so that weights that do not fit are noticed
 
     def fit(
         self,
@@ -123,82 +156,139 @@ class StMMR:
         strategy: Strategy = "auto",
         precision: Precision | None = None,
     ) -> StMMR:
-        """Train, then write the embedding.
+        """Compute the embedding, after a training if the settings need one; the default preset needs none.
 
-        Several processes deal the batches out and average their gradients, so that they take that many times fewer
-        steps. A script that starts them (`devices` > 1) needs ``if __name__ == "__main__":`` around what it does.
+        Several processes share the batches and average their gradients, so they take that many times fewer steps. A
+        script that starts them (`devices` > 1) needs ``if __name__ == "__main__":`` around its main part.
 
         Parameters
         ----------
         progress
             Whether to show a progress bar.
         checkpoint
-            File that keeps the state of the training, written every minute and at the end. Where it is there, the
-            training goes on from it, and ends with the same weights bit by bit.
+            File that keeps the state of the training, written every minute and at the end. If it exists, the training
+            resumes from it, and ends with the same weights bit by bit.
         accelerator
-            "cuda", "cpu", or "auto" for a GPU where there is one.
+            "cuda", "cpu", or "auto" for a GPU if there is one.
         devices
-            Processes on each machine, with a GPU each if on GPUs; more than one need the extra ``distributed``.
+            Processes on each machine, each with its own GPU on GPUs; several need the extra ``distributed``.
         num_nodes
-            Machines; more than one as started by torchrun or SLURM.
+            Machines; several are started by torchrun or SLURM.
         strategy
-            "ddp_spawn" starts processes, "ddp" runs the script once in each, and "auto" takes those that torchrun or
-            SLURM started, otherwise "ddp_spawn".
+            "ddp_spawn" starts processes, "ddp" runs the script once in each, and "auto" uses the processes that
+            torchrun or SLURM started, otherwise "ddp_spawn".
         precision
-            "bf16-mixed" for products of matrices in bfloat16; None: all in float32.
+            "bf16-mixed" for matrix products in bfloat16; None: float32.
 
         Returns
         -------
         The model. Sets ``obsm["X_stmmr"]`` (float32, shape (n_obs, latent)) and, in ``uns["stmmr"]``, ``"model"``
-        (settings, and the weight of each block) and ``"history"`` (the objective and its terms per step).
+        (settings, and the weight of each block) and, after a training, ``"history"`` (the loss and its terms at each
+        step).
 
         Raises
         ------
         InputError
-            If there are no such devices, or the checkpoint is of another training.
+            If a GPU is missing, or the checkpoint is of another training.
         FloatingPointError
-            If the objective is not finite.
+            If the loss is not finite.
         ChildProcessError
-            If one of several processes ended before the work was done.
+            If one of several processes ended before the training was done.
         """
-        self.history, embedding = train_and_embed(
-            self.network,
-            self.inputs,
-            Devices(accelerator, devices, num_nodes, strategy, precision),
-            random_state=self.random_state,
-            progress=progress,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-        )
-        self._write(embedding)
+        self.devices = Devices(accelerator, devices, num_nodes, strategy, precision)
+        self.devices.check(self.settings, self.adata.n_obs)
+        if self.trains:
+            from stmmr.model.loop import Options, train_on
+
+            path = None if checkpoint is None else Path(checkpoint)
+            options = Options(self.random_state, progress, path, precision)
+            self.history, embedding = train_on(self.devices, self.network, self.inputs, options=options)
+        else:
+            logger.info(
+                "The %s preset needs no training: the embedding is linear. A decoder is fitted when denoised "
+                "expression is requested.",
+                self.preset,
+            )
+            embedding = self.embed()
+        self.fitted = True
+        note_fitted(self, embedding)
+        return self
+
+    def fit_decoder(self, *, progress: bool = True) -> StMMR:
+        """Fit the decoder of a linear model in one process, on the accelerator given to `fit`.
+
+        `denoise` and `stmmr.tl.enhance` call this where it is needed. A decoder that is fitted already stays. The
+        embedding does not depend on it.
+
+        Parameters
+        ----------
+        progress
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        The model. Sets ``uns["stmmr"]["history"]``.
+
+        Raises
+        ------
+        InputError
+            If the model is not fitted, or the GPU given to `fit` is missing.
+        ImportError
+            If PyTorch is not installed.
+        """
+        if not self.fitted:
+            raise InputError("Expected a fitted model, found one that is not. Run model.fit() first.")
+        if not self.history:
+            devices = self.devices._replace(devices=1, num_nodes=1)
+            devices.check(self.settings, self.adata.n_obs, decoder=True)
+            from stmmr.model.loop import OneProcess, Options, train
+
+            options = Options(self.random_state, progress, precision=devices.precision)
+            self.history = train(self.network, self.inputs, options, processes=OneProcess(devices.device))
+            self.network.cpu()
+            note_fitted(self)
         return self
 
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
+        if self._linear is not None:
+            return self._linear.embed([block.features for block in self.inputs.blocks])
+        from stmmr.model.embed import embedded
+
         self.network.eval()
         return embedded(self.network, self.inputs)
 
-    def denoise(self, block: str = EXPRESSION, *, genes: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Decode the mean of a block's likelihood, shape (n_obs, n_targets), in the units of what it is of.
+    def denoise(
+        self, block: str = EXPRESSION, *, genes: Sequence[str] | None = None, progress: bool = True
+    ) -> NDArray[np.float32]:
+        """Decode the mean of a block's likelihood, shape (n_obs, n_targets), in the units of its values.
+
+        The first call fits the decoder, if `fit` has not done so; this needs the extra ``torch``.
 
         Parameters
         ----------
         block
             Name of the block.
         genes
-            Of the expression, which genes; None: all that the model reads. `stmmr.tl.enhance` writes them to the data.
+            Genes of the expression; None: all genes of the model. `stmmr.tl.enhance` writes them to the data.
+        progress
+            Whether to show a progress bar while the decoder is fitted.
 
         Raises
         ------
         InputError
-            If there is no such block with a likelihood, or no such gene.
+            If the model is not fitted, or there is no such block with a likelihood or no such gene.
         """
-        self.network.eval()
         names = [each.name for each in self.inputs.decoded]
         require_key(names, block, where="the blocks with a likelihood")
         known = self.inputs.gene_names if block == EXPRESSION else []
         for gene in genes or ():
-            require_key(known, gene, where="the genes that the model reads")
+            require_key(known, gene, where="the genes that the model uses")
         columns = None if genes is None else np.array([known.index(gene) for gene in genes])
+        self.fit_decoder(progress=progress)
+        from stmmr.model.embed import means
+
+        self.network.eval()
         return means(self.network, self.inputs, names.index(block), columns=columns)
 
     def transform(
@@ -210,42 +300,41 @@ class StMMR:
         section_key: str | None = None,
         progress: bool = True,
     ) -> None:
-        """Embed another section as this one was, without training.
+        """Embed a new section with this model, without training.
 
-        Its counts are scaled to the library size of the training and projected on the same components of the same
-        genes, its own mean taken off, as the means of sections are in the training; its graph has the same bandwidth in
-        µm or, where a scale is unknown, in distances between places. A section that holds other tissue than the
-        training in the main will be off by the difference of their means.
+        Counts are scaled to the library size of the fitted data and projected on the same components of the same genes,
+        centred in each section as in the fitted data. The graph has the same bandwidth in µm or, where a scale is
+        unknown, in distances between spots. If the new section consists mainly of other tissue than the fitted data,
+        its embedding is shifted by the difference of the means.
 
         Parameters
         ----------
         adata
-            Places with counts and coordinates and, where the model reads a picture, ``obsm["X_histology"]`` of the same
+            Section with counts and coordinates and, if the model uses an image, ``obsm["X_histology"]`` of the same
             encoder.
         layer
             Layer with the raw counts; ``None`` as in `stmmr.pp.expression`.
         size_key
-            Column of ``obs`` with the library size, where the genes at hand are only part of what was counted.
+            Column of ``obs`` with the library size, if `adata` has only some of the genes that were counted.
         section_key
-            Column of ``obs`` with the section of each place, where there are several.
+            Column of ``obs`` with the section, if there are several.
         progress
             Whether to show progress bars for what takes longer than two seconds.
 
         Returns
         -------
         None. Sets ``obsm["X_stmmr"]``, ``obs["stmmr_library_size"]``, what `stmmr.pp.spatial_graph` sets, and
-        ``uns["stmmr"]["model"]``. `stmmr.tl.transfer_domains` names its domains.
+        ``uns["stmmr"]["model"]``. `stmmr.tl.transfer_domains` then names the domains.
 
         Raises
         ------
         InputError
-            If the section lacks what the model reads, or the model attends to the places of the training or reads
-            blocks with a likelihood.
+            If the section lacks an input of the model, or the model has attention or further blocks with a likelihood.
         """
         if self.settings.attention or self.settings.features != "pca" or self.use_rep is not None:
             raise InputError(
-                "Expected a model that embeds each place by its own features (the default preset, with counts), found "
-                f"preset {self.preset!r}, use_rep={self.use_rep!r}. Train it on all sections together."
+                "Expected a model that embeds each spot from its own features (the default preset, with counts), "
+                f"found preset {self.preset!r}, use_rep={self.use_rep!r}. Fit one model to all sections together."
             )
         features = mapped_features(
             self.adata,
@@ -257,132 +346,39 @@ class StMMR:
             section_key=section_key,
             progress=progress,
         )
-        self.network.eval()
-        adata.obsm[keys.EMBEDDING] = embedded_features(self.network, features)
+        if self._linear is not None:
+            adata.obsm[keys.EMBEDDING] = self._linear.embed(features)
+        else:
+            from stmmr.model.embed import embedded_features
+
+            self.network.eval()
+            adata.obsm[keys.EMBEDDING] = embedded_features(self.network, features)
         note_mapped(self.adata, adata)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier one stays whole until then.
+        """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier folder stays whole until then.
 
         Raises
         ------
         InputError
             If the folder exists and `overwrite` is false.
         """
-        from safetensors.torch import save_file
-
-        with publish_folder(Path(folder), overwrite=overwrite, marker="model.json") as partial:
-            save_file(self.network.state_dict(), partial / "weights.safetensors")
-            (partial / "model.json").write_text(json.dumps(self._description(), indent=2) + "\n")
+        save_model(self, Path(folder), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path, adata: AnnData) -> StMMR:
-        """Read a saved model for the AnnData it was made of (the same genes, the same preparation).
+        """Read a saved model for the AnnData it was fitted to (same genes, same preprocessing).
 
         Raises
         ------
         InputError
-            If the files are missing, damaged, from something else, or do not fit `adata`.
+            If the files are missing, damaged, not of a model, or do not fit `adata`.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        saved = _read_description(folder)
-        settings = Settings(**saved["settings"])
-        model = cls(
-            adata,
-            preset=saved["preset"],
-            use_rep=saved["use_rep"],
-            use_histology=saved["use_histology"],
-            blocks={name: Block(**block) for name, block in saved.get("blocks", {}).items()},
-            random_state=saved["random_state"],
-            **asdict(settings),
-        )
-        if saved["gene_names"] != model.inputs.gene_names:
-            raise InputError(
-                f"Expected the {len(saved['gene_names'])} genes the model in {folder} was made with, found "
-                f"{len(model.inputs.gene_names)} others or in another order. Load it with the AnnData it was made of."
-            )
-        try:
-            weights = load_file(folder / "weights.safetensors")
-            model.network.load_state_dict(model._renamed(weights) if saved["format"] == 1 else weights)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            detail = str(error).splitlines()[0]
-            raise InputError(
-                f"Expected whole weights that fit in {folder / 'weights.safetensors'}, found: {detail}"
-            ) from error
-        model.history = saved["history"]
-        model._write(model.embed())
-        return model
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "made_by": f"stmmr {__version__}",
-            "preset": self.preset,
-            "use_rep": self.use_rep,
-            "use_histology": self.use_histology,
-            "blocks": {name: asdict(block) for name, block in self.blocks.items()},
-            "random_state": self.random_state,
-            "settings": asdict(self.settings),
-            "gene_names": self.inputs.gene_names,
-            "history": self.history,
-        }
-
-    def _renamed(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Bring weights of format 1 to the names they have now."""
-        found = {"weights": torch.stack([self.network.weights[0], weights.pop("histology_weight")])}
-        for name, values in weights.items():
-            first, dot, rest = name.partition(".")
-            found[RENAMED.get(first, first) + dot + rest] = values
-        return found | {"weights": found["weights"][: len(self.inputs.blocks)]}
-
-    def _write(self, embedding: NDArray[np.float32]) -> None:
-        adata = self.adata
-        adata.obsm[keys.EMBEDDING] = embedding
-        history = {name: np.asarray(values) for name, values in self.history.items()}
-        parameters = asdict(self.settings) | {
-            "preset": self.preset,
-            "use_rep": self.use_rep or "",
-            "use_histology": self.use_histology,
-            "random_state": self.random_state,
-            "scaled": self.inputs.start is not None,
-        }
-        weights = dict(zip([block.name for block in self.inputs.blocks], self.network.weights.tolist(), strict=True))
-        if self.use_histology:
-            parameters["histology_weight_used"] = weights[IMAGE]
-        parameters["blocks"] = {
-            name: {"key": block.key, "likelihood": block.likelihood or "", "weight": weights[name]}
-            for name, block in self.blocks.items()
-        }
-        record(adata, history=history, model=parameters)
+        return load_model(cls, Path(folder), adata)
 
     def __repr__(self) -> str:
-        """Say what this model is."""
-        state = f"{len(self.history['loss'])} steps" if self.history else "not trained"
+        """Describe the model in one line."""
         names = [block.name for block in self.inputs.blocks]
-        return f"StMMR(preset={self.preset!r}, places={self.adata.n_obs}, blocks={names}, {state})"
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / "model.json"
-    if not path.is_file():
-        found = listed(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "no such folder"
-        raise InputError(f"Expected a model saved by stmmr in {folder} (model.json), found {found}.")
-    try:
-        saved = json.loads(path.read_text())
-        version = saved["format"]
-        missing = {"preset", "use_rep", "use_histology", "random_state", "settings", "gene_names", "history"} - set(
-            saved
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"Expected the description of a model in {path}, found something else. Save it again."
-        ) from error
-    if version not in (1, FORMAT) or missing:
-        raise InputError(
-            f"Expected a model of format {FORMAT} in {path}, found format {version!r}"
-            + (f" without {listed(sorted(missing))}." if missing else ". Use the stmmr version it was made by.")
-        )
-    return dict(saved)
+        state = "fitted" if self.fitted else "not fitted"
+        steps = f", {len(self.history['loss'])} steps" if self.history else ""
+        return f"StMMR(preset={self.preset!r}, n_obs={self.adata.n_obs}, blocks={names}, {state}{steps})"

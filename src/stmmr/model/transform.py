@@ -1,4 +1,4 @@
-"""Another section as a trained model reads it: the same genes, components, bandwidth and scales, its own means."""
+"""Input of a fitted model from a new section: the same genes, components, bandwidth and scales, centred on itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stmmr.settings import Block
 
 GENES_AT_LEAST: Final = 0.1
-"""Share of the genes of the model that another section must have."""
+"""Share of the model's genes that a new section must have."""
 
 
 def mapped_features(
@@ -44,12 +44,12 @@ def mapped_features(
     section_key: str | None,
     progress: bool,
 ) -> list[NDArray[np.float32]]:
-    """Get the propagated features of another section, shape (N, F) each, and make its graph.
+    """Get the propagated features of a new section, shape (N, F) each, and make its graph.
 
     Raises
     ------
     InputError
-        If it lacks most genes, its counts or coordinates, or a block cannot be mapped.
+        If most genes, the counts or the coordinates are missing, or a block cannot be mapped.
     """
     _check_blocks(new, blocks)
     expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
@@ -57,9 +57,9 @@ def mapped_features(
     ]
     spatial_graph(new, bandwidth=_bandwidth(trained, new, section_key), section_key=section_key)
     expression = _with_noise_of(trained, new, expression)
-    pictures = [_picture(trained, new, block, n_components=n_components) for block in blocks.values()]
+    images = [_image(trained, new, block, n_components=n_components) for block in blocks.values()]
     kernel = kernel_of(new)
-    return [propagated(features, kernel, progress=progress) for features in (expression, *pictures)]
+    return [propagated(features, kernel, progress=progress) for features in (expression, *images)]
 
 
 def _expression(
@@ -71,21 +71,21 @@ def _expression(
     section_key: str | None,
     progress: bool,
 ) -> NDArray[np.float32]:
-    """Project the log-normalised genes of a section on the components of the trained one, its own mean taken off."""
+    """Project the log-normalised genes of a section on the components of the model, centred in each section."""
     step = require_step(trained, "expression", by="stmmr.pp.expression")
     loadings = np.asarray(trained.varm[keys.LOADINGS], dtype=np.float64)
-    read = trained.var_names[trained.var[keys.HIGHLY_VARIABLE].to_numpy()]
-    genes = new.var_names.isin(read)
-    _check_genes(list(read), int(genes.sum()), new)
-    where, given = raw_counts(new, layer)
-    counts = by_rows(given)
+    model_genes = trained.var_names[trained.var[keys.HIGHLY_VARIABLE].to_numpy()]
+    genes = new.var_names.isin(model_genes)
+    _check_genes(list(model_genes), int(genes.sum()), new)
+    where, matrix = raw_counts(new, layer)
+    counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
     size = library_size(new, statistics.size, size_key=size_key)
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(genes, size, float(step["median_library_size"]), codes)
-    totals = sum(map_rows(normalise.totals, counts, what="means of genes", progress=progress))
+    totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
     new.obs[keys.LIBRARY_SIZE] = size
@@ -93,7 +93,7 @@ def _expression(
 
 
 def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring the noise of a section, which may be counted deeper or less deep, to that of the trained ones."""
+    """Bring the noise of a section, whose sequencing depth may differ, to that of the fitted sections."""
     known = expression_features(trained, use_rep=None, n_components=expression.shape[1])
     noise = local_noise(known, plane_coordinates(trained))
     sections = graph_sections(new)
@@ -101,65 +101,67 @@ def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float3
     return with_equal_noise(expression, plane_coordinates(new), codes, to=noise)
 
 
-def _check_genes(read: list[str], found: int, new: AnnData) -> None:
-    """Check that a section has the genes of the model, and say how many it lacks."""
-    if found < GENES_AT_LEAST * len(read):
+def _check_genes(model_genes: list[str], n_present: int, new: AnnData) -> None:
+    """Check that a section has genes of the model, and warn about missing ones."""
+    n_genes = len(model_genes)
+    if n_present < GENES_AT_LEAST * n_genes:
         raise InputError(
-            f"Expected the genes that the model reads, {len(read)} such as {listed(read, at_most=3)}, found {found} of "
-            f"them among {new.n_vars} such as {listed(new.var_names[:3])}. Name genes as they were in the training."
+            f"Expected the {n_genes} genes of the model, such as {listed(model_genes[:3])}, found {n_present} of "
+            f"them among {new.n_vars} such as {listed(new.var_names[:3])}. Use the gene names of the fitted data."
         )
-    if found < len(read):
+    if n_present < n_genes:
         logger.warning(
-            "%d of the %d genes of the model are missing; they count as not varying.", len(read) - found, len(read)
+            "%d of the %d genes of the model are missing; they are treated as constant.", n_genes - n_present, n_genes
         )
 
 
 def _bandwidth(trained: AnnData, new: AnnData, section_key: str | None) -> float:
-    """Get the bandwidth of the trained graph in the units of another section, by µm, else by the distance of places."""
+    """Convert the bandwidth of the model to the units of a new section, by µm, otherwise by the distance of spots."""
     graph = require_step(trained, "spatial_graph", by="stmmr.pp.spatial_graph")
     if graph["use"] == "array":
         raise InputError(
-            "Expected a model whose graph is of obsm['spatial'], found one of array positions. Train it anew."
+            "Expected a model with a graph of obsm['spatial'], found one of array positions. Fit it again without "
+            "use='array' in stmmr.pp.spatial_graph."
         )
     _, um, _ = units(new)
     if math.isfinite(um) and math.isfinite(graph["um_per_unit"]):
         return float(graph["bandwidth"] * graph["um_per_unit"] / um)
-    # sections in frames of their own lie upon each other
+    # sections may overlap in their coordinates
     distance = nearest_neighbour_distance(laid_apart(coordinates(new), sections_of(new, section_key)))
     return float(graph["bandwidth"] / graph["nearest_neighbour_distance"] * distance)
 
 
 def _check_blocks(new: AnnData, blocks: Mapping[str, Block]) -> None:
-    """Check that another section has what the model reads beside the expression, of kinds that can be mapped."""
+    """Check that a new section has the further blocks of the model, and that they are images."""
     for name, block in blocks.items():
         if block.likelihood is not None:
             raise InputError(
-                f"Expected a model of expression and pictures, found the block {name!r} of likelihood "
-                f"{block.likelihood!r}. Train it without, or on all sections together."
+                f"Expected a model of expression and images, found the block {name!r} with likelihood "
+                f"{block.likelihood!r}. Fit a model without it, or one model to all sections together."
             )
         if block.key not in new.obsm:
             raise InputError(
-                f"Expected obsm[{block.key!r}], which the model reads, found {listed(new.obsm)}. Make it as in the "
-                "training, e.g. by stmmr.pp.histology."
+                f"Expected obsm[{block.key!r}], which the model uses, found {listed(new.obsm)}. Compute it as for the "
+                "fitted data, e.g. with stmmr.pp.histology."
             )
 
 
-def _picture(trained: AnnData, new: AnnData, block: Block, *, n_components: int) -> NDArray[np.float32]:
-    """Project features of a picture on the components of the trained ones, by their scale and its own mean."""
+def _image(trained: AnnData, new: AnnData, block: Block, *, n_components: int) -> NDArray[np.float32]:
+    """Project features of an image on the components of the model, with its scales, centred on the new section."""
     before: Any = centred(np.asarray(block_values(trained, block)), graph_sections(trained))
-    here: Any = centred(np.asarray(block_values(new, block)), graph_sections(new))
-    if before.shape[1] != here.shape[1]:
+    after: Any = centred(np.asarray(block_values(new, block)), graph_sections(new))
+    if before.shape[1] != after.shape[1]:
         raise InputError(
-            f"Expected {before.shape[1]} features in obsm[{block.key!r}], as in the training, found {here.shape[1]}. "
-            "Give the same encoder, and n_components=0 where it has many."
+            f"Expected {before.shape[1]} features in obsm[{block.key!r}], as in the fitted data, found "
+            f"{after.shape[1]}. Use the same encoder, and n_components=0 if it has many features."
         )
     scores = block_features(trained, block, n_components=n_components)
     axes = np.linalg.lstsq(standardised(before).astype(np.float64), scores.astype(np.float64))[0]
     spread = before.std(axis=0)
-    scaled = (here - here.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
+    scaled = (after - after.mean(axis=0)) / np.where(spread > 1e-6, spread, 1)
     return np.asarray(scaled @ axes, dtype=np.float32)
 
 
 def note_mapped(trained: AnnData, new: AnnData) -> None:
-    """Note in a section what embedded it."""
+    """Record in a section which model embedded it."""
     record(new, model=recorded(trained)["model"] | {"mapped": True})

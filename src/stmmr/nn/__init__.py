@@ -1,4 +1,4 @@
-"""The network in plain torch: layers, losses, and the network read top to bottom. Knows no AnnData."""
+"""The network in plain PyTorch (extra ``torch``): layers, losses and the network itself. Knows no AnnData."""
 
 from stmmr.nn.decoder import Target
 from stmmr.nn.network import Batch, Features, Keys, Landmarks, Network, Shape

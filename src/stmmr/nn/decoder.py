@@ -1,4 +1,4 @@
-"""From the embedding to the likelihood of one block; N places, G targets, d the latent width."""
+"""From the embedding to the likelihood of one block; N spots, G targets, d the width of the embedding."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ HEADS: dict[str, tuple[str, ...]] = {
 }
 
 BLOCK_ENTRIES = 2**24
-"""Largest block of places × genes whose likelihood is computed at once; of more, blocks are computed anew on the way
-back."""
+"""Largest number of values (spots × genes) whose likelihood is computed at once. Larger matrices are computed in
+blocks, and each block once more in the backward pass instead of being stored."""
 
 
 class Target(NamedTuple):
-    """What a likelihood is of; rows are places."""
+    """The values that a likelihood describes; rows are spots."""
 
     values: Tensor | SparseRows
     """(n, G); sparse for counts."""
     library_size: Tensor
-    """Library size relative to its median, (n, 1); read by likelihoods of counts."""
+    """Library size relative to its median, (n, 1); used by likelihoods of counts."""
 
 
 class Decoder(nn.Module):
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
             self.log_dispersion = nn.Parameter(torch.zeros(n_targets))
 
     def forward(self, z: Tensor, target: Target) -> Tensor:
-        """Mean over n × G of the negative log-likelihood; in blocks of places where n × G is large."""
+        """Compute the mean negative log-likelihood over n × G values, in blocks of rows where n × G is large."""
         n, n_targets = target.values.shape
         h, blocks = self._hidden(z), list(row_blocks(n, n_targets))
         if len(blocks) == 1:
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         return torch.stack(sums).sum() / (n * n_targets)
 
     def mean(self, z: Tensor, library_size: Tensor) -> Tensor:
-        """Decode embeddings, shape (n, d), to the mean of the likelihood, shape (n, G)."""
+        """Decode embeddings, shape (n, d), into the mean of the likelihood, shape (n, G)."""
         parameters = self._distribution(self._hidden(z), library_size)
         return parameters["logit"].sigmoid() if self.likelihood == "bernoulli" else parameters["mean"]
 
@@ -90,20 +90,20 @@ class Decoder(nn.Module):
             case "nb":
                 dispersion = self.log_dispersion.exp().clamp(1e-4, 1e4)
                 return {"mean": (raw["mean"].clamp(-16, 16)).exp() * library_size, "dispersion": dispersion}
-            case "bernoulli":  # the odds grow with what was counted in all
+            case "bernoulli":  # the odds grow with the library size
                 return {"logit": raw["logit"] + library_size.log()}
             case _:
                 return raw
 
     def _misfit(self, h: Tensor, values: Tensor | SparseRows, library_size: Tensor) -> Tensor:
-        """Sum up the negative log-likelihood of some places."""
+        """Sum the negative log-likelihood over a block of rows."""
         parameters = self._distribution(h, library_size)
         with exactly(h):
             return LIKELIHOODS[self.likelihood](values, **parameters)
 
 
 def row_blocks(n: int, n_targets: int) -> Iterator[tuple[int, int]]:
-    """Cut n places into blocks of at most `BLOCK_ENTRIES` values."""
+    """Split n rows into blocks of at most `BLOCK_ENTRIES` values."""
     step = max(1, BLOCK_ENTRIES // max(n_targets, 1))
     for start in range(0, n, step):
         yield start, min(start + step, n)

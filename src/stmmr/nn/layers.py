@@ -1,4 +1,4 @@
-"""The building blocks of the network; N places, F features, d widths."""
+"""The layers of the network; N spots, F features, d the width of the embedding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stmmr.nn.pairs import attention
 class Encoded(NamedTuple):
     """An embedding E of shape (N, d), kept as the product `rows` (N, r) · `weight` (r, d) where r < d.
 
-    What follows an encoder is linear or an attention, and costs r instead of d there, at the same numbers.
+    The next layers are linear or attention: in this form they give the same numbers and cost r instead of d.
     """
 
     rows: Tensor
@@ -24,7 +24,7 @@ class Encoded(NamedTuple):
 
     @property
     def width(self) -> int:
-        """D."""
+        """Width d of the embedding."""
         return (self.rows if self.weight is None else self.weight).shape[1]
 
     def dense(self) -> Tensor:
@@ -43,16 +43,17 @@ class Encoded(NamedTuple):
         return self._combined(attention(self._query(), keys.rows))
 
     def attend_normal(self, keys: Encoded, log_size: Tensor, *, axes: Tensor, variance: Tensor) -> Tensor:
-        """Attend to clusters of places in place of the places, shape (n, d).
+        """Attend to clusters of spots instead of single spots, shape (n, d).
 
-        If the places of a cluster are normal with mean k and covariance S, the mean of exp(q·x) over them is
-        exp(q·k + ½qᵀSq), and that of exp(q·x)·x is (k + Sq) times as much. With S = GᵀVG for axes G that all clusters
-        share, and u = Gq, this is an attention from (q, u²) to keys (k, ½V), which are its values too.
+        If the spots of a cluster are normally distributed with mean k and covariance S, the mean of exp(q·x) over them
+        is exp(q·k + ½qᵀSq), and the mean of exp(q·x)·x is (k + Sq) times that. With S = GᵀVG for axes G that all
+        clusters share, and u = Gq, this is an attention from queries (q, u²) to keys (k, ½V), which are also its
+        values.
 
         Shapes
         ------
         keys : (M, r) rows
-        log_size : (M,), logarithm of the places in a cluster
+        log_size : (M,), logarithm of the number of spots in a cluster
         axes : (p, r), G
         variance : (M, p), the diagonals V
         """
@@ -63,24 +64,24 @@ class Encoded(NamedTuple):
         return self._combined(seen[:, :r] + (2 * seen[:, r:] * along) @ axes)
 
     def _query(self) -> Tensor:
-        """Compute what, times the rows of keys, is E·E_Kᵀ/√d; shape (n, r)."""
+        """Compute the query Q for which Q·(rows of the keys)ᵀ = E·E_Kᵀ/√d; shape (n, r)."""
         scale = 1 / math.sqrt(self.width)
         return self.rows * scale if self.weight is None else self.rows @ (self.weight @ self.weight.T * scale)
 
     def _combined(self, rows: Tensor) -> Tensor:
-        """Apply the weight to other rows than those here, (n, r) to (n, d)."""
+        """Multiply rows, shape (n, r), by the weight; shape (n, d)."""
         return rows if self.weight is None else rows @ self.weight
 
     def split(self, *sizes: int) -> list[Encoded]:
-        """Part the rows into groups of some sizes."""
+        """Split the rows into consecutive groups of the given sizes."""
         return [Encoded(rows, self.weight) for rows in torch.split(self.rows, list(sizes))]
 
 
 class PropagatedEncoder(nn.Module):
     """Two graph convolutions without a nonlinearity, E = A(A·F·W₁ + b₁)W₂ + b₂.
 
-    The rows of A sum to 1, so that E = (A²F)W₁W₂ + b₁W₂ + b₂: the features come in propagated, and each row is
-    computed by itself. `hidden` = 0 leaves one pair of weights, E = (A²F)W + b.
+    The rows of A sum to 1, so E = (A²F)W₁W₂ + b₁W₂ + b₂: the input is the propagated features A²F, and each row is
+    computed on its own. With `hidden` = 0 there is one layer, E = (A²F)W + b.
     """
 
     def __init__(self, n_features: int, *, hidden: int, latent: int) -> None:

@@ -1,4 +1,4 @@
-"""The stMMR network, read top to bottom; N places, F features of a block, B blocks, d the latent width."""
+"""The stMMR network; N spots, F features of a block, B blocks, d the width of the embedding."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ if TYPE_CHECKING:
 
 
 class Shape(NamedTuple):
-    """What the network is told of one block of features."""
+    """Sizes and likelihood of one block, from which the network makes its layers."""
 
     name: str
     n_features: int
     """F."""
     n_targets: int = 0
-    """Width of what the likelihood is of."""
+    """Number of values that the likelihood describes (genes, proteins); 0 without a likelihood."""
     likelihood: str | None = None
-    """None where the block is read only."""
+    """None for a block that is not decoded."""
     weight: float = 1.0
     """Weight in the fusion."""
 
 
 class Keys(NamedTuple):
-    """What one block attends to."""
+    """The keys of the attention of one block."""
 
     features: Tensor
-    """A²F of all places, or means of it over clusters of places, (M, F)."""
+    """A²F of all spots, or its means over clusters of spots, (M, F)."""
     landmarks: Landmarks | None = None
-    """What the means stand for; None where each stands for itself."""
+    """The clusters; None where each key is one spot."""
 
 
 class Landmarks(NamedTuple):
-    """Clusters of places, as normal distributions around their means."""
+    """Clusters of spots, as normal distributions around their means."""
 
     log_size: Tensor
-    """Logarithm of how many places each stands for, (M,)."""
+    """Logarithm of the number of spots in each cluster, (M,)."""
     axes: Tensor
-    """Axes along which the places of a cluster scatter, of the features, (p, F)."""
+    """Axes, in the space of the features, along which the spots of a cluster scatter, (p, F)."""
     variance: Tensor
     """Variance of each cluster along each axis, (M, p)."""
 
 
 class Features(NamedTuple):
-    """What an embedding reads; rows are places."""
+    """Input of the embedding; rows are spots."""
 
     blocks: tuple[Tensor, ...]
     """A²F of each block, (n, F)."""
     keys: tuple[Keys, ...] | None = None
-    """What each block attends to; None for the rows here."""
+    """Keys of the attention of each block; None: these rows attend to each other."""
 
 
 class Batch(NamedTuple):
-    """What one training step reads: n of the N places of the tissue."""
+    """Input of one training step: n of the N spots."""
 
     features: Features
-    """Of the n places; with `Partners`, of 2n, those of the partners below."""
+    """Of the n spots; with `Partners`, followed by those of the n partners."""
     targets: tuple[Target, ...]
-    """What the likelihoods are of, of the blocks that have one."""
-    n_places: int
+    """Values of each block with a likelihood."""
+    n_obs: int
     """N."""
     graph: Graph | Partners | None
-    """A among the places where all of them are here, otherwise the partners that were drawn."""
+    """The graph where the batch has all spots, otherwise the sampled partners."""
 
 
 class Network(nn.Module):
@@ -85,13 +85,13 @@ class Network(nn.Module):
     Parameters
     ----------
     shapes
-        The blocks; the first is that of the expression and has a likelihood.
+        The blocks; the first is the expression and has a likelihood.
     settings
-        Shape and loss weights.
+        Widths of the layers and weights of the losses.
     """
 
     weights: Tensor
-    """Of the blocks in the fusion, (B,)."""
+    """Weights of the blocks in the fusion, (B,)."""
 
     def __init__(self, shapes: Sequence[Shape], *, settings: Settings) -> None:
         super().__init__()
@@ -112,45 +112,46 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def start_from(self, starts: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Set the first weights of encoders without a hidden layer: weight (F, d) and bias (d,) of each block."""
+        """Set the first weights of encoders without a hidden layer: weight (F, d) and bias (d,) for each block."""
         for encoder, start in zip(self.encoders, starts, strict=True):
             for parameter, first in zip(encoder.parameters(), start, strict=True):
                 parameter.copy_(first)
 
     def encode(self, features: Features) -> tuple[Tensor, list[Tensor]]:
-        """Embed places: Z, shape (n, d), and the aligned form of each block where they are aligned."""
+        """Embed spots: Z, shape (n, d), and the aligned representation of each block if there is an alignment."""
         settings = self.settings
         keys = features.keys or [None] * len(features.blocks)
-        read = [self._read(*each) for each in zip(self.encoders, features.blocks, keys, strict=True)]
-        z = sum_of(weight * attended for weight, (_, attended) in zip(self.weights, read, strict=True))  # (n, d)
+        parts = [self._encode_block(*part) for part in zip(self.encoders, features.blocks, keys, strict=True)]
+        z = sum_of(weight * attended for weight, (_, attended) in zip(self.weights, parts, strict=True))  # (n, d)
         if not settings.aligned_weight:
             return z, []
-        aligned = [self._dropped(functional.relu(encoded.linear(self.align))) for encoded, _ in read]  # (n, d) each
+        aligned = [self._dropped(functional.relu(encoded.linear(self.align))) for encoded, _ in parts]  # (n, d) each
         return z + settings.aligned_weight * self.fuse(torch.cat(aligned, dim=1)), aligned
 
-    def _read(self, encoder: nn.Module, features: Tensor, keys: Keys | None) -> tuple[Encoded, Tensor]:
-        """Encode one block: E, and what of it enters the fusion, (n, d)."""
+    def _encode_block(self, encoder: nn.Module, features: Tensor, keys: Keys | None) -> tuple[Encoded, Tensor]:
+        """Encode one block: E, and its contribution to the fusion, (n, d)."""
         if not self.settings.attention:
             encoded: Encoded = encoder(features)
             return encoded, encoded.dense()
         if keys is None:
             encoded = encoder(features)
             return encoded, self._dropped(encoded.attend(encoded))
-        n, of = len(features), keys.landmarks
-        if of is None:
+        n, clusters = len(features), keys.landmarks
+        if clusters is None:
             encoded, others = encoder(torch.cat([features, keys.features])).split(n, len(keys.features))
             return encoded, self._dropped(encoded.attend(others))
-        nothing = features.new_zeros(1, features.shape[1])  # what an axis is encoded from
-        parts = [features, keys.features, of.axes, nothing]
+        zero = features.new_zeros(1, features.shape[1])  # axes are directions: the bias of the encoder is taken off
+        parts = [features, keys.features, clusters.axes, zero]
         encoded, others, axes, origin = encoder(torch.cat(parts)).split(*map(len, parts))
-        seen = encoded.attend_normal(others, of.log_size, axes=axes.rows - origin.rows, variance=of.variance)
+        axes = axes.rows - origin.rows
+        seen = encoded.attend_normal(others, clusters.log_size, axes=axes, variance=clusters.variance)
         return encoded, self._dropped(seen)
 
     def _dropped(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.settings.dropout, training=self.training)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the terms of the objective, each already times its weight; their sum is minimised."""
+        """Compute the terms of the loss, each times its weight; training minimises their sum."""
         settings = self.settings
         z, aligned = self.encode(batch.features)
         n = len(batch.targets[0].library_size)
@@ -161,16 +162,16 @@ class Network(nn.Module):
         with exactly(z):
             if len(aligned) > 1 and settings.contrast_loss:
                 pairs = combinations([full(q[:n]) for q in aligned], 2)
-                contrast = sum_of(self._contrast(*pair, batch.n_places) for pair in pairs)
+                contrast = sum_of(self._contrast(*pair, batch.n_obs) for pair in pairs)
                 terms["contrast"] = settings.contrast_loss * contrast
             if settings.graph_loss and batch.graph is not None:
                 terms["graph"] = settings.graph_loss * self._reconstruction(full(z), batch.graph)
         return terms
 
-    def _contrast(self, first: Tensor, second: Tensor, n_places: int) -> Tensor:
+    def _contrast(self, first: Tensor, second: Tensor, n_obs: int) -> Tensor:
         if self.settings.contrast == "mutual_information":
             return losses.mutual_information_contrast(first, second)
-        return losses.similarity_contrast(first, second, n_places=n_places)
+        return losses.similarity_contrast(first, second, n_obs=n_obs)
 
     @staticmethod
     def _reconstruction(z: Tensor, graph: Graph | Partners) -> Tensor:
@@ -181,5 +182,5 @@ class Network(nn.Module):
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:
-    """Add tensors up in their order, at least one."""
+    """Add tensors in their order; at least one is needed."""
     return reduce(torch.add, tensors)

@@ -1,6 +1,6 @@
-"""What the model says over all pairs of places, computed in tiles of rows: exact, and never N × N at once.
+"""Attention and graph reconstruction over all pairs of spots, computed exactly in tiles of rows.
 
-Both functions bring their own gradient, so that no tile has to be kept for the way back.
+No N × N matrix is ever in memory. Both functions define their own gradient, so no tile is stored for the backward pass.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TILE_BYTES = 32 * 2**20
-"""Largest block of pairs (rows × N) that is held at once."""
-
-
+"""Size of the largest tile of pairs (rows × N) in memory."""
 SDPA_WIDTH = 256
-"""Widest rows for which CUDA has an attention that never holds the scores."""
+"""Largest width for which CUDA has an attention kernel that never stores the scores."""
 
 
 def row_tiles(n: int, *, others: int, itemsize: int) -> Iterator[slice]:
-    """Cut n rows into tiles whose pairs with the others, rows × others, stay within `TILE_BYTES`."""
+    """Split n rows into tiles whose pairs, rows × others, stay within `TILE_BYTES`."""
     step = max(1, TILE_BYTES // (itemsize * max(others, 1)))
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(Q·Kᵀ + b)·K, with the weights recomputed on the way back from their log-sum-exp."""
+    """softmax(Q·Kᵀ + b)·K; the backward pass recomputes the weights from their log-sum-exp."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
@@ -71,7 +69,7 @@ def attention(query: Tensor, key: Tensor, *, log_size: Tensor | None = None) -> 
     ------
     query : (n, r)
     key : (M, r)
-    log_size : (M,), logarithm of how many places each key stands for; one each if None
+    log_size : (M,), logarithm of the number of spots each key stands for; 1 spot each if None
     returns : (n, r)
     """
     if query.is_cuda and log_size is None and query.shape[1] <= SDPA_WIDTH:
@@ -82,25 +80,25 @@ def attention(query: Tensor, key: Tensor, *, log_size: Tensor | None = None) -> 
 
 
 def attention_by_torch(query: Tensor, key: Tensor) -> Tensor:
-    """Compute softmax(Q·Kᵀ)·K by the fused kernels of torch; (n, r) and (M, r) to (n, r)."""
+    """Compute softmax(Q·Kᵀ)·K by the fused kernels of PyTorch; (n, r) and (M, r) to (n, r)."""
     q, k = query[None, None], key[None, None]  # (1, 1, n, r), (1, 1, M, r)
     return functional.scaled_dot_product_attention(q, k, k, scale=1.0)[0, 0]
 
 
 def exactly(values: Tensor) -> torch.autocast:
-    """Leave mixed precision out of a block; sums over many pairs or genes need all digits."""
+    """Switch mixed precision off in a block: sums over many pairs or genes need full precision."""
     return torch.autocast(values.device.type, enabled=False)
 
 
 def full(values: Tensor) -> Tensor:
-    """Give back the digits of a dtype that mixed precision chose; others stay as they are."""
+    """Convert values of lower precision to float32; float64 stays."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Graph(NamedTuple):
-    """What the reconstruction needs of A: its symmetric part S = (A + Aᵀ)/2 as CSR, and ΣA² − ΣS².
+    """The graph A as the reconstruction needs it: S = (A + Aᵀ)/2 as CSR, and ΣA² − ΣS².
 
-    σ(C) is symmetric, so that Σ(σ(C) − A)² = Σ(σ(C) − S)² + ΣA² − ΣS².
+    σ(C) is symmetric, so Σ(σ(C) − A)² = Σ(σ(C) − S)² + ΣA² − ΣS².
     """
 
     indptr: Tensor
@@ -110,7 +108,7 @@ class Graph(NamedTuple):
 
     @classmethod
     def of(cls, weights: sparse.csr_matrix[Any], *, dtype: torch.dtype = torch.float32) -> Graph:
-        """Take over A, shape (N, N)."""
+        """Convert A, shape (N, N)."""
         symmetric = sparse.csr_matrix((weights + weights.T) / 2)
         rest = weights.power(2).sum() - symmetric.power(2).sum()
         return cls(
@@ -121,7 +119,7 @@ class Graph(NamedTuple):
         )
 
     def dense_rows(self, rows: slice) -> Tensor:
-        """Write out some rows of S, shape (t, N)."""
+        """Get rows of S as a dense tensor, shape (t, N)."""
         starts = self.indptr[rows.start : rows.stop + 1]
         inside = slice(int(starts[0]), int(starts[-1]))
         dense = self.values.new_zeros(rows.stop - rows.start, len(self.indptr) - 1)
@@ -131,18 +129,18 @@ class Graph(NamedTuple):
 
 
 class Partners(NamedTuple):
-    """What the estimate of the reconstruction needs of A: a partner of each place was drawn from its row."""
+    """A sample of the graph A: one partner of each spot, drawn from its row of weights."""
 
     own: Tensor
-    """Whether the partner is the place itself, (n,)."""
+    """Whether the partner is the spot itself, (n,)."""
     squares: Tensor
-    """ΣA²/N over all N places, ()."""
-    n_places: int
+    """ΣA²/N over all N spots, ()."""
+    n_obs: int
     """N."""
 
 
 class _GraphMismatch(torch.autograd.Function):
-    """Σ (σ(C) − A)², C = Ẑ·Ẑᵀ with zero diagonal; the gradient is gathered on the way there."""
+    """Σ (σ(C) − A)², C = Ẑ·Ẑᵀ with zero diagonal; the forward pass computes the gradient too."""
 
     @staticmethod
     def forward(ctx: Any, unit: Tensor, graph: Graph | None) -> Tensor:
@@ -162,11 +160,11 @@ class _GraphMismatch(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * (4 * grads[0]), None  # each pair is met from both of its places
+        return gradient * (4 * grads[0]), None  # each pair counts from both of its spots
 
 
 def graph_mismatch(unit: Tensor, graph: Graph | None) -> Tensor:
-    """Sum over all pairs (σ(C) − A)², where C holds the cosines off the diagonal and zeros on it; A is 0 if None.
+    """Sum (σ(C) − A)² over all pairs, where C has the cosines off the diagonal and zeros on it; A is 0 if None.
 
     Shapes
     ------

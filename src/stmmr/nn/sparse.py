@@ -1,4 +1,4 @@
-"""Targets that are mostly zero: only what is not is kept."""
+"""Sparse targets: only the values that are not zero are stored."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 
 
 class SparseRows(NamedTuple):
-    """Values of N places and G genes, those that are not zero, place by place."""
+    """The values of a matrix of N spots × G genes that are not zero, row by row."""
 
-    places: Tensor
-    """Place of each value, ascending, (nnz,)."""
-    genes: Tensor
-    """Gene of each value, ascending within a place, (nnz,)."""
+    rows: Tensor
+    """Row of each value, ascending, (nnz,)."""
+    columns: Tensor
+    """Column of each value, ascending within a row, (nnz,)."""
     values: Tensor
     """(nnz,)."""
     starts: NDArray[np.int64]
-    """Where the values of each place start, and the end; on the host, as blocks are cut by it, (N + 1,)."""
-    n_genes: int
+    """Position of the first value of each row, and the total number of values, (N + 1,); kept in main memory, where
+    blocks of rows are cut out."""
+    n_columns: int
 
     @classmethod
     def of(cls, matrix: sparse.csr_matrix[Any], *, dtype: torch.dtype = torch.float32) -> SparseRows:
-        """Take over a matrix, shape (N, G); entries stored twice are added up, zeros stored are left out."""
+        """Convert a matrix of shape (N, G); duplicate entries are summed, stored zeros are dropped."""
         if not (matrix.has_canonical_format and matrix.data.all()):
             matrix = matrix.copy()
             matrix.sum_duplicates()
@@ -45,15 +46,15 @@ class SparseRows(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]:
         """N and G."""
-        return len(self.starts) - 1, self.n_genes
+        return len(self.starts) - 1, self.n_columns
 
     def block(self, start: int, stop: int) -> SparseRows:
-        """Cut out the places from `start` to before `stop`."""
+        """Get the rows from `start` to before `stop`."""
         inside = slice(int(self.starts[start]), int(self.starts[stop]))
         return SparseRows(
-            self.places[inside] - start,
-            self.genes[inside],
+            self.rows[inside] - start,
+            self.columns[inside],
             self.values[inside],
             self.starts[start : stop + 1] - inside.start,
-            self.n_genes,
+            self.n_columns,
         )

@@ -1,245 +1,572 @@
-"""What is asked of the domains once they are found, each a call of one function."""
+"""The table of analyses: what each needs, does, writes, draws and says. A new analysis is one more row."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypedDict
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger
+from stmmr._core.checks import InputError, logger, require_extra
 from stmmr._core.record import record, recorded
-from stmmr.pipeline.asked import (
-    COMPOSITION,
-    ENHANCE,
-    GENE_SETS,
-    GENES,
-    NEEDS,
-    OPTIONS,
-    PSEUDOBULK,
-    SPATIALLY_VARIABLE,
-    TRAJECTORY,
-    TRENDS,
-    Analyses,
-    Before,
-    check,
-    section_key_of,
-)
-from stmmr.pipeline.run import take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     import pandas as pd
     from anndata import AnnData
+    from matplotlib.axes import Axes
 
     from stmmr.model import StMMR
 
-UNASKED_AT_MOST: Final = 100_000
-"""Places up to which a run finds the genes of domains unasked; of a million that takes longer than the run."""
+MAX_PVAL_ADJ: Final = 0.05
+"""Adjusted p-value up to which a gene of a domain is in the table; all are in the data."""
 
 
-def analyse(
-    adata: AnnData,
-    *,
-    genes: bool | None = None,
-    pseudobulk: bool = False,
-    gene_sets: str | Path | None = None,
-    group_key: str | None = None,
-    trajectory: bool = False,
-    root_domain: str | None = None,
-    root_gene: str | None = None,
-    root_place: str | None = None,
-    root_expression: Literal["highest", "lowest"] = "highest",
-    enhance: bool = False,
-    enhance_genes: Sequence[str] | None = None,
-    model: StMMR | None = None,
-    progress: bool = True,
-) -> None:
-    """Ask more of domains that were found: their genes, gene sets, sections, a trajectory, denoised expression.
+class Roots(TypedDict):
+    """The root of a trajectory, as `stmmr.tl.trajectory` takes it; all None for the rule of that function."""
 
-    Each is a call of one function of `stmmr.tl` with its defaults. What is asked for is checked before the first of
-    them. If one fails, the others are carried out before the error is raised.
-
-    Parameters
-    ----------
-    adata
-        After `stmmr.run`.
-    genes
-        Find the genes of each domain and the spatially variable ones (Moran's I).
-    pseudobulk
-        Find the genes of each domain with sections as replicates (extra ``deseq``).
-    gene_sets
-        A local .gmt file: find the gene sets in which the genes of each domain are.
-    group_key
-        Column of obs with the group of each section, such as a condition: test whether groups differ in their domains.
-    trajectory
-        Order the places by pseudotime, and find the genes that change along it; it starts at the larger end of the
-        longest path through the domains where no root is given.
-    root_domain
-        Domain that the trajectory starts in.
-    root_gene
-        Gene whose highest expression the trajectory starts at.
-    root_place
-        Place that the trajectory starts at.
-    root_expression
-        "lowest" starts where the root gene is lowest instead.
-    enhance
-        Write denoised expression, four bytes for each place and gene, as a layer.
-    enhance_genes
-        Genes to write denoised, instead of all.
-    model
-        The fitted model of `adata`, for denoised expression.
-    progress
-        Whether to show progress bars for what takes longer than two seconds.
-
-    Returns
-    -------
-    None. Sets what `stmmr.tl.domain_genes`, `stmmr.tl.spatially_variable_genes`, `stmmr.tl.domain_genes_pseudobulk`,
-    `stmmr.tl.enrichment`, `stmmr.tl.trajectory`, `stmmr.tl.gene_trends` and `stmmr.tl.enhance` set, as far as they were
-    asked for; of several sections the tables of `stmmr.tl.composition` and, with `group_key`, of
-    `stmmr.tl.compare_composition` as ``uns["stmmr_composition"]`` and ``uns["stmmr_composition_tests"]``, and their
-    columns in ``uns["stmmr"]["composition"]``.
-
-    Raises
-    ------
-    InputError
-        If nothing is asked for, or something that was cannot be had of these data.
-    """
-    given = dict(locals())
-    asked = Analyses(**{name: given[name] for name in Analyses.names()})
-    check(adata, asked, Before.of_result(adata))
-    require_something(adata, asked)
-    if asked.enhanced and (model is None or model.adata is not adata):
-        raise InputError("Expected the fitted model of these data for denoised expression. Give it as model=….")
-    raise_first(carry_out(adata, asked, model=None if model is None else lambda: model, progress=progress))
+    root_domain: str | None
+    root_gene: str | None
+    root_spot: str | None
 
 
-def require_something(adata: AnnData, asked: Analyses) -> None:
-    """Check that anything is asked for, or was given to be counted."""
-    if not asked.wanted(adata):
-        raise InputError("Expected an analysis to carry out, found none asked for, such as genes (--genes).")
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions:
+    """Options of `stmmr.analyse` and of the analyses of ``stmmr run``, ``stmmr map`` and ``stmmr analyse``."""
+
+    genes: bool | None = None
+    """Find the genes of each domain, and the spatially variable genes (Moran's I). A run finds them by default up to
+    100,000 spots."""
+    pseudobulk: bool = False
+    """Find the genes of each domain with sections as replicates (extra ``deseq``)."""
+    gene_sets: str | Path | None = None
+    """A local .gmt file: find the gene sets enriched among the genes of each domain."""
+    group_key: str | None = None
+    """Column of obs with the group of each section, such as a condition: test whether groups differ in their
+    domains."""
+    trajectory: bool = False
+    """Order the spots by pseudotime and find the genes that change along it. Without a root, it starts at the larger
+    end of the longest path through the domains."""
+    root_domain: str | None = None
+    """Domain that the trajectory starts in."""
+    root_gene: str | None = None
+    """Gene at whose highest expression the trajectory starts."""
+    root_spot: str | None = None
+    """Spot at which the trajectory starts."""
+    root_expression: Literal["highest", "lowest"] = "highest"
+    """"lowest" starts where the root gene is lowest instead."""
+    enhance: bool = False
+    """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
+    enhance_genes: Sequence[str] | None = None
+    """Genes to write denoised, instead of all."""
+
+    @property
+    def roots(self) -> Roots:
+        """The root of the trajectory, as `stmmr.tl.trajectory` takes it."""
+        return {"root_domain": self.root_domain, "root_gene": self.root_gene, "root_spot": self.root_spot}
+
+    @property
+    def ordered(self) -> bool:
+        """Whether a trajectory is requested; a root requests one."""
+        return self.trajectory or any(name is not None for name in self.roots.values())
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether denoised expression is requested; its genes request it."""
+        return self.enhance or bool(self.enhance_genes)
 
 
-def carry_out(
-    adata: AnnData, asked: Analyses, *, model: Callable[[], StMMR] | None, progress: bool
-) -> dict[str, Exception | None]:
-    """Carry out what is asked for; get how each ended, by its name.
+class Prepared(NamedTuple):
+    """What is known about the data when the options of analyses are checked."""
 
-    Parameters
-    ----------
-    adata
-        With domains.
-    asked
-        Checked before.
-    model
-        Gets the fitted model, for denoised expression.
-    progress
-        Whether to show progress bars.
-
-    Returns
-    -------
-    The error of each analysis that failed, None of the others. What reads the results of one that failed is left out.
-    """
-    steps = _steps(adata, asked, model, progress=progress)
-    wanted = asked.wanted(adata)
-    ended: dict[str, Exception | None] = {}
-    if asked.ordered and TRENDS not in wanted:
-        logger.info("No genes along pseudotime: that needs counts that stmmr.pp.expression read.")
-    for at, name in enumerate(wanted, start=1):
-        if ended.get(NEEDS.get(name, "")) is not None:
-            logger.warning("%s: left out, as they need the %s.", name.capitalize(), NEEDS[name])
-            continue
-        ended[name] = None
-        try:
-            take(name, steps[name], adata, done=None, at=f"analysis {at}/{len(wanted)}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, hours of training before it are not thrown away
-            logger.warning("%s failed: %s", name.capitalize(), error)
-            ended[name] = error
-    return ended
+    domains: list[str] | None
+    """Names of the domains; None before they are found."""
+    section_key: str | None = None
+    use_rep: str | None = None
+    """Representation that the model uses instead of counts."""
+    layer: str | None = None
+    """Layer with the raw counts."""
+    preset: str = "default"
 
 
-def _steps(
-    adata: AnnData, asked: Analyses, model: Callable[[], StMMR] | None, *, progress: bool
-) -> dict[str, Callable[[], Any]]:
-    from stmmr import tl
+class Work(NamedTuple):
+    """What the step of an analysis works with."""
 
-    section_key = section_key_of(adata)
+    adata: AnnData
+    options: AnalysisOptions
+    model: Callable[[], StMMR] | None
+    """Gets the fitted model."""
+    progress: bool
 
-    def compose() -> None:
-        adata.uns[keys.COMPOSITION] = named_rows(tl.composition(adata, str(section_key)))
-        if asked.group_key is not None:
-            tests = tl.compare_composition(adata, str(section_key), group_key=asked.group_key)
-            adata.uns[keys.COMPOSITION_TESTS] = named_rows(tests)
-        record(adata, composition={"section_key": section_key or "", "group_key": asked.group_key or ""})
+    @property
+    def section_key(self) -> str:
+        """Column of the sections that the spatial graph keeps apart; empty without."""
+        from stmmr._core.sections import section_key_of
 
-    def trajectory() -> None:
-        roots = {f"root_{kind}": name for kind, name in asked.roots.items()}
-        tl.trajectory(adata, expression=asked.root_expression, **roots)  # type: ignore[arg-type] # names
-        # curves along an earlier pseudotime
-        adata.uns[keys.UNS] = {name: step for name, step in recorded(adata).items() if name != "gene_trends"}
+        return section_key_of(self.adata) or ""
 
-    def enhance() -> None:
-        if model is None:
-            raise InputError("Expected the trained model for denoised expression, found none.")
-        tl.enhance(model(), genes=asked.enhance_genes or None)
 
-    return {
-        GENES: lambda: tl.domain_genes(adata, progress=progress),
-        SPATIALLY_VARIABLE: lambda: tl.spatially_variable_genes(adata, progress=progress),
-        PSEUDOBULK: lambda: tl.domain_genes_pseudobulk(adata, section_key=str(section_key), progress=progress),
-        GENE_SETS: lambda: tl.enrichment(adata, str(asked.gene_sets)),
-        COMPOSITION: compose,
-        TRAJECTORY: trajectory,
-        TRENDS: lambda: tl.gene_trends(adata, progress=progress),
-        ENHANCE: enhance,
-    }
+class Cite(Protocol):
+    """Numbers references; see `stmmr.report`."""
+
+    def __call__(self, *works: str) -> str:
+        """Cite works, as [1, 2]."""
+
+
+class Table(NamedTuple):
+    """A table that an analysis writes to the result folder."""
+
+    description: str
+    of: Callable[[AnnData], pd.DataFrame | None]
+    """Gets it from the data; None where the analysis did not run."""
+
+
+class Figure(NamedTuple):
+    """A figure that an analysis draws into the result folder."""
+
+    description: str
+    drawn: Callable[[AnnData], bool]
+    """Whether there is something to draw."""
+    draw: Callable[[AnnData], Axes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """One analysis of the domains."""
+
+    name: str
+    """Name in log lines, run.json and ``uns["stmmr"]["seconds"]``."""
+    options: tuple[str, ...] = ()
+    """Attributes of `AnalysisOptions` that belong to it."""
+    requested: Callable[[AnnData, AnalysisOptions], bool]
+    """Whether the options request it, for data with domains."""
+    step: Callable[[Work], object]
+    check: Callable[[AnnData, AnalysisOptions, Prepared], None] = lambda *_: None
+    """Raises an InputError for options that do not fit the data. It is called before the first long step."""
+    compares: Callable[[AnalysisOptions], bool] = lambda _: False
+    """Whether options request a comparison of at least two domains."""
+    needs: str = ""
+    """Analysis whose results it reads."""
+    outdates: tuple[str, ...] = ()
+    """Notes of ``uns["stmmr"]`` that no longer hold once it ran again."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    methods: Callable[[AnnData, dict[str, Any], Cite], str] = lambda *_: ""
+    """Writes its sentence in the methods; empty where it did not run."""
+    adjusts_pvalues: bool = False
+    """Whether its p-values are adjusted, for the methods."""
 
 
 def named_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Name rows by texts, as files have it."""
+    """Name rows by texts, as files hold them."""
     return table.set_axis(table.index.astype(str))
 
 
-def with_genes(adata: AnnData, asked: Analyses) -> Analyses:
-    """Ask for the genes of domains where nobody said whether to, and there are counts and domains to compare."""
-    from stmmr.tl._genes import FEWEST
+def _table(key: str) -> Callable[[AnnData], pd.DataFrame | None]:
+    """Get a table of ``uns``, where it is."""
+    return lambda adata: adata.uns.get(key)
 
-    if asked.genes is not None or recorded(adata).get("model", {}).get("use_rep"):
-        return asked
-    sizes = adata.obs[keys.DOMAIN].value_counts()
-    if (sizes > 0).sum() < 2 or sizes.max() < FEWEST:
-        logger.info("No genes of domains, as there are no two domains to compare.")
-        return asked
-    if adata.n_obs > UNASKED_AT_MOST:
-        logger.info(
-            "No genes of domains, which takes minutes for %s places: ask for them (genes, --genes), or later by stmmr "
-            "analyse.",
-            f"{adata.n_obs:,}",
+
+# genes of domains
+
+
+def _leading_genes(adata: AnnData) -> pd.DataFrame | None:
+    table = adata.uns.get(keys.DOMAIN_GENES)
+    return None if table is None else table.loc[(table["z"] > 0) & (table["pval_adj"] < MAX_PVAL_ADJ)]
+
+
+def _find_genes(work: Work) -> None:
+    from stmmr import tl
+
+    tl.domain_genes(work.adata, progress=work.progress)
+
+
+def _check_genes(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.genes import gene_columns
+
+    reads_genes = options.genes or options.pseudobulk or options.gene_sets or options.root_gene
+    if prepared.use_rep is not None and reads_genes:
+        gene_columns(adata, prepared.layer)  # the run itself reads no counts
+
+
+def _draw(name: str) -> Callable[[AnnData], Axes]:
+    """Draw by a function of `stmmr.pl`, loaded when it is needed."""
+
+    def draw(adata: AnnData) -> Axes:
+        from stmmr import pl
+
+        axes: Axes = getattr(pl, name)(adata)
+        return axes
+
+    return draw
+
+
+_DOMAIN_GENES = Analysis(
+    name="domain genes",
+    options=("genes",),
+    requested=lambda adata, options: (
+        options.genes is True or (options.gene_sets is not None and keys.DOMAIN_GENES not in adata.uns)
+    ),
+    step=_find_genes,
+    check=_check_genes,
+    compares=lambda options: bool(options.genes),
+    tables={
+        "domain_genes.csv": Table(
+            "genes that are higher in a domain than in its neighbours or the rest, best first", _leading_genes
         )
-        return asked
-    return replace(asked, genes=True)
+    },
+    figures={
+        "domain_genes.png": Figure(
+            "the leading genes of each domain",
+            lambda adata: keys.DOMAIN_GENES in adata.uns and bool((adata.uns[keys.DOMAIN_GENES]["z"] > 0).any()),
+            _draw("domain_genes"),
+        )
+    },
+    methods=lambda adata, _, cite: (
+        "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains and "
+        f"the rest, with the filters of SpaGCN {cite('spagcn')}."
+        if keys.DOMAIN_GENES in adata.uns
+        else ""
+    ),
+    adjusts_pvalues=True,
+)
 
 
-def facts_of(adata: AnnData, asked: Analyses, ended: Mapping[str, Exception | None]) -> dict[str, Any]:
-    """Say of each analysis that was carried out what was asked for, and how long it took or why it failed."""
-    seconds = recorded(adata).get("seconds", {})
-    facts = {}
-    for name in (name for name in ended if name in OPTIONS):  # the others are figures
-        found = {"seconds": seconds.get(name)} if ended[name] is None else {"error": str(ended[name])}
-        facts[name] = {"options": asked.options_of(name)} | found
-    return facts
+# spatially variable genes
 
 
-def raise_first(ended: Mapping[str, Exception | None], *notes: str) -> None:
-    """Raise the first error, if any, with the others and what to know as notes."""
-    failed = {name: error for name, error in ended.items() if error is not None}
-    for at, (name, error) in enumerate(failed.items()):
-        if at == 0:
-            first = error
-        else:
-            first.add_note(f"{name.capitalize()}: {error}")
-    if failed:
-        for note in notes:
-            first.add_note(note)
-        raise first
+def _find_variable_genes(work: Work) -> None:
+    from stmmr import tl
+
+    tl.spatially_variable_genes(work.adata, progress=work.progress)
+
+
+def _moran_table(adata: AnnData) -> pd.DataFrame | None:
+    names = {
+        keys.MORAN_I: "morans_i",
+        keys.MORAN_Z: "z",
+        keys.MORAN_P: "pval",
+        keys.MORAN_P_ADJUSTED: "pval_adj",
+    }
+    if keys.MORAN_I not in adata.var:
+        return None
+    table: pd.DataFrame = adata.var[list(names)].rename(columns=names).rename_axis(index="gene").reset_index()
+    return table.sort_values("morans_i", ascending=False, kind="stable")
+
+
+_VARIABLE_GENES = Analysis(
+    name="spatially variable genes",
+    options=("genes",),
+    requested=lambda _, options: options.genes is True,
+    step=_find_variable_genes,
+    tables={"spatially_variable_genes.csv": Table("Moran's I of each gene, highest first", _moran_table)},
+    methods=lambda adata, _, cite: (
+        f"Spatially variable genes were ranked by Moran's I {cite('moran')} of their normalised values."
+        if keys.MORAN_I in adata.var
+        else ""
+    ),
+    adjusts_pvalues=True,
+)
+
+
+# pseudo-bulk
+
+
+def _find_pseudobulk_genes(work: Work) -> None:
+    from stmmr import tl
+
+    tl.domain_genes_pseudobulk(work.adata, section_key=work.section_key, progress=work.progress)
+
+
+def _require_sections(prepared: Prepared, option: str) -> str:
+    if prepared.section_key is None:
+        raise InputError(f"Expected several sections for {option}, found no section_key. Give it to the run as well.")
+    return prepared.section_key
+
+
+def _check_pseudobulk(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.sections import sections_of
+
+    if not options.pseudobulk:
+        return
+    require_extra("pydeseq2", extra="deseq")
+    key = _require_sections(prepared, "pseudobulk")
+    sections = sections_of(adata, key)
+    if sections is not None and len(sections.categories) < 2:
+        raise InputError(f"Expected several sections in obs[{key!r}] for pseudobulk, found one.")
+
+
+_PSEUDOBULK = Analysis(
+    name="domain genes by pseudo-bulk",
+    options=("pseudobulk",),
+    requested=lambda _, options: options.pseudobulk,
+    step=_find_pseudobulk_genes,
+    check=_check_pseudobulk,
+    compares=lambda options: options.pseudobulk,
+    tables={
+        "domain_genes_pseudobulk.csv": Table(
+            "genes of each domain, with sections as replicates", _table(keys.DOMAIN_GENES_PSEUDOBULK)
+        )
+    },
+    methods=lambda adata, _, cite: (
+        "Genes of domains were also compared with sections as replicates, by a negative-binomial model."
+        if keys.DOMAIN_GENES_PSEUDOBULK in adata.uns
+        else ""
+    ),
+    adjusts_pvalues=True,
+)
+
+
+# gene sets
+
+
+def _find_gene_sets(work: Work) -> None:
+    from stmmr import tl
+
+    tl.enrichment(work.adata, str(work.options.gene_sets))
+
+
+def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> None:
+    from stmmr.tl._enrichment import measured_sets, read_gmt
+
+    if options.gene_sets is not None:
+        path = Path(options.gene_sets)
+        measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
+
+
+def _gene_sets_sentence(adata: AnnData, steps: dict[str, Any], _: Cite) -> str:
+    if keys.ENRICHMENT not in adata.uns:
+        return ""
+    file = steps.get("enrichment", {}).get(keys.ENRICHMENT, {}).get("gmt", "")
+    origin = f" of {file}" if file else ""
+    return f"Gene sets{origin} were tested for over-representation by the hypergeometric distribution."
+
+
+_GENE_SETS = Analysis(
+    name="gene sets",
+    options=("gene_sets",),
+    requested=lambda _, options: options.gene_sets is not None,
+    step=_find_gene_sets,
+    check=_check_gene_sets,
+    compares=lambda options: options.gene_sets is not None,
+    needs="domain genes",
+    tables={"enrichment.csv": Table("gene sets enriched among the genes of each domain", _table(keys.ENRICHMENT))},
+    figures={
+        "enrichment.png": Figure(
+            "the most enriched gene sets of each domain",
+            lambda adata: (
+                keys.ENRICHMENT in adata.uns and bool((adata.uns[keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any())
+            ),
+            _draw("enrichment"),
+        )
+    },
+    methods=_gene_sets_sentence,
+    adjusts_pvalues=True,
+)
+
+
+# composition of sections
+
+
+def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
+    from stmmr._core.sections import section_key_of
+
+    new = keys.COMPOSITION not in adata.uns
+    return section_key_of(adata) is not None and (new or options.group_key is not None)
+
+
+def _compose(work: Work) -> None:
+    from stmmr import tl
+
+    adata, key, group_key = work.adata, work.section_key, work.options.group_key
+    adata.uns[keys.COMPOSITION] = named_rows(tl.composition(adata, key))
+    if group_key is not None:
+        tests = tl.compare_composition(adata, key, group_key=group_key)
+        adata.uns[keys.COMPOSITION_TESTS] = named_rows(tests)
+    record(adata, composition={"section_key": key, "group_key": group_key or ""})
+
+
+def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.sections import sections_of
+    from stmmr.tl._composition import section_groups
+
+    if options.group_key is not None:
+        section_groups(adata, _require_sections(prepared, "group_key"), group_key=options.group_key)
+    elif prepared.section_key is not None:
+        sections_of(adata, prepared.section_key)
+
+
+_COMPOSITION = Analysis(
+    name="composition",
+    options=("group_key",),
+    requested=_compares_sections,
+    step=_compose,
+    check=_check_composition,
+    tables={
+        "composition.csv": Table("spots of every domain in every section", _table(keys.COMPOSITION)),
+        "composition_tests.csv": Table(
+            "tests: does the share of a domain differ between groups of sections", _table(keys.COMPOSITION_TESTS)
+        ),
+    },
+    figures={
+        "composition.png": Figure(
+            "the share of each domain in each section",
+            lambda adata: keys.COMPOSITION in adata.uns,
+            _draw("composition"),
+        )
+    },
+)
+
+
+# trajectory
+
+
+def _find_trajectory(work: Work) -> None:
+    from stmmr import tl
+
+    tl.trajectory(work.adata, expression=work.options.root_expression, **work.options.roots)
+
+
+def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr.tl._trajectory import chosen_root
+
+    if options.ordered:
+        names = prepared.domains if prepared.domains is not None else [str(options.root_domain)]
+        chosen_root(
+            adata,
+            names,
+            keys.DOMAIN,
+            domain=options.root_domain,
+            gene=options.root_gene,
+            spot=options.root_spot,
+        )
+
+
+def _trajectory_sentence(_: AnnData, steps: dict[str, Any], cite: Cite) -> str:
+    step = steps.get("trajectory")
+    if step is None:
+        return ""
+    end = ", one end of the longest path" if step.get("root") == "tree" else ""
+    return (
+        f"Domains were connected by PAGA {cite('paga')} and spots ordered by diffusion pseudotime {cite('dpt')} in "
+        f"scanpy {cite('scanpy')}, with the root in domain {step['root_domain']}{end}."
+    )
+
+
+def _has_trajectory(adata: AnnData) -> bool:
+    return "trajectory" in recorded(adata)
+
+
+_TRAJECTORY = Analysis(
+    name="trajectory",
+    options=("trajectory", "root_domain", "root_gene", "root_spot", "root_expression"),
+    requested=lambda _, options: options.ordered,
+    step=_find_trajectory,
+    check=_check_trajectory,
+    compares=lambda options: options.ordered,
+    outdates=("gene_trends",),
+    figures={
+        "trajectory.png": Figure("pseudotime in the tissue, its root as a star", _has_trajectory, _draw("trajectory")),
+        "paga.png": Figure("the graph of domains (PAGA) and the trajectory in it", _has_trajectory, _draw("paga")),
+    },
+    methods=_trajectory_sentence,
+)
+
+
+# genes along pseudotime
+
+
+def _find_trends(work: Work) -> None:
+    from stmmr import tl
+
+    tl.gene_trends(work.adata, progress=work.progress)
+
+
+def _trends_table(adata: AnnData) -> pd.DataFrame | None:
+    step = recorded(adata).get("gene_trends")
+    if step is None:
+        return None
+    table: pd.DataFrame = step["table"].rename_axis(index="gene").reset_index()
+    return table
+
+
+_TRENDS = Analysis(
+    name="gene trends",
+    requested=lambda adata, options: options.ordered and "expression" in recorded(adata),
+    step=_find_trends,
+    needs="trajectory",
+    tables={"gene_trends.csv": Table("genes along pseudotime, with a test of whether they change", _trends_table)},
+    figures={
+        "gene_trends.png": Figure(
+            "genes along pseudotime: the two surest of those that peak early, midway and late",
+            lambda adata: "gene_trends" in recorded(adata),
+            _draw("gene_trends"),
+        )
+    },
+    methods=lambda _, steps, cite: (
+        f"The rate of each of {len(steps['gene_trends']['table']):,} genes was fitted as a smooth curve of pseudotime "
+        f"and tested against a constant one {cite('tradeseq')}."
+        if "gene_trends" in steps
+        else ""
+    ),
+    adjusts_pvalues=True,
+)
+
+
+# denoised expression
+
+
+def _enhance(work: Work) -> None:
+    from stmmr import tl
+
+    if work.model is None:
+        raise InputError("Expected the fitted model for denoised expression, found none.")
+    tl.enhance(work.model(), genes=work.options.enhance_genes or None)
+
+
+def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
+    from stmmr._core.genes import require_gene
+    from stmmr.tl._enhance import require_small
+
+    if not options.enhanced:
+        return
+    if prepared.preset == "paper" or prepared.use_rep is not None:
+        instead = "use_rep" if prepared.use_rep is not None else "preset 'paper'"
+        raise InputError(f"Expected a model of counts (the default preset) for denoised expression, found {instead}.")
+    require_extra("torch", extra="torch")
+    for gene in options.enhance_genes or ():
+        require_gene(adata, gene)
+    n_genes = len(options.enhance_genes) if options.enhance_genes else None
+    n_bytes = require_small(adata, layer=prepared.layer, n_genes=n_genes)
+    if n_bytes > 1e6:
+        logger.info("Denoised expression will take %.0f MB of memory, and less in the file.", n_bytes / 1e6)
+
+
+_ENHANCED = Analysis(
+    name="denoised expression",
+    options=("enhance", "enhance_genes"),
+    requested=lambda _, options: options.enhanced,
+    step=_enhance,
+    check=_check_enhance,
+)
+
+ANALYSES: Final = (
+    _DOMAIN_GENES,
+    _VARIABLE_GENES,
+    _PSEUDOBULK,
+    _GENE_SETS,
+    _COMPOSITION,
+    _TRAJECTORY,
+    _TRENDS,
+    _ENHANCED,
+)
+"""All analyses, in the order in which they are carried out."""
+
+
+def analysis_files() -> dict[str, str]:
+    """Get the files that analyses write to a result folder, with what each holds."""
+    described: dict[str, str] = {}
+    for analysis in ANALYSES:
+        described |= {name: table.description for name, table in analysis.tables.items()}
+        described |= {name: figure.description for name, figure in analysis.figures.items()}
+    return described

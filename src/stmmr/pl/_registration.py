@@ -56,7 +56,7 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         width, height = LONG_SIDE * np.array([columns, rows]) / max(columns, rows)
         ax = new_axes(width + look.legend_width(height), height)
     # for an image that was read from elsewhere, only the mask is stored
-    stored = bool(step["picture_is_stored"])
+    stored = bool(step.get("image_is_stored", step.get("picture_is_stored")))
     draw_spots(adata, look, image=stored, library_id=library_id, alpha=None, ax=ax)
     if mask.any() and not mask.all():
         x, y = (np.arange(columns) + 0.5) / scale, (np.arange(rows) + 0.5) / scale

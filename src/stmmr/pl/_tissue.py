@@ -11,10 +11,11 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, title_of
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.compat import names_in
 from stmmr._core.genes import close_names, gene_values
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
 from stmmr.pl.layout import ALONE, FADED, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
@@ -47,23 +48,13 @@ class Look(Blend, Protocol):
 def draw_spots(
     adata: AnnData, look: Look, *, image: bool, library_id: str | None, alpha: float | None, ax: Axes | None
 ) -> Axes:
-    """Draw spots as circles (very many as pixels) over the image, with a scale bar.
-
-    Parameters
-    ----------
-    adata
-        With coordinates.
-    look
-        Colours and legend.
-    image, library_id, alpha, ax
-        As in `stmmr.pl.domains`.
-    """
+    """Draw spots as circles (very many as pixels) over the image, with a scale bar; see `stmmr.pl.domains`."""
     xy = coordinates(adata)
     sections = None if library_id else graph_sections(adata)
     if sections is not None:
         xy = in_rows(xy, sections)
     library = find_library(adata, library_id) if sections is None else {}
-    shown = sharpest_picture(library) if image else None
+    shown = sharpest_image(library) if image else None
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     if ax is None:
@@ -250,7 +241,7 @@ def values(
 def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, Float64]:
     """Get the numbers of a column of ``obs``, otherwise of a gene, and their name for messages."""
     if layer is not None:
-        require_key(adata.layers, layer, where="layers")
+        require_key(names_in(adata.layers), layer, where="layers")
     elif key in adata.obs.columns:
         where = f"obs[{key!r}]"
         column = adata.obs[key]

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, representation, require_extra, require_key, require_positive
+from stmmr._core.compat import libraries_of
 from stmmr._core.record import record
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
@@ -160,7 +161,7 @@ def _in_um(adata: AnnData, sections: pd.Categorical, um_per_unit: float | None) 
     if um_per_unit is not None:
         require_positive(um_per_unit, name="um_per_unit")
         return xy * um_per_unit
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     um = np.empty(len(xy))
     for code, name in enumerate(sections.categories):
         inside = sections.codes == code

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
+from stmmr._core.compat import layers_of, names_in
 from stmmr._core.files import names_may_repeat
 from stmmr._core.space import coordinates, rows_called, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
@@ -148,7 +149,7 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
     """Copy a section without the results of a single section, and make names unique."""
     from anndata import AnnData
 
-    layers = {key: value for key, value in part.layers.items() if key not in OF_ONE_RUN}
+    layers = {key: value for key, value in layers_of(part).items() if key not in OF_ONE_RUN}
     with names_may_repeat():
         kept = AnnData(
             X=_as_csr(part.X) if filled else part.X,
@@ -226,7 +227,7 @@ def _keep_common(parts: Mapping[str, AnnData]) -> None:
     """
     for attribute in ("obsm", "layers"):
         every = [getattr(part, attribute) for part in parts.values()]
-        for key in dict.fromkeys(key for entries in every for key in entries):
+        for key in dict.fromkeys(key for entries in every for key in names_in(entries)):
             kinds = {_kind(entries[key], attribute) if key in entries else None for entries in every}
             if len(kinds) > 1:
                 logger.warning("%s[%r] is left out: some sections lack it or have another width.", attribute, key)

@@ -33,7 +33,7 @@ def expression(
     layer: str | None = None,
     size_key: str | None = None,
     n_top_genes: int = 3000,
-    min_places: int = 3,
+    min_spots: int = 3,
     n_components: int = 50,
     section_key: str | None = None,
     progress: bool = False,
@@ -43,7 +43,7 @@ def expression(
     Counts are scaled to the median library size and transformed by log1p. Counts in a file (an AnnData read with
     ``backed=True``) or in a dask array are read a chunk of spots at a time. No spot and no gene is removed, and ``X``
     stays unchanged. A spot without counts gets zeros (its embedding comes from its neighbours). A gene seen in fewer
-    than `min_places` spots is kept, but not used by the model.
+    than `min_spots` spots is kept, but not used by the model.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def expression(
         Column of ``obs`` with the library size, if the data hold only some of the genes that were counted.
     n_top_genes
         Number of highly variable genes (``seurat_v3`` on the counts); all eligible genes if there are fewer.
-    min_places
+    min_spots
         Number of spots in which a gene must be seen to be eligible.
     n_components
         Number of principal components of the highly variable genes, at most one for every four spots.
@@ -104,7 +104,7 @@ def expression(
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
     size = library_size(adata, statistics.size, size_key=size_key)
-    selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_places=min_places, progress=progress)
+    selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
@@ -123,7 +123,7 @@ def expression(
         "size_key": size_key or "",
         "section_key": section_key or "",
         "n_top_genes": n_top_genes,
-        "min_places": min_places,
+        "min_spots": min_spots,
         "n_genes_read": int(selected.sum()),
         "median_library_size": normalise.median,
         "n_empty_spots": int((size == 0).sum()),

@@ -1,30 +1,28 @@
-"""Features of the picture around each place."""
+"""Features of the H&E image around each spot (or cell, or bin)."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from stmmr._core import checks, keys
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.pca import COMPONENTS, feature_pca
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import empty
 from stmmr._core.space import coordinates
-from stmmr.encoders import Encoder, FeatureCache, encoder_fingerprint, encoder_of, picture_fingerprint
-from stmmr.image.library import find_library, holds_picture, sharpest_picture, store_mask, store_picture
+from stmmr.encoders import Encoder, FeatureCache, encoder_fingerprint, encoder_of, image_fingerprint
+from stmmr.image.library import find_library, holds_image, sharpest_image, store_image, store_mask
 from stmmr.image.patches import read_patches
 from stmmr.image.pixels import white_of
-from stmmr.image.registered import SPACING_UM, Registered, check_registration
+from stmmr.image.registered import SPACING_UM, check_registration
 from stmmr.image.registration import scaling
-from stmmr.image.sections import WHOLE, in_section, registered_pictures, rows_of
-from stmmr.image.stain import Stains, stains_of
-from stmmr.image.tissue import flags, patch_quality
+from stmmr.image.sections import WHOLE, in_section, registered_images, rows_by_image
+from stmmr.image.stain import find_stains
+from stmmr.image.tissue import patch_flags, patch_quality
 from stmmr.image.warp import in_coordinates
 
 if TYPE_CHECKING:
@@ -34,24 +32,26 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-logger = logging.getLogger("stmmr")
+    from stmmr.image.registered import Registered
+    from stmmr.image.sections import Images, Registrations
+    from stmmr.image.stain import Stains
 
 Stain = Literal["macenko"]
 """Stain normalisations."""
 BATCH: Final = 128
-"""Places whose patches are in memory at a time."""
+"""Spots whose patches are in memory at a time."""
 RESOLVED: Final = 1.5
-"""Pixels of a patch along one of the picture up to which a blurred patch can be told from a coarse picture."""
+"""Pixels of a patch along one pixel of the image up to which a blurred patch differs from a coarse image."""
 SAMPLE: Final = 512
-"""Places from whose patches an encoder learns."""
+"""Spots from whose patches an encoder learns."""
 
 
 def histology(
     adata: AnnData,
     *,
-    image: str | Path | NDArray[Any] | Any = None,
+    image: Images = None,
     image_scale: float = 1.0,
-    registration: str | Path | NDArray[Any] | Mapping[str, Any] | None = None,
+    registration: Registrations = None,
     encoder: Encoder | str | Path = "he",
     stain: Stain | None = None,
     n_components: int = COMPONENTS,
@@ -63,54 +63,53 @@ def histology(
     progress: bool = True,
     copy: bool = False,
 ) -> AnnData | None:
-    """Describe the H&E picture around each place: colour, texture and nuclei at several physical scales.
+    """Describe the H&E image around each spot: colour, texture and nuclei at several physical scales.
 
-    Around every place, a patch of each of the encoder's diameters is cut out, resampled and encoded, batch by
-    batch; of a slide only the windows around the places of a batch are read, at the resolution that fits. Beyond
-    its border the picture continues as its mirror image; a background masked in black counts as glass.
+    A spot is a row of `adata`: a spot, cell or bin. Around each, a patch of each diameter of the encoder is read,
+    resampled and encoded, batch by batch. Of a slide, only the windows around the spots of a batch are read, at the
+    resolution that fits. Beyond its border the image is mirrored; a background masked in black counts as glass.
 
     Parameters
     ----------
     adata
         With coordinates (x, y) in ``obsm["spatial"]``.
     image
-        File (PNG, JPEG, TIFF, pyramidal or OME-TIFF, formats of slide scanners by the extra ``slides``), an array of
-        shape (height, width, 3), or an image of SpatialData. Without, the picture in ``uns["spatial"]`` of `adata` is
-        used: hires, or else lowres, with its scale factor. Give it again in later calls: what is stored of it is
-        smaller. Of several sections, a mapping from their names to pictures, where those in the data are not meant.
+        File (PNG, JPEG, TIFF, pyramidal or OME-TIFF, formats of slide scanners with the extra ``slides``), an array of
+        shape (height, width, 3), or an image of SpatialData. By default, the image in ``uns["spatial"]`` of `adata` is
+        used: hires, or else lowres, with its scale factor. Pass `image` again in later calls: the stored copy is
+        smaller. For several sections, a mapping from their names to images, to replace those in the data.
     image_scale
-        Pixels of `image` per unit of the coordinates, 1 for the full-resolution picture itself; without
-        `image` it has no effect.
+        Pixels of `image` per unit of the coordinates, 1 for the full-resolution image; not used without `image`.
     registration
         Affine map from coordinates to pixels of `image`, instead of `image_scale`: a matrix of shape (3, 3), a CSV file
-        with one, or Xenium Explorer's ``…_imagealignment.csv``; of several sections, a mapping as for `image`.
+        with one, or Xenium Explorer's ``…_imagealignment.csv``; for several sections, a mapping as for `image`.
     encoder
         What turns patches into features: "he" needs no weights; the name of a network or its folder
         (`stmmr.pp.encoders`, `stmmr.pp.encoder_of`), or an encoder.
     stain
-        "macenko" brings the colours of the slide to those of a reference first (Macenko et al. 2009,
+        "macenko" first maps the colours of the slide to those of a reference (Macenko et al. 2009,
         doi:10.1109/ISBI.2009.5193250), for encoders that were trained on other stainings.
     n_components
-        Where the encoder has more features than that, as many principal components of them are kept; 0 keeps all.
+        If the encoder has more features, this many principal components of them are kept; 0 keeps all features.
     cache
-        Folder that keeps the features on disk, of any picture and encoder: a run that was killed goes on there, and
-        another one of the same encodes nothing.
+        Folder that keeps the features on disk, of any image and encoder: a run that was killed continues there, and
+        a run of the same image and encoder encodes nothing.
     library_id
-        Key of ``uns["spatial"]``, needed where there are several that are not those of sections.
+        Key of ``uns["spatial"]``, needed if it has several that do not belong to sections.
     section_key
-        Column of ``obs`` with the section of each place; without, that of the spatial graph. Where libraries in
+        Column of ``obs`` with the section of each spot; by default that of the spatial graph. If libraries in
         ``uns["spatial"]`` have the names of sections, as `stmmr.pp.concat_sections` makes them, each section is
-        described by its own picture, as it would be by itself.
+        described by its own image, as if it were alone.
     um_per_pixel
-        µm per unit of the coordinates, that is per pixel of the full-resolution picture. Without, it is
-        ``microns_per_pixel`` of the scale factors; where that is missing too, neighbours on an array
-        (``obs["array_row"]``, ``obs["array_col"]``) are 100 µm apart if it is hexagonal (Visium) and 200 µm if
-        it is square (ST v1); without an array, it is what the file of the picture states, or else the median distance
-        of neighbouring places counts as 100 µm.
+        µm per unit of the coordinates, that is per pixel of the full-resolution image. By default, it is
+        ``microns_per_pixel`` of the scale factors. If that is missing, neighbours on an array (``obs["array_row"]``,
+        ``obs["array_col"]``) are 100 µm apart if it is hexagonal (Visium) and 200 µm if it is square (ST v1). Without
+        an array, it is what the image file states, or else the median distance of neighbouring spots is taken as
+        100 µm.
     key_added
         Key of ``obsm`` for the features.
     progress
-        Whether to show a progress bar where it takes longer than two seconds.
+        Whether to show a progress bar if it takes longer than two seconds.
     copy
         Work on a copy and return it.
 
@@ -119,36 +118,35 @@ def histology(
     ``None``, or the copy. Written are
 
     ``obsm[key_added]``
-        Features as they are, not standardised, or their principal components; shape (n_obs, n_features), float32.
-        Of sections with pictures of their own, the features that all have (nuclei are not counted in a coarse picture),
-        or the components of these once the mean of each section is taken off.
+        Features, not standardised, or their principal components; shape (n_obs, n_features), float32. Of sections
+        with their own images, the features that all have (nuclei are not counted in a coarse image), or the components
+        of these after the mean of each section is subtracted.
     ``obs["stmmr_patch"]``
-        Categorical: whether the smallest patch of a place shows "tissue", is "blurred", shows "background" only, or the
-        place lies "outside" the picture. Nothing is left out for it.
+        Categorical: whether the smallest patch of a spot shows "tissue", is "blurred", shows "background" only, or the
+        spot lies "outside" the image. No spot is left out because of it.
     ``uns["stmmr"]["histology"]``
-        The picture used, its shape and levels, its pixels per unit of the coordinates, µm per pixel of it and where
-        that is from (``"scale_from"``: um_per_pixel, microns_per_pixel, hexagonal array, square array, picture, or
-        nearest neighbours); the share of the places on tissue; whether it is the picture that is stored; encoder,
-        diameters and names of the features. What differs between pictures of sections is a list, in the order of
+        The image, its shape and number of resolutions, its pixels per unit of the coordinates, µm per pixel and where
+        that comes from (``"scale_from"``: um_per_pixel, microns_per_pixel, hexagonal array, square array, image, or
+        nearest neighbours); the share of the spots on tissue; whether it is the image that is stored; encoder,
+        diameters and names of the features. Values that differ between images of sections are lists, in the order of
         ``"sections"``.
     ``uns["spatial"][library_id]``
-        The image ``"tissue_mask"`` with its scale factor, for `stmmr.pl.registration`. With `image`, and no picture
+        The image ``"tissue_mask"`` with its scale factor, for `stmmr.pl.registration`. With `image`, and no image
         there so far: a copy of at most 2000 pixels a side as hires, in the axes of the coordinates, its scale factor,
-        and ``spot_diameter_fullres`` where that is missing (0.55 of the distance between places), so that figures show
-        it.
+        and ``spot_diameter_fullres`` if it is missing (0.55 of the distance between spots), so that figures show it.
 
     Raises
     ------
     InputError
-        If there is no picture, it cannot be used (greyscale, damaged, too large), its scale factor is
-        missing, there are several libraries and neither `library_id` nor sections of their names, a section has none,
-        more than 5 % of the places lie outside the picture, or a patch would be larger than the picture.
+        If there is no image, it cannot be used (greyscale, damaged, too large), its scale factor is missing, there are
+        several libraries and neither `library_id` nor sections of their names, a section has none, more than 5 % of
+        the spots lie outside the image, or a patch would be larger than the image.
     """
     adata = adata.copy() if copy else adata
     if stain is not None:
         checks.require_choice(stain, get_args(Stain), name="stain")
     section_key = section_key or recorded(adata).get("spatial_graph", {}).get("section_key") or None
-    found = registered_pictures(
+    images = registered_images(
         adata,
         image,
         image_scale=image_scale,
@@ -158,194 +156,183 @@ def histology(
         um_per_pixel=um_per_pixel,
     )
     encoder = encoder_of(encoder)
-    for name, one in found.items():  # all are checked before the first is encoded
+    for name, registered in images.items():  # all are checked before the first is encoded
         with in_section(name):
-            _check_patches(encoder, one)
-            check_registration(one)
+            _check_patches(encoder, registered)
+            check_registration(registered)
     encoded = {}
-    for name, one in found.items():
+    for name, registered in images.items():
         with in_section(name):
-            stains = None if stain is None else _stains(one)
-            kept_in = None if cache is None else Path(cache)
-            encoded[name] = _encode(one, encoder, stains, cache=kept_in, progress=progress)
-    rows = rows_of(adata, found, section_key=section_key)
-    features, names = _together(encoded, rows, n_components=n_components)
+            stains = None if stain is None else _stains(registered)
+            folder = None if cache is None else Path(cache)
+            encoded[name] = _encode(registered, encoder, stains, cache=folder, progress=progress)
+    rows = rows_by_image(adata, images, section_key=section_key)
+    features, names = _combined(encoded, rows, n_components=n_components)
 
     before = recorded(adata).get("histology", {})
     if key_added in adata.obsm and before.get("key_added") != key_added:
-        logger.warning("obsm[%r] held something else; it was replaced.", key_added)
+        logger.warning("obsm[%r] had other values and was replaced.", key_added)
     adata.obsm[key_added] = features
-    adata.obs[keys.PATCH] = _flags(encoded, found, rows)
-    about = {"stain": stain or "", "encoder": encoder.name, "diameters_um": list(encoder.diameters_um)}
-    parameters = {"key_added": key_added, **_noted(found, section_key), **about, "feature_names": names}
-    shown = [_store(adata, one, rows[name], library_id=name or library_id) for name, one in found.items()]
-    record(adata, histology=parameters | {"picture_is_stored": all(shown)})
+    adata.obs[keys.PATCH] = _flags(encoded, images, rows)
+    stored = [_store(adata, each, rows[name], library_id=name or library_id) for name, each in images.items()]
+    facts = {"key_added": key_added, **_facts(images, section_key), "stain": stain or "", "encoder": encoder.name}
+    facts |= {"diameters_um": list(encoder.diameters_um), "feature_names": names, "image_is_stored": all(stored)}
+    record(adata, histology=facts)
     return adata if copy else None
 
 
-def has_picture(adata: AnnData) -> bool:
-    """Tell whether ``uns["spatial"]`` holds a picture that is more than a blank placeholder."""
-    return any(map(holds_picture, adata.uns.get(keys.SPATIAL, {}).values()))
+def has_image(adata: AnnData) -> bool:
+    """Tell whether ``uns["spatial"]`` has an image that is not a blank placeholder."""
+    return any(map(holds_image, adata.uns.get(keys.SPATIAL, {}).values()))
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """What was found around each place."""
+class _Encoded(NamedTuple):
+    """Features around each spot, (N, F), glass and sharpness of its smallest patch, (N, 2), and names of features."""
 
     features: NDArray[np.float32]
-    """Shape (N, F)."""
     quality: NDArray[np.float32]
-    """Glass and sharpness of the smallest patch, shape (N, 2)."""
     names: list[str]
-    """Of the features."""
 
 
 def _encode(
-    found: Registered, encoder: Encoder, stains: Stains | None, *, cache: Path | None, progress: bool
+    image: Registered, encoder: Encoder, stains: Stains | None, *, cache: Path | None, progress: bool
 ) -> _Encoded:
-    """Fit the encoder on some patches, then encode all, by batches of neighbours."""
-    sides = np.asarray(encoder.diameters_um) / found.um_per_px
-    white = np.asarray(white_of(found.slide.overview[0]))
+    """Fit the encoder on some patches, then encode all, in batches of neighbours."""
+    sides = np.asarray(encoder.diameters_um) / image.um_per_px
+    overview, _ = image.slide.overview
+    white = np.asarray(white_of(overview))
     smallest = int(np.argmin(encoder.diameters_um))
-    resolved = found.um_per_px < RESOLVED * min(encoder.diameters_um) / encoder.patch_px
-    order = _by_strips(found.centres, height=max(found.slide.block_height(side / encoder.patch_px) for side in sides))
-    centres = found.centres[order]
+    order = _by_strips(image.centres, height=max(image.slide.block_height(side / encoder.patch_px) for side in sides))
+    centres = image.centres[order]
 
-    def patches(rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
-        return read_patches(found.slide, centres[rows], sides=sides, patch_px=encoder.patch_px)
+    def read(rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+        return read_patches(image.slide, centres[rows], sides=sides, patch_px=encoder.patch_px)
 
-    def coloured(cut: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return cut if stains is None else stains.normalised(cut)
+    def normalised(patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return patches if stains is None else stains.normalised(patches)
 
-    def work(rows: slice) -> NDArray[np.float32]:
-        cut = patches(rows)
-        features = encoder(coloured(cut))
-        _check_features(features, (len(cut), len(encoder.feature_names)), encoder)
-        return np.hstack([features, patch_quality(cut[:, smallest], white=white)])
+    def encode(rows: slice) -> NDArray[np.float32]:
+        patches = read(rows)
+        features = encoder(normalised(patches))
+        _check_features(features, (len(patches), len(encoder.feature_names)), encoder)
+        return np.hstack([features, patch_quality(patches[:, smallest], white=white)])
 
-    # spread over the tissue, whatever the order of the places
-    sample = patches(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))
-    encoder = encoder.fit(coloured(sample), um_per_px=found.um_per_px)
-    kept = FeatureCache.open(
+    # spread over the tissue, whatever the order of the spots
+    sample = read(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))
+    encoder = encoder.fit(normalised(sample), um_per_px=image.um_per_px)
+    fingerprint = "" if cache is None else image_fingerprint(image.slide.path or overview)
+    values = FeatureCache.open(
         cache,
-        picture="" if cache is None else _fingerprint(found),
+        image=fingerprint,
         encoder=encoder_fingerprint(encoder),
         geometry={"sides": sides.tolist(), "white": white.tolist(), "stain": None if stains is None else str(stains)},
         centres=centres,
         width=len(encoder.feature_names) + 2,
         name=encoder.name,
-    )
-    values = kept.fill(work, batch_size=BATCH, progress=progress)
+    ).fill(encode, batch_size=BATCH, progress=progress)
     features = empty((len(order), values.shape[1] - 2))
     features[order], quality = values[:, :-2], np.empty((len(order), 2), dtype=np.float32)
     quality[order] = values[:, -2:]
-    if not resolved:
+    if image.um_per_px >= RESOLVED * min(encoder.diameters_um) / encoder.patch_px:
         quality[:, 1] = np.nan
     return _Encoded(features, quality, list(encoder.feature_names))
 
 
-def _together(
+def _combined(
     encoded: Mapping[str, _Encoded], rows: Mapping[str, NDArray[np.intp]], *, n_components: int
 ) -> tuple[NDArray[np.float32], list[str]]:
-    """Put the features of sections together, as far as all have them, or the components of many; with their names."""
+    """Combine the features that all sections have, or reduce them to principal components; with their names."""
     first, *others = encoded.values()
     names = [name for name in first.names if all(name in other.names for other in others)]
-    left_out = sorted({name for one in encoded.values() for name in one.names} - set(names))
-    if left_out:
-        logger.info("Features that not all pictures show are left out: %s.", listed(left_out))
+    if left_out := {name for section in encoded.values() for name in section.names} - set(names):
+        logger.info("Features that not all images show are left out: %s.", listed(sorted(left_out)))
     reduces = 0 < n_components < len(names)
     features: NDArray[np.float32] = first.features
     if others:
         features = empty((sum(map(len, rows.values())), len(names)))
-        for section, one in encoded.items():
-            own = one.features[:, [one.names.index(name) for name in names]]
-            # components would be of what differs between slides
-            features[rows[section]] = own - own.mean(axis=0, dtype=np.float64) if reduces else own
+        for name, section in encoded.items():
+            own = section.features[:, [section.names.index(feature) for feature in names]]
+            # otherwise the components would show how slides differ
+            features[rows[name]] = own - own.mean(axis=0, dtype=np.float64) if reduces else own
     if not reduces:
         return features, names
-    reduced = feature_pca(features, n_components=n_components)
-    return reduced.project(features), [f"pc{i + 1}" for i in range(reduced.axes.shape[1])]
+    pca = feature_pca(features, n_components=n_components)
+    return pca.project(features), [f"pc{i + 1}" for i in range(pca.axes.shape[1])]
 
 
 def _flags(
-    encoded: Mapping[str, _Encoded], found: Mapping[str, Registered], rows: Mapping[str, NDArray[np.intp]]
+    encoded: Mapping[str, _Encoded], images: Mapping[str, Registered], rows: Mapping[str, NDArray[np.intp]]
 ) -> pd.Categorical:
-    """Name what each patch shows, judged within its own picture."""
+    """Name what each patch shows, in comparison with its own image."""
     from pandas.api.types import union_categoricals
 
-    every = union_categoricals([flags(one.quality, inside=found[name].inside) for name, one in encoded.items()])
-    return every[np.argsort(np.concatenate(list(rows.values())))]
+    flags = [patch_flags(section.quality, inside=images[name].inside) for name, section in encoded.items()]
+    return union_categoricals(flags)[np.argsort(np.concatenate(list(rows.values())))]
 
 
-def _noted(found: Mapping[str, Registered], section_key: str | None) -> dict[str, Any]:
-    """Say of each picture what it is and how it lies, as a list where sections have their own."""
-    each = [
+def _facts(images: Mapping[str, Registered], section_key: str | None) -> dict[str, Any]:
+    """Describe the image and its registration; with lists if sections have their own images."""
+    facts = [
         {
-            "picture": one.slide.name,
-            "picture_shape": [*one.slide.size, 3],
-            "picture_levels": len(one.slide.levels),
-            "image_scale": one.scale,
-            "um_per_pixel": one.um_per_px,
-            "scale_from": one.scale_from,
-            "on_tissue": float(one.on_tissue.mean()),
+            "image": image.slide.name,
+            "image_shape": [*image.slide.size, 3],
+            "image_levels": len(image.slide.levels),
+            "image_scale": image.scale,
+            "um_per_pixel": image.um_per_px,
+            "scale_from": image.scale_from,
+            "on_tissue": float(image.on_tissue.mean()),
         }
-        for one in found.values()
+        for image in images.values()
     ]
-    if WHOLE in found:
-        return each[0]
-    lists: dict[str, Any] = {key: [facts[key] for facts in each] for key in each[0]}
-    places = np.concatenate([one.on_tissue for one in found.values()])
-    by_section = {"on_tissue": float(places.mean()), "on_tissue_by_section": lists["on_tissue"]}
-    return {"section_key": section_key, "sections": list(found)} | lists | by_section
-
-
-def _fingerprint(found: Registered) -> str:
-    """Tell the picture apart: a file as it lies, what is in memory by its overview."""
-    slide = found.slide
-    return picture_fingerprint(slide.overview[0] if slide.path is None else slide.path)
+    if WHOLE in images:
+        return facts[0]
+    lists = {key: [section[key] for section in facts] for key in facts[0]}
+    on_tissue = float(np.concatenate([image.on_tissue for image in images.values()]).mean())
+    means = {"on_tissue": on_tissue, "on_tissue_by_section": lists["on_tissue"]}
+    return {"section_key": section_key, "sections": list(images)} | lists | means
 
 
 def _by_strips(centres: NDArray[np.float64], *, height: float) -> NDArray[np.intp]:
-    """Order the places by strips of the picture and along each, so that neighbours read what was decoded once."""
+    """Order the spots by strips of the image and along each, so that neighbours read the same decoded blocks."""
     strip = np.floor(centres[:, 1] / height)
     return np.lexsort((centres[:, 1], centres[:, 0], strip))
 
 
-def _check_features(rows: NDArray[np.float32], shape: tuple[int, int], encoder: Encoder) -> None:
-    """Check that an encoder gives what it says."""
-    if rows.shape != shape or not np.isfinite(rows).all():
+def _check_features(features: NDArray[np.float32], shape: tuple[int, int], encoder: Encoder) -> None:
+    """Check that an encoder returns as many features as it names."""
+    if features.shape != shape or not np.isfinite(features).all():
         raise ValueError(
-            f"Expected the encoder {encoder.name!r} to give finite features of shape {shape}, found {rows.shape}, "
-            f"{int((~np.isfinite(rows)).sum())} of them not finite."
+            f"Expected the encoder {encoder.name!r} to return finite features of shape {shape}, found "
+            f"{features.shape}, {int((~np.isfinite(features)).sum())} of them not finite."
         )
 
 
-def _stains(found: Registered) -> Stains:
-    """Find the stains of the picture, in the tissue of its overview."""
-    overview, _ = found.slide.overview
-    return stains_of(overview[found.mask[0]], white=white_of(overview))
+def _stains(image: Registered) -> Stains:
+    """Find the stains in the tissue of the overview."""
+    overview, _ = image.slide.overview
+    return find_stains(overview[image.mask[0]], white=white_of(overview))
 
 
-def _check_patches(encoder: Encoder, found: Registered) -> None:
-    """Check that the patches are smaller than the picture; a wrong size of the pixels shows here."""
-    largest, um_per_px = max(encoder.diameters_um), found.um_per_px
-    if largest / um_per_px > max(found.slide.size):
+def _check_patches(encoder: Encoder, image: Registered) -> None:
+    """Check that the patches are smaller than the image; they are not if the size of a pixel is wrong."""
+    largest, um_per_px = max(encoder.diameters_um), image.um_per_px
+    if largest / um_per_px > max(image.slide.size):
         raise InputError(
-            f"Expected patches smaller than the picture ({found.slide.name}), found that {largest:g} µm are "
+            f"Expected patches smaller than the image ({image.slide.name}), found that {largest:g} µm are "
             f"{largest / um_per_px:,.0f} pixels of it at {um_per_px:.3g} µm per pixel. Check um_per_pixel."
         )
 
 
-def _store(adata: AnnData, found: Registered, rows: NDArray[np.intp], *, library_id: str | None) -> bool:
-    """Store a small copy of a given picture, and the mask of the tissue, for figures; say whether they show it."""
-    overview, step = found.slide.overview
-    small = scaling(1 / step) @ found.matrix
+def _store(adata: AnnData, image: Registered, rows: NDArray[np.intp], *, library_id: str | None) -> bool:
+    """Store the tissue mask and, of an external image, a small copy; tell whether figures will show this image."""
+    overview, step = image.slide.overview
+    matrix = scaling(1 / step) @ image.matrix
     xy = coordinates(adata)[rows]
-    spacing = nearest_neighbour_distance(xy) if len(xy) > 1 else SPACING_UM / (found.um_per_px * found.scale)
-    pixels, scale = in_coordinates(overview, small, beyond=xy, empty=255)
-    mask, _ = in_coordinates((found.mask[0] * np.uint8(255))[..., None].repeat(3, axis=-1), small, beyond=xy, empty=0)
-    if found.given:
-        store_picture(adata, pixels, scale=scale, spacing=spacing, library_id=library_id)
+    spacing = nearest_neighbour_distance(xy) if len(xy) > 1 else SPACING_UM / (image.um_per_px * image.scale)
+    pixels, scale = in_coordinates(overview, matrix, xy=xy, fill=255)
+    mask, _ = in_coordinates((image.mask[0] * np.uint8(255))[..., None].repeat(3, axis=-1), matrix, xy=xy, fill=0)
+    if image.external:
+        store_image(adata, pixels, scale=scale, spacing=spacing, library_id=library_id)
     store_mask(adata, mask[..., 0] > 0, scale=scale, library_id=library_id)
-    shown = sharpest_picture(find_library(adata, library_id))
-    return not found.given or (shown is not None and np.array_equal(shown[0], pixels))
+    shown = sharpest_image(find_library(adata, library_id))
+    return not image.external or (shown is not None and np.array_equal(shown[0], pixels))

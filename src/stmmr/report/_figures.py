@@ -28,18 +28,9 @@ RING: Final = {"fill_color": CLEAR, "line_color": "#E6007E", "line_width": 3, "s
 
 
 def map_and_umap(scene: Scene, first: Layer) -> dict[str, Model]:
-    """Create the empty figures of the spots, which the page fills with the spots in view.
+    """Create the figures "map" and, if there is a UMAP, "umap" without spots; the page adds those in view.
 
-    Parameters
-    ----------
-    scene
-        Positions of the spots.
-    first
-        Layer that is shown first.
-
-    Returns
-    -------
-    Figures by name: "map" and, if there is a UMAP, "umap".
+    They start with the colours of the `first` layer.
     """
     models = require_extra("bokeh.models", extra="report")
     mapper = models.LinearColorMapper(palette=palette_of(first), low=-0.5, high=255.5, name="colors")

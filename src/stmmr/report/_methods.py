@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmmr import __version__
 from stmmr._core import keys as _keys
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import graph_um, rows_called
+from stmmr._core.version import VERSION
 from stmmr.report._references import WORKS, Work
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _start(adata: AnnData, steps: Steps, cite: Cited) -> str:
     within = f" in {len(sections.categories)} sections" if sections is not None else ""
     genes = f" and {adata.n_vars:,} genes" if adata.n_vars else ""
     return (
-        f"Spatial domains were identified with stmmr {__version__}, an implementation of stMMR {cite('stmmr')}, with "
+        f"Spatial domains were identified with stmmr {VERSION}, an implementation of stMMR {cite('stmmr')}, with "
         f"the preset “{preset}”, from {adata.n_obs:,} {rows_called(adata)}{within}{genes}."
     )
 
@@ -79,7 +79,7 @@ def _expression(steps: Steps, cite: Cited, spots: str) -> str:
     size = f"the library size in {step['size_key']}" if step["size_key"] else "the median library size"
     n_genes = int(step["n_genes_read"])
     if n_genes < int(step["n_top_genes"]):
-        genes = f"all {n_genes:,} genes seen in at least {step['min_places']} {spots} were used"
+        genes = f"all {n_genes:,} genes seen in at least {step['min_spots']} {spots} were used"
     else:
         genes = f"{n_genes:,} highly variable genes were selected (seurat_v3 {cite('seurat')})"
     return f"Counts were normalised to {size} and log-transformed; {genes}."

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_picture
+from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl.layout import ALONE, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Grid
 
@@ -107,7 +108,7 @@ def scene_of(adata: AnnData) -> Scene:
     """Arrange the spots of one section, or of several side by side."""
     xy = coordinates(adata)
     sections = graph_sections(adata)
-    libraries = adata.uns.get(keys.SPATIAL, {})
+    libraries = libraries_of(adata)
     library = find_library(adata) if sections is None and len(libraries) == 1 else {}
     um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     unit = um if math.isfinite(um) else 1.0
@@ -115,7 +116,7 @@ def scene_of(adata: AnnData) -> Scene:
         xy = in_rows(xy, sections)
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
-    sharpest = sharpest_picture(library)
+    sharpest = sharpest_image(library)
     image = None if sharpest is None else embedded_image(*sharpest, low=low, high=high, unit=unit)
     low, high = fitted(low * unit, high * unit)
     umap = adata.obsm.get(keys.UMAP)
@@ -159,18 +160,9 @@ def fitted(low: Float64, high: Float64) -> tuple[Float64, Float64]:
 def embedded_image(
     pixels: Numbers, scale: float, *, low: Float64, high: Float64, unit: float
 ) -> dict[str, object] | None:
-    """Crop the image to the frame, resize it, and encode it as a data URI; None if they do not overlap.
+    """Crop an image to the frame, resize it, and encode it as a data URI; None if they do not overlap.
 
-    Parameters
-    ----------
-    pixels
-        Shape (height, width, channels).
-    scale
-        Pixels per unit of the coordinates.
-    low, high
-        Corners of the frame, in those units.
-    unit
-        Factor of the positions.
+    The image has `scale` pixels per unit of the coordinates, in which the frame is. `unit` is the factor of positions.
     """
     from PIL import Image
 

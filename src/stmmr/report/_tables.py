@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.categories import categories, hex_colors, title_of
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
+from stmmr._core.version import VERSION
 from stmmr.report._genes import top_genes
 from stmmr.report._layers import numbers_of
 
@@ -113,7 +113,7 @@ def shown(value: object) -> str:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Get the versions of stmmr, Python, the platform and installed packages."""
-    installed = {"stmmr": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    installed = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
     for name in packages:
         try:
             installed[name] = importlib.metadata.version(name)

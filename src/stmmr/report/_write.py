@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmmr import __version__
 from stmmr._core import keys
 from stmmr._core.checks import listed, require_extra, require_key
 from stmmr._core.files import atomic_write
 from stmmr._core.space import rows_called
+from stmmr._core.version import VERSION
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
 from stmmr.report._findings import findings_of
@@ -49,7 +49,7 @@ def write(
     of other analyses that ran (pseudotime and branches, genes over pseudotime, spatially variable genes, gene sets,
     composition of sections); checks of the result; the curves behind choices; scores, if labels were evaluated;
     settings, versions, and a text on the methods with references. Many spots are drawn as pixels until few are in view;
-    more than 100,000 are always drawn as pixels. Needs the extra ``report`` (bokeh).
+    more than 100,000 are always drawn as pixels.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
     return _figures(adata, scene, layers[0]) | {
         "title": title or f"Spatial domains of {source or unnamed}",
         "input": full_source,
-        "version": __version__,
+        "version": VERSION,
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "adata": adata,
         "spots": rows_called(adata),

@@ -1,4 +1,4 @@
-"""Expert labels: where they stand is looked up before a run, what they are only when domains are there."""
+"""Expert labels: their file is checked before a run, but they are read only after its domains are written."""
 
 from __future__ import annotations
 
@@ -30,64 +30,64 @@ class LabelSource:
     Parameters
     ----------
     labels
-        How the recipe describes them.
+        Description of the labels in the recipe.
     names
-        Places that they are of.
+        Names of the spots of the section.
     path
-        The table.
-    kept
-        Values that came with an .h5ad, set aside when it was read.
+        Table with the labels.
+    stored
+        Labels that were a column of an .h5ad, set aside when the file was read.
     """
 
     labels: Labels
     names: pd.Index
     path: Path | None = None
-    kept: pd.Series | None = None
+    stored: pd.Series | None = None
 
     def check(self) -> None:
-        """Check that the table has such a column and is of these places; only its header and first column are read.
+        """Check that the table has a column of labels for these spots; only its header and first column are read.
 
         Raises
         ------
         InputError
-            If it has not, or is of none of them.
+            If there is no such column, or all rows are of other spots.
         """
         if self.path is None:
             return
         self._column(self.path)
-        named = _like_cells(pd.Index(self._columns(self.path, [0])[0]))
-        if not named.isin(self.names).any():
+        names = _cell_names(pd.Index(self._columns(self.path, [0])[0]))
+        if not names.isin(self.names).any():
             raise InputError(
-                f"Expected labels of the places of this section in {self.path} (such as {self.names[0]}), found none: "
-                f"it is of {listed(named[:2])}. Take the file of the same section."
+                f"Expected labels for the spots of this section (such as {self.names[0]}) in {self.path}, found other "
+                f"names ({listed(names[:2])}). Use the file of the same section."
             )
 
     def read(self) -> pd.Series:
-        """Read the label of each place, None where it has none; shape (N,)."""
+        """Read the label of each spot, None if it has none; shape (n_obs,)."""
         if self.path is None:
-            assert self.kept is not None  # noqa: S101 - one of both is given
-            found = self.kept.astype(str)
+            assert self.stored is not None  # noqa: S101 - labels have a table or are stored
+            labels = self.stored.astype(str)
         else:
             table = self._columns(self.path, [0, self._column(self.path)])
             names, values = table.to_numpy().T
-            found = pd.Series(values, index=_like_cells(pd.Index(names)))
-            found = found[~found.index.duplicated()]
-        found = found.reindex(self.names)
-        if self.labels.merged and found.isin(list(self.labels.merged)).any():
-            found = found.map(dict(self.labels.merged))
-        return found.where(~found.isin(MISSING), None).where(found.notna(), None)
+            labels = pd.Series(values, index=_cell_names(pd.Index(names)))
+            labels = labels[~labels.index.duplicated()]
+        labels = labels.reindex(self.names)
+        if self.labels.merged and labels.isin(list(self.labels.merged)).any():
+            labels = labels.map(dict(self.labels.merged))
+        return labels.where(~labels.isin(MISSING), None).where(labels.notna(), None)
 
     def _column(self, path: Path) -> int:
-        """Find the column with the labels."""
+        """Find the position of the column with the labels."""
         header = peek(path).header
-        found = next((name for name in self.labels.columns if name in header), None)
-        if found is not None:
-            return header.index(found)
-        if _bare(path):
+        column = next((name for name in self.labels.columns if name in header), None)
+        if column is not None:
+            return header.index(column)
+        if _without_header(path):
             return 1
         raise InputError(
             f"Expected a column {' or '.join(self.labels.columns)} with the labels in {path}, found {listed(header)}. "
-            "Take the authors' file."
+            "Use the authors' file."
         )
 
     def _columns(self, path: Path, columns: list[int]) -> pd.DataFrame:
@@ -96,7 +96,7 @@ class LabelSource:
                 path,
                 sep=peek(path).separator,
                 header=None,
-                skiprows=0 if _bare(path) else 1,
+                skiprows=0 if _without_header(path) else 1,
                 usecols=columns,
                 dtype=str,
                 keep_default_na=False,
@@ -104,26 +104,26 @@ class LabelSource:
             return table
 
 
-def _bare(path: Path) -> bool:
-    """Tell whether a table has no header."""
+def _without_header(path: Path) -> bool:
+    """Check whether a table of labels has no header."""
     return path.name.endswith("truth.txt")
 
 
-def _like_cells(names: pd.Index) -> pd.Index:
-    """Name CosMx cells as the reader does, by number and field of view; other names stay."""
+def _cell_names(names: pd.Index) -> pd.Index:
+    """Name CosMx cells by number and field of view, as the reader does; other names stay."""
     return pd.Index([f"{cell[2]}_{cell[1]}" if (cell := CELL.fullmatch(str(name))) else str(name) for name in names])
 
 
 def scores(truth: pd.Series, domains: pd.Series) -> dict[str, float]:
-    """Compare domains with labels, over the places that have one: ARI, NMI (arithmetic mean) and how many they are."""
+    """Compare domains with labels: ARI, NMI (arithmetic mean) and the number of spots that have a label."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     both = truth.notna() & domains.notna()
     if not both.any():
         return {"ari": np.nan, "nmi": np.nan, "n_labelled": 0}
-    expected, found = truth[both].astype(str), domains[both].astype(str)
+    labels, clusters = truth[both].astype(str), domains[both].astype(str)
     return {
-        "ari": float(adjusted_rand_score(expected, found)),
-        "nmi": float(normalized_mutual_info_score(expected, found)),
+        "ari": float(adjusted_rand_score(labels, clusters)),
+        "nmi": float(normalized_mutual_info_score(labels, clusters)),
         "n_labelled": int(both.sum()),
     }

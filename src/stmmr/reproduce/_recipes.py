@@ -1,7 +1,7 @@
-"""The analyses of the stMMR paper: which sections, in which files, and what its authors set for each data set.
+"""The analyses of the stMMR paper: sections, files, and the settings of the authors for each data set.
 
 Sources: Zhang, Yu et al., GigaScience 2024, doi:10.1093/gigascience/giae089; the scripts and notebooks of
-https://github.com/nayu0419/stMMR; the folders of doi:10.5281/zenodo.13866898 as those read them.
+https://github.com/nayu0419/stMMR; the folders of doi:10.5281/zenodo.13866898 as these scripts read them.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from stmmr._core.checks import InputError, listed
 Layout = Literal["visium", "table", "cosmx", "h5ad"]
 Values = Literal["lognorm", "log", "total"]
 AUTHORS_SEED: Final = 110
-"""Seed of the authors' code; further ones count on from it."""
+"""Seed of the authors' code; further seeds follow it."""
 SIZE_KEY: Final = "sum_umi_full"
-"""Column of ``obs`` of an .h5ad with the library size, where it holds part of the genes only."""
+"""Column of ``obs`` of an .h5ad with the library size, if the file has only some of the genes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What the authors set for one data set."""
+    """Settings of the authors for one data set."""
 
     values: Values = "lognorm"
-    """What the model reads and decodes: "lognorm" (scaled to the median total, log1p), "log" (log1p of the counts),
-    "total" (scaled to 10,000, no logarithm)."""
+    """Expression that the model reads and decodes: "lognorm" (scaled to the median total, log1p), "log" (log1p of the
+    counts), "total" (scaled to 10,000, no logarithm)."""
     all_genes: bool = False
-    """Whether all genes are read that are seen at three places, instead of the 3,000 most variable."""
+    """Use all genes that are seen in three spots, instead of the 3,000 most variable ones."""
     pixels_as_array: bool = False
-    """Whether the pixels of the picture stand in for the positions on the array."""
+    """Use pixels of the image as positions on the array."""
     bandwidth: float = 2.0
     width: int = 3000
     learning_rate: float = 1e-4
     epochs: int = 200
     likelihood_loss: float = 10.0
     vote: int = 0
-    """Nearest places that vote on a domain; 0 for no vote."""
+    """Number of nearest spots that vote on the domain of a spot; 0 for no vote."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Where expert labels stand."""
+    """Files and columns of expert labels."""
 
     files: tuple[str, ...]
     """Names in the folder of the section, the best first."""
     columns: tuple[str, ...]
     """Names of the column, the best first."""
     merged: Mapping[str, str] = field(default_factory=dict)
-    """What a label is counted as; one that is not named has none. Empty: every label as it is."""
+    """Class of each label; other labels are dropped. Empty: labels stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +59,26 @@ class Recipe:
 
     title: str
     sections: tuple[str, ...]
-    """All that there are."""
-    taken: tuple[str, ...]
-    """Those that are taken where none are named."""
+    """All sections of the data set."""
+    default_sections: tuple[str, ...]
+    """Sections that are run if the options name none."""
     n_domains: Mapping[str, int]
-    """Of each section; under "" of all others."""
+    """Number of domains of each section; "" for all other sections."""
     folder: str
-    """Of a section, below ``Data``."""
+    """Folder of a section, below ``Data``."""
     layout: Layout
     counts: tuple[str, ...]
-    """What the counts may be called, for the message."""
+    """Possible names of the file with the counts."""
     features: tuple[str, ...]
-    """Features of the picture, one row per place."""
+    """Possible names of the file with image features, one row per spot."""
     h5ad: tuple[str, ...]
-    """How an .h5ad with the section may be named instead."""
+    """Possible names of an .h5ad with the section, without the suffix."""
     labels: Labels | None = None
     paper: Published = Published()
     together: Published | None = None
-    """What the authors set for several sections in one model."""
-    four: tuple[str, ...] = ()
-    """Sections that are taken together where none are named."""
+    """Settings of the authors for several sections in one model; None if they had no such analysis."""
+    joint_sections: tuple[str, ...] = ()
+    """Sections in this one model if the options name none."""
     pseudotime: bool = False
 
     def number(self, section: str) -> int:
@@ -113,7 +113,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "dlpfc": Recipe(
         title="human dorsolateral prefrontal cortex, Visium (Maynard 2021)",
         sections=DLPFC,
-        taken=("151673",),
+        default_sections=("151673",),
         n_domains={"": 7} | dict.fromkeys(("151669", "151670", "151671", "151672"), 5),
         folder="DLPFC/{section}",
         layout="visium",
@@ -125,12 +125,12 @@ RECIPES: Final[dict[str, Recipe]] = {
             columns=("ground_truth", "layer_guess_reordered", "layer_guess"),
         ),
         together=Published(epochs=300, likelihood_loss=100.0),
-        four=("151673", "151674", "151675", "151676"),
+        joint_sections=("151673", "151674", "151675", "151676"),
     ),
     "breast-cancer": Recipe(
         title="human breast cancer block A section 1, Visium (10x Genomics)",
         sections=(BREAST,),
-        taken=(BREAST,),
+        default_sections=(BREAST,),
         n_domains={"": 20},
         folder=BREAST,
         layout="visium",
@@ -143,7 +143,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "chicken-heart": Recipe(
         title="developing chicken heart, Visium (Mantri 2021)",
         sections=HEART,
-        taken=HEART,
+        default_sections=HEART,
         n_domains={"D4": 5, "D7": 7, "D10": 7, "D14": 6},
         folder="chicken_heart/{section}",
         layout="visium",
@@ -157,7 +157,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "mouse-brain": Recipe(
         title="mouse brain, sagittal anterior section 1, Visium (10x Genomics)",
         sections=(MOUSE,),
-        taken=(MOUSE,),
+        default_sections=(MOUSE,),
         n_domains={"": 52},
         folder=MOUSE,
         layout="visium",
@@ -170,7 +170,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "pdac": Recipe(
         title="human pancreatic ductal adenocarcinoma A, ST v1 (Moncada 2020)",
         sections=("PDAC",),
-        taken=("PDAC",),
+        default_sections=("PDAC",),
         n_domains={"": 4},
         folder="PDAC",
         layout="table",
@@ -183,7 +183,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "cosmx-lung": Recipe(
         title="human lung cancer 9 replicate 1, CosMx (He 2022), each field of view by itself",
         sections=tuple(str(i) for i in range(1, 21)),
-        taken=tuple(str(i) for i in range(1, 21)),
+        default_sections=tuple(str(i) for i in range(1, 21)),
         n_domains={"": 8},
         folder="Lung9_Rep1-Flat_files_and_images",
         layout="cosmx",
@@ -196,7 +196,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "visium-hd": Recipe(
         title="Visium HD, the bins that the authors kept",
         sections=("HD",),
-        taken=("HD",),
+        default_sections=("HD",),
         n_domains={"": 10},
         folder="HD",
         layout="h5ad",
@@ -214,7 +214,7 @@ def recipe_of(dataset: str) -> Recipe:
     Raises
     ------
     InputError
-        If there is none of that name; says which are close.
+        If there is no such recipe; the message suggests similar names.
     """
     if dataset in RECIPES:
         return RECIPES[dataset]

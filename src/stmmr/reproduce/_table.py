@@ -1,4 +1,4 @@
-"""The table: one row for each run as it ends, and what is said of all of them together."""
+"""The table: one row for each run, saved when it finishes, and the summary over seeds and sections."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmmr import __version__
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import atomic_write, parsing
+from stmmr._core.version import VERSION
 from stmmr.reproduce._labels import scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from stmmr._core.types import Float64
 
 KEY: Final = ["section", "preset", "epochs", "width", "root", "seed"]
-"""What tells runs apart; epochs and width are those of `paper`, else 0, the root that of the pseudotime."""
+"""Columns that identify a run. Epochs and width are 0 except for "paper"; root is the root domain of pseudotime."""
 COLUMNS: Final = [
     "dataset",
     *KEY,
-    "domains_asked",
+    "domains_expected",
     "domains",
     "ari",
     "nmi",
     "n_labelled",
-    "places",
+    "n_spots",
     "genes_read",
-    "picture",
+    "image",
     "bandwidth",
     "unit",
     "neighbours",
@@ -48,16 +48,16 @@ ALL: Final = ("mean of sections", "median of sections")
 
 
 class Rows:
-    """The runs that are done, in a folder: ``rows.csv`` and the domains of each.
+    """Finished runs in a folder: ``rows.csv`` and the domains of each run.
 
     Parameters
     ----------
     folder
-        Made where it is missing.
+        Folder of the results; created if it is missing.
     dataset
         Name of the recipe.
     states
-        What each section was read from (`state_of`); rows of other data or another version are left out.
+        State of the files of each section, from `state_of`. Rows of other data or another version are dropped.
 
     Raises
     ------
@@ -72,13 +72,13 @@ class Rows:
         self.rows: list[dict[str, Any]] = []
         self.truth: dict[str, pd.Series | None] = {}
         if self.path.exists():
-            self.rows = self._kept(states)
+            self.rows = self._saved_rows(states)
 
-    def _kept(self, states: dict[str, str]) -> list[dict[str, Any]]:
+    def _saved_rows(self, states: dict[str, str]) -> list[dict[str, Any]]:
         with parsing(self.path, expected="the rows of an earlier run"):
             table = pd.read_csv(
                 self.path,
-                dtype={"section": str, "root": str, "domains_asked": str},
+                dtype={"section": str, "root": str, "notes": str, "domains_expected": str},
                 keep_default_na=False,
                 na_values=[""],
             )
@@ -90,27 +90,27 @@ class Rows:
         if others:
             raise InputError(
                 f"Expected results of {self.dataset} in {self.folder}, found those of {listed(sorted(others))}. Choose "
-                "another --output."
+                "another output folder (--output)."
             )
         stale = [row for row in rows if states.get(row["section"], row["state"]) != row["state"]]
         if stale:
-            logger.info("%d rows are of other data or another version: they are run again.", len(stale))
-        return [row for row in rows if row not in stale and self.domains_at(row).is_file()]
+            logger.info("The data or the version changed for %d finished runs. They are run again.", len(stale))
+        return [row for row in rows if row not in stale and self.domains_path(row).is_file()]
 
-    def domains_at(self, row: dict[str, Any]) -> Path:
-        """Say where the domains of a run are."""
-        parts = (row["section"], row["preset"], row["root"], *(f"{name[0]}{row[name]:g}" for name in KEY[2:4]))
-        shown = "_".join(str(part) for part in parts if part not in ("", "e0", "w0"))
-        return self.folder / "domains" / f"{shown}_seed{row['seed']:g}.csv".replace("/", "-")
+    def domains_path(self, row: dict[str, Any]) -> Path:
+        """Get the file with the domains of a run."""
+        parts = (row["section"], row["preset"], row["root"], *(f"{column[0]}{row[column]:g}" for column in KEY[2:4]))
+        name = "_".join(str(part) for part in parts if part not in ("", "e0", "w0"))
+        return self.folder / "domains" / f"{name}_seed{row['seed']:g}.csv".replace("/", "-")
 
-    def done(self, key: dict[str, Any]) -> bool:
-        """Tell whether a run is done."""
+    def is_done(self, key: dict[str, Any]) -> bool:
+        """Check whether a run is finished."""
         return any(all(row[name] == key[name] for name in KEY) for row in self.rows)
 
     def add(self, row: dict[str, Any], domains: pd.DataFrame, *, truth: Callable[[], pd.Series | None]) -> None:
-        """Keep a run: its domains first, so that a row is never without; then the labels may be read."""
-        with atomic_write(self.domains_at(row)) as new:
-            domains.to_csv(new, index_label="place")
+        """Save a run: first its domains, then its row; labels are read in between."""
+        with atomic_write(self.domains_path(row)) as new:
+            domains.to_csv(new)
         if row["section"] not in self.truth:
             self.truth[row["section"]] = truth()
         self.rows.append({name: row.get(name) for name in COLUMNS})
@@ -118,11 +118,11 @@ class Rows:
 
     def domains(self, row: dict[str, Any]) -> pd.Series:
         """Read the domains of a run."""
-        found: pd.Series = pd.read_csv(self.domains_at(row), index_col=0, dtype=str)["domain"]
-        return found
+        domains: pd.Series = pd.read_csv(self.domains_path(row), index_col=0, dtype=str)["domain"]
+        return domains
 
     def write(self) -> pd.DataFrame:
-        """Compare all runs with the labels, write ``rows.csv``, ``table.csv`` and ``table.md``; get the table."""
+        """Compare all runs with the labels, write ``rows.csv``, ``table.csv`` and ``table.md``, and get the table."""
         for row in self.rows:
             truth = self.truth.get(row["section"])
             if truth is not None:
@@ -138,34 +138,38 @@ class Rows:
         return table
 
     def summary(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Put the seeds of a run together, and the sections where there are several."""
+        """Summarise runs over seeds and, if there are several, over sections."""
         rows = rows.astype(dict.fromkeys(("ari", "nmi", "seconds", "peak_memory_mb"), float))
         default = {(r["section"], r["seed"]): self.domains(r) for r in self.rows if r["preset"] == "default"}
-        grouped = [self._group(dict(zip(GROUP, key, strict=True)), of, default) for key, of in _groups(rows)]
-        table = pd.DataFrame(grouped)
+        table = pd.DataFrame(
+            [self._over_seeds(dict(zip(GROUP, key, strict=True)), runs, default) for key, runs in _groups(rows)]
+        )
         return pd.concat([table, pd.DataFrame(_over_sections(table))], ignore_index=True)
 
-    def _group(
-        self, key: dict[str, Any], of: pd.DataFrame, default: dict[tuple[str, int], pd.Series]
+    def _over_seeds(
+        self, key: dict[str, Any], runs: pd.DataFrame, default: dict[tuple[str, int], pd.Series]
     ) -> dict[str, Any]:
-        of_seed = {seed: self.domains(key | {"seed": seed}) for seed in of["seed"]}
-        pairs = [agreement(a, b) for a, b in combinations(of_seed.values(), 2)]
-        others = {seed: default.get((key["section"], seed)) for seed in of_seed}
-        beside = [agreement(of_seed[seed], other) for seed, other in others.items() if other is not None]
+        by_seed = {seed: self.domains(key | {"seed": seed}) for seed in runs["seed"]}
+        between_seeds = [agreement(a, b) for a, b in combinations(by_seed.values(), 2)]
+        defaults = {seed: default.get((key["section"], seed)) for seed in by_seed}
+        with_default = [agreement(by_seed[seed], domains) for seed, domains in defaults.items() if domains is not None]
+        if key["preset"] == "default":
+            with_default = []
+        notes = dict.fromkeys(note for text in runs["notes"] for note in str(text).split("; ") if note)
         return key | {
-            "domains_asked": of["domains_asked"].iloc[0],
-            "domains": _middle(of["domains"]),
-            "ari": _middle(of["ari"]),
-            "ari_sd": of["ari"].std(ddof=0) if len(of) > 1 else np.nan,
-            "nmi": _middle(of["nmi"]),
-            "seeds": len(of),
-            "agreement_of_seeds": float(np.median(pairs)) if pairs else np.nan,
-            "agreement_with_default": float(np.median(beside)) if beside and key["preset"] != "default" else np.nan,
-            "neighbours": of["neighbours"].iloc[0],
-            "picture": of["picture"].iloc[0],
-            "seconds": _middle(of["seconds"]),
-            "peak_memory_mb": of["peak_memory_mb"].max(),
-            "notes": "; ".join(dict.fromkeys(note for text in of["notes"] for note in str(text).split("; ") if note)),
+            "domains_expected": runs["domains_expected"].iloc[0],
+            "domains": _average(runs["domains"]),
+            "ari": _average(runs["ari"]),
+            "ari_sd": runs["ari"].std(ddof=0) if len(runs) > 1 else np.nan,
+            "nmi": _average(runs["nmi"]),
+            "seeds": len(runs),
+            "agreement_of_seeds": float(np.median(between_seeds)) if between_seeds else np.nan,
+            "agreement_with_default": float(np.median(with_default)) if with_default else np.nan,
+            "neighbours": runs["neighbours"].iloc[0],
+            "image": runs["image"].iloc[0],
+            "seconds": _average(runs["seconds"]),
+            "peak_memory_mb": runs["peak_memory_mb"].max(),
+            "notes": "; ".join(notes),
         }
 
 
@@ -174,36 +178,37 @@ def _groups(rows: pd.DataFrame) -> Iterable[tuple[tuple[Any, ...], pd.DataFrame]
 
 
 def _over_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Take mean and median over sections that were run one by one, for each preset that ran on several."""
-    found: list[dict[str, Any]] = []
-    for key, of in table.groupby(GROUP[1:-1], sort=False):
-        of = of[~of["section"].str.contains("+", regex=False)]
-        if of["section"].nunique() < 2:
+    """Compute mean and median over sections, for each preset that ran on several sections one by one."""
+    rows: list[dict[str, Any]] = []
+    for key, runs in table.groupby(GROUP[1:-1], sort=False):
+        runs = runs[~runs["section"].str.contains("+", regex=False)]
+        n_sections = runs["section"].nunique()
+        if n_sections < 2:
             continue
-        averages: list[Callable[[NDArray[np.float64]], Any]] = [np.mean, np.median]
-        for name, how in zip(ALL, averages, strict=True):
+        averages: list[Callable[[Float64], Any]] = [np.mean, np.median]
+        for name, average in zip(ALL, averages, strict=True):
             row: dict[str, Any] = dict(zip(GROUP[1:-1], key, strict=True))
-            row |= {"section": f"{name} ({of['section'].nunique()})", "root": "", "seeds": int(of["seeds"].min())}
-            row |= {column: _middle(of[column], how=how) for column in AVERAGED}
-            found.append(row | {"peak_memory_mb": of["peak_memory_mb"].max()})
-    return found
+            row |= {"section": f"{name} ({n_sections})", "root": "", "seeds": int(runs["seeds"].min())}
+            row |= {column: _average(runs[column], average=average) for column in AVERAGED}
+            rows.append(row | {"peak_memory_mb": runs["peak_memory_mb"].max()})
+    return rows
 
 
-def _middle(values: pd.Series, *, how: Callable[[NDArray[np.float64]], Any] = np.median) -> float:
-    """Take the median, or the mean, of what is known; NaN where nothing is."""
+def _average(values: pd.Series, *, average: Callable[[Float64], Any] = np.median) -> float:
+    """Compute the median, or another average, of the values that are not missing; NaN if all are."""
     known = values.dropna().to_numpy(np.float64)
-    return float(how(known)) if len(known) else np.nan
+    return float(average(known)) if len(known) else np.nan
 
 
-def agreement(one: pd.Series, other: pd.Series) -> float:
-    """Compare two partitions of the same places by the adjusted Rand index."""
+def agreement(first: pd.Series, second: pd.Series) -> float:
+    """Compare two partitions of the same spots by the adjusted Rand index."""
     from sklearn.metrics import adjusted_rand_score
 
-    return float(adjusted_rand_score(one, other.reindex(one.index)))
+    return float(adjusted_rand_score(first, second.reindex(first.index)))
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Write the table in Markdown, rounded; what nobody knows is a dash, and a column of dashes is left out."""
+    """Write the table in Markdown, with rounded numbers; missing values are dashes, columns without values left out."""
     shown = {name: [_cell(name, value) for value in table[name]] for name in table.columns}
     shown = {name: cells for name, cells in shown.items() if set(cells) != {"–"} or name == "ari"}
     lines = [[name.replace("_", " ") for name in shown], ["---"] * len(shown), *zip(*shown.values(), strict=True)]
@@ -221,5 +226,5 @@ def _cell(name: str, value: Any) -> str:
 
 
 def state_of(files: list[tuple[str, int, int]]) -> str:
-    """Summarise what a section is read from, and by which version."""
-    return hashlib.sha256(json.dumps([__version__, files]).encode()).hexdigest()[:16]
+    """Hash the files of a section and the version of stmmr."""
+    return hashlib.sha256(json.dumps([VERSION, files]).encode()).hexdigest()[:16]

@@ -1,8 +1,9 @@
-"""Denoised expression: what the decoder expects, and what was counted at the place, each as far as it is trusted."""
+"""Denoised expression: the decoder's mean, corrected by the counts of the spot itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+import warnings
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,160 +25,168 @@ if TYPE_CHECKING:
     from stmmr.model import StMMR
 
 AT_MOST: Final = 2e9
-"""Bytes that are written without being asked for by name."""
+"""Bytes that are written when no genes are named."""
 FITTED_AT_MOST: Final = 5_000
-"""Places by which dispersions are found: there is one number for each gene."""
+"""Number of spots from which dispersions are estimated; there is one dispersion for each gene."""
 ROWS: Final = 2_048
 DISPERSIONS: Final = np.geomspace(0.02, 500, 24)
-"""θ among which each gene's is chosen; from one to the next, the weight of the place's own counts changes little."""
+"""Candidates for the dispersion θ of a gene; from one to the next, the weight of a spot's own counts changes little."""
 
-Scale = Literal["median", "place"]
+Scale = Literal["median", "own"]
 
 
 def enhance(
     model: StMMR,
     *,
     genes: Sequence[str] | None = None,
-    scale: Scale = "median",
+    scale: Scale | Literal["place"] = "median",
     key_added: str = keys.ENHANCED,
     random_state: int = 0,
+    progress: bool = True,
 ) -> None:
-    """Write denoised expression: the decoder's mean μ, corrected by what was counted at the place itself.
+    """Write denoised expression: the decoder's mean μ, corrected by the counts of each spot (a spot, cell or bin).
 
-    The decoder knows a place by its embedding, in which neighbours share what they have in common; what only this place
-    has is in its own counts x. With counts that are negative binomial around μ with dispersion θ, the rate that both
-    tell is the mean of the gamma distribution that is left after seeing x,
+    The decoder computes μ from the embedding, in which a spot shares signal with its neighbours. What is specific to a
+    spot is in its own counts x. If counts are negative binomial around μ with dispersion θ, the best estimate of the
+    rate from both is the posterior mean of a gamma distribution,
 
     μ · (x + θ) / (μ + θ),
 
-    near μ where θ is large and near x where it is small. θ of a gene is the likeliest of 24 values given μ, so that the
-    data say which of both to trust, without labels. The decoder's mean alone is ``model.denoise()``. How well both
-    predict counts held out is measured in docs/denoising.md.
+    near μ where θ is large and near x where θ is small. θ of each gene is the likeliest of 24 values given μ, so the
+    data decide between μ and x, without labels. The decoder's mean alone is ``model.denoise()``. docs/denoising.md
+    measures how well both predict held-out counts. The first call fits the decoder; this needs the extra ``torch``.
 
     Parameters
     ----------
     model
-        Fitted to counts (likelihood "nb", as the default preset has it); its ``adata`` is written to.
+        Model fitted to counts (likelihood "nb", as in the default preset); the result goes to its ``adata``.
     genes
-        Names of genes that the model reads; None: all of them.
+        Names of genes that the model uses; None: all of them.
     scale
-        "median": free of the library size, as counts at a place of the median library size; "place": as counts at the
-        place as it is.
+        "median": as counts of a spot with the median library size, so library sizes do not matter; "own": as counts
+        with the library size of each spot.
     key_added
-        Where the expression goes.
+        Key of the result in ``layers`` or ``obsm``.
     random_state
-        Seed of the 5,000 places by which dispersions are found, where there are more.
+        Seed of the sample of 5,000 spots from which dispersions are estimated, if there are more.
+    progress
+        Whether to show a progress bar while the decoder is fitted.
 
     Returns
     -------
     None. Sets in ``model.adata``, float32:
 
     ``layers[key_added]``
-        without `genes`, shape (n_obs, n_vars); NaN for genes that the model does not read.
+        without `genes`, shape (n_obs, n_vars); NaN for genes that the model does not use.
     ``obsm[key_added]``
-        with `genes`, a DataFrame with a column for each.
+        with `genes`, a DataFrame with a column for each gene.
     ``uns["stmmr"]["enhance"]``
         the parameters, and ``"dispersion"``, θ of each of the ``"genes"``.
 
     Raises
     ------
     InputError
-        If the model is not fitted or not one of counts, does not read a gene, or more than 2 GB would be written or the
-        counts lie on disk and no genes are given.
+        If the model is not fitted or not a model of counts, does not use a gene, or `genes` is None and the result is
+        larger than 2 GB or the counts stay on disk.
+    ImportError
+        If the decoder is not fitted and PyTorch is not installed.
 
     References
     ----------
-    Huang et al. 2018, doi:10.1038/s41592-018-0033-z (SAVER), there around a mean regressed on other genes.
+    Huang et al. 2018, doi:10.1038/s41592-018-0033-z (SAVER); there, the mean is a regression on other genes.
     """
-    require_choice(scale, ("median", "place"), name="scale")
-    adata, read = model.adata, model.inputs.gene_names
+    if scale == "place":
+        warnings.warn("scale='place' is now scale='own'.", FutureWarning, stacklevel=2)
+        scale = "own"
+    require_choice(scale, get_args(Scale), name="scale")
+    adata, known = model.adata, model.inputs.gene_names
     _check(model)
-    chosen = read if genes is None else _chosen(adata, genes, read)
+    chosen = known if genes is None else _chosen(adata, genes, known)
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
     size = np.asarray(model.inputs.blocks[0].library_size, dtype=np.float64)  # (N, 1)
-    mean = model.denoise(genes=chosen)
-    at: Any = slice(None) if genes is None else [read.index(name) for name in chosen]
+    mean = model.denoise(genes=chosen, progress=progress)
+    columns = np.array([known.index(name) for name in chosen])
     rows = gene_rows(adata, normalised=False)
-    some = np.sort(np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST])
-    theta = dispersions(rows.take(some)[:, at].toarray(), mean[some].astype(np.float64))
-    for places in slices(adata.n_obs, ROWS):
-        counts = rows.take(np.arange(places.start, places.stop))[:, at].toarray()
-        mean[places] = posterior_mean(counts, mean[places], theta) / (size[places] if scale == "median" else 1)
+    sample = np.sort(np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST])
+    theta = dispersions(rows.take(sample)[:, columns].toarray(), mean[sample].astype(np.float64))
+    for spots in slices(adata.n_obs, ROWS):
+        counts = rows.take(np.arange(spots.start, spots.stop))[:, columns].toarray()
+        mean[spots] = posterior_mean(counts, mean[spots], theta) / (size[spots] if scale == "median" else 1)
     if genes is None:
         layer = np.full(adata.shape, np.nan, dtype=np.float32)
         layer[:, np.flatnonzero(adata.var[keys.HIGHLY_VARIABLE].to_numpy())] = mean
         adata.layers[key_added] = layer
     else:
         adata.obsm[key_added] = pd.DataFrame(mean, index=adata.obs_names, columns=pd.Index(chosen))
-    noted = {"scale": scale, "key_added": key_added, "genes": np.array(chosen), "dispersion": theta}
-    record(adata, enhance=noted | {"random_state": random_state})
+    parameters = {"scale": scale, "key_added": key_added, "genes": np.array(chosen), "dispersion": theta}
+    record(adata, enhance=parameters | {"random_state": random_state})
 
 
 def posterior_mean(
-    counts: NDArray[Any], mean: NDArray[np.floating[Any]], theta: NDArray[np.float64]
+    counts: NDArray[np.number], mean: NDArray[np.floating], theta: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Take μ · (x + θ) / (μ + θ); counts and means of shape (n, G), θ of shape (G,)."""
+    """Compute μ · (x + θ) / (μ + θ); counts and means of shape (n, G), θ of shape (G,)."""
     mean = mean.astype(np.float64)
     return np.asarray(mean * (counts + theta) / (mean + theta))
 
 
-def dispersions(counts: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find θ of each gene, shape (G,), under which its counts around the means, both of shape (n, G), are likeliest."""
+def dispersions(counts: NDArray[np.number], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Get the likeliest θ of each gene, shape (G,), given its counts and their means, both of shape (n, G)."""
     best = np.full(mean.shape[1], -np.inf)
-    found = np.full(mean.shape[1], DISPERSIONS[0])
-    place, gene = np.nonzero(counts)
-    x, mu = counts[place, gene].astype(np.float64), mean[place, gene]
+    likeliest = np.full(mean.shape[1], DISPERSIONS[0])
+    spot, gene = np.nonzero(counts)
+    x, mu = counts[spot, gene].astype(np.float64), mean[spot, gene]
     for theta in DISPERSIONS:
         beyond = special.gammaln(x + theta) - special.gammaln(theta) + x * np.log(mu / (mu + theta))
         likelihood = np.bincount(gene, beyond, minlength=len(best)) - theta * np.log1p(mean / theta).sum(axis=0)
-        found = np.where(likelihood > best, theta, found)
+        likeliest = np.where(likelihood > best, theta, likeliest)
         best = np.maximum(best, likelihood)
-    return found
+    return likeliest
 
 
 def _check(model: StMMR) -> None:
-    """Check that there is a fitted model of counts."""
-    if not model.history:
-        raise InputError("Expected a fitted model, found one that is not trained. Run model.fit() first.")
+    """Check that the model is fitted, to counts."""
+    if not model.fitted:
+        raise InputError("Expected a fitted model, found one that is not. Run model.fit() first.")
     if model.settings.likelihood != "nb" or not model.inputs.gene_names:
         raise InputError(
             f"Expected a model of counts (likelihood 'nb'), found likelihood {model.settings.likelihood!r}"
-            f"{f' of obsm[{model.use_rep!r}]' if model.use_rep else ''}. Its mean is model.denoise()."
+            f"{f' of obsm[{model.use_rep!r}]' if model.use_rep else ''}. Use model.denoise() for its mean."
         )
 
 
-def _chosen(adata: AnnData, genes: Sequence[str], read: list[str]) -> list[str]:
-    """Get the names of genes, each once, checked."""
+def _chosen(adata: AnnData, genes: Sequence[str], known: list[str]) -> list[str]:
+    """Get the names of genes, checked, without duplicates."""
     if isinstance(genes, str) or not len(genes):
-        raise InputError(f"Expected a list of names of genes, found {genes!r}.")
+        raise InputError(f"Expected a list of gene names, found {genes!r}.")
     for gene in genes:
         require_gene(adata, gene)
-    unread = [gene for gene in genes if gene not in set(read)]
-    if unread:
+    unknown = [gene for gene in genes if gene not in set(known)]
+    if unknown:
         raise InputError(
-            f"Expected genes that the model reads (var['stmmr_highly_variable']), found {listed(unread)}, which are "
-            f"not among its {len(read)}. Prepare with a larger n_top_genes in stmmr.pp.expression."
+            f"Expected genes that the model uses (var['stmmr_highly_variable']), found {listed(unknown)}, which are "
+            f"not among its {len(known)}. Use a larger n_top_genes in stmmr.pp.expression."
         )
     return list(dict.fromkeys(genes))
 
 
 def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> int:
-    """Check that what is written fits, or was asked for gene by gene; get its size in bytes.
+    """Check that the result is small, or that genes are named; get its size in bytes.
 
     Parameters
     ----------
     adata
-        What it is written to.
+        Annotated data that the result is written to.
     layer
         Layer with the raw counts, as in `stmmr.pp.expression`.
     n_genes
-        How many genes were named; None where none was.
+        Number of named genes; None if no genes are named.
 
     Raises
     ------
     InputError
-        If it is more than 2 GB, or the counts lie on disk and no genes are named.
+        If the result is larger than 2 GB, or the counts stay on disk and no genes are named.
     """
     width = adata.n_vars if n_genes is None else n_genes
     n_bytes = 4 * int(adata.n_obs) * int(width)
@@ -187,6 +196,6 @@ def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> 
         why = "counts that stay on disk" if elsewhere else "more than 2 GB"
         raise InputError(
             f"Expected names of genes for {why}: all {adata.n_obs} × {width} values would take {n_bytes / 1e9:.2g} GB. "
-            "Give fewer, as genes=[…]."
+            "Name fewer genes, genes=[…] (--enhance-gene …)."
         )
     return n_bytes

@@ -166,7 +166,7 @@ class Sums(NamedTuple):
         bins[used[np.argsort(time[used], kind="stable")]] = np.arange(len(used)) * n_bins // len(used)
         add = partial(_sums, columns=columns, size=size, bins=bins, n_bins=n_bins)
         total = np.zeros((3, n_bins, len(columns)))
-        for part in map_rows(add, counts, what="gene trends", progress=progress):
+        for part in map_rows(add, counts, task="gene trends", progress=progress):
             total += part
         index, n_each = bins[used], np.bincount(bins[used])
         times, sizes, squares = (np.asarray(np.bincount(index, v[used]), np.float64) for v in (time, size, size**2))
@@ -238,22 +238,13 @@ class Fit(NamedTuple):
 def fit(sums: Sums, basis: Matrix, *, grid: Matrix, confidence: float) -> Fit:
     """Fit quasi-Poisson curves log rate = basis · β to all genes at once.
 
-    Parameters
-    ----------
-    sums
-        Sums over B bins.
-    basis
-        Splines at the bins, shape (B, p), whose columns sum to 1.
-    grid
-        Splines at the points where curves are evaluated, shape (P, p).
-    confidence
-        Confidence level of the bands.
+    The splines have p columns that sum to 1: `basis` at the B bins, `grid` at the points where curves are evaluated.
 
     Notes
     -----
     φ = Σ(y − μ)²/Σμ · N/(N − p), at least 1, which keeps the test valid if large libraries vary more than the
-    quasi-Poisson variance φμ; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of
-    the curve; the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
+    quasi-Poisson variance φμ; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of the curve;
+    the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
     """
     from scipy import stats
 

@@ -145,7 +145,7 @@ def domain_genes(
     codes = domains.codes[assigned].astype(np.intp)
     parts = [
         _compared(values if assigned.all() else values[assigned], codes, [neighbours, rest])
-        for _, values in columns.lognormalised(progress=progress, what="genes of domains")
+        for _, values in columns.lognormalised(progress=progress, task="genes of domains")
     ]
     names = pd.Index(domains.categories.astype(str))
     # NaN if a domain is too small for a test, or has no neighbour

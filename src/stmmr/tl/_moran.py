@@ -127,7 +127,7 @@ def spatially_variable_genes(
     graph = _graph(adata, graph_key, section_key, n_neighbors=n_neighbors)
     columns = gene_columns(adata, layer, progress=progress)
     parts = [
-        morans_i(values, graph, null=null) for _, values in columns.lognormalised(progress=progress, what="Moran's I")
+        morans_i(values, graph, null=null) for _, values in columns.lognormalised(progress=progress, task="Moran's I")
     ]
     i, z = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     pval = stats.norm.sf(z)

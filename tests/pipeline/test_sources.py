@@ -10,7 +10,8 @@ import pytest
 import stmmr
 from stmmr import InputError, cli
 from stmmr._core import keys
-from stmmr.pipeline.several import align, named_inputs, together
+from stmmr.pipeline.options import RunOptions
+from stmmr.pipeline.sources import align, join_sections, named_inputs
 
 
 def run_main(*arguments):
@@ -50,7 +51,7 @@ def test_a_run_of_two_files(result, inputs):
     assert facts["stmmr"]["spatial_graph"]["section_key"] == "section"
     assert facts["stmmr"]["model"]["use_histology"]
     assert facts["stmmr"]["histology"]["sections"] == ["upper", "lower"]
-    table = pd.read_csv(result / "domains.csv", index_col="place")
+    table = pd.read_csv(result / "domains.csv", index_col="spot")
     assert list(table)[:2] == ["section", "domain"]
     assert list(table["section"]) == list(adata.obs["section"])
     assert {"composition.csv", "domains.png"} <= {path.name for path in result.iterdir()}
@@ -93,7 +94,7 @@ def refused(capsys, tmp_path, *arguments):
     [
         (["--section-key", "slide"], "Expected no --section-key with several inputs, found 'slide'. Leave it out"),
         (["--mode", "disk"], "Expected several inputs in memory, found --mode disk."),
-        (["--image", "he.jpg"], "Expected the pictures of several inputs in the inputs themselves, found --image"),
+        (["--image", "he.jpg"], "Expected the images of several inputs in the inputs themselves, found --image"),
         (["--registration", "a.csv"], "in the inputs themselves, found --registration"),
         (["--align", "-5"], "Expected --align (µm) to be a positive number, found -5.0."),
         (["--align", "20", "--preset", "paper"], "Expected the default preset with --align, found 'paper'"),
@@ -137,8 +138,9 @@ def test_a_column_of_the_users_stays(caplog):
     parts["a"].obs["section"] = parts["b"].obs["section"] = "of the user"
     with pytest.raises(InputError):
         stmmr.pp.concat_sections(parts)
-    adata, options = together({name: (part, {"n_domains": 3}) for name, part in parts.items()}, {"n_domains": 3})
-    assert options["section_key"] == "stmmr_section"
+    options = RunOptions(n_domains=3)
+    adata, joint = join_sections({name: (part, options) for name, part in parts.items()}, options)
+    assert joint == RunOptions(n_domains=3, section_key="stmmr_section")
     assert list(adata.obs["stmmr_section"].cat.categories) == ["a", "b"]
     assert set(adata.obs["section"]) == {"of the user"}
 
@@ -148,6 +150,6 @@ def test_alignment_replaces_no_frame_in_silence(caplog):
     adata = stmmr.pp.concat_sections({name: section(seed) for seed, name in enumerate("ab")})
     adata.obsm["spatial_3d"] = np.zeros((adata.n_obs, 3))
     before = set(adata.layers) | set(adata.obs) | set(adata.var)
-    assert align(adata, 5, {"section_key": "section", "progress": False})["in_3d"]
+    assert align(adata, 5, RunOptions(section_key="section", progress=False)).in_3d
     assert "obsm['spatial_3d'] is replaced by the alignment" in caplog.text
     assert set(adata.layers) | set(adata.obs) | set(adata.var) == before

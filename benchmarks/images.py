@@ -1,4 +1,4 @@
-"""Memory and time of reading large pictures: `python -m benchmarks.pictures` writes a section of docs/pictures.md."""
+"""Memory and time of reading large images: `python -m benchmarks.images` writes the last table of docs/images.md."""
 
 import json
 import resource
@@ -11,34 +11,29 @@ import numpy as np
 from anndata import AnnData
 
 from benchmarks._process import measured
-from benchmarks._slides import places_on, write_slide
-from benchmarks._table import DATA, ROOT, stamp, write_section
+from benchmarks._slides import spots_on, write_slide
+from benchmarks._table import DATA, ROOT, write_tables
 
-PLACES = 10_000
+N_SPOTS = 10_000
 WIDTH, HEIGHT = 100_000, 80_000
-TITLE = "Memory and time"
-TEXT = f"""`stmmr.pp.histology` with the default encoder at {PLACES:,} places, three patches each, in its own process.
-*Above the baseline* is the largest memory of the process less that before the call, with all packages imported. The
-JPEG (st_her2_C2, 9,274 × 9,911) has no resolutions of its own and is decoded whole, 276 MB; the slide is a pyramidal
-OME-TIFF of {WIDTH:,} × {HEIGHT:,} pixels (8 gigapixels, 24 GB decoded) that `benchmarks/_slides.py` draws."""
 
 
 def main() -> None:
     draw_registration()
-    rows = [["picture", "pixels", "above the baseline", "seconds in all", "seconds per 1,000 patches", "one thread"]]
+    rows = [["image", "pixels", "above the baseline", "seconds in total", "seconds per 1,000 patches", "one thread"]]
     with tempfile.TemporaryDirectory() as folder:
         slide = write_slide(Path(folder) / "slide.ome.tif", width=WIDTH, height=HEIGHT)
         for name, path in (("JPEG", DATA / "st_her2_C2_he.jpg"), ("OME-TIFF", slide)):
             both = [_measured(path, threads) for threads in (2, 1)]
             height, width = both[0]["size"]
             seconds, alone = (row["seconds"] for row in both)
-            per = [f"{1000 * s / (3 * PLACES):.2f}" for s in (seconds, alone)]
+            per = [f"{1000 * s / (3 * N_SPOTS):.2f}" for s in (seconds, alone)]
             rows.append([name, f"{width:,} × {height:,}", f"{both[0]['above_mb']:.0f} MB", f"{seconds:.1f}", *per])
-    write_section(TITLE, TEXT, rows, stamp(), page=ROOT / "docs" / "pictures.md")
+    write_tables("images", rows)
 
 
 def draw_registration() -> None:
-    """Draw the check of the registration: a corner of a simulated tissue, and the same with its picture mirrored."""
+    """Draw the check of the registration: a corner of a simulated tissue, and the same with its image mirrored."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
@@ -47,35 +42,35 @@ def draw_registration() -> None:
     mpl.use("Agg")
     whole = stmmr.datasets.simulated_tissue()
     library = whole.uns["spatial"]["simulated"]
-    scale, picture = library["scalefactors"]["tissue_hires_scalef"], library["images"]["hires"].copy()
-    height, width = picture.shape[:2]
-    picture[: height // 3, : width // 2] = picture[0, 0]
-    picture[:, 3 * width // 4 :] = picture[0, 0]
+    scale, image = library["scalefactors"]["tissue_hires_scalef"], library["images"]["hires"].copy()
+    height, width = image.shape[:2]
+    image[: height // 3, : width // 2] = image[0, 0]
+    image[:, 3 * width // 4 :] = image[0, 0]
     x, y = whole.obsm["spatial"].T * scale
-    there = (x < 3 * width / 4) & ((x > width / 2) | (y > height / 3))
+    shown_here = (x < 3 * width / 4) & ((x > width / 2) | (y > height / 3))
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
-    for ax, shown in zip(axes, (picture, picture[:, ::-1]), strict=True):
-        adata = whole[there].copy()
-        images = {"hires": picture} if shown is picture else {}
+    for ax, shown in zip(axes, (image, image[:, ::-1]), strict=True):
+        adata = whole[shown_here].copy()
+        images = {"hires": image} if shown is image else {}
         adata.uns["spatial"] = {"simulated": library | {"images": images}}
         stmmr.pp.histology(adata, image=np.ascontiguousarray(shown), image_scale=scale, progress=False)
-        if shown is not picture:
-            adata.uns["stmmr"]["histology"]["picture_is_stored"] = False  # to draw the shape of its tissue
+        if shown is not image:
+            adata.uns["stmmr"]["histology"]["image_is_stored"] = False  # to draw the shape of its tissue
         stmmr.pl.registration(adata, ax=ax)
     figure.savefig(ROOT / "docs" / "images" / "registration.png", dpi=110)
 
 
 def _measured(path: Path, threads: int) -> dict:
-    row = measured([sys.executable, "-m", "benchmarks.pictures", path, threads], at_most_s=900)
+    row = measured([sys.executable, "-m", "benchmarks.images", path, threads], at_most_s=900)
     if row["failed"]:
         raise RuntimeError(row["failed"])
-    return json.loads(row["said"])
+    return json.loads(row["output"])
 
 
-def read(path: Path, threads: int, n: int = PLACES) -> dict:
-    """Read features at places drawn on the tissue, and say what that took."""
+def read(path: Path, threads: int, n: int = N_SPOTS) -> dict:
+    """Encode the image around spots that are drawn on the tissue; measure time and memory."""
     import joblib
-    import scipy.ndimage  # noqa: F401 - of the baseline
+    import scipy.ndimage  # noqa: F401 - part of the baseline
     import skimage.color  # noqa: F401
 
     from stmmr.image.slide import open_slide
@@ -84,10 +79,9 @@ def read(path: Path, threads: int, n: int = PLACES) -> dict:
     is_slide = path.suffix == ".tif"
     um_per_px = 0.25 if is_slide else 0.689
     if is_slide:
-        xy = places_on(WIDTH, HEIGHT, n)
+        xy = spots_on(WIDTH, HEIGHT, n)
     else:
-        known = np.random.default_rng(0).uniform(0.3, 0.7, size=(n, 2))  # the middle of the tissue
-        xy = known * [9274, 9911]
+        xy = np.random.default_rng(0).uniform(0.3, 0.7, size=(n, 2)) * [9274, 9911]  # the middle of the tissue
     adata = AnnData(np.zeros((n, 1), dtype=np.float32), obsm={"spatial": xy})
     before, start = _peak_mb(), time.perf_counter()
     with joblib.parallel_config(n_jobs=threads):

@@ -1,0 +1,52 @@
+"""Messages of the package: warnings and results are shown, unless the program that uses it handles logs itself."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+RESULT: Final = 25
+"""Level of the line that says what a run found: above information, below warnings."""
+LEVELS: Final = (logging.ERROR, RESULT, logging.INFO, logging.DEBUG)
+"""Level from which on messages are shown, by ``stmmr.settings.verbosity``."""
+logging.addLevelName(RESULT, "RESULT")
+_logger = logging.getLogger("stmmr")
+
+
+class _Shown(logging.Handler):
+    """Print messages where nobody else does: not once the program has set up logging."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        if not logging.getLogger().handlers:
+            prefix = "Warning: " if record.levelno == logging.WARNING else ""
+            print(prefix + record.getMessage(), file=sys.stderr)  # noqa: T201
+
+
+def show_messages() -> None:
+    """Print warnings and results from now on; once is enough."""
+    if not any(isinstance(handler, _Shown) for handler in _logger.handlers):
+        _logger.addHandler(_Shown())
+    if _logger.level == logging.NOTSET:
+        _logger.setLevel(RESULT)
+
+
+def verbosity() -> int:
+    """Get which messages are shown, 0 to 3."""
+    return sum(_logger.level <= level for level in LEVELS) - 1
+
+
+def set_verbosity(level: int) -> None:
+    """Choose which messages are shown.
+
+    Raises
+    ------
+    ValueError
+        If the level is not 0, 1, 2 or 3.
+    """
+    if level not in range(len(LEVELS)):
+        raise ValueError(
+            f"Expected a verbosity of 0 (errors), 1 (warnings and results), 2 (steps) or 3, found {level!r}."
+        )
+    _logger.setLevel(LEVELS[level])

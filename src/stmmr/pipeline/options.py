@@ -1,0 +1,236 @@
+"""Options of a run, a mapping and a result folder: one declaration for Python, the command line and run.json."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
+
+from stmmr._core.checks import InputError, require_choice, require_positive
+from stmmr.settings import Block, Mode, Preset
+
+Options = TypeVar("Options")
+Method = Literal["consensus", "gaussian_mixture", "kmeans", "leiden", "agglomerative"]
+"""Ways to cluster the embedding into domains."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image = str | Path | NDArray[np.uint8] | Mapping[str, Any]
+    Registration = str | Path | NDArray[np.float64] | Mapping[str, Any]
+else:  # the command line resolves types, and its help must not wait for numpy
+    Image = Registration = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Options that say what is read of a section."""
+
+    image: Image | None = None
+    """H&E image. Its pixels are the units of the coordinates unless `registration` is given. Also the name of an image
+    of a SpatialData object. For several sections: a mapping from section names to images. Default: the image that comes
+    with the data, if any."""
+    registration: Registration | None = None
+    """Affine map from coordinates to pixels of the image: a 3 × 3 matrix, as a CSV file or the imagealignment.csv of
+    Xenium Explorer."""
+    um_per_pixel: float | None = None
+    """µm per unit of the coordinates, where the data do not tell."""
+    cache: Path | None = None
+    """Folder that keeps the image features for other runs."""
+    layer: str | None = None
+    """Layer with the raw counts, where X does not hold them."""
+    size_key: str | None = None
+    """Column of obs with the library size, where the data hold only part of the measured genes."""
+    section_key: str | None = None
+    """Column of obs with the section of each spot, where there are several sections."""
+    label_key: str | None = None
+    """Column of obs with expert labels. They are compared with the domains at the end and influence nothing."""
+    table: str | None = None
+    """Name of the table of a SpatialData object, where there are several."""
+    coordinate_system: str | None = None
+    """Coordinate system of a SpatialData object to take coordinates from."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(InputOptions):
+    """Options of `stmmr.run` and ``stmmr run``.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range or not among its choices.
+    """
+
+    n_domains: int | Literal["auto"] = "auto"
+    """Number of domains. "auto" chooses it by `stmmr.tl.number_of_domains`."""
+    method: Method = "consensus"
+    """Clustering of the embedding into domains: "consensus" of many Gaussian mixtures, with a confidence for each spot,
+    or one of `stmmr.tl.domains`: "gaussian_mixture", "kmeans", "leiden" (extra ``leiden``) or "agglomerative"."""
+    preset: Preset = "default"
+    """"default", or "paper" for the published model (extra ``torch``)."""
+    histology: bool = True
+    """Use the H&E image, where there is one."""
+    encoder: Any = "he"
+    """Image encoder: "he" needs no weights; otherwise a network by name or folder (`stmmr.pp.encoders` lists them)."""
+    stain: Literal["macenko"] | None = None
+    """"macenko" normalises the stain of the image first."""
+    use_rep: str | None = None
+    """Key of obsm to use instead of counts, such as X_pca or X_scVI."""
+    blocks: Mapping[str, Block] | list[str] | None = None
+    """Further modalities, such as protein: each a name, a key of obsm and a likelihood ("nb", "zinb", "bernoulli" or
+    "gaussian"; none for image features)."""
+    in_3d: bool = False
+    """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"]
+    (`stmmr.pp.align_sections` writes it). Not with the preset "paper"."""
+    random_state: int = 0
+    """Random seed."""
+    checkpoint: Path | None = None
+    """Folder that keeps finished steps. After a kill, the same call on the same data continues from there and ends with
+    the same result. The caller removes it."""
+    save_model: Path | None = None
+    """Folder to save the model to, for `stmmr.StMMR.load` and `stmmr.map`. An earlier model there is replaced."""
+    devices: int = 1
+    """Processes that train together on this machine, each with a GPU of its own if on GPUs. More than one need the
+    extra ``distributed``."""
+    num_nodes: int = 1
+    """Machines that train together. Start the same command on each by torchrun or SLURM."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """"cuda", "cpu", or "auto" for a GPU where there is one."""
+    precision: Literal["bf16-mixed"] | None = None
+    """"bf16-mixed" multiplies matrices in bfloat16."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and choices."""
+        for name in ("cache", "checkpoint", "save_model"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(path))
+        require_choice(self.preset, get_args(Preset), name="preset")
+        require_choice(self.method, get_args(Method), name="method")
+        if isinstance(self.n_domains, str):
+            require_choice(self.n_domains, ("auto",), name="n_domains")
+        else:
+            require_positive(self.n_domains, name="n_domains")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(InputOptions):
+    """Options of `stmmr.map` and ``stmmr map``."""
+
+    encoder: Any = None
+    """Image encoder, where the one that the model was fitted with cannot be found by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """Options of the commands that read files and write a result folder."""
+
+    output: Path
+    """Folder to write the results to."""
+    overwrite: bool = False
+    """Replace an output folder of an earlier run."""
+    bin_size: int | None = None
+    """Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip."""
+    mode: Mode = "auto"
+    """Keep counts in "memory" or read them from "disk" in chunks (.h5ad and .zarr); "auto" chooses by their size and
+    the free memory."""
+    report: bool = True
+    """Write report.html, one page about the result to share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolderOptions(FolderOptions):
+    """Options of ``stmmr run`` about its inputs and its result folder."""
+
+    align: float | None = None
+    """Distance between neighbouring sections in µm. Aligns and stacks the sections in their order, so that spots have
+    neighbours in the sections above and below as well (extra ``integration``)."""
+    spatialdata: bool = False
+    """Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata (extra ``spatialdata``)."""
+
+
+NOT_RESULTS: Final = frozenset(
+    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress"}
+)
+"""Options of a run that its results do not depend on."""
+
+
+def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any], *, function: str) -> Options:
+    """Make the options of a function from an options object, single options by name, or both.
+
+    Raises
+    ------
+    TypeError
+        If there is no option of that name.
+    """
+    names = option_names(kind)
+    for name in changes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{function}() got an unexpected option {name!r}.{hint}")
+    return replace(options if options is not None else kind(), **changes)  # type: ignore[type-var]  # a dataclass
+
+
+def option_names(kind: type) -> list[str]:
+    """Get the names of the options of a dataclass."""
+    return [field.name for field in fields(kind)]
+
+
+def shows_options(kind: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Show the fields of a dataclass as keyword options of a function, for help and completion."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        taken = {each.name for each in own}
+        shown = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+            for f in fields(kind)
+            if f.name not in taken
+        ]
+        function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def as_json(options: object) -> dict[str, Any]:
+    """Write the options that differ from their defaults as JSON holds them."""
+    return {
+        field.name: plain(getattr(options, field.name))
+        for field in fields(options)  # type: ignore[arg-type]  # a dataclass
+        if getattr(options, field.name) != field.default
+    }
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON holds; NaN becomes null."""
+    import numpy as np
+
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def require_no(options: Mapping[str, Any], *, why: str) -> None:
+    """Check that options are left out, where `why` they do not apply.
+
+    Raises
+    ------
+    InputError
+        If one is given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{why}, found {name}={value!r}. Leave {name} out.")
