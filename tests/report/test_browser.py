@@ -133,10 +133,10 @@ def test_pseudotime_branch_and_genes_of_tables_are_shown(opened):
         assert page.locator("#gene").input_value() == "gene:GENE2"
 
 
-def test_picture_and_opacity(opened):
+def test_image_and_opacity(opened):
     page = opened()
     before = canvas(page, "map")
-    page.locator("#picture").uncheck()
+    page.locator("#image").uncheck()
     without = canvas(page, "map")
     assert without != before
     page.locator("#opacity").fill("0.3")
@@ -147,7 +147,7 @@ def test_a_domain_is_brought_out_in_both(opened):
     page = opened()
     before = canvas(page, "map"), canvas(page, "umap")
     page.locator("#legend button").first.click()
-    assert "300 spots selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    assert "300 cells selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     assert page.locator("[data-domain='0'][aria-pressed=true]").count() == 2  # in the legend and in the table

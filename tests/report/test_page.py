@@ -161,11 +161,12 @@ def test_findings_are_shown_where_they_are(page_of, section):
     page = page_of(section)
     said = page.said()
     assert not [title for title in FINDINGS if title not in said]
-    assert "2 of 2 genes are more alike" in said
+    assert "2 of 2 genes vary over the tissue" in said
     assert "GENE2 0.75 < 1e-300 GENE1 0.25 0.010" in said
     assert "1 A SET 2 of 2 3.2 1.0e-09" in said
     assert "B SET" not in said
     assert "1 of 2 genes change (false discovery rate below 0.05)" in said
+    assert "its direction is arbitrary, as no root was given" in said
     assert "with the root in domain 3, one end of the longest path." in said
     found = data_of(page)["layers"]
     assert found["stmmr_branch"]["names"] == ["1 to 2", "3"]
@@ -262,14 +263,14 @@ def test_few_and_many_domains(page_of, n_domains):
     adata = made_section(3600, n_domains=n_domains)
     page = page_of(adata)
     assert len([a for a in page.of("button") if "data-domain" in a]) == n_domains
-    assert ("all spots are in one" in page.said()) == (n_domains == 1)
+    assert ("all cells are in one" in page.said()) == (n_domains == 1)
 
 
 def test_no_confidence_known(page_of, section):
     section.obs["stmmr_confidence"] = np.nan
     page = page_of(section)
     assert "stmmr_confidence" not in data_of(page)["layers"]
-    assert "confidence missing at 100.0 %" in page.said().replace("\N{NO-BREAK SPACE}", " ")
+    assert "confidence missing for 100.0 %" in page.said().replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_without_umap_and_with_missing_domains(page_of, section):
@@ -302,15 +303,15 @@ def test_many_spots_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(raster, "_LONG_SIDE", 40)
     found = data_of(page_of(section))
     height, width = found["map"]["fixed"]["height"], found["map"]["fixed"]["width"]
-    picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
-    row = picture[height // 2]
+    pixels = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
+    row = pixels[height // 2]
     seen = row[row < 254]
     assert (np.diff(seen.astype(int)) >= 0).all()
     assert set(seen) == {0, 1, 2}
     assert len(unpacked(found["layers"]["stmmr_domain"]["points"])) == 50
 
 
-def test_picture_is_cut_to_the_spots(page_of, section):
+def test_image_is_cropped_to_the_spots(page_of, section):
     rng = np.random.default_rng(0)
     images = {"hires": rng.integers(0, 256, (600, 600, 3), dtype=np.uint8)}
     factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 2.0}
@@ -318,11 +319,11 @@ def test_picture_is_cut_to_the_spots(page_of, section):
     scene = _scene.scene_of(section)
     assert scene.in_um
     np.testing.assert_allclose(scene.xy, section.obsm["spatial"] * 2)
-    picture = scene.picture
-    assert (picture["x"], picture["y"]) == (0, 0)
-    assert scene.frame.high[0] <= picture["x"] + picture["w"] + 4
-    assert picture["url"].startswith("data:image/jpeg;base64,")
-    assert "Picture" in page_of(section).said()
+    image = scene.image
+    assert (image["x"], image["y"]) == (0, 0)
+    assert scene.frame.high[0] <= image["x"] + image["w"] + 4
+    assert image["url"].startswith("data:image/jpeg;base64,")
+    assert "Image" in page_of(section).said()
 
 
 def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):

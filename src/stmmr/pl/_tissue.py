@@ -48,17 +48,7 @@ class Look(Blend, Protocol):
 def draw_spots(
     adata: AnnData, look: Look, *, image: bool, library_id: str | None, alpha: float | None, ax: Axes | None
 ) -> Axes:
-    """Draw spots as circles (very many as pixels) over the image, with a scale bar.
-
-    Parameters
-    ----------
-    adata
-        With coordinates.
-    look
-        Colours and legend.
-    image, library_id, alpha, ax
-        As in `stmmr.pl.domains`.
-    """
+    """Draw spots as circles (very many as pixels) over the image, with a scale bar; see `stmmr.pl.domains`."""
     xy = coordinates(adata)
     sections = None if library_id else graph_sections(adata)
     if sections is not None:

@@ -188,23 +188,11 @@ def _draw_links(ax: Axes, xy: Float64, weights: Float64, tree: Float64, threshol
 
 
 def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
-    """Arrange the nodes of a forest: x is the number of edges to the root, and no two nodes have the same position.
+    """Arrange the nodes of a forest, shape (K, 2): x is the number of edges to the root; no two positions are the same.
 
-    The largest child is in the row of its parent. Each other child starts a branch in the next row below that has space
-    for it.
-
-    Parameters
-    ----------
-    tree
-        Weights, shape (K, K), symmetric.
-    root
-        First node of the top tree; each other tree, below it, starts with its largest node.
-    sizes
-        Sizes of the nodes, shape (K,).
-
-    Returns
-    -------
-    Positions, shape (K, 2).
+    The tree has weights, shape (K, K), symmetric. The root is the first node of the top tree; each other tree, below
+    it, starts with its largest node. The largest child is in the row of its parent. Each other child starts a branch in
+    the next row below that has space for it.
     """
     xy = np.full((len(tree), 2), np.nan)
     taken: set[tuple[int, int]] = set()

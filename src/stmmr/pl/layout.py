@@ -51,10 +51,10 @@ def frame_of(xy: Float64, spacing: float) -> tuple[Float64, Float64]:
     return low - margin, high + margin
 
 
-def drawable(picture: Numbers) -> Numbers:
+def drawable(image: Numbers) -> Numbers:
     """Replace a background masked in black by glass; other images than H&E, e.g. greyscale ones, stay as they are."""
     try:
-        pixels = check_image(picture)
+        pixels = check_image(image)
         return without_mask(pixels, masked_glass(pixels))
     except InputError:
-        return picture
+        return image

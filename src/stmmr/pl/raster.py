@@ -26,15 +26,7 @@ class Blend(Protocol):
 
 
 class Grid:
-    """Grid of pixels over spots.
-
-    Parameters
-    ----------
-    xy
-        Coordinates of the spots, shape (N, 2).
-    frame
-        Lowest and highest x and y of the grid.
-    """
+    """Grid of pixels over spots at `xy`, shape (N, 2), within a frame (lowest and highest x and y)."""
 
     def __init__(self, xy: Floats, frame: tuple[Numbers, Numbers]) -> None:
         low, high = frame
@@ -69,22 +61,9 @@ def draw_pixels(
     reach: float = 0,
     alpha: float = 1,
 ) -> None:
-    """Draw spots as pixels.
+    """Draw spots at `xy`, shape (N, 2), as pixels of a frame (lowest and highest x and y); limits are not changed.
 
-    Parameters
-    ----------
-    ax
-        Axes; their limits are not changed.
-    xy
-        Coordinates of the spots, shape (N, 2).
-    look
-        Colours.
-    frame
-        Lowest and highest x and y of the grid.
-    reach
-        Distance up to which empty pixels get the colour of the nearest one, at least a pixel.
-    alpha
-        Opacity.
+    Empty pixels up to a distance of `reach`, at least a pixel, get the colour of the nearest one.
     """
     grid = Grid(xy, frame)
     pixels = np.zeros((grid.height * grid.width, 4), dtype=np.uint8)
@@ -110,12 +89,7 @@ def _closed(pixels: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
 def most_of(pixel: Ints, codes: NDArray[np.integer[Any]]) -> Ints:
     """Find the most frequent code in each pixel, the smallest of equally frequent ones.
 
-    Parameters
-    ----------
-    pixel
-        Pixel of each spot: 0, 1, …, each with at least one spot; shape (N,).
-    codes
-        Code of each spot, from 0, shape (N,).
+    Pixel, 0, 1, …, each with a spot, and code of each spot, from 0, have shape (N,).
     """
     n = int(codes.max()) + 1
     cells, votes = np.unique(pixel * n + codes, return_counts=True)

@@ -51,18 +51,10 @@ def curves_of(adata: AnnData) -> list[Curve]:
 
 
 def svg_of(draw: Callable[[Axes], object], name: str, *, size: tuple[float, float] = SIZE) -> str:
-    """Draw on new axes and write them as an SVG element of a page: the same bytes each time.
+    """Draw on new axes of a size in inches, and get them as an SVG element for a page: the same bytes each time.
 
-    Texts stay texts, the background is left out, and black becomes the colour of the text around.
-
-    Parameters
-    ----------
-    draw
-        Draws on axes.
-    name
-        Begins every id of the element, so that two figures on one page have none in common.
-    size
-        Width and height in inches.
+    Texts stay texts, the background is left out, and black becomes the colour of the text around. Ids start with
+    `name`, so that figures on one page have none in common.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -163,14 +155,17 @@ def trends_of(adata: AnnData) -> Curve | None:
         return None
     table = step["table"]
     n = int((table["pval_adj"] < FDR).sum())
-    root = recorded(adata).get("trajectory", {}).get("root_domain")
-    start = f", which starts in domain {root}" if root else ""
     text = (
-        f"Of the genes that peak early, midway and late along pseudotime{start}, those with the smallest p-values; "
-        f"bands of {100 * float(step['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate "
-        f"below {FDR:g}). Neighbouring {rows_called(adata)} are alike, so the test ranks genes and does not prove a "
-        "trajectory."
+        "The genes with the smallest p-values of those that peak early, midway and late along pseudotime, with bands "
+        f"of {100 * float(step['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate below "
+        f"{FDR:g}). Neighbouring {rows_called(adata)} are alike: use the test to rank genes, not to prove a trajectory."
     )
+    trajectory = recorded(adata).get("trajectory", {})
+    if trajectory:
+        direction = (
+            "arbitrary, as no root was given" if trajectory["root"] == "tree" else "set by the root, not inferred"
+        )
+        text += f" Pseudotime starts in domain {trajectory['root_domain']}; its direction is {direction}."
     svg = svg_of(lambda ax: pl.gene_trends(adata, ax=ax), "trends", size=(5.2, 3.2))
     return Curve("Genes over pseudotime", text, svg)
 

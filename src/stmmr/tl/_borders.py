@@ -18,24 +18,9 @@ NEIGHBOURS_AT_MOST: Final = 3
 
 
 def contacts(xy: Float64, codes: Ints, sections: Ints, *, n_domains: int, n_neighbors: int) -> NDArray[np.int64]:
-    """Count, among the nearest neighbours of the spots of each domain (row), the spots of each domain (column).
+    """Count, among the nearest neighbours of the spots of each domain (row), the spots of each domain (column), (K, K).
 
-    Parameters
-    ----------
-    xy
-        Coordinates, shape (N, 2).
-    codes
-        Domain of each spot, shape (N,); −1 is none.
-    sections
-        Section of each spot, shape (N,); spots of different sections are no neighbours.
-    n_domains
-        K.
-    n_neighbors
-        Number of nearest neighbours.
-
-    Returns
-    -------
-    Shape (K, K).
+    `codes` are the domains of the spots, −1 for none; spots of different `sections` are no neighbours.
     """
     counted = np.zeros(n_domains**2, dtype=np.int64)
     for spots, neighbors in nearest_in_chunks(xy, min(n_neighbors, len(xy) - 1)):
@@ -46,23 +31,10 @@ def contacts(xy: Float64, codes: Ints, sections: Ints, *, n_domains: int, n_neig
 
 
 def neighboring_domains(contact: NDArray[np.int64], sizes: Ints, *, min_contact: float) -> Bools:
-    """Find the neighbouring domains of each domain, as SpaGCN does (Hu et al. 2021).
+    """Find the neighbouring domains (columns) of each domain (row), shape (K, K), as SpaGCN does (Hu et al. 2021).
 
-    Neighbours are domains with more contacts than `min_contact` times their number of spots, at most the three with
-    most contacts. If there is none, it is the one with most contacts.
-
-    Parameters
-    ----------
-    contact
-        From `contacts`, shape (K, K).
-    sizes
-        Number of spots of each domain, shape (K,).
-    min_contact
-        Contacts per spot of the other domain.
-
-    Returns
-    -------
-    Whether domain j (column) is a neighbour of domain k (row), shape (K, K). A domain without contacts has none.
+    They are domains with more contacts than `min_contact` times their number of spots (`sizes`), at most the three with
+    most contacts. If there is none, it is the one with most contacts. A domain without contacts has no neighbour.
     """
     contact = np.where(np.eye(len(contact), dtype=bool), 0, contact)
     enough = contact > min_contact * sizes

@@ -147,16 +147,9 @@ def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator
 
 
 def vote(partitions: NDArray[np.int8], n_groups: int, *, random_state: int) -> tuple[Ints, Float64, float]:
-    """Match partitions to each other and take the majority vote for each spot.
+    """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
 
-    Parameters
-    ----------
-    partitions
-        Labels 0 … K − 1, shape (M, N).
-    n_groups
-        K.
-    random_state
-        Seed of the spots on which partitions are compared.
+    Partitions are compared on spots drawn with the seed.
 
     Returns
     -------

@@ -238,22 +238,13 @@ class Fit(NamedTuple):
 def fit(sums: Sums, basis: Matrix, *, grid: Matrix, confidence: float) -> Fit:
     """Fit quasi-Poisson curves log rate = basis · β to all genes at once.
 
-    Parameters
-    ----------
-    sums
-        Sums over B bins.
-    basis
-        Splines at the bins, shape (B, p), whose columns sum to 1.
-    grid
-        Splines at the points where curves are evaluated, shape (P, p).
-    confidence
-        Confidence level of the bands.
+    The splines have p columns that sum to 1: `basis` at the B bins, `grid` at the points where curves are evaluated.
 
     Notes
     -----
     φ = Σ(y − μ)²/Σμ · N/(N − p), at least 1, which keeps the test valid if large libraries vary more than the
-    quasi-Poisson variance φμ; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of
-    the curve; the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
+    quasi-Poisson variance φμ; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of the curve;
+    the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
     """
     from scipy import stats
 

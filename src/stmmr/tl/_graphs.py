@@ -44,16 +44,9 @@ def neighbor_graph(points: Floats, n_neighbors: int) -> AnnData:
 
 
 def fuzzy_graph(points: Float64, n_neighbors: int) -> Csr:
-    """Weight the edges between neighbours, shape (N, N), as ``fuzzy_simplicial_set`` of umap-learn.
+    """Weight the edges to the exact neighbours of points, shape (N, N), as ``fuzzy_simplicial_set`` of umap-learn.
 
-    That one is compiled again in every process, which takes four seconds.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_neighbors
-        Number of exact neighbours, including the point itself.
+    That one is compiled again in every process, which takes four seconds. `n_neighbors` includes the point itself.
     """
     n_points = len(points)
     neighbors = nearest(points, n_neighbors - 1)  # (N, k − 1)
@@ -173,24 +166,13 @@ def diffusion_coordinates(part: AnnData) -> Float64:
 def connectivities(points: Floats, codes: Ints, *, n_neighbors: int) -> Matrix:
     """Compare the number of edges between groups with that expected at random (PAGA).
 
-    Edges go from each spot to its nearest neighbours. Same as ``sc.tl.paga``, for which scanpy needs igraph.
-
-    Parameters
-    ----------
-    points
-        Spots in the embedding, shape (N, d).
-    codes
-        Group of each spot, shape (N,); −1 is none.
-    n_neighbors
-        Number of neighbours, including the spot itself.
+    Edges go from each spot in the embedding, shape (N, d), to its nearest neighbours; `n_neighbors` includes the spot
+    itself, and the code −1 is no group. Same as ``sc.tl.paga``, for which scanpy needs igraph: Wolf et al. 2019,
+    doi:10.1186/s13059-019-1663-x.
 
     Returns
     -------
     From 0 (no edges) to 1 (as many as at random, or more), shape (K, K), 0 on the diagonal.
-
-    References
-    ----------
-    Wolf et al. 2019, doi:10.1186/s13059-019-1663-x.
     """
     k, neighbors = int(codes.max()) + 1, nearest(points.astype(np.float64), n_neighbors - 1)
     source, target = np.repeat(codes, neighbors.shape[1]), codes[neighbors.ravel()]

@@ -32,25 +32,12 @@ def leiden(
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
 ) -> tuple[Ints, float]:
-    """Cluster by communities of the neighbour graph, at a resolution or at one that gives a number of them.
+    """Cluster points, shape (N, d), by communities of their neighbour graph, at a resolution or with a number of them.
 
-    The graph has the 15 exact nearest neighbours of each point. The search bisects resolutions from 0.001 to 1000, in
-    at most 25 steps. Not every number of communities exists (there are at least as many as connected components); if
-    `n_domains` does not, the closest number is taken.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        Number of groups, without `resolution`.
-    resolution
-        Resolution of the modularity, larger for more groups, without `n_domains`.
-    fitted_at_most
-        Number of points, drawn at random, among which communities are searched; the others get the label of their
-        nearest ones.
-    random_state
-        Seed of the sample and the communities.
+    The graph has the 15 exact nearest neighbours of each of `fitted_at_most` points, drawn at random; the other points
+    get the label of their nearest ones. The search for `n_domains` bisects resolutions from 0.001 to 1000, in at most
+    25 steps. Not every number of communities exists (there are at least as many as connected components); the closest
+    one is taken.
 
     Returns
     -------
@@ -59,7 +46,7 @@ def leiden(
     Raises
     ------
     InputError
-        If not exactly one of `n_domains` and `resolution` is given, or there are fewer different spots than groups.
+        If not exactly one of `n_domains` and `resolution` is given, or there are fewer different points than groups.
     ImportError
         If the extra ``leiden`` is not installed.
 

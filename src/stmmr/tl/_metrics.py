@@ -89,28 +89,12 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
 
 
 def chaos(xy: ArrayLike, domains: ArrayLike) -> float:
-    r"""Measure how scattered domains are, by the distance to the nearest spot of the same domain.
+    r"""Measure how scattered domains are: the mean distance to the nearest spot of the same domain; 0 is best.
 
     .. math:: \frac{1}{N} \sum_k \sum_{i \in k} \min_{j \in k,\, j \ne i} \lVert x_i - x_j \rVert
 
-    with each coordinate divided by its (sample) standard deviation. Lower is more continuous. A domain of one spot
-    adds 0 to the sum, as in the reference implementation.
-
-    Parameters
-    ----------
-    xy
-        Coordinates, shape (N, 2).
-    domains
-        Domain of each spot, shape (N,).
-
-    Returns
-    -------
-    The mean over all spots, at least 0.
-
-    References
-    ----------
-    Shang and Zhou (2022), Spatially aware dimension reduction for spatial transcriptomics (SpatialPCA),
-    Nature Communications 13, 7203, doi:10.1038/s41467-022-34879-1.
+    with each coordinate of `xy`, shape (N, 2), divided by its (sample) standard deviation. A domain of one spot adds 0
+    to the sum, as in the reference implementation: Shang and Zhou (2022), SpatialPCA, doi:10.1038/s41467-022-34879-1.
     """
     xy, codes = _checked(xy, domains)
     spread = xy.std(axis=0, ddof=1)
@@ -126,29 +110,8 @@ def chaos(xy: ArrayLike, domains: ArrayLike) -> float:
 def pas(xy: ArrayLike, domains: ArrayLike, *, n_neighbors: int = _PAS_NEIGHBORS) -> float:
     """Measure the percentage of abnormal spots (PAS): those with more than half of their neighbours in other domains.
 
-    With 10 neighbours, at least six have to be in other domains. Lower is more continuous.
-
-    Parameters
-    ----------
-    xy
-        Coordinates, shape (N, 2).
-    domains
-        Domain of each spot, shape (N,).
-    n_neighbors
-        Number of nearest neighbours.
-
-    Returns
-    -------
-    The share of such spots, from 0 to 1.
-
-    Raises
-    ------
-    InputError
-        If there are no more than `n_neighbors` spots.
-
-    References
-    ----------
-    Shang and Zhou (2022), doi:10.1038/s41467-022-34879-1.
+    With 10 neighbours, at least six have to be in other domains. From 0 to 1; 0 is best. Coordinates have shape (N, 2),
+    N above `n_neighbors`. Source: Shang and Zhou (2022), doi:10.1038/s41467-022-34879-1.
     """
     xy, codes = _checked(xy, domains)
     other = codes[nearest(xy, n_neighbors)] != codes[:, None]

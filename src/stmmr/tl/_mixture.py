@@ -73,24 +73,15 @@ class TiedMixture:
 
 
 def fit_tied(points: Float64, start: Float64 | TiedMixture, *, regularisation: float) -> TiedMixture:
-    """Fit a mixture by expectation and maximisation, with the same rules as "tied" of scikit-learn.
+    """Fit a mixture to points, shape (N, d), by expectation and maximisation, with the rules of "tied" in scikit-learn.
 
-    With a shared covariance Σ, XᵀX = NΣ + Σₖ nₖ μₖ μₖᵀ in every iteration, which then takes two products of points ×
-    groups.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    start
-        Memberships, shape (N, K), such as those of k-means; or a mixture.
-    regularisation
-        Variance added to every direction.
+    It starts from memberships, shape (N, K), such as those of k-means, or from a mixture. With a shared covariance Σ,
+    XᵀX = NΣ + Σₖ nₖ μₖ μₖᵀ in every iteration, which then takes two products of points × groups.
 
     Raises
     ------
     InputError
-        If the covariance is singular in spite of the regularisation.
+        If the covariance is singular in spite of the regularisation, the variance added to every direction.
     """
     centre = points.mean(axis=0)
     x = points - centre

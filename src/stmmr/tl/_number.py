@@ -189,14 +189,8 @@ def split(mixture: TiedMixture, points: Float64) -> TiedMixture:
 def compare(likelihood: Float64, n: float, *, width: int) -> tuple[Float64, Float64]:
     """Compare mixtures of 1, 2, … tied Gaussians on the same points.
 
-    Parameters
-    ----------
-    likelihood
-        Log density of each point under each mixture, shape (K, N).
-    n
-        Number of independent points.
-    width
-        Number of dimensions.
+    `likelihood` is the log density of each point under each mixture, shape (K, N), of which `n` points are independent;
+    `width` is the number of dimensions.
 
     Returns
     -------

@@ -34,32 +34,21 @@ def points_of(
     n_components: int = N_COMPONENTS,
     random_state: int,
 ) -> tuple[Floats, bool]:
-    """Get an embedding, scaled for clustering.
+    """Get an embedding, scaled for clustering, shape (n_obs, d), and whether it was whitened.
 
     Parameters
     ----------
-    adata
-        With the embedding.
-    use_rep
-        Key of ``obsm``.
+    adata, use_rep
+        With the embedding in ``obsm[use_rep]``, checked to have at least `fewest` different points.
     fewest
         Smallest number of different points.
     whiten
-        Whether to take the leading principal components, each scaled to unit variance. None: unless the scales of the
-        embedding have a meaning.
+        Whether to take the leading `n_components` principal components, each scaled to unit variance. None: unless the
+        scales of the embedding have a meaning.
     n_components
         Number of components, if they are scaled.
     random_state
         Seed of the points that are counted.
-
-    Returns
-    -------
-    Points, shape (n_obs, d), and whether they were whitened.
-
-    Raises
-    ------
-    InputError
-        If there is no such embedding, it has an entry that is not finite, or there are too few different points.
     """
     require_key(adata.obsm, use_rep, where="obsm", hint="Fit a model first: stmmr.StMMR(adata).fit().")
     embedding = representation(adata, use_rep)

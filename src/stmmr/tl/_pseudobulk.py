@@ -42,7 +42,7 @@ def domain_genes_pseudobulk(
     section_key: str,
     domain_key: str = keys.DOMAIN,
     layer: str | None = None,
-    min_places: int = 10,
+    min_spots: int = 10,
     min_counts: int = 10,
     max_pval_adj: float = 0.05,
     min_fold_change: float = 1.5,
@@ -66,7 +66,7 @@ def domain_genes_pseudobulk(
         Column of ``obs`` with the domains. Spots without one are left out.
     layer
         Layer with the raw counts, as in :func:`stmmr.tl.domain_genes`.
-    min_places
+    min_spots
         Fewest spots of a domain in a section; smaller ones are left out.
     min_counts
         Fewest counts of a gene that is tested, in all samples.
@@ -106,7 +106,7 @@ def domain_genes_pseudobulk(
     doi:10.1093/bioinformatics/btad547. Summed by layer and section as in Maynard et al. (2021),
     doi:10.1038/s41593-020-00787-0.
     """
-    require_positive(min_places, name="min_places")
+    require_positive(min_spots, name="min_spots")
     require_positive(min_fold_change, name="min_fold_change")
     require_extra("pydeseq2.dds", extra="deseq")
     unique_names(adata)
@@ -118,7 +118,7 @@ def domain_genes_pseudobulk(
         )
     domains = tested_domains(adata, domain_key)
     columns = gene_columns(adata, layer, progress=progress)
-    sums, samples = _summed(columns.counts, sections, domains, min_places=min_places, progress=progress)
+    sums, samples = _summed(columns.counts, sections, domains, min_spots=min_spots, progress=progress)
     n_sections = np.bincount(samples["domain"], minlength=len(domains.categories))
     design = _design(samples, domain_key=domain_key)
     names, genes = pd.Index(domains.categories.astype(str)), adata.var_names.astype(str)
@@ -137,7 +137,7 @@ def domain_genes_pseudobulk(
     step = {
         "section_key": section_key,
         "domain_key": domain_key,
-        "min_places": min_places,
+        "min_spots": min_spots,
         "min_counts": min_counts,
         "max_pval_adj": max_pval_adj,
         "min_fold_change": min_fold_change,
@@ -149,13 +149,13 @@ def domain_genes_pseudobulk(
 
 
 def _summed(
-    counts: CountRows, sections: pd.Categorical, domains: pd.Categorical, *, min_places: int, progress: bool
+    counts: CountRows, sections: pd.Categorical, domains: pd.Categorical, *, min_spots: int, progress: bool
 ) -> tuple[NDArray[np.int64], pd.DataFrame]:
     """Sum counts over the spots of each domain in each section, (n_samples, G); get section and domain of each sum."""
     n_domains = len(domains.categories)
     sample = np.where(domains.codes < 0, -1, sections.codes.astype(np.intp) * n_domains + domains.codes)
     sizes = np.bincount(sample[sample >= 0], minlength=len(sections.categories) * n_domains)
-    kept = np.flatnonzero(sizes >= min_places)
+    kept = np.flatnonzero(sizes >= min_spots)
     number = np.full(len(sizes) + 1, -1)
     number[kept] = np.arange(len(kept))
     add = partial(_part_sums, sample=number[sample], n_samples=len(kept))
@@ -179,8 +179,8 @@ def _design(samples: pd.DataFrame, *, domain_key: str) -> pd.DataFrame:
     if len(sizes) < 2 or (sizes >= FEWEST_SECTIONS).sum() < 1:
         raise InputError(
             f"Expected at least two domains in obs[{domain_key!r}], one of them in {FEWEST_SECTIONS} sections with "
-            f"min_places or more, found {len(sizes)} domains in {samples['section'].nunique()} sections. Lower "
-            "min_places, or use stmmr.tl.domain_genes."
+            f"min_spots or more, found {len(sizes)} domains in {samples['section'].nunique()} sections. Lower "
+            "min_spots, or use stmmr.tl.domain_genes."
         )
     effects = {
         f"{name}{code}": (samples[name] == code).astype(np.float64)

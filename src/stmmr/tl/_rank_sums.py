@@ -36,11 +36,7 @@ def rank_sums(values: Csc, codes: Ints, others: list[Bools]) -> list[RankSums]:
     codes
         Domain of each spot from 0 to K − 1, shape (N,).
     others
-        For each comparison, whether domain k (row) is compared with domain j (column), shape (K, K).
-
-    Returns
-    -------
-    Result of each comparison; NaN for a domain that is compared with none.
+        For each comparison, whether domain k (row) is compared with domain j (column), shape (K, K); with none: NaN.
     """
     sizes = np.bincount(codes, minlength=len(others[0]))
     together = [other | np.eye(len(other), dtype=bool) for other in others]

@@ -76,35 +76,15 @@ def gaussian_mixture(
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
 ) -> Ints:
-    """Cluster by the likeliest of several Gaussian mixtures, each started from k-means.
+    """Cluster points, shape (N, d), by the likeliest of `n_init` Gaussian mixtures, each started from k-means.
 
-    Mixtures with an empty group are only considered if all have one.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        Number of groups.
-    covariance
-        "tied" (one for all groups), "full" or "diag" (one for each).
-    n_init
-        Number of starts.
-    regularisation
-        Variance added to every direction; the signal of an embedding has variances up to 1.
-    fitted_at_most
-        Number of points, drawn at random, that the mixture is fitted to; the others are assigned.
-    random_state
-        Seed of the sample and the starts.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (N,).
+    Mixtures with an empty group are only considered if all have one. They are fitted to `fitted_at_most` points, drawn
+    at random; the others are assigned. Labels are 0 … K − 1, shape (N,).
 
     Raises
     ------
     InputError
-        If there are fewer different spots than groups, `covariance` is not one of its choices, or a covariance is
+        If there are fewer different points than groups, `covariance` is not one of its choices, or a covariance is
         singular in spite of the regularisation.
     """
     require_choice(covariance, get_args(Covariance), name="covariance")
@@ -186,29 +166,9 @@ def kmeans(
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
 ) -> Ints:
-    """Cluster by the best of several k-means, each started by k-means++.
+    """Cluster points, shape (N, d), by the best of `n_init` k-means, each started by k-means++; labels 0 … K − 1, (N,).
 
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        Number of groups.
-    n_init
-        Number of starts.
-    fitted_at_most
-        Number of points, drawn at random, that the centres are fitted to; the others are assigned.
-    random_state
-        Seed of the sample and the starts.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If there are fewer different spots than groups.
+    Centres are fitted to `fitted_at_most` points, drawn at random; the others are assigned.
     """
     from sklearn.cluster import KMeans
 
@@ -218,25 +178,9 @@ def kmeans(
 
 
 def agglomerative(points: Points, n_domains: int) -> Ints:
-    """Cluster by merging groups, each time with the smallest increase of the variance within groups (Ward).
+    """Cluster points, shape (N, d), by merging groups with the smallest increase of the variance within (Ward).
 
-    Time and memory grow with N²: half a minute and 3 GB for 20,000 points, the limit.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        Number of groups.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If there are fewer different spots than groups, or more than 20,000 spots.
+    Time and memory grow with N²: half a minute and 3 GB for 20,000 points, the limit. Labels are 0 … K − 1, shape (N,).
     """
     from sklearn.cluster import AgglomerativeClustering
 

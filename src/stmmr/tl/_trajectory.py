@@ -141,14 +141,7 @@ def trajectory(
         )
     index = _root_index(adata, graph, root, fitted, names, lowest=expression == "lowest")
     time = _of_all(points, fitted, graph.pseudotime(index))
-    n_unreachable = int(np.isnan(time).sum())
-    if n_unreachable:
-        logger.warning(
-            "%d of %d %s are not connected to the root: their pseudotime is NaN.",
-            n_unreachable,
-            adata.n_obs,
-            rows_called(adata),
-        )
+    n_unreachable = _warn_unreachable(time, rows_called(adata))
     start = graph.domain_at(index)
     branch = Rooted.at(tree, start).branches(names)
     adata.obs[keys.PSEUDOTIME] = time
@@ -218,6 +211,14 @@ def _root_index(adata: AnnData, graph: Linked, root: Root, fitted: Ints, names: 
                     'For so small a domain, name one of them (root_spot="…", --root-spot …).'
                 )
             return graph.far_end(code)
+
+
+def _warn_unreachable(time: Float64, spots: str) -> int:
+    """Count the spots that are not connected to the root, with a warning if there are any."""
+    n = int(np.isnan(time).sum())
+    if n:
+        logger.warning("%d of %d %s are not connected to the root: their pseudotime is NaN.", n, len(time), spots)
+    return n
 
 
 def _index(names: pd.Index, name: str) -> int:

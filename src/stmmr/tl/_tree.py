@@ -120,14 +120,7 @@ def centres_within(points: Floats, codes: Ints) -> tuple[Float64, Float64]:
 
 
 def ward(centres: Float64, sizes: Float64) -> Float64:
-    """Merge groups by Ward's criterion; that of SciPy starts from single points.
-
-    Parameters
-    ----------
-    centres
-        Shape (K, d).
-    sizes
-        Number of points of each group, shape (K,).
+    """Merge groups with centres, shape (K, d), and sizes by Ward's criterion; that of SciPy starts from single points.
 
     Returns
     -------
