@@ -204,7 +204,7 @@ REFUSED = {"seqfish_text", "st_text", "stereoseq_gem", "visium_hd_2um"}
 def test_every_fixture_is_read_with_nothing_else_given(shared_fixtures):
     assert {path.name for path in shared_fixtures.iterdir()} == FIXTURES.keys() | REFUSED
     for name in REFUSED:
-        with pytest.raises(InputError, match="^Expected "):
+        with pytest.raises(InputError, match=r"^Expected "):
             io.read(shared_fixtures / name)
     for name, (shape, unit, um) in FIXTURES.items():
         adata = io.read(shared_fixtures / name)
