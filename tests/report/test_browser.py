@@ -147,7 +147,7 @@ def test_a_domain_is_brought_out_in_both(opened):
     page = opened()
     before = canvas(page, "map"), canvas(page, "umap")
     page.locator("#legend button").first.click()
-    assert "300 cells selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    assert "300 spots selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     assert page.locator("[data-domain='0'][aria-pressed=true]").count() == 2  # in the legend and in the table
@@ -301,7 +301,7 @@ def test_pixels_of_many_spots(opened, tmp_path, monkeypatch):
     page.wait_for_function("document.querySelector('#legend .ramp')")
     assert canvas(page, "map") != before
     page.locator(".domain").first.click()
-    assert "spots selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    assert "cells selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
 
 
 DRAWN = """name => {
@@ -351,7 +351,7 @@ def test_pixels_bring_out_a_domain(opened, many):
     page = opened(many[0])
     before = canvas(page, "map"), canvas(page, "umap")
     page.locator("#legend button").nth(1).click()
-    assert "2,700 spots selected; domains: 2 (100 %)" in page.locator("#status").inner_text()
+    assert "2,700 cells selected; domains: 2 (100 %)" in page.locator("#status").inner_text()
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     page.locator("#clear").click()

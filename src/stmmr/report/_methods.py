@@ -126,15 +126,18 @@ def _model(steps: Steps, cite: Cited, spots: str) -> str:
         return ""
     blocks = [f"{name} ({block['likelihood'] or 'features'})" for name, block in model.get("blocks", {}).items()]
     more = f" Further modalities were {', '.join(blocks)}." if blocks else ""
-    trained = f", trained in {n_steps:,} steps of Adam with PyTorch {cite('torch')} (seed {model['random_state']})"
-    if model["preset"] != "default" or not model.get("scaled"):
-        text = f"The modalities were embedded in {model['latent']} dimensions by graph convolutions"
-        return f"{text}{trained if n_steps else ''}.{more}"
-    decoder = f", with a {model['likelihood'].upper()} decoder{trained}" if n_steps else ""
+    by_default = model["preset"] == "default" and model.get("scaled")
+    trained = ""
+    if n_steps:
+        decoder = f", with a {model['likelihood'].upper()} decoder" if by_default else ""
+        trained = f"{decoder}, trained in {n_steps:,} steps of Adam with PyTorch {cite('torch')}"
+        trained += f" (seed {model['random_state']})"
+    if not by_default:
+        return f"The modalities were embedded in {model['latent']} dimensions by graph convolutions{trained}.{more}"
     return (
         f"Principal components, scaled such that the noise between neighbouring {spots} is white, were propagated over "
         f"the graph; the embedding has the {model['latent']} informative components, whose variance exceeds that of "
-        f"propagated noise{decoder}.{more}"
+        f"propagated noise{trained}.{more}"
     )
 
 
