@@ -567,7 +567,7 @@ def _enhance(work: Work) -> None:
 
     if work.model is None:
         raise InputError("Expected the fitted model for denoised expression, found none.")
-    tl.enhance(work.model(), genes=work.options.enhance_genes or None)
+    tl.enhance(work.model(), genes=work.options.enhance_genes or None, progress=work.progress)
 
 
 def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
