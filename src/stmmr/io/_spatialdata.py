@@ -203,10 +203,10 @@ def take_table(
     from anndata import AnnData
 
     import_spatialdata()
-    given = sdata.tables[table_name(sdata, table)]
+    source = sdata.tables[table_name(sdata, table)]
     file = None if image is None or str(image) in sdata.images or not Path(image).is_file() else Path(image)
-    shared = {name: dict(getattr(given, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
-    adata = AnnData(given.X, obs=given.obs.copy(), var=given.var.copy(), layers=layers_of(given), **shared)
+    shared = {name: dict(getattr(source, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
+    adata = AnnData(source.X, obs=source.obs.copy(), var=source.var.copy(), layers=layers_of(source), **shared)
     name = None if image is None or file is not None else str(image)
     full_image = set_positions(
         adata, sdata, image=name, system=coordinate_system, with_image=with_image and file is None

@@ -103,8 +103,8 @@ def put_back(adata: AnnData, sdata: SpatialData, *, table: str | None) -> None:
         for column in new:
             if column not in old or not new[column].array.equals(old[column].array):
                 old[column] = new[column].array
-    for where in ("obsm", "obsp", "layers"):
-        held, written = getattr(target, where), getattr(adata, where)
+    for part in ("obsm", "obsp", "layers"):
+        held, written = getattr(target, part), getattr(adata, part)
         for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
@@ -202,13 +202,13 @@ def _table(adata: AnnData, elements: NDArray[np.object_]) -> AnnData:
 
     annotated = adata.copy()
     annotated.uns.pop(keys.SPATIALDATA, None)
-    before = {where: list(getattr(annotated, where)) for where in NAMED}
+    before = {part: list(getattr(annotated, part)) for part in NAMED}
     sanitize_table(annotated)
     rename_nested(annotated, escaped)
-    for where, names in before.items():
-        changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, where), strict=True) if old != new]
+    for part, names in before.items():
+        changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, part), strict=True) if old != new]
         if changed:
-            logger.warning("Names that spatialdata does not allow were changed in %s: %s.", where, listed(changed))
+            logger.warning("Names that spatialdata does not allow were changed in %s: %s.", part, listed(changed))
     annotated.obs[keys.REGION] = pd.Categorical(elements)
     annotated.obs[keys.INSTANCE] = annotated.obs_names.to_numpy(dtype=object)
     regions = list(annotated.obs[keys.REGION].cat.categories)
