@@ -32,7 +32,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 # The newest versions need a newer Python than the oldest ones. torch comes by TORCH=torch; without it, tests that need it
-# are skipped. Options of pytest: ARGS="-- -x tests/io".
+# are skipped. More options: ARGS="--keep -x tests/io".
 PYTHON_NEWEST ?= python3.13
 PYTHON_OLDEST ?= python3.11
 TORCH ?=

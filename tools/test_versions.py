@@ -24,7 +24,12 @@ MORE_TOOLS = ("spatialdata-plot", "squidpy")
 """Packages that some tests compare with."""
 NEED_NEWER = {"spatialdata"}
 """Extras whose own lower bounds are above those of stmmr: beside them, the oldest versions could not be installed."""
-QUIET = ("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning", "ignore::FutureWarning")
+QUIET = (
+    "ignore::DeprecationWarning",
+    "ignore::PendingDeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore:The codec:UserWarning",
+)
 """Old packages do not know what newer ones, which are installed beside them, deprecate."""
 SHOWN = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "zarr", "h5py", "matplotlib", "bokeh")
 
@@ -57,14 +62,15 @@ def _versions(python: Path, *, with_torch: bool) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Other options are those of pytest.")
     parser.add_argument("which", choices=["newest", "oldest"])
     parser.add_argument("--python", default=sys.executable, help="interpreter of the environment, e.g. python3.13")
     parser.add_argument("--torch", default="", help="what pip installs of torch, e.g. torch or torch==2.13.0")
     parser.add_argument("--workers", default="auto", help="processes of pytest (default: one per core)")
     parser.add_argument("--keep", action="store_true", help="use the environment that an earlier call made")
-    parser.add_argument("pytest", nargs="*", help="options of pytest, after --")
-    return parser.parse_args()
+    options, more = parser.parse_known_args()
+    options.pytest = more
+    return options
 
 
 def _make(venv: Path, python: Path, options: argparse.Namespace) -> None:

@@ -98,7 +98,7 @@ def regions_of(sdata: SpatialData, adata: AnnData, *, system: str | None) -> lis
     """
     annotation = annotation_of(adata)
     if not annotation:
-        return [_by_table(sdata, adata, "places", system=system, because="it annotates no element")]
+        return [_by_table(sdata, adata, "spots", system=system, because="it annotates no element")]
     instances = adata.obs[annotation["instance_key"]].to_numpy()
     elements = adata.obs[annotation["region_key"]].astype(str).to_numpy()
     names = list(dict.fromkeys(elements))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAMED: Final = ("obs", "obsm", "obsp", "var", "varm", "varp", "uns", "layers")
 """Parts of a table whose names spatialdata checks."""
-CIRCLES: Final = "places"
+CIRCLES: Final = "spots"
 """Name of the element with the circles of a single section."""
 
 
@@ -51,7 +51,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
         A copy of `adata` with ``obs["stmmr_region"]`` and ``obs["stmmr_instance"]``, the element and the instance of
         each spot. ``uns["spatial"]`` stays, so that squidpy can plot the table alone.
     circles
-        "places", or one element per section with its name, in units of ``obsm["spatial"]`` and indexed by
+        "spots", or one element per section with its name, in units of ``obsm["spatial"]`` and indexed by
         ``obs_names``. Their diameter is ``spot_diameter_fullres``, else the median distance to the nearest spot.
     images
         The sharpest image of each library of ``uns["spatial"]``.
