@@ -150,9 +150,9 @@ def one_point(adata):
     [
         (negative, "negative values"),
         (with_nan, "NaN"),
-        (normalised, "looks normalised"),
+        (normalised, "look normalised"),
         (without_coordinates, "Expected coordinates"),
-        (nan_coordinates, "places without"),
+        (nan_coordinates, " without "),
         (one_point, "at one point"),
     ],
 )

@@ -39,7 +39,7 @@ def main(what):
             install("stmmr and the packages it needs", "--constraint=requirements.txt", "--editable=.")
         else:
             # by itself and first: asked for by another package, pip may choose the newest build for CUDA instead
-            install("torch (the largest package)", pinned("torch"))
+            install("torch (the largest package)", "--constraint=requirements.txt", pinned("torch"))
             install("the extras, and packages for tests, style and docs", "--requirement=requirements.txt")
         stamp.touch()
 
@@ -98,7 +98,11 @@ def locked(path):
         if os.name != "nt":
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                say("Waiting for another set-up of .venv")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -121,7 +121,7 @@ def test_run_with_everything(source, tmp_path):
     spots = pd.read_csv(out / "domains.csv", index_col="spot", dtype={"domain": str})
     np.testing.assert_allclose(spots["pseudotime"], adata.obs[keys.PSEUDOTIME])
     assert spots["branch"].notna().all()
-    root = adata.uns["stmmr"]["trajectory"]["root_place"]
+    root = adata.uns["stmmr"]["trajectory"]["root_spot"]
     assert spots.loc[root, "domain"] == "2"
     assert spots.loc[root, "pseudotime"] == 0
     genes = pd.read_csv(out / "domain_genes.csv")
@@ -198,7 +198,8 @@ def test_each_flag_added_later(source, result, options, written):
     assert names(result) & OF_ANALYSES == written
     after = contents(result)
     for name in set(kept) - {"result.h5ad", "report.html", "run.json", "domains.csv"}:
-        assert after[name] == kept[name]  # other figures, the model, and what is not ours
+        if not (name.startswith("model") and "--enhance" in " ".join(map(str, options))):
+            assert after[name] == kept[name]  # other figures, the model, and files of the user
     adata = ad.read_h5ad(result / "result.h5ad")
     np.testing.assert_array_equal(adata.obsm[keys.EMBEDDING], before.obsm[keys.EMBEDDING])
     assert (adata.obs[keys.DOMAIN] == before.obs[keys.DOMAIN]).all()
@@ -209,7 +210,7 @@ def test_each_flag_added_later(source, result, options, written):
     said = set(facts(result)["analyses"])
     assert said == {"domain genes", "gene sets"} or "--gene-sets" not in options
     if "SPOT" in options:
-        assert adata.uns["stmmr"]["trajectory"]["root_place"] == before.obs_names[7]
+        assert adata.uns["stmmr"]["trajectory"]["root_spot"] == before.obs_names[7]
 
 
 def test_twice_the_same_and_additions_add_up(result):
@@ -415,7 +416,7 @@ def test_several_sections(several, several_plain, tmp_path, capsys):
     assert names(out) & OF_ANALYSES == {"composition.csv", "composition.png"}
     table = pd.read_csv(out / "composition.csv", dtype={"domain": str})
     np.testing.assert_allclose(table.groupby("section")["share"].sum(), 1, rtol=1e-5)
-    assert table["places"].sum() == ad.read_h5ad(out / "result.h5ad").n_obs
+    assert table["n_obs"].sum() == ad.read_h5ad(out / "result.h5ad").n_obs
     assert run_main("analyse", out, "--group-key", "group", "--no-progress") == 0
     tests = pd.read_csv(out / "composition_tests.csv", dtype={"domain": str})
     assert {"share_healthy", "share_ill", "pval_adj"} <= set(tests)
@@ -452,7 +453,7 @@ def test_map(source, plain, other, tmp_path):
     assert (adata.obs[keys.DOMAIN].astype(str) == known).mean() > 0.8
     assert list(adata.obs[keys.DOMAIN].cat.categories) == list(trained.obs[keys.DOMAIN].cat.categories)
     table = pd.read_csv(out / "composition.csv")
-    assert table.groupby("section")["places"].sum().to_dict() == {"other": adata.n_obs, "in": trained.n_obs}
+    assert table.groupby("section")["n_obs"].sum().to_dict() == {"other": adata.n_obs, "in": trained.n_obs}
     assert facts(out)["model"] == str(plain)
     assert facts(out)["stmmr"]["evaluation"]
     assert run_main("analyse", out, "--gene-sets", source / "sets.gmt", "--no-progress", "--no-report") == 0

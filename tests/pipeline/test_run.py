@@ -200,10 +200,10 @@ def one_point(adata):
 
 BAD_DATA = [
     (scaled, "negative values.*use_rep"),
-    (normalised, "looks normalised.*layer=.*use_rep"),
+    (normalised, "look normalised.*layer=.*use_rep"),
     (with_nan, "1 NaN or infinite"),
     (without_coordinates, "Expected coordinates in obsm"),
-    (nan_coordinates, "1 of .* places without"),
+    (nan_coordinates, "1 of .* without"),
     (one_point, "all .* at one point"),
 ]
 

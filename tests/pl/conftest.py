@@ -15,9 +15,9 @@ def _close_figures():
 
 @pytest.fixture
 def section():
-    """A 10 × 8 array with places 20 px apart in three domains, the middle one of a single place."""
+    """A 10 × 8 array with spots 20 px apart in three domains, the middle one of a single spot."""
     column, row = np.meshgrid(np.arange(10), np.arange(8))
-    adata = AnnData(obs=pd.DataFrame(index=[f"place{i}" for i in range(80)]))
+    adata = AnnData(obs=pd.DataFrame(index=[f"spot{i}" for i in range(80)]))
     adata.obsm["spatial"] = np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 100
     domain = np.where(column.ravel() < 5, "1", "3")
     domain[44] = "2"

@@ -19,7 +19,7 @@ def texts(labels):
 
 @pytest.fixture
 def sections(section):
-    """The section twice, the second without its last five places, of which one has no domain."""
+    """The section twice, the second without its last five spots, of which one has no domain."""
     both = ad.concat({"a": section, "b": section[:75]}, label="section", index_unique="-")
     domains = both.obs["stmmr_domain"].astype(object)
     domains.iloc[-1] = None
@@ -83,7 +83,7 @@ def test_bars_of_the_best_sets(enriched):
 
 
 def test_sets_that_are_not_there(enriched):
-    with pytest.raises(InputError, match=r"at most 1e-10, found none among 5\. Give a larger max_pval_adj"):
+    with pytest.raises(InputError, match=r"at most 1e-10, found none among 5\. Use a larger max_pval_adj"):
         enrichment(enriched, max_pval_adj=1e-10)
     with pytest.raises(InputError, match=r"stmmr_enrichmnt.*Run stmmr.tl.enrichment"):
         enrichment(enriched, key="stmmr_enrichmnt")

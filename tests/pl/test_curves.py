@@ -9,7 +9,7 @@ from stmmr import InputError
 from stmmr._core.categories import PALETTE
 from stmmr.pl import bandwidth, history, number_of_domains
 
-TRIED = 20 * np.geomspace(0.5, 4, 10)  # 20 px between places
+TRIED = 20 * np.geomspace(0.5, 4, 10)  # 20 px between spots
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_bandwidths_are_in_distances_where_the_scale_is_unknown(bandwidth_chosen
     np.testing.assert_allclose(mark, curve[[4]])
     assert [text.get_text() for text in ax.texts] == ["chosen: 1.26"]
     assert (ax.get_xscale(), ticks(ax)) == ("log", ["0.5", "1", "2", "4"])
-    assert ax.get_xlabel() == "Bandwidth (distances between places)"
-    assert ax.get_ylabel() == "Error of the prediction\n(variances of the noise)"
+    assert ax.get_xlabel() == "Bandwidth (distances between cells)"
+    assert ax.get_ylabel() == "Prediction error\n(variances of the noise)"
 
 
 def test_bandwidths_are_in_um_where_the_scale_is_known(bandwidth_chosen):
@@ -72,7 +72,7 @@ def test_bandwidth_draws_on_the_given_axes(bandwidth_chosen):
 def test_refuses_a_bandwidth_that_was_given(bandwidth_chosen):
     graph = bandwidth_chosen.uns["stmmr"]["spatial_graph"]
     del graph["bandwidths_tried"], graph["error"], graph["standard_error"]
-    with pytest.raises(InputError, match=r"found one that was given \(25\.2 px\)\. Let the data choose it"):
+    with pytest.raises(InputError, match=r"found a bandwidth that was an option \(25\.2 px\)\. Choose it by"):
         bandwidth(bandwidth_chosen)
     del bandwidth_chosen.uns["stmmr"]
     with pytest.raises(InputError, match="found no spatial graph"):
@@ -100,7 +100,7 @@ def test_number_has_curve_choice_and_range(number_chosen):
     np.testing.assert_array_equal(mark.get_xydata(), [[5, 60]])
     (span,) = ax.patches
     assert (span.get_x(), span.get_width()) == (3.5, 3)
-    assert [text.get_text() for text in ax.texts] == ["5 domains\n4 to 6 would do as well"]
+    assert [text.get_text() for text in ax.texts] == ["5 domains\n4–6 fit almost equally well"]
 
 
 def test_no_range_where_one_number_stands_out(number_chosen):

@@ -10,7 +10,7 @@ from stmmr._core.categories import PALETTE
 from stmmr.pl import embedding
 
 
-def test_every_place_once_in_the_colour_of_its_domain(section):
+def test_every_spot_once_in_the_colour_of_its_domain(section):
     ax = embedding(section)
     (points,) = ax.collections
     drawn = np.column_stack([points.get_offsets(), points.get_facecolors()[:, :3]])
@@ -32,14 +32,14 @@ def test_other_basis_column_and_axes(section):
     assert ax.get_legend().get_title().get_text() == "sample"
 
 
-def test_places_without_a_position_are_left_out_and_the_figure_says_so(section):
+def test_spots_without_a_position_are_left_out_and_the_figure_says_so(section):
     section.obsm["X_stmmr_umap"][::4] = np.nan
     ax = embedding(section)
     (points,) = ax.collections
     known = np.isfinite(section.obsm["X_stmmr_umap"]).all(axis=1)
     drawn = np.sort(np.asarray(points.get_offsets()), axis=0)
     np.testing.assert_allclose(drawn, np.sort(section.obsm["X_stmmr_umap"][known], axis=0), rtol=1e-6)
-    assert ax.get_title(loc="left") == "a sample of 60 of 80 places"
+    assert ax.get_title(loc="left") == "random sample of 60 of 80 cells"
     section.obsm["X_stmmr_umap"][::4] = 0
     assert not embedding(section).get_title(loc="left")
 

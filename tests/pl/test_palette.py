@@ -47,7 +47,7 @@ def test_own_colours_win_where_there_is_one_for_each_and_are_never_written(secti
 
 def test_the_same_domain_has_the_same_colour_in_every_figure(section):
     section.obs["stmmr_domain_refined"] = section.obs["stmmr_domain"]
-    section.obs.loc["place44", "stmmr_domain_refined"] = "1"
+    section.obs.loc["spot44", "stmmr_domain_refined"] = "1"
     axes = [domains(section), embedding(section), domains(section, domain_key="stmmr_domain_refined")]
     legends = [
         {t.get_text(): h.get_color() for t, h in zip(legend.get_texts(), legend.legend_handles, strict=True)}

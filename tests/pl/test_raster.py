@@ -1,4 +1,4 @@
-"""Very many places as pixels: their colours, and that all else is as with circles."""
+"""Very many spots as pixels: their colours, and that all else is as with circles."""
 
 import io
 from collections import Counter
@@ -20,7 +20,7 @@ from stmmr.pl.raster import PIXELS_FROM
 
 @pytest.fixture
 def pixels(monkeypatch):
-    """Draw any number of places as pixels."""
+    """Draw any number of spots as pixels."""
     monkeypatch.setattr(_tissue, "PIXELS_FROM", 1)
     monkeypatch.setattr(_embedding, "PIXELS_FROM", 1)
 
@@ -38,16 +38,16 @@ def of_domains(adata):
     return [to_rgb(PALETTE[int(name) - 1]) for name in adata.obs["stmmr_domain"]]
 
 
-def one_pixel(n_places, seed=0):
-    """Make places of four categories, the last of them missing, in a handful of pixels."""
+def one_pixel(n_spots, seed=0):
+    """Make spots of four categories, the last of them missing, in a handful of pixels."""
     rng = np.random.default_rng(seed)
-    adata = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(n_places)]))
-    adata.obs["kind"] = pd.Categorical.from_codes(rng.integers(-1, 3, n_places), categories=["a", "b", "c"])
-    adata.obs["number"] = np.where(rng.uniform(size=n_places) < 0.5, np.nan, rng.normal(size=n_places))
-    return adata, rng.permutation(np.arange(n_places) % 8)
+    adata = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(n_spots)]))
+    adata.obs["kind"] = pd.Categorical.from_codes(rng.integers(-1, 3, n_spots), categories=["a", "b", "c"])
+    adata.obs["number"] = np.where(rng.uniform(size=n_spots) < 0.5, np.nan, rng.normal(size=n_spots))
+    return adata, rng.permutation(np.arange(n_spots) % 8)
 
 
-def test_the_domain_of_a_place_is_seen_where_the_place_is(section, pixels):
+def test_the_domain_of_a_spot_is_seen_where_the_spot_is(section, pixels):
     ax = domains(section)
     assert not ax.collections
     np.testing.assert_allclose(seen(ax, section.obsm["spatial"]), of_domains(section), atol=0.01)
@@ -108,9 +108,9 @@ def test_axes_legend_and_scale_bar_are_those_of_circles(section, library, monkey
         axes.append(domains(section))
     circles, pixels = axes
     assert len(circles.images) == 1
-    picture, places = pixels.images
+    picture, spots = pixels.images
     assert picture.get_extent() == circles.images[0].get_extent()
-    assert places.get_alpha() == circles.collections[0].get_alpha() == 0.9
+    assert spots.get_alpha() == circles.collections[0].get_alpha() == 0.9
     for of in ("get_xlim", "get_ylim", "get_aspect"):
         assert getattr(circles, of)() == getattr(pixels, of)()
     assert tuple(circles.figure.get_size_inches()) == tuple(pixels.figure.get_size_inches())
@@ -128,7 +128,7 @@ def test_axes_of_the_embedding_are_those_of_dots(section, monkeypatch):
     assert (dots.get_xlim(), dots.get_ylim()) == (pixels.get_xlim(), pixels.get_ylim())
 
 
-def test_far_from_any_place_nothing_is_drawn(section, pixels):
+def test_far_from_any_spot_nothing_is_drawn(section, pixels):
     apart = section[section.obs["stmmr_domain"].isin(["1", "3"])].copy()
     apart.obsm["spatial"][(apart.obs["stmmr_domain"] == "3").to_numpy()] += [200, 0]
     between = [[270.0, 170.0], [300, 120]]
@@ -152,7 +152,7 @@ def test_draws_on_the_given_axes(section, pixels):
 
 
 @pytest.mark.parametrize("vector", ["svg", "pdf"])
-def test_a_hundred_thousand_places_are_pixels_and_small_in_vector_files(section, vector):
+def test_a_hundred_thousand_spots_are_pixels_and_small_in_vector_files(section, vector):
     many = anndata.concat([section] * (PIXELS_FROM // len(section)), index_unique="-")
     many.obsm["spatial"] = np.random.default_rng(0).uniform(size=(PIXELS_FROM, 2))
     file = io.BytesIO()
@@ -160,8 +160,8 @@ def test_a_hundred_thousand_places_are_pixels_and_small_in_vector_files(section,
     assert len(file.getvalue()) < 1e6
 
 
-@pytest.mark.parametrize("n_places", [1, 2])
-def test_one_place_and_two(section, n_places, pixels):
-    few = section[:n_places].copy()
+@pytest.mark.parametrize("n_spots", [1, 2])
+def test_one_spot_and_two(section, n_spots, pixels):
+    few = section[:n_spots].copy()
     np.testing.assert_allclose(seen(domains(few), few.obsm["spatial"]), of_domains(few), atol=0.01)
     assert embedding(few).images

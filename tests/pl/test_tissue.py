@@ -16,7 +16,7 @@ from stmmr.pl.layout import in_rows
 
 
 def circles(ax):
-    """Get the one collection of places."""
+    """Get the one collection of spots."""
     (collection,) = (c for c in ax.collections if isinstance(c, EllipseCollection))
     return collection
 
@@ -32,7 +32,7 @@ def scale_bars(ax):
     return [artist for artist in ax.artists if isinstance(artist, AnchoredSizeBar)]
 
 
-def test_every_place_has_the_colour_of_its_domain(section):
+def test_every_spot_has_the_colour_of_its_domain(section):
     ax = domains(section)
     np.testing.assert_array_equal(circles(ax).get_offsets(), section.obsm["spatial"])
     expected = [to_rgb(PALETTE[int(name) - 1]) for name in section.obs["stmmr_domain"]]
@@ -59,7 +59,7 @@ def test_axes_are_those_of_a_picture_cropped_to_the_tissue(section):
     assert height < width
 
 
-def test_places_on_an_array_touch_and_are_smaller_over_a_picture(section, library):
+def test_spots_on_an_array_touch_and_are_smaller_over_a_picture(section, library):
     assert np.unique(circles(domains(section)).get_widths()) == pytest.approx([20])
     section.uns["spatial"] = {"a": library}
     assert np.unique(circles(domains(section)).get_widths()) < 20
@@ -71,7 +71,7 @@ def test_cells_that_all_but_touch_do_not_shrink_the_circles(section):
     assert circles(domains(pairs)).get_widths().min() > 15
 
 
-def test_the_sharpest_picture_lies_in_the_coordinates_of_the_places(section, library):
+def test_the_sharpest_picture_lies_in_the_coordinates_of_the_spots(section, library):
     section.uns["spatial"] = {"a": library}
     (picture,) = domains(section).images
     assert picture.get_size() == (150, 200)
@@ -149,7 +149,7 @@ def test_any_column_can_be_drawn_and_missing_is_grey(section):
 
 def test_a_vanished_category_leaves_the_legend_and_the_others_keep_their_colours(section):
     before = entries(domains(section))
-    section.obs.loc["place44", "stmmr_domain"] = "1"
+    section.obs.loc["spot44", "stmmr_domain"] = "1"
     after = entries(domains(section))
     assert list(after) == ["1", "3"]
     assert after.items() <= before.items()
@@ -172,17 +172,17 @@ def test_changes_nothing_in_the_data(section, library):
     np.testing.assert_array_equal(section.obsm["spatial"], before.obsm["spatial"])
 
 
-def test_many_places_are_a_picture_in_vector_files(section):
+def test_many_spots_are_a_picture_in_vector_files(section):
     many = anndata.concat([section] * 250, index_unique="-")
     many.obsm["spatial"] = np.random.default_rng(0).uniform(size=(20_000, 2))
     assert circles(domains(many)).get_rasterized()
     assert not circles(domains(section)).get_rasterized()
 
 
-@pytest.mark.parametrize("n_places", [1, 2])
-def test_one_place_and_two(section, n_places):
-    ax = domains(section[:n_places])
-    assert len(circles(ax).get_offsets()) == n_places
+@pytest.mark.parametrize("n_spots", [1, 2])
+def test_one_spot_and_two(section, n_spots):
+    ax = domains(section[:n_spots])
+    assert len(circles(ax).get_offsets()) == n_spots
     ax.figure.canvas.draw()
 
 

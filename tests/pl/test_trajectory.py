@@ -31,7 +31,7 @@ def ordered(section):
             "domains": np.array(NAMES),
             "domain_key": "layer",
             "root_domain": "White matter",
-            "root_place": "place20",
+            "root_spot": "spot20",
         },
         "gene_trends": {
             "table": pd.DataFrame({"f": [3.0, 2, 1], "peak": [0.0, 0.5, 1.0]}, index=genes),

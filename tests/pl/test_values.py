@@ -43,7 +43,7 @@ def test_a_given_range_and_map(section):
 
 
 def test_missing_numbers_are_grey_and_explained(section):
-    section.obs.loc[["place0", "place1"], "confidence"] = [np.nan, np.inf]
+    section.obs.loc[["spot0", "spot1"], "confidence"] = [np.nan, np.inf]
     ax = values(section, "confidence")
     np.testing.assert_allclose(colors(ax)[:2], [to_rgb(MISSING)] * 2)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["missing"]

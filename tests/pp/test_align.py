@@ -35,7 +35,7 @@ def serial(*maps, drop=0, side=18):
 
 
 def off(adata):
-    """Distance of places from where they were cut, in spacings."""
+    """Distance of spots from where they were cut, in spacings."""
     return np.linalg.norm(adata.obsm[keys.SPATIAL_3D][:, :2] - adata.obsm["where"], axis=1) / PITCH
 
 
@@ -63,7 +63,7 @@ def test_mirrored_sections_are_said_and_turned_over_when_asked(caplog):
     both = serial(turned(30) @ np.diag([-1.0, 1.0]))
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         align_sections(both, "section", z=10)
-    assert "Section s1 fits s0 better when it is turned over" in caplog.text
+    assert "Section s1 would fit s0 better turned over" in caplog.text
     assert both.uns["stmmr"]["align_sections"]["mirrored"] == [False]
     align_sections(both, "section", z=10, mirror=True)
     assert both.uns["stmmr"]["align_sections"]["mirrored"] == [True]
@@ -85,10 +85,10 @@ def test_sections_named_by_numbers_have_their_positions():
     np.testing.assert_array_equal(both.obsm["spatial_3d"][:, 2], np.where(both.obs["section"] == 9, 30, 5))
 
 
-def test_many_places_are_drawn(monkeypatch):
+def test_many_spots_are_drawn(monkeypatch):
     from stmmr.pp import _align
 
-    monkeypatch.setattr(_align, "PLACES_AT_MOST", 120)
+    monkeypatch.setattr(_align, "MATCHED_AT_MOST", 120)
     both = serial(turned(50))
     align_sections(both, "section", z=10)
     assert np.median(off(both)) < 0.5
@@ -96,7 +96,7 @@ def test_many_places_are_drawn(monkeypatch):
 
 def test_what_is_missing_is_said():
     both = serial(turned(20))
-    with pytest.raises(InputError, match="z of every section in µm, found none of s1"):
+    with pytest.raises(InputError, match="z of every section in µm, found none for s1"):
         align_sections(both, "section", z={"s0": 1.0})
     with pytest.raises(InputError, match="z to be a positive number, found 0"):
         align_sections(both, "section", z=0)
@@ -105,7 +105,7 @@ def test_what_is_missing_is_said():
         align_sections(both, "one", z=10)
     bare = both.copy()
     del bare.uns["spatial"], bare.obs["array_row"]
-    with pytest.raises(InputError, match="length of a unit of the coordinates, found nothing that tells it in s0, s1"):
+    with pytest.raises(InputError, match="length of a unit of the coordinates in µm, found none for s0, s1"):
         align_sections(bare, "section", z=10)
     del both.obsm[keys.COMPONENTS]
     with pytest.raises(InputError, match=r"Run stmmr.pp.expression\(adata, section_key='section'\) first"):
@@ -119,7 +119,7 @@ def stacked(gap, **options):
     return both
 
 
-def test_graph_joins_places_across_sections():
+def test_graph_joins_spots_across_sections():
     both = stacked(PITCH)
     stmmr.pp.spatial_graph(both, use="spatial_3d", section_key="section")
     graph, pairs = both.uns["stmmr"]["spatial_graph"], both.obsp[keys.GRAPH].tocoo()
@@ -136,7 +136,7 @@ def test_sections_far_apart_in_z_are_as_those_without(caplog):
     both = stacked(100 * PITCH)
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         stmmr.pp.spatial_graph(both, use="spatial_3d", section_key="section", bandwidth=PITCH)
-    assert "too far apart in z for neighbours in others" in caplog.text
+    assert "too far apart in z to be neighbours" in caplog.text
     alone = both.copy()
     stmmr.pp.spatial_graph(alone, section_key="section", bandwidth=2 * PITCH)
     assert abs(both.obsp[keys.GRAPH] - alone.obsp[keys.GRAPH]).max() < 1e-4

@@ -18,14 +18,14 @@ def section(seed=0, *, names=None, **options):
     return adata
 
 
-def test_one_table_with_names_pictures_and_all_places(caplog):
+def test_one_table_with_names_pictures_and_all_spots(caplog):
     first, second = section(0), section(1)
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         both = concat_sections({"b": first, "a": second})
     assert list(both.obs["section"].cat.categories) == ["b", "a"]
     assert both.obs_names.is_unique
     assert both.obs_names[0] == f"{first.obs_names[0]}-b"
-    assert "names of places, such as spot_" in caplog.text
+    assert "names of spots, such as spot_" in caplog.text
     assert set(both.uns["spatial"]) == {"b", "a"}
     picture = both.uns["spatial"]["a"]["images"]["hires"]
     np.testing.assert_array_equal(picture, second.uns["spatial"]["simulated"]["images"]["hires"])
@@ -109,15 +109,15 @@ def ensembl(names, code="", first=100):
 @pytest.mark.parametrize(
     ("one", "other", "reason"),
     [
-        (list, ensembl, "identifiers of Ensembl and the other has symbols"),
+        (list, ensembl, "Ensembl identifiers and the other symbols"),
         (ensembl, lambda names: ensembl(names, "MUS"), "of different species"),
-        (ensembl, lambda names: [f"{name}.3" for name in ensembl(names)], "version after the point; cut it off"),
-        (list, lambda names: names.str.capitalize(), "capital letters, as those of human and mouse do"),
-        (list, lambda names: [f"x{name}" for name in names], "Name genes alike in all sections"),
+        (ensembl, lambda names: [f"{name}.3" for name in ensembl(names)], "version after the dot. Remove it"),
+        (list, lambda names: names.str.capitalize(), "upper and lower case, as those of human and mouse do"),
+        (list, lambda names: [f"x{name}" for name in names], "Use the same gene names in all sections"),
     ],
 )
 def test_disjoint_genes_are_refused_with_the_likely_reason(one, other, reason):
-    message = rf"found none that 'b' \(30, such as .*\) shares with those before \(30, such as .*{reason}"
+    message = rf"that 'b' \(30 genes, such as .*\) shares with the sections before it \(30 genes, such as .*{reason}"
     with pytest.raises(InputError, match=message):
         concat_sections({"a": section(names=one), "b": section(names=other)})
 
@@ -126,7 +126,7 @@ def test_few_shared_genes_are_said(caplog):
     other = section(names=lambda names: [name if at < 5 else f"x{name}" for at, name in enumerate(names)])
     with caplog.at_level(logging.WARNING, logger="stmmr"):
         assert concat_sections([section(), other]).n_vars == 5
-    assert "5 genes are in all sections, of 30 in the one with the fewest" in caplog.text
+    assert "Only 5 genes are in all sections; the section with the fewest has 30" in caplog.text
 
 
 def test_what_cannot_be_put_together_is_said():
@@ -142,7 +142,7 @@ def test_what_cannot_be_put_together_is_said():
         concat_sections([section(), nowhere])
     with pytest.raises(InputError, match="join to be one of inner, outer"):
         concat_sections([section(), section()], join="left")
-    with pytest.raises(InputError, match="two sections or more, found one table"):
+    with pytest.raises(InputError, match="two sections or more, found one AnnData"):
         concat_sections(section())
-    with pytest.raises(InputError, match=r"AnnData for every section, found str for '2'\. Read files by stmmr\.read"):
+    with pytest.raises(InputError, match=r"AnnData for every section, found str for '2'\. Read files with stmmr\.read"):
         concat_sections([section(), "b.h5ad"])

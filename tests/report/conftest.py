@@ -12,7 +12,7 @@ VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
 def made_section(n=400, *, n_domains=3, genes=("GENE1", "GENE2"), seed=0):
-    """Places on a square array in stripes of domains; the first gene is high in domain "1"."""
+    """Spots on a square array in stripes of domains; the first gene is high in domain "1"."""
     rng = np.random.default_rng(seed)
     side = int(np.ceil(n**0.5))
     row, column = np.divmod(np.arange(n), side)
@@ -22,7 +22,7 @@ def made_section(n=400, *, n_domains=3, genes=("GENE1", "GENE2"), seed=0):
         counts[codes == 0, 0] += 20
     adata = AnnData(
         sparse.csr_matrix(counts, dtype=np.float32),
-        obs=pd.DataFrame(index=[f"place{i}" for i in range(n)]),
+        obs=pd.DataFrame(index=[f"spot{i}" for i in range(n)]),
         var=pd.DataFrame({"stmmr_highly_variable": np.ones(len(genes), bool)}, index=list(genes)),
     )
     adata.obsm["spatial"] = np.column_stack([column, row]) * 50.0

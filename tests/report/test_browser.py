@@ -92,7 +92,7 @@ def opened(browser, report):
 
 
 def shown(page):
-    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('places of map').data.value)")
+    return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('spots of map').data.value)")
 
 
 def canvas(page, name):
@@ -126,17 +126,17 @@ def test_pseudotime_branch_and_genes_of_tables_are_shown(opened):
         codes[title] = shown(page)
     assert (codes["Pseudotime"][0], codes["Pseudotime"][-1]) == (0, 253)
     assert codes["Branch"] == [0] * 450 + [1] * 450
-    for place in ("#domains ~ .scroll", ".findings"):
+    for spot in ("#domains ~ .scroll", ".findings"):
         page.get_by_text("Domain", exact=True).first.click()
-        page.locator(f"{place} [data-gene=GENE2]").first.click()
+        page.locator(f"{spot} [data-gene=GENE2]").first.click()
         page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE2')")
         assert page.locator("#gene").input_value() == "gene:GENE2"
 
 
-def test_picture_and_opacity(opened):
+def test_image_and_opacity(opened):
     page = opened()
     before = canvas(page, "map")
-    page.locator("#picture").uncheck()
+    page.locator("#image").uncheck()
     without = canvas(page, "map")
     assert without != before
     page.locator("#opacity").fill("0.3")
@@ -147,7 +147,7 @@ def test_a_domain_is_brought_out_in_both(opened):
     page = opened()
     before = canvas(page, "map"), canvas(page, "umap")
     page.locator("#legend button").first.click()
-    assert "300 places selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    assert "300 spots selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     assert page.locator("[data-domain='0'][aria-pressed=true]").count() == 2  # in the legend and in the table
@@ -156,7 +156,7 @@ def test_a_domain_is_brought_out_in_both(opened):
     assert page.locator("[data-domain][aria-pressed=true]").count() == 0
 
 
-def test_drawing_around_places_selects_them(opened):
+def test_drawing_around_spots_selects_them(opened):
     page = opened()
     page.locator("#umap [data-do=select]").click()
     box = page.locator("#umap .canvas").bounding_box()
@@ -178,7 +178,7 @@ def test_pointing_says_what_is_there_and_marks_it_in_both(opened):
     page.mouse.move(x, y)
     tip = page.locator(".tip").first
     tip.wait_for()
-    assert tip.inner_text().split("\n")[:2] == ["place435", "Domain: 2"]
+    assert tip.inner_text().split("\n")[:2] == ["spot435", "Domain: 2"]
     assert page.evaluate("Bokeh.documents[0].get_model_by_name('pointer').data.u.length") == 1
 
 
@@ -289,7 +289,7 @@ def test_methods_are_copied(opened):
     assert "doi:10.1093/gigascience/giae089" in text
 
 
-def test_pixels_of_many_places(opened, tmp_path, monkeypatch):
+def test_pixels_of_many_spots(opened, tmp_path, monkeypatch):
     from stmmr.report import _scene
 
     monkeypatch.setattr(_scene, "PIXELS_FROM", 500)
@@ -301,7 +301,7 @@ def test_pixels_of_many_places(opened, tmp_path, monkeypatch):
     page.wait_for_function("document.querySelector('#legend .ramp')")
     assert canvas(page, "map") != before
     page.locator(".domain").first.click()
-    assert "places selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    assert "cells selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
 
 
 DRAWN = """name => {
@@ -324,12 +324,12 @@ def test_few_in_view_are_circles_and_more_are_pixels(opened, many):
     page = opened(target)
     for name in ("map", "umap"):
         assert page.evaluate(DRAWN, name) == [0, True]
-    # pixels know which place they show
+    # pixels know which spot they show
     x, y = page.evaluate(POSITION, adata.obsm["spatial"][4095].tolist())
     page.mouse.move(x - 1, y)
     page.mouse.move(x, y)
     page.locator(".tip").first.wait_for()
-    assert page.locator(".tip").first.inner_text().startswith("place4095\nDomain: ")
+    assert page.locator(".tip").first.inner_text().startswith("spot4095\nDomain: ")
     assert page.evaluate("Bokeh.documents[0].get_model_by_name('pointer').data.u.length") == 1
     before = canvas(page, "map")
     page.locator("#map [data-do=in]").click(click_count=5)
@@ -342,7 +342,7 @@ def test_few_in_view_are_circles_and_more_are_pixels(opened, many):
     x, y = page.evaluate(POSITION, adata.obsm["spatial"][4095].tolist())
     page.mouse.move(x - 1, y)
     page.mouse.move(x, y)
-    assert page.locator(".tip").first.inner_text().startswith("place4095\n")
+    assert page.locator(".tip").first.inner_text().startswith("spot4095\n")
     page.locator("#map [data-do=reset]").click()
     page.wait_for_function(f"({DRAWN})('map')[1]")
 
@@ -351,7 +351,7 @@ def test_pixels_bring_out_a_domain(opened, many):
     page = opened(many[0])
     before = canvas(page, "map"), canvas(page, "umap")
     page.locator("#legend button").nth(1).click()
-    assert "2,700 places selected; domains: 2 (100 %)" in page.locator("#status").inner_text()
+    assert "2,700 cells selected; domains: 2 (100 %)" in page.locator("#status").inner_text()
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     page.locator("#clear").click()

@@ -61,7 +61,7 @@ MODEL = {
 
 @pytest.mark.parametrize("key", WORKS)
 def test_bibtex_is_balanced(key):
-    entry = WORKS[key].bibtex(key)
+    entry = WORKS[key].bibtex
     assert entry.count("{") == entry.count("}")
     assert entry.startswith(("@article{", "@inproceedings{"))
     assert "et al" not in entry

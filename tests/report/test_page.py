@@ -89,7 +89,7 @@ GRAPH = {
 
 
 def test_values_come_back_from_their_bytes(page_of, section):
-    section.obs.loc["place3", "stmmr_confidence"] = np.nan
+    section.obs.loc["spot3", "stmmr_confidence"] = np.nan
     found = data_of(page_of(section))["layers"]
     codes = section.obs["stmmr_domain"].cat.codes.to_numpy()
     np.testing.assert_array_equal(unpacked(found["stmmr_domain"]["points"]), codes)
@@ -114,7 +114,7 @@ def test_positions_come_back_from_their_steps(page_of, section):
             np.testing.assert_allclose(restored, values, atol=(high - low) / 65534)
 
 
-def test_table_counts_places(page_of, section):
+def test_table_counts_spots(page_of, section):
     rows = re.findall(r'<tr>\s*<th scope="row"><button.*?</tr>', page_of(section).text, re.DOTALL)
     said = [re.sub(r"<[^>]*>", " ", row).split() for row in rows]
     expected = section.obs["stmmr_domain"].value_counts(sort=False)
@@ -161,11 +161,12 @@ def test_findings_are_shown_where_they_are(page_of, section):
     page = page_of(section)
     said = page.said()
     assert not [title for title in FINDINGS if title not in said]
-    assert "2 of 2 genes are more alike" in said
+    assert "2 of 2 genes vary over the tissue" in said
     assert "GENE2 0.75 < 1e-300 GENE1 0.25 0.010" in said
     assert "1 A SET 2 of 2 3.2 1.0e-09" in said
     assert "B SET" not in said
     assert "1 of 2 genes change (false discovery rate below 0.05)" in said
+    assert "the direction is arbitrary, as no root was given" in said
     assert "with the root in domain 3, one end of the longest path." in said
     found = data_of(page)["layers"]
     assert found["stmmr_branch"]["names"] == ["1 to 2", "3"]
@@ -230,7 +231,7 @@ def test_curves_are_those_of_pl(page_of, section):
 
 
 def test_genes_that_are_not_there(page_of, section):
-    with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2.*Did you mean 'GENE2'"):
+    with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2 genes.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
     with pytest.raises(stmmr.InputError, match=r"Expected a list of gene names, found 'GENE2'. Write \['GENE2'\]"):
         page_of(section, genes="GENE2")
@@ -262,19 +263,19 @@ def test_few_and_many_domains(page_of, n_domains):
     adata = made_section(3600, n_domains=n_domains)
     page = page_of(adata)
     assert len([a for a in page.of("button") if "data-domain" in a]) == n_domains
-    assert ("all places are in one" in page.said()) == (n_domains == 1)
+    assert ("all cells are in one" in page.said()) == (n_domains == 1)
 
 
 def test_no_confidence_known(page_of, section):
     section.obs["stmmr_confidence"] = np.nan
     page = page_of(section)
     assert "stmmr_confidence" not in data_of(page)["layers"]
-    assert "confidence missing at 100.0 %" in page.said().replace("\N{NO-BREAK SPACE}", " ")
+    assert "confidence missing for 100.0 %" in page.said().replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_without_umap_and_with_missing_domains(page_of, section):
     del section.obsm["X_stmmr_umap"]
-    section.obs.loc[["place0", "place1"], "stmmr_domain"] = np.nan
+    section.obs.loc[["spot0", "spot1"], "stmmr_domain"] = np.nan
     page = page_of(section)
     assert (unpacked(data_of(page)["layers"]["stmmr_domain"]["points"])[:2] == 254).all()
     assert "UMAP of the embedding" not in page.said()
@@ -296,21 +297,21 @@ def test_sections_are_in_um_where_all_tell_their_unit(section):
     assert _scene.scene_of(section).in_um
 
 
-def test_many_places_are_pixels(page_of, section, monkeypatch):
+def test_many_spots_are_pixels(page_of, section, monkeypatch):
     monkeypatch.setattr(_scene, "PIXELS_FROM", 300)
     monkeypatch.setattr(_scene, "SAMPLED", 50)
     monkeypatch.setattr(raster, "_LONG_SIDE", 40)
     found = data_of(page_of(section))
     height, width = found["map"]["fixed"]["height"], found["map"]["fixed"]["width"]
-    picture = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
-    row = picture[height // 2]
+    pixels = unpacked(found["layers"]["stmmr_domain"]["pixels"]).reshape(height, width)
+    row = pixels[height // 2]
     seen = row[row < 254]
     assert (np.diff(seen.astype(int)) >= 0).all()
     assert set(seen) == {0, 1, 2}
     assert len(unpacked(found["layers"]["stmmr_domain"]["points"])) == 50
 
 
-def test_picture_is_cut_to_the_places(page_of, section):
+def test_image_is_cropped_to_the_spots(page_of, section):
     rng = np.random.default_rng(0)
     images = {"hires": rng.integers(0, 256, (600, 600, 3), dtype=np.uint8)}
     factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 2.0}
@@ -318,23 +319,17 @@ def test_picture_is_cut_to_the_places(page_of, section):
     scene = _scene.scene_of(section)
     assert scene.in_um
     np.testing.assert_allclose(scene.xy, section.obsm["spatial"] * 2)
-    picture = scene.picture
-    assert (picture["x"], picture["y"]) == (0, 0)
-    assert scene.frame.high[0] <= picture["x"] + picture["w"] + 4
-    assert picture["url"].startswith("data:image/jpeg;base64,")
-    assert "Picture" in page_of(section).said()
+    image = scene.image
+    assert (image["x"], image["y"]) == (0, 0)
+    assert scene.frame.high[0] <= image["x"] + image["w"] + 4
+    assert image["url"].startswith("data:image/jpeg;base64,")
+    assert "Image" in page_of(section).said()
 
 
-def test_without_bokeh_a_run_says_so(section, tmp_path, monkeypatch, caplog):
-    from stmmr.pipeline.folder import write_report
-
+def test_without_bokeh_the_extra_is_named(section, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bokeh", None)
     with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[report\]'"):
         stmmr.report.write(section, tmp_path / "report.html")
-    with caplog.at_level("INFO", logger="stmmr"):
-        write_report(section, tmp_path / "report.html", {})
-    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
-    assert "No report was written" in caplog.text
     assert not list(tmp_path.iterdir())
 
 
@@ -366,10 +361,10 @@ def test_command_writes_it(tmp_path):
 
 def test_command_leaves_it_out(tmp_path, monkeypatch):
     from stmmr.cli import app
-    from stmmr.pipeline import output
+    from stmmr.pipeline import commands
 
-    asked = []
-    monkeypatch.setattr(output, "run_to_folder", lambda *_, **options: asked.append(options["report"]))
+    written = []
+    monkeypatch.setattr(commands, "run_to_folder", lambda *_, **options: written.append(options["report"] is not None))
     for more in ([], ["--no-report"]):
         app(["run", "in.h5ad", "-o", str(tmp_path / "out"), *more], result_action="return_value")
-    assert asked == [True, False]
+    assert written == [True, False]

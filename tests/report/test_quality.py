@@ -87,12 +87,12 @@ def test_good_data_pass():
 @pytest.mark.parametrize(
     ("spoil", "title"),
     [
-        (few_counts, "Places with few counts"),
-        (small_libraries, "Counts at a place"),
-        (off_tissue, "Places on tissue in the picture"),
+        (few_counts, "Cells with few counts"),
+        (small_libraries, "Counts per cell"),
+        (off_tissue, "Cells on tissue in the image"),
         (blurred, "Patches without sharp tissue"),
         (unlike, "Agreement of partitions"),
-        (unsure, "Places of uncertain domain"),
+        (unsure, "Cells with an uncertain domain"),
         (at_the_limit, "Number of domains"),
         (at_the_end, "Bandwidth of the graph"),
         (small, "Small domains"),

@@ -23,13 +23,13 @@ def sections():
     return ad.AnnData(np.zeros((len(obs), 1), dtype=np.float32), obs=obs.astype("category"))
 
 
-def test_composition_counts_every_place_once(sections):
+def test_composition_counts_every_spot_once(sections):
     table = tl.composition(sections, "section")
-    assert table["places"].sum() == sections.n_obs
+    assert table["n_obs"].sum() == sections.n_obs
     np.testing.assert_allclose(table.groupby("section", observed=True)["share"].sum(), 1)
     counts = pd.crosstab(sections.obs["section"], sections.obs["stmmr_domain"])
     for row in table.itertuples():
-        assert row.places == counts.loc[row.section, row.domain]
+        assert row.n_obs == counts.loc[row.section, row.domain]
 
 
 def test_the_domain_that_differs_is_found(sections):
@@ -48,7 +48,7 @@ def test_statistic_is_that_of_scipy(sections):
     assert found["pval"] == pytest.approx(expected.pvalue)
 
 
-def test_a_name_without_places_changes_nothing(sections):
+def test_a_name_without_spots_changes_nothing(sections):
     before = tl.compare_composition(sections, "section", group_key="group")
     sections.obs["stmmr_domain"] = sections.obs["stmmr_domain"].astype("category").cat.add_categories(["unused"])
     pd.testing.assert_frame_equal(tl.compare_composition(sections, "section", group_key="group"), before)
@@ -61,7 +61,7 @@ def test_three_groups(sections):
 
 
 def test_groups_need_replicates(sections):
-    with pytest.raises(InputError, match="at least two sections each"):
+    with pytest.raises(InputError, match="at least two groups of two sections"):
         tl.compare_composition(sections, "section", group_key="section")
     sections.obs["group"] = np.random.default_rng(0).choice(list("xy"), sections.n_obs)
     with pytest.raises(InputError, match="Expected one group for each section"):

@@ -92,7 +92,7 @@ def test_any_embedding_at_its_own_scale_only():
     [
         (0, {}, "1 to 127"),
         (200, {}, "1 to 127"),
-        (3, {"scales": (0.5, 2.0)}, "1 among scales"),
+        (3, {"scales": (0.5, 2.0)}, "scales to contain 1"),
         (3, {"n_partitions": 0}, "n_partitions"),
         (3, {"use_rep": "X_nothing"}, "X_nothing"),
     ],

@@ -17,7 +17,7 @@ each_method = pytest.mark.parametrize("method", METHODS)
 
 
 def with_embedding(points):
-    adata = ad.AnnData(obs=pd.DataFrame(index=[f"place{i}" for i in range(len(points))]))
+    adata = ad.AnnData(obs=pd.DataFrame(index=[f"spot{i}" for i in range(len(points))]))
     adata.obsm["X_stmmr"] = np.asarray(points, dtype=np.float32)
     return adata
 
@@ -60,13 +60,13 @@ def test_leiden_names_as_many_domains_as_it_finds(tissue):
 
 @pytest.mark.parametrize(("method", "found"), [("gaussian_mixture", {"1", "2"}), ("leiden", {"1", "2", "3", "4"})])
 def test_another_number_of_domains_than_asked_for_is_said_once(method, found, caplog):
-    # in four places only, and nearly in two
+    # in four spots only, and nearly in two
     adata = with_embedding(np.repeat([[0, 0], [0, 1e-4], [1, 0], [1, 1e-4]], [60, 40, 60, 40], axis=0))
     domains(adata, 3, method=method, whiten=False)
     assert set(adata.obs["stmmr_domain"].cat.categories) == set(adata.obs["stmmr_domain"]) == found
     assert adata.uns["stmmr"]["domains"]["n_domains"] == len(found)
     (record,) = caplog.records
-    assert record.message == f"The embedding falls into {len(found)} domains, not into the 3 asked for."
+    assert record.message == f"Found {len(found)} domains instead of the requested 3."
 
 
 @each_method
@@ -78,12 +78,12 @@ def test_one_domain_of_anything(method):
 
 
 @each_method
-def test_no_more_domains_than_different_places(method):
-    # of many components, where whitening sets equal places apart by round-off
+def test_no_more_domains_than_different_spots(method):
+    # of many components, where whitening sets equal spots apart by round-off
     adata = with_embedding(np.repeat(np.random.default_rng(0).normal(size=(6, 20)), 30, axis=0))
     domains(adata, 6, method=method)
     assert adjusted_rand_score(np.repeat(range(6), 30), adata.obs["stmmr_domain"]) == 1
-    with pytest.raises(InputError, match=r"different places \(6\), found 7"):
+    with pytest.raises(InputError, match=r"at most 6 domains, the number of different spots, found 7"):
         domains(adata, 7, method=method)
 
 
@@ -115,7 +115,7 @@ def test_bad_options(tissue, options, message):
         domains(tissue, **options)
 
 
-def test_pieces_of_tissue_and_lone_places_have_domains():
+def test_pieces_of_tissue_and_lone_spots_have_domains():
     adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
     adata.obsm["spatial"] = adata.obsm["spatial"].astype(float)
     adata.obsm["spatial"][:70] += 1e6

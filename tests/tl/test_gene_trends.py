@@ -73,7 +73,7 @@ def test_is_the_quasi_poisson_fit_of_statsmodels(monkeypatch):
     sm = pytest.importorskip("statsmodels.api")
     from sklearn.preprocessing import SplineTransformer
 
-    monkeypatch.setattr(_gene_trends, "N_BINS", 10**6)  # every place by itself
+    monkeypatch.setattr(_gene_trends, "N_BINS", 10**6)  # every spot by itself
     adata, *_ = simulated(n=400)
     gene = "changing3"
     stmmr.tl.gene_trends(adata, genes=[gene])
@@ -107,7 +107,7 @@ def test_steps_of_pseudotime_lose_nothing(monkeypatch):
     np.testing.assert_allclose(fine["table"]["f"], coarse["table"]["f"][fine["table"].index], rtol=0.05, atol=0.05)
 
 
-def test_places_without_pseudotime_or_counts_do_not_count():
+def test_spots_without_pseudotime_or_counts_do_not_count():
     adata, *_ = simulated(n=300)
     rows = np.arange(300) % 3 > 0
     some = adata[rows].copy()
@@ -116,9 +116,9 @@ def test_places_without_pseudotime_or_counts_do_not_count():
     adata.uns["stmmr"] = some.uns["stmmr"]
     expected = found(some)
     stmmr.tl.gene_trends(adata, genes=list(adata.var_names))
-    # rates are for the median library size, which is that of all places
+    # rates are for the median library size, which is that of all spots
     np.testing.assert_allclose(found(adata)["table"]["f"], expected["table"]["f"], rtol=0.01)
-    assert found(adata)["n_places"] == 200
+    assert found(adata)["n_spots"] == 200
 
 
 def test_a_gene_that_was_never_seen():
@@ -169,7 +169,7 @@ def test_noise_genes_of_the_simulated_tissue_are_left():
     assert (noise["pval_adj"] < 0.05).mean() < 0.05
 
 
-def test_only_places_on_the_way_to_a_domain(tmp_path):
+def test_only_spots_on_the_way_to_a_domain(tmp_path):
     adata, *_ = simulated(n=300)
     time = adata.obs["stmmr_pseudotime"].to_numpy()
     adata.obs["stmmr_domain"] = pd.Categorical(np.where(time < 0.4, "a", np.where(np.arange(300) % 2, "b", "c")))
@@ -181,8 +181,8 @@ def test_only_places_on_the_way_to_a_domain(tmp_path):
         "domain_key": "stmmr_domain",
     }
     stmmr.tl.gene_trends(adata, to_domain="b")
-    assert found(adata)["n_places"] == (adata.obs["stmmr_domain"] != "c").sum()
-    with pytest.raises(InputError, match="Expected a domain that the tree leads to from 'a', found 'd'"):
+    assert found(adata)["n_spots"] == (adata.obs["stmmr_domain"] != "c").sum()
+    with pytest.raises(InputError, match="Expected a domain that is connected to 'a' in the tree, found 'd'"):
         stmmr.tl.gene_trends(adata, to_domain="d")
     with pytest.raises(InputError, match="key 'e' in the domains of the trajectory, found a, b, c, d"):
         stmmr.tl.gene_trends(adata, to_domain="e")
@@ -203,12 +203,12 @@ def test_tables_survive_a_file(tmp_path):
     ("options", "message"),
     [
         ({"genes": ["flat1", "chnging3"]}, "Expected the gene 'chnging3' among.*Did you mean 'changing3'"),
-        ({"genes": "flat1"}, "Expected a list of names of genes, found 'flat1'"),
-        ({"genes": []}, r"Expected a list of names of genes, found \[\]"),
+        ({"genes": "flat1"}, "Expected a list of gene names, found 'flat1'"),
+        ({"genes": []}, r"Expected a list of gene names, found \[\]"),
         ({"pseudotime_key": "dpt"}, r"key 'dpt' in obs.*Run stmmr.tl.trajectory\(adata\) first"),
         ({"pseudotime_key": "text"}, r"Expected numbers in obs\['text'\], found"),
-        ({"pseudotime_key": "unknown"}, "Expected at least 30 places along pseudotime, found 0"),
-        ({"pseudotime_key": "same"}, "found 300 at one point of it"),
+        ({"pseudotime_key": "unknown"}, "Expected at least 30 cells along pseudotime, found 0"),
+        ({"pseudotime_key": "same"}, "found 300 at a single value"),
         ({"n_knots": 1}, "Expected n_knots of at least 2, found 1"),
         ({"confidence": 95}, "Expected confidence between 0 and 1, found 95"),
         ({"to_domain": "a"}, r"Run stmmr.tl.trajectory\(adata\) first"),

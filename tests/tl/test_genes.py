@@ -138,7 +138,7 @@ def test_dense_counts_and_layers(simulated):
 
 
 def small(domains, counts=None):
-    """Make places in a row with one gene that rises, one that is constant and one that is not seen."""
+    """Make spots in a row with one gene that rises, one that is constant and one that is not seen."""
     n = len(domains)
     counts = np.column_stack([np.arange(n) + 1, np.ones(n), np.zeros(n)]) if counts is None else counts
     adata = AnnData(sparse.csr_matrix(counts.astype(np.float32)), var=pd.DataFrame(index=["RISE", "SAME", "NONE"]))
@@ -162,7 +162,7 @@ def test_constant_genes_tell_nothing():
 def test_small_domains_are_said_and_not_tested(caplog):
     adata = small(["a"] * 10 + ["b"] * 2 + ["c"] * 10 + [None])
     domain_genes(adata)
-    assert "fewer than 3 places are not tested; others are compared with them: b" in caplog.text
+    assert "Not tested, as they have fewer than 3 cells: domains b." in caplog.text
     table = domain_genes_table(adata, domain="b")
     assert table[["z", "pval", "pval_adj", "auc"]].isna().all(axis=None)
     assert not table["specific"].any()
@@ -184,9 +184,9 @@ def test_sections_are_kept_apart():
 
 
 def test_bad_input_says_what_to_do(simulated):
-    with pytest.raises(InputError, match=r"at least two domains.*found a \(20 places\)"):
+    with pytest.raises(InputError, match=r"at least two domains.*found a \(20 cells\)"):
         domain_genes(small(["a"] * 20))
-    with pytest.raises(InputError, match=r"of 3 places or more, found a \(2 places\), b \(1 places\)"):
+    with pytest.raises(InputError, match=r"with 3 cells or more, found a \(2 cells\), b \(1 cells\)"):
         domain_genes(small(["a", "a", "b"]))
     with pytest.raises(InputError, match="found nothing"):
         domain_genes(small([None] * 4))

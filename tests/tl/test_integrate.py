@@ -52,10 +52,10 @@ def test_the_sections_of_the_graph_are_taken():
 
 def test_what_cannot_be_integrated_is_said(monkeypatch):
     adata = shifted()
-    with pytest.raises(InputError, match="several sections, found a graph made without"):
+    with pytest.raises(InputError, match="several sections, found a spatial graph without"):
         tl.integrate(adata)
     adata.obs["one"] = "a"
-    with pytest.raises(InputError, match=r"two sections or more in obs\['one'\], found a: there is nothing"):
+    with pytest.raises(InputError, match=r"two sections or more in obs\['one'\], found a\."):
         tl.integrate(adata, "one")
     adata.obs["gaps"] = pd.Series(["a", None] * 300, index=adata.obs_names)
     with pytest.raises(InputError, match=r"a section for all cells in obs\['gaps'\], found 300 of 600 without"):

@@ -77,13 +77,13 @@ def test_the_seed_is_its_own(cloud):
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 16])
-def test_few_places(n):
+def test_few_spots(n):
     points = np.random.default_rng(0).normal(size=(n, 3))
     assert sorted(leiden(points, n)[0]) == list(range(n))
     assert leiden(points, resolution=1)[0].shape == (n,)
 
 
-def test_equal_places_and_columns_and_a_lone_place(blobs):
+def test_equal_spots_and_columns_and_a_lone_spot(blobs):
     assert set(leiden(np.ones((50, 2)), resolution=0.5)[0]) == {0}
     points, group = blobs
     spoilt = np.column_stack([points, points, np.ones(600)])
@@ -97,9 +97,9 @@ def test_bad_input(cloud, monkeypatch):
             leiden(cloud, **options)
     with pytest.raises(InputError, match="resolution to be a positive number"):
         leiden(cloud, resolution=0)
-    with pytest.raises(InputError, match=r"different places \(400\), found 401"):
+    with pytest.raises(InputError, match=r"at most 400 domains, the number of different spots, found 401"):
         leiden(cloud, 401)
-    with pytest.raises(InputError, match="at least 3 places"):
+    with pytest.raises(InputError, match="at least 3 spots"):
         leiden(cloud[:2], 2)
     monkeypatch.setitem(sys.modules, "igraph", None)
     with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[leiden\]'"):

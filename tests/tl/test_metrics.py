@@ -32,9 +32,9 @@ def dense_pas(xy, domains, n_neighbors):
 
 @pytest.fixture
 def tissue():
-    """Two halves of a 6 × 6 array; domains "1" and "2" follow them but for one place."""
+    """Two halves of a 6 × 6 array; domains "1" and "2" follow them but for one spot."""
     column, row = np.meshgrid(np.arange(6.0), np.arange(6.0))
-    adata = AnnData(obs=pd.DataFrame(index=[f"place{i}" for i in range(36)]))
+    adata = AnnData(obs=pd.DataFrame(index=[f"spot{i}" for i in range(36)]))
     adata.obsm["spatial"] = np.column_stack([column.ravel(), row.ravel()])
     half = np.where(column.ravel() < 3, "1", "2")
     adata.obs["layer"] = pd.Categorical(np.where(half == "1", "grey", "white"))
@@ -43,12 +43,12 @@ def tissue():
     return adata
 
 
-places = st.integers(13, 60).flatmap(
+spots = st.integers(13, 60).flatmap(
     lambda n: st.tuples(st.integers(0, 2**32 - 1), hnp.arrays(int, n, elements=st.integers(0, 4)))
 )
 
 
-@given(places, st.integers(1, 12))
+@given(spots, st.integers(1, 12))
 def test_chaos_and_pas_agree_with_the_dense_definition(seed_and_domains, n_neighbors):
     seed, domains = seed_and_domains
     xy = np.random.default_rng(seed).normal(size=(len(domains), 2)) * [3, 0.1]
@@ -65,19 +65,19 @@ def test_continuity_does_not_depend_on_names_units_or_order():
         assert other == pytest.approx(score(xy, domains))
 
 
-def test_one_domain_has_no_abnormal_place():
+def test_one_domain_has_no_abnormal_spot():
     xy = np.random.default_rng(0).normal(size=(30, 2))
     assert pas(xy, np.zeros(30)) == 0
 
 
-def test_a_domain_of_one_place_adds_nothing_to_chaos():
+def test_a_domain_of_one_spot_adds_nothing_to_chaos():
     xy = np.array([[0.0, 0], [1, 0], [0, 1], [5, 5]])
     scaled = xy / xy.std(axis=0, ddof=1)
     to_its_nearest = [np.linalg.norm(scaled[i] - scaled[j]) for i, j in ((0, 1), (1, 0), (2, 0))]
     assert chaos(xy, [0, 0, 0, 1]) == pytest.approx(sum(to_its_nearest) / 4)
 
 
-def test_places_at_one_point_and_on_a_line_are_finite():
+def test_spots_at_one_point_and_on_a_line_are_finite():
     xy = np.repeat([[0.0, 0], [1, 0]], 12, axis=0)
     domains = np.repeat(["a", "b"], 12)
     assert chaos(xy, domains) == 0
@@ -111,10 +111,10 @@ def test_evaluate_keeps_earlier_records(tissue):
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, "", "nan"])
-def test_agreement_is_over_annotated_places_only(tissue, missing):
+def test_agreement_is_over_annotated_spots_only(tissue, missing):
     whole = evaluate(tissue, label_key="layer")
     labels = tissue.obs["layer"].astype(object)
-    labels.iloc[1] = missing  # the one place that disagrees
+    labels.iloc[1] = missing  # the one spot that disagrees
     tissue.obs["layer"] = labels
     scores = evaluate(tissue, label_key="layer")
     assert scores["n_labelled"] == 35
@@ -122,8 +122,8 @@ def test_agreement_is_over_annotated_places_only(tissue, missing):
     assert (scores["chaos"], scores["pas"]) == (whole["chaos"], whole["pas"])
 
 
-def test_places_without_domain_do_not_count(tissue):
-    tissue.obs.loc["place1", "stmmr_domain"] = None
+def test_spots_without_domain_do_not_count(tissue):
+    tissue.obs.loc["spot1", "stmmr_domain"] = None
     scores = evaluate(tissue, label_key="layer")
     assert scores["n_labelled"] == 35
     assert (scores["ari"], scores["pas"]) == (1, 0)
@@ -144,8 +144,8 @@ def test_evaluate_names_the_keys_there_are(tissue):
         evaluate(tissue, label_key="layer")
 
 
-def test_evaluate_refuses_no_label_and_too_few_places(tissue):
-    with pytest.raises(InputError, match=r"more than 10 places.*found 10"):
+def test_evaluate_refuses_no_label_and_too_few_spots(tissue):
+    with pytest.raises(InputError, match=r"more than 10 cells.*found 10"):
         evaluate(tissue[:10].copy(), label_key="layer")
     tissue.obs["layer"] = np.nan
     with pytest.raises(InputError, match="found none among 36"):

@@ -69,9 +69,9 @@ def test_variance_of_sections_is_that_of_permutations_within_them():
     rng = np.random.default_rng(0)
     sizes = (30, 50)
     graph = []
-    for n, places in zip(sizes, (np.arange(30), np.arange(30, 80)), strict=True):
+    for n, spots in zip(sizes, (np.arange(30), np.arange(30, 80)), strict=True):
         weights = neighbor_weights(rng.random((n, 2)), 4)
-        graph.append((places, sparse.csr_matrix(weights / 4)))
+        graph.append((spots, sparse.csr_matrix(weights / 4)))
     values = rng.exponential(size=80) ** 2
     values[30:] += 5  # a shift between sections is no pattern
     columns = np.column_stack([np.r_[rng.permutation(values[:30]), rng.permutation(values[30:])] for _ in range(4000)])
@@ -132,7 +132,7 @@ def test_bad_input_says_what_to_do(simulated):
     with pytest.raises(InputError, match=r"weights ≥ 0 in obsp\['weights'\]"):
         spatially_variable_genes(adata, graph_key="weights")
     adata.obs["section"] = ["tiny"] * 3 + ["large"] * (adata.n_obs - 3)
-    with pytest.raises(InputError, match="at least 4 places with neighbours in each section, as in 'tiny', found 3"):
+    with pytest.raises(InputError, match="at least 4 spots with neighbours in section 'tiny', found 3"):
         spatially_variable_genes(adata, section_key="section")
     adata.obs.loc[adata.obs_names[0], "section"] = None
     with pytest.raises(InputError, match="a section for all spots"):

@@ -30,7 +30,7 @@ def test_finds_as_many_as_were_planted(k):
     adata = with_points(points)
     number_of_domains(adata, use_rep="X_own", at_most=12)
     assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (k, k, k)
-    assert found(adata)["independent_places"] == 800
+    assert found(adata)["independent_spots"] == 800
 
 
 def test_criterion_is_scikit_learns_up_to_a_constant():
@@ -55,7 +55,7 @@ def test_standard_error_is_that_of_the_difference():
     assert max(errors) == pytest.approx(behind / spread, rel=0.05)
 
 
-def test_independent_places_are_the_degrees_of_freedom_of_the_smoother():
+def test_independent_spots_are_the_degrees_of_freedom_of_the_smoother():
     xy = np.random.default_rng(0).uniform(0, 30, size=(700, 2))
     kernel = Kernel(xy, 1.0, 4e-5)
     twice = kernel.weights().toarray() @ kernel.weights().toarray()
@@ -71,7 +71,7 @@ def test_auto_takes_it(caplog):
     assert 3 <= step["chosen"] <= 5
     assert step["lowest"] <= step["chosen"] <= step["highest"]
     assert adata.obs["stmmr_domain"].nunique() == step["chosen"] == adata.uns["stmmr"]["consensus"]["n_domains"]
-    assert f"{step['chosen']} domains stand out" in caplog.text
+    assert f"Best number of domains: {step['chosen']}" in caplog.text
     domains(adata, "auto", method="kmeans", key_added="again")
     assert adata.obs["again"].nunique() == step["chosen"]
 
@@ -114,7 +114,7 @@ def test_gives_up_far_behind_the_best(blobs):
 
 def test_says_when_there_may_be_more(blobs, caplog):
     number_of_domains(with_points(blobs[0]), use_rep="X_own", at_most=3)
-    assert "raise at_most" in caplog.text
+    assert "Try more with at_most" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,14 @@ def sections():
 def test_sums_are_those_of_pandas(sections, monkeypatch):
     monkeypatch.setattr("stmmr._core.rows.CHUNK", 50)
     domains, section = (pd.Categorical(sections.obs[key]) for key in ("stmmr_domain", "section"))
-    sums, samples = pseudobulk._summed(sections.X, section, domains, min_places=10, progress=False)
+    sums, samples = pseudobulk._summed(sections.X, section, domains, min_spots=10, progress=False)
     expected = sections.to_df().groupby([sections.obs["section"], sections.obs["stmmr_domain"]]).sum()
     np.testing.assert_array_equal(sums, expected)
     assert samples["section"].tolist() == np.repeat(range(4), 3).tolist()
     few = domains.codes.copy()
     few[:25] = -1
     sums, samples = pseudobulk._summed(
-        sections.X, section, pd.Categorical.from_codes(few, domains.categories), min_places=10, progress=False
+        sections.X, section, pd.Categorical.from_codes(few, domains.categories), min_spots=10, progress=False
     )
     np.testing.assert_array_equal(sums, expected.iloc[1:])
 
@@ -72,7 +72,7 @@ def test_a_domain_of_one_section_is_said(sections, caplog):
     pytest.importorskip("pydeseq2")
     sections.obs.loc[sections.obs_names[:15], "stmmr_domain"] = "D"
     domain_genes_pseudobulk(sections, section_key="section")
-    assert "fewer than 2 sections are not tested: D" in caplog.text
+    assert "Not tested, as they are in fewer than 2 sections: domains D." in caplog.text
     assert set(sections.uns[KEY]["domain"]) == {"A", "B", "C"}
     assert sections.uns["stmmr"]["domain_genes_pseudobulk"][KEY]["sections"].tolist() == [4, 4, 4, 1]
 
@@ -107,13 +107,13 @@ def test_bad_input_says_what_to_do(sections):
     one = sections[sections.obs["section"] == "w"].copy()
     with pytest.raises(InputError, match=r"at least 2 sections.*found 1.*use stmmr.tl.domain_genes"):
         domain_genes_pseudobulk(one, section_key="section")
-    with pytest.raises(InputError, match=r"found 0 domains in 0 sections\. Lower min_places"):
-        domain_genes_pseudobulk(sections, section_key="section", min_places=31)
-    with pytest.raises(InputError, match=r"Expected genes of 1000000 counts in all, found \d+ at most"):
+    with pytest.raises(InputError, match=r"found 0 domains in 0 sections\. Lower min_spots"):
+        domain_genes_pseudobulk(sections, section_key="section", min_spots=31)
+    with pytest.raises(InputError, match=r"Expected genes with 1000000 counts in all, found at most \d+"):
         domain_genes_pseudobulk(sections, section_key="section", min_counts=10**6)
     apart = sections[[s + d in {"wA", "wB", "xA", "xB"} for s, d in sections.obs.to_numpy()]].copy()
     apart.obs.loc[(apart.obs["section"] == "x") & (apart.obs["stmmr_domain"] == "B"), "stmmr_domain"] = None
-    with pytest.raises(InputError, match="found 3 sums of a domain in a section for 3 effects"):
+    with pytest.raises(InputError, match=r"found 3 samples \(a domain in a section\) for 3 effects"):
         domain_genes_pseudobulk(apart, section_key="section")
     sections.obs["section"] = sections.obs["section"].where(sections.obs["section"] != "w")
     with pytest.raises(InputError, match="a section for all cells"):

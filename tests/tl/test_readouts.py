@@ -63,7 +63,7 @@ def test_large_data_are_fitted_on_a_sample_and_assigned_in_chunks(readout, blobs
     )
     assert adjusted_rand_score(group, readout(points, 4, fitted_at_most=100)) == 1
     assert seen == [70] * 8 + [40]
-    with pytest.raises(InputError, match=r"\(100 among 100 drawn\), found 101"):
+    with pytest.raises(InputError, match=r"most 100 domains, the number of different spots among 100 drawn, found 101"):
         readout(points, 101, fitted_at_most=100)
 
 
@@ -89,13 +89,13 @@ def test_one_group_and_one_point_each(readout):
 
 
 @each_readout
-def test_constant_and_repeated_columns_and_places(readout, blobs):
+def test_constant_and_repeated_columns_and_spots(readout, blobs):
     points, group = blobs
     spoilt = np.column_stack([points, points, np.ones(600), np.zeros((600, 2))])
     assert adjusted_rand_score(group, readout(spoilt, 4)) == 1
     repeated = np.repeat(np.eye(4) * 9, 30, axis=0)
     assert adjusted_rand_score(np.repeat(range(4), 30), readout(repeated, 4)) == 1
-    with pytest.raises(InputError, match=r"different places \(4\), found 5"):
+    with pytest.raises(InputError, match=r"at most 4 domains, the number of different spots, found 5"):
         readout(repeated, 5)
 
 
@@ -118,7 +118,7 @@ def test_refuses_a_singular_covariance_and_unknown_ones(blobs):
 
 def test_agglomerative_ends_where_its_memory_would(monkeypatch, blobs):
     monkeypatch.setattr(_readouts, "_WARD_AT_MOST", 599)
-    with pytest.raises(InputError, match=r"at most 599 places.*found 600.*'gaussian_mixture' or 'kmeans'"):
+    with pytest.raises(InputError, match=r"at most 599 spots.*found 600.*'gaussian_mixture' or 'kmeans'"):
         agglomerative(blobs[0], 4)
 
 

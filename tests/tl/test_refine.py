@@ -15,8 +15,8 @@ from stmmr._core.kernel import nearest
 from stmmr.tl._refine import refine
 
 
-def places(xy, domains):
-    """Make an AnnData of places with coordinates and domains."""
+def spots(xy, domains):
+    """Make an AnnData of spots with coordinates and domains."""
     adata = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(xy))]))
     adata.obsm["spatial"] = np.asarray(xy, dtype=float)
     adata.obs["stmmr_domain"] = domains
@@ -30,7 +30,7 @@ def hexagonal(n_rows, n_columns):
 
 
 def counted(xy, domains, n_neighbors):
-    """Vote place by place."""
+    """Vote spot by spot."""
     distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     refined = list(domains)
@@ -47,17 +47,17 @@ def counted(xy, domains, n_neighbors):
 def test_agrees_with_a_count_by_hand(seed, n, n_neighbors, n_domains):
     rng = np.random.default_rng(seed)
     xy, domains = rng.normal(size=(n, 2)), np.array(list("abcde"))[rng.integers(0, n_domains, n)]
-    adata = places(xy, pd.Categorical(domains))
+    adata = spots(xy, pd.Categorical(domains))
     refine(adata, n_neighbors=n_neighbors)
     assert list(adata.obs["stmmr_domain_refined"]) == counted(xy, domains, n_neighbors)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.permutations(range(40)))
-def test_names_and_order_of_places_do_not_matter(seed, order):
+def test_names_and_order_of_spots_do_not_matter(seed, order):
     rng = np.random.default_rng(seed)
     xy, codes = rng.normal(size=(40, 2)), rng.integers(0, 4, 40)
-    here, there = places(xy, codes.astype(str)), places(xy[order], np.array(list("dbac"))[codes[order]])
+    here, there = spots(xy, codes.astype(str)), spots(xy[order], np.array(list("dbac"))[codes[order]])
     refine(here)
     refine(there)
     renamed = np.array(list("dbac"))[here.obs["stmmr_domain_refined"].astype(int)]
@@ -66,7 +66,7 @@ def test_names_and_order_of_places_do_not_matter(seed, order):
 
 def test_chunks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(0)
-    adata = places(rng.normal(size=(100, 2)), rng.integers(0, 5, 100))
+    adata = spots(rng.normal(size=(100, 2)), rng.integers(0, 5, 100))
     refine(adata, key_added="whole")
     monkeypatch.setattr(kernel, "TILE", 7)
     refine(adata, key_added="chunks")
@@ -78,7 +78,7 @@ def test_default_keeps_a_layer_two_spots_thin_and_drops_a_stray_spot():
     layers = np.select([row < 9, row < 11], ["above", "thin"], "below")
     noisy = layers.copy()
     noisy[[65, 327]] = "thin"
-    adata = places(xy, pd.Categorical(noisy))
+    adata = spots(xy, pd.Categorical(noisy))
     refine(adata)
     refined = adata.obs["stmmr_domain_refined"].to_numpy()
     inside = (xy[:, 0] >= 2) & (xy[:, 0] <= 17.5)
@@ -91,18 +91,18 @@ def test_a_domain_that_vanishes_keeps_its_category():
     xy, _ = hexagonal(6, 6)
     domains = pd.Categorical(["1"] * 36, categories=["2", "1", "3"], ordered=True)
     domains[14] = "3"
-    adata = places(xy, domains)
+    adata = spots(xy, domains)
     refine(adata)
     refined = adata.obs["stmmr_domain_refined"]
     assert (refined == "1").all()
     assert refined.dtype == adata.obs["stmmr_domain"].dtype
 
 
-def test_places_without_domain_neither_vote_nor_get_one():
+def test_spots_without_domain_neither_vote_nor_get_one():
     xy, _ = hexagonal(6, 6)
     domains = pd.Categorical(["1"] * 36)
     domains[10:30] = None
-    adata = places(xy, domains)
+    adata = spots(xy, domains)
     refine(adata)
     refined = adata.obs["stmmr_domain_refined"]
     assert refined.iloc[10:30].isna().all()
@@ -111,7 +111,7 @@ def test_places_without_domain_neither_vote_nor_get_one():
 
 def test_records_what_it_did_and_leaves_the_rest():
     xy, _ = hexagonal(6, 6)
-    adata = places(xy, ["a"] * 14 + ["b"] + ["a"] * 21)
+    adata = spots(xy, ["a"] * 14 + ["b"] + ["a"] * 21)
     adata.uns["stmmr"] = {"graph": {"l": 2}}
     refine(adata, n_neighbors=6, key_added="smooth")
     assert adata.uns["stmmr"] == {
@@ -124,20 +124,20 @@ def test_records_what_it_did_and_leaves_the_rest():
 
 @pytest.mark.parametrize("n_neighbors", [0, 36])
 def test_refuses_a_neighbourhood_larger_than_the_tissue(n_neighbors):
-    adata = places(hexagonal(6, 6)[0], ["a"] * 36)
-    with pytest.raises(InputError, match=rf"\(35\), found {n_neighbors}"):
+    adata = spots(hexagonal(6, 6)[0], ["a"] * 36)
+    with pytest.raises(InputError, match=rf"between 1 and 35, the number of other spots, found {n_neighbors}"):
         refine(adata, n_neighbors=n_neighbors)
 
 
 def test_refuses_what_has_no_domains():
-    adata = places(hexagonal(6, 6)[0], [None] * 36)
-    with pytest.raises(InputError, match="every place without one"):
+    adata = spots(hexagonal(6, 6)[0], [None] * 36)
+    with pytest.raises(InputError, match="found only missing values"):
         refine(adata)
     with pytest.raises(InputError, match=r"'domain' in obs.*Did you mean 'stmmr_domain'"):
         refine(adata, domain_key="domain")
 
 
-def test_nearest_never_names_the_place_itself():
+def test_nearest_never_names_the_spot_itself():
     xy = np.repeat([[0.0, 0], [5, 5]], 8, axis=0)
     found = nearest(xy, 4)
     assert found.shape == (16, 4)

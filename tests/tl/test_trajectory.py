@@ -19,10 +19,10 @@ LAYERS = ["WM", "Layer6", "Layer5", "Layer4", "Layer3", "Layer2", "Layer1"]
 
 
 def along_a_line(n=400, *, seed=0, width=6):
-    """Places along a curve in the embedding, in four domains one after another, in no order."""
+    """Spots along a curve in the embedding, in four domains one after another, in no order."""
     rng = np.random.default_rng(seed)
     time = rng.permutation(np.linspace(0, 1, n))
-    adata = AnnData(obs=pd.DataFrame({"time": time}, index=[f"place{i}" for i in range(n)]))
+    adata = AnnData(obs=pd.DataFrame({"time": time}, index=[f"spot{i}" for i in range(n)]))
     curve = np.column_stack([10 * time, 4 * np.sin(2 * time), np.zeros((n, width - 2))])
     adata.obsm["X_stmmr"] = (curve + rng.normal(0, 0.05, curve.shape)).astype(np.float32)
     adata.obs["stmmr_domain"] = pd.Categorical(np.array(list("abcd"))[np.minimum(time * 4, 3).astype(int)])
@@ -39,7 +39,7 @@ def forked(n=150, *, seed=0):
     points = np.vstack([stem, *arms]) + rng.normal(0, 0.1, (3 * n, 4))
     parts = np.repeat([0, 1, 2], n // 3)
     names = np.concatenate([np.repeat("stem", n), *(np.array(["stem", f"{arm}1", f"{arm}2"])[parts] for arm in "LR")])
-    adata = AnnData(obs=pd.DataFrame(index=[f"place{i}" for i in range(3 * n)]))
+    adata = AnnData(obs=pd.DataFrame(index=[f"spot{i}" for i in range(3 * n)]))
     adata.obsm["X_stmmr"] = points.astype(np.float32)
     adata.obs["stmmr_domain"] = pd.Categorical(names)
     adata.uns["stmmr"] = {"model": {"scaled": True}}
@@ -62,7 +62,7 @@ def test_follows_the_line_from_the_root():
     assert time.min() == 0
     assert time.max() == 1
     assert noted(adata)["root"] == "domain"
-    assert time[adata.obs_names == noted(adata)["root_place"]] == 0
+    assert time[adata.obs_names == noted(adata)["root_spot"]] == 0
     assert spearmanr(time, adata.obs["time"])[0] > 0.98
 
 
@@ -70,7 +70,7 @@ def test_root_of_a_domain_is_at_its_far_end():
     adata = along_a_line()
     for domain, low, high in (("a", 0, 0.05), ("d", 0.95, 1)):
         stmmr.tl.trajectory(adata, root_domain=domain)
-        root = adata.obs.loc[noted(adata)["root_place"]]
+        root = adata.obs.loc[noted(adata)["root_spot"]]
         assert root["stmmr_domain"] == domain
         assert low <= root["time"] <= high
 
@@ -81,7 +81,7 @@ def test_outliers_do_not_draw_the_root_to_them():
     strays = np.flatnonzero(adata.obs["stmmr_domain"] == "a")[:3]
     adata.obsm["X_stmmr"][strays] += rng.normal(0, 5, (3, 6))
     stmmr.tl.trajectory(adata, root_domain="a")
-    assert adata.obs.loc[noted(adata)["root_place"], "time"] < 0.06
+    assert adata.obs.loc[noted(adata)["root_spot"], "time"] < 0.06
 
 
 def test_other_end_as_root_reverses_the_order():
@@ -103,14 +103,14 @@ def test_names_and_order_of_domains_do_not_matter():
     assert pd.crosstab(branch, adata.obs["stmmr_branch"]).gt(0).sum().eq(1).all()
 
 
-def test_same_seed_same_result_and_the_order_of_places_hardly_matters():
+def test_same_seed_same_result_and_the_order_of_spots_hardly_matters():
     adata = forked()
-    stmmr.tl.trajectory(adata, root_place="place0")
+    stmmr.tl.trajectory(adata, root_spot="spot0")
     time = time_of(adata).copy()
-    stmmr.tl.trajectory(adata, root_place="place0")
+    stmmr.tl.trajectory(adata, root_spot="spot0")
     np.testing.assert_array_equal(time_of(adata), time)
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
-    stmmr.tl.trajectory(shuffled, root_place="place0")
+    stmmr.tl.trajectory(shuffled, root_spot="spot0")
     np.testing.assert_allclose(shuffled.obs["stmmr_pseudotime"][adata.obs_names], time, atol=1e-4)
 
 
@@ -136,10 +136,10 @@ def test_without_a_root_the_larger_end_of_the_longest_path(caplog):
         stmmr.tl.trajectory(adata)
     assert noted(adata)["root"] == "tree"
     assert noted(adata)["root_domain"] == "d"
-    assert "No root given: domain 'd'" in caplog.text
+    assert "No root given: starting in domain 'd'" in caplog.text
 
 
-def test_places_without_a_link_have_no_pseudotime(caplog):
+def test_spots_without_a_link_have_no_pseudotime(caplog):
     adata = along_a_line()
     apart = adata[:60].copy()
     apart.obs_names = [f"apart{i}" for i in range(60)]
@@ -152,26 +152,26 @@ def test_places_without_a_link_have_no_pseudotime(caplog):
         stmmr.tl.trajectory(both, root_domain="a")
     assert np.isnan(time_of(both)[400:]).all()
     assert np.isfinite(time_of(both)[:400]).all()
-    assert "60 of 460 places have no link to the root" in caplog.text
+    assert "60 of 460 cells are not connected to the root" in caplog.text
     assert noted(both)["n_unreachable"] == 60
     assert both.obs["stmmr_branch"].isna().sum() == 60
 
 
-def test_places_without_a_domain_have_a_pseudotime_but_no_branch():
+def test_spots_without_a_domain_have_a_pseudotime_but_no_branch():
     adata = along_a_line()
     adata.obs.loc[adata.obs_names[:20], "stmmr_domain"] = np.nan
-    stmmr.tl.trajectory(adata, root_place="place0")
+    stmmr.tl.trajectory(adata, root_spot="spot0")
     assert np.isfinite(time_of(adata)).all()
     assert adata.obs["stmmr_branch"].isna().sum() == 20
     assert noted(adata)["root_domain"] in "abcd"
 
 
-def test_a_sample_stands_for_many_places(monkeypatch):
+def test_a_sample_stands_for_many_spots(monkeypatch):
     adata = along_a_line(2000)
     stmmr.tl.trajectory(adata, root_domain="a")
     whole = time_of(adata).copy()
     monkeypatch.setattr(_trajectory, "FITTED_AT_MOST", 500)
-    stmmr.tl.trajectory(adata, root_place="place7")
+    stmmr.tl.trajectory(adata, root_spot="spot7")
     assert noted(adata)["n_fitted"] == 500
     assert time_of(adata)[7] == 0
     stmmr.tl.trajectory(adata, root_domain="a")
@@ -179,9 +179,9 @@ def test_a_sample_stands_for_many_places(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [5, 9])
-def test_few_places(n):
+def test_few_spots(n):
     adata = along_a_line(n)
-    stmmr.tl.trajectory(adata, root_place="place0")
+    stmmr.tl.trajectory(adata, root_spot="spot0")
     assert time_of(adata)[0] == 0
 
 
@@ -219,7 +219,7 @@ def test_distances_are_those_between_the_scaled_components():
 
 
 def prepared_gradient(seed=0):
-    """The genes of a simulated tissue that follow a gradient, and where on it each place lies."""
+    """The genes of a simulated tissue that follow a gradient, and where on it each spot lies."""
     adata = stmmr.datasets.simulated_tissue(n_rows=30, n_cols=30, n_genes=1000, random_state=seed)
     position = adata.obsm["spatial"] @ [0.8, 0.6]
     adata = adata[:, adata.var["gradient"]].copy()
@@ -278,11 +278,11 @@ def test_results_survive_a_file(gradient, tmp_path):
     ("options", "message"),
     [
         ({"root_domain": "aa"}, r"key 'aa' in obs\['stmmr_domain'\], found a, b, c, d.* Did you mean 'a'"),
-        ({"root_gene": "MBP"}, "Expected the gene 'MBP' among the 0 of the data"),
-        ({"root_place": "plase3"}, "in obs_names.*Did you mean 'place3'"),
+        ({"root_gene": "MBP"}, "Expected the gene 'MBP' among the 0 genes of the data"),
+        ({"root_spot": "sopt3"}, "in obs_names.*Did you mean 'spot3'"),
         (
-            {"root_domain": "a", "root_place": "place3"},
-            "Expected one root, found root_domain='a' and root_place='place3'",
+            {"root_domain": "a", "root_spot": "spot3"},
+            "Expected one root, found root_domain='a' and root_spot='spot3'",
         ),
         ({"root_domain": "a", "expression": "most"}, "Expected expression to be one of highest, lowest"),
         ({"domain_key": "cluster"}, "key 'cluster' in obs"),
@@ -299,8 +299,8 @@ def test_numbers_as_names(gradient):
     original, _ = gradient
     adata = original.copy()
     adata.obs.index, adata.var.index = pd.RangeIndex(adata.n_obs), pd.RangeIndex(adata.n_vars)
-    stmmr.tl.trajectory(adata, root_place="7")
-    assert noted(adata)["root_place"] == "7"
+    stmmr.tl.trajectory(adata, root_spot="7")
+    assert noted(adata)["root_spot"] == "7"
     stmmr.tl.trajectory(adata, root_gene="3")
     stmmr.tl.gene_trends(adata, genes=["3"])
     assert list(adata.uns["stmmr"]["gene_trends"]["table"].index) == ["3"]
@@ -327,7 +327,7 @@ def test_layers_of_the_cortex(shared_data):
     stmmr.tl.trajectory(adata, root_domain=str(shared.loc["WM"].idxmax()))
     depth = labels.astype(object).map({name: depth for depth, name in enumerate(LAYERS)}).astype(float)
     assert spearmanr(time_of(adata), depth, nan_policy="omit")[0] > 0.8
-    # a domain holds the layer that most of its places are of, and those that have most of their places in it
+    # a domain holds the layer that most of its spots are of, and those that have most of their spots in it
     held = shared[noted(adata)["domains"]].loc[LAYERS].to_numpy()
     held = [{column.argmax(), *np.flatnonzero(held.argmax(axis=1) == at)} for at, column in enumerate(held.T)]
     beside = np.array([[np.abs(np.subtract.outer([*a], [*b])).min() <= 1 for a in held] for b in held])

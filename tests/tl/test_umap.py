@@ -45,7 +45,7 @@ def test_touches_nothing_else(two_groups):
 
 
 @pytest.mark.parametrize("shape", [(5, 2), (12, 30), (40, 64), (30, 1)])
-def test_few_places_and_any_width(shape):
+def test_few_spots_and_any_width(shape):
     adata = AnnData(np.zeros((shape[0], 1), dtype=np.float32))
     adata.obsm["X_stmmr"] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     umap(adata)
@@ -79,7 +79,7 @@ def test_the_graph_is_umaps(n_neighbors, unit):
     assert found.nnz == expected.nnz
 
 
-def test_points_at_one_place_are_neighbours_in_full():
+def test_points_at_one_spot_are_neighbours_in_full():
     points = np.vstack([np.zeros((20, 2)), np.eye(2)])
     graph = fuzzy_graph(points, 6).toarray()
     assert (graph.diagonal() == 0).all()
@@ -92,14 +92,14 @@ def small_sample(monkeypatch):
     monkeypatch.setattr(_umap, "LAID_OUT_AT_MOST", 40)
 
 
-def test_of_many_places_a_sample_is_laid_out_and_the_log_says_so(two_groups, small_sample, caplog):
+def test_of_many_spots_a_sample_is_laid_out_and_the_log_says_so(two_groups, small_sample, caplog):
     caplog.set_level(logging.INFO, logger="stmmr")
     umap(two_groups)
     layout = two_groups.obsm["X_stmmr_umap"]
     known = np.isfinite(layout).all(axis=1)
     assert known.sum() == 40
     assert np.isnan(layout[~known]).all()
-    assert caplog.messages == ["A sample of 40 of 60 places is laid out by UMAP; the others are NaN."]
+    assert caplog.messages == ["UMAP lays out a random sample of 40 of 60 cells."]
     umap(two_groups, key_added="again")
     np.testing.assert_array_equal(two_groups.obsm["again"], layout)
     umap(two_groups, random_state=1, key_added="other")
@@ -127,14 +127,14 @@ def test_an_embedding_on_disk_gives_the_rows_of_the_sample_only(two_groups, smal
     np.testing.assert_array_equal(two_groups.obsm["X_stmmr_umap"], two_groups.obsm["in_memory"])
 
 
-def test_equal_places_still_get_a_finite_layout(two_groups):
+def test_equal_spots_still_get_a_finite_layout(two_groups):
     two_groups.obsm["X_stmmr"][:] = 1
     umap(two_groups)
     assert np.isfinite(two_groups.obsm["X_stmmr_umap"]).all()
 
 
-def test_refuses_what_has_no_embedding_or_too_few_places(two_groups):
-    with pytest.raises(InputError, match="at least 5 places for a UMAP, found 4"):
+def test_refuses_what_has_no_embedding_or_too_few_spots(two_groups):
+    with pytest.raises(InputError, match="at least 5 cells for a UMAP, found 4"):
         umap(two_groups[:4].copy())
     two_groups.obsm["X_stmmr"][3, 3] = np.nan
     with pytest.raises(InputError, match="finite"):

@@ -107,6 +107,12 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
     return math.nan, "unknown"
 
 
+def graph_um(graph: Mapping[str, Any]) -> float:
+    """Get µm per unit of the coordinates of a spatial graph from its record; NaN if unknown."""
+    um = graph["um_per_unit"]
+    return math.nan if um is None else float(um)
+
+
 def coordinates(adata: AnnData) -> Float64:
     """Get the coordinates of the spots, checked.
 

@@ -1,6 +1,7 @@
 """Read the output of spatial platforms and other packages into AnnData.
 
-The rows of the result are spots, cells or bins, as the platform has them.
+The rows of the result are spots, cells or bins, as the platform has them. Readers raise FileNotFoundError if the path
+does not exist, and `stmmr.InputError`, with advice, if its content cannot be used.
 """
 
 import warnings

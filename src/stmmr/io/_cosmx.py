@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz")
 CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz")
@@ -65,12 +66,10 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a file is missing or damaged, counts and cells do not match, or several fields cannot be stitched.
     """
-    file, prefix = require_match(path, find_cosmx, expected=f"…_{COUNTS[0]}", advice="Give the folder of flat files.")
+    file, prefix = require_match(path, find_cosmx, f"…_{COUNTS[0]}", advice="Give the folder of flat files.")
     cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
     counts = read_counts_table(file, ids=("fov", "cell_ID"), others=("cell", "cell_id"))
     adata = counts.as_anndata(_cell_names(counts.ids, file))
@@ -103,7 +102,7 @@ def _cell_names(table: pd.DataFrame, path: Path) -> pd.Index:
     return pd.Index(table["cell_ID"] + "_" + table["fov"])
 
 
-def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells: Path) -> NDArray[np.float64]:
+def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells: Path) -> Float64:
     """Compute positions in the section from those in the fields of view; shape (n_cells, 2)."""
     if not set(LOCAL) <= set(table.columns):
         raise InputError(
@@ -131,13 +130,10 @@ def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells
 def _corners(fields: pd.DataFrame, um: float) -> pd.DataFrame:
     """Get the positions of the fields of view in pixels, by their number."""
     fields = fields.rename(columns={"FOV": "fov"})
-    for columns, factor in ((FIELD_PX, 1.0), (FIELD_MM, 1000 / um)):
-        if {"fov", *columns} <= set(fields.columns):
-            return fields.set_index(fields["fov"].astype(np.int64))[columns].astype(np.float64) * factor
-    raise InputError(
-        f"Expected the columns fov, x_global_px and y_global_px in {FIELDS[0]}, found {listed(fields.columns)}. Use "
-        "the flat file as it was exported."
-    )
+    in_mm = set(FIELD_MM) <= set(fields.columns) and not set(FIELD_PX) <= set(fields.columns)
+    columns, factor = (FIELD_MM, 1000 / um) if in_mm else (FIELD_PX, 1.0)
+    require_columns(fields.columns, ["fov", *columns], FIELDS[0])
+    return fields.set_index(fields["fov"].astype(np.int64))[columns].astype(np.float64) * factor
 
 
 def _pixel_size(table: pd.DataFrame, fields: pd.DataFrame | None) -> float:
@@ -154,6 +150,6 @@ def _pixel_size(table: pd.DataFrame, fields: pd.DataFrame | None) -> float:
     return um
 
 
-def _extent(xy: NDArray[np.float64]) -> float:
+def _extent(xy: Float64) -> float:
     """Measure how far positions are apart, whatever their origin and the direction of y."""
     return float(np.linalg.norm(xy - xy.mean(axis=0)))

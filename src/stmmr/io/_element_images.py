@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from stmmr._core.types import Float64
+
     Image: TypeAlias = SpatialArray | SpatialTree
     """One resolution, or several."""
 
@@ -39,9 +41,9 @@ class Frame:
 
     image: str | None
     """Name of the image."""
-    upright: NDArray[np.float64]
+    upright: Float64
     """3 × 3 matrix from the coordinate system to ``obsm["spatial"]``."""
-    to_pixels: NDArray[np.float64]
+    to_pixels: Float64
     """3 × 3 matrix from ``obsm["spatial"]`` to full-resolution pixels of the image."""
 
 
@@ -84,7 +86,7 @@ def choose_image(sdata: SpatialData, regions: Sequence[Region], image: str | Non
 def group_by_image(sdata: SpatialData, regions: Sequence[Region]) -> list[list[Region]]:
     """Group regions that are on one image: all of them, or each alone.
 
-    Several images under regions of one coordinate system are ambiguous and raise an InputError.
+    Raises InputError if several images are under regions of one coordinate system, which is ambiguous.
     """
     alone = [[region] for region in regions]
     if len({(region.system, *sorted(_related_images(sdata, [region]))) for region in regions}) > 1:
@@ -146,7 +148,7 @@ def _unfit(image: Image) -> str:
     return ""
 
 
-def _beside(image: Image, xy: NDArray[np.float64], system: str) -> str:
+def _beside(image: Image, xy: Float64, system: str) -> str:
     """State the share of spots on an image if it is too small; else empty."""
     full = levels(image)[0]
     pixels = mapped(inverse(matrix_to(image, system)), xy)

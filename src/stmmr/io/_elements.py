@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from spatialdata.models import SpatialElement
     from spatialdata.transformations import BaseTransformation
 
+    from stmmr._core.types import Float64, Ints
+
 GLOBAL: Final = "global"
 """The default coordinate system of spatialdata."""
 MICRONS: Final = frozenset({"micron", "microns", "micrometer", "micrometers", "um", "µm"})
@@ -37,25 +39,17 @@ OF_XENIUM: Final = frozenset({"transcript_counts", "control_probe_counts", "cell
 """Columns of a Xenium table. Shapes of Xenium are in µm before they are mapped onto the images."""
 
 
-class Annotation(TypedDict, total=False):
-    """The entry of ``uns`` that says which elements a table annotates; empty if it annotates none."""
-
-    region: str | list[str]
-    region_key: str
-    instance_key: str
-
-
 @dataclass(frozen=True)
 class Region:
     """Rows of a table that annotate the same element, or none."""
 
     name: str
-    rows: NDArray[np.intp]
+    rows: Ints
     element: SpatialElement | None
     """Shapes, labels or points; None if the coordinates are those of the table."""
     system: str
     """Coordinate system of the centres."""
-    centres: NDArray[np.float64]
+    centres: Float64
     """Shape (n_rows, 2), as x, y."""
 
 
@@ -92,20 +86,19 @@ def table_name(sdata: SpatialData, name: str | None) -> str:
     return str(names[0])
 
 
-def annotation_of(adata: AnnData) -> Annotation:
-    """Get which elements a table annotates."""
-    annotation: Annotation = dict(adata.uns.get(keys.SPATIALDATA, {}))  # type: ignore[assignment]
-    return annotation
+def annotation_of(adata: AnnData) -> dict[str, Any]:
+    """Get the names of the elements that a table annotates, and of its columns for them; empty if there are none."""
+    return dict(adata.uns.get(keys.SPATIALDATA, {}))
 
 
 def regions_of(sdata: SpatialData, adata: AnnData, *, system: str | None) -> list[Region]:
     """Match the rows of a table to the elements that it annotates.
 
-    A missing element, coordinate system or instance raises an InputError.
+    Raises InputError if an element, a coordinate system or an instance is missing.
     """
     annotation = annotation_of(adata)
     if not annotation:
-        return [_by_table(sdata, adata, "places", system=system, because="it annotates no element")]
+        return [_by_table(sdata, adata, "spots", system=system, because="it annotates no element")]
     instances = adata.obs[annotation["instance_key"]].to_numpy()
     elements = adata.obs[annotation["region_key"]].astype(str).to_numpy()
     names = list(dict.fromkeys(elements))
@@ -123,7 +116,7 @@ def regions_of(sdata: SpatialData, adata: AnnData, *, system: str | None) -> lis
 
 
 def _by_element(
-    sdata: SpatialData, name: str, rows: NDArray[np.intp], instances: NDArray[np.generic], *, system: str | None
+    sdata: SpatialData, name: str, rows: Ints, instances: NDArray[np.generic], *, system: str | None
 ) -> Region:
     """Get the centres of the instances of an element, in the order of the table."""
     if name in sdata.images or name in sdata.tables:
@@ -185,7 +178,7 @@ def _system_of(element: SpatialElement, name: str, system: str | None) -> str:
     )
 
 
-def matrix_to(element: SpatialElement, system: str) -> NDArray[np.float64]:
+def matrix_to(element: SpatialElement, system: str) -> Float64:
     """Get the 3 × 3 matrix from the intrinsic coordinates (x, y, 1) of an element to a coordinate system."""
     axes = ("x", "y")
     return np.asarray(systems_of(element)[system].to_affine_matrix(axes, axes), dtype=np.float64)

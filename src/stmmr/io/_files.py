@@ -18,7 +18,7 @@ def find(folder: Path, *names: str, prefix: str = "") -> Path | None:
     """Find the first of several names in a folder, alone or behind a sample name, as in ``GSM123_name`` of GEO.
 
     If the sample name is known (`prefix`), no other is accepted: all slides have the same barcodes, so the file of
-    another sample would match unnoticed. If it is unknown, several matches raise an InputError.
+    another sample would match unnoticed. Raises InputError if it is unknown and several files match.
     """
     for name in names:
         for exact in (folder / (prefix + name), folder / name):
@@ -49,12 +49,12 @@ def locate(path: Path, names: Sequence[str], *, inside: Sequence[str] = ("outs",
 
 
 def sample_name(file: Path, names: Iterable[str]) -> str:
-    """Get what stands in front of one of `names` in the name of a file; empty where none matches."""
+    """Get what stands in front of one of `names` in the name of a file; empty if none matches."""
     return next((file.name.removesuffix(name) for name in names if file.name.endswith(name)), "")
 
 
-def require_match(path: str | Path, find: Callable[[Path], Match | None], *, expected: str, advice: str) -> Match:
-    """Find the files of a platform with `find`, or raise an InputError that lists what there is instead."""
+def require_match(path: str | Path, find: Callable[[Path], Match | None], expected: str, *, advice: str) -> Match:
+    """Find the files of a platform with `find`; raises InputError, with a list of what there is, if there are none."""
     folder = existing(path)
     match = find(folder)
     if match is None:
@@ -63,7 +63,7 @@ def require_match(path: str | Path, find: Callable[[Path], Match | None], *, exp
 
 
 def companion(file: Path, names: Sequence[str], *, prefix: str, content: str) -> Path:
-    """Find the file that belongs to a count table in the same folder, or raise an InputError."""
+    """Find the file that belongs to a count table in the same folder; raises InputError if there is none."""
     path = find(file.parent, *names, prefix=prefix)
     if path is None:
         raise missing_companion(file, [prefix + name for name in names], content=content)
@@ -78,8 +78,8 @@ def missing_companion(file: Path, names: Sequence[str], *, content: str) -> Inpu
     )
 
 
-def require_columns(columns: Iterable[str], required: Sequence[str], path: Path) -> None:
-    """Raise an InputError unless a table has the required columns."""
+def require_columns(columns: Iterable[str], required: Sequence[str], path: Path | str) -> None:
+    """Check that a table has the required columns; raises InputError if not."""
     columns = list(columns)
     if not set(required) <= set(columns):
         raise InputError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import sparse
@@ -14,7 +15,7 @@ from stmmr._core.checks import InputError, listed
 from stmmr._core.files import parsing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
     from pathlib import Path
 
     import pandas as pd
@@ -75,7 +76,7 @@ def is_table(path: Path) -> bool:
 
 
 def peek(path: Path) -> Peek:
-    """Read the first two lines of a text table; a file that is empty or no text raises an InputError."""
+    """Read the first two lines of a text table; raises InputError if the file is empty or no text."""
     with parsing(path, expected="a table"):
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -88,19 +89,22 @@ def peek(path: Path) -> Peek:
         return Peek(separator, ["", *names] if len(row) == len(names) + 1 else names, row)
 
 
-def glance(path: Path) -> Peek | None:
-    """Read the first two lines of a text table; None for a file that is none."""
-    try:
-        return peek(path)
-    except (InputError, PermissionError):
-        return None
+def tables_at(path: Path) -> dict[Path, Peek]:
+    """Get the first two lines of a text table, or of each in a folder; empty if there is none."""
+    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    heads = {}
+    for file in files:
+        if file.is_file() and is_table(file):
+            with suppress(InputError, PermissionError):
+                heads[file] = peek(file)
+    return heads
 
 
 def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
     """Read a table that describes spots or cells, from text or parquet.
 
-    The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. A file that
-    cannot be read, or ends within a row, raises an InputError.
+    The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
+    InputError if the file cannot be read, or ends within a row.
     """
     import pandas as pd
 
@@ -121,8 +125,8 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
 def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collection[str] = ()) -> CountTable:
     """Read a table of counts in chunks, so that it is never dense in memory.
 
-    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. A table that
-    is damaged, empty, or holds other values than numbers raises an InputError.
+    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Raises
+    InputError if the table is damaged, empty, or holds other values than numbers.
     """
     import pandas as pd
 
@@ -149,31 +153,13 @@ def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collecti
         return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
 
 
-def _open_rows(
-    path: Path,
-    head: Peek,
-    *,
-    dtype: Mapping[int, type],
-    chunksize: int | None = None,
-    keep_default_na: bool = True,
-    low_memory: bool = True,
-) -> TextFileReader:
+def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
     """Open the rows below the header; columns are numbered, and a row with too many fields is an error."""
     import pandas as pd
 
     names = list(range(len(head.header)))
     if len(head.first) > len(names):  # pandas reports later rows itself
         raise ValueError(f"{len(head.first)} fields in a row under {len(names)} names")
-    return pd.read_csv(
-        path,
-        sep=head.separator,
-        header=None,
-        names=names,
-        skiprows=1,
-        index_col=False,
-        dtype=dict(dtype),
-        iterator=True,
-        chunksize=chunksize,
-        keep_default_na=keep_default_na,
-        low_memory=low_memory,
-    )
+    options |= {"sep": head.separator, "names": names, "index_col": False}
+    rows: TextFileReader = pd.read_csv(path, header=None, skiprows=1, iterator=True, **options)
+    return rows

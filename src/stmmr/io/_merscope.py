@@ -46,12 +46,10 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a file is missing or damaged, or counts and cells do not match.
     """
-    file, prefix = require_match(path, find_merscope, expected=COUNTS[0], advice="Give the folder of a region.")
+    file, prefix = require_match(path, find_merscope, COUNTS[0], advice="Give the folder of a region.")
     cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
     adata = without_controls(read_counts_table(file).as_anndata(), BLANKS, controls="blanks")
     unique_names(adata)

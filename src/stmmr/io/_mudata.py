@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_extra, require_key
+from stmmr._core.space import rows_called
 from stmmr.settings import Block
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ def read_h5mu(path: str | Path) -> MuData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it cannot be read as MuData.
     """
@@ -143,17 +142,19 @@ def _expression(names: list[str], expression: str | None) -> str:
 def _shared_spots(mdata: MuData, first: str) -> pd.Index[str]:
     """Find the spots that every modality has, in the order of the first."""
     spots: pd.Index[str] = mdata.mod[first].obs_names
+    rows = rows_called(mdata.mod[first])
     for name, other in mdata.mod.items():
         if not other.obs_names.is_unique:
             repeated = int(other.obs_names.duplicated().sum())
-            raise InputError(f"Expected unique names of spots in the modality {name!r}, found {repeated} repeated.")
+            raise InputError(f"Expected unique names of {rows} in the modality {name!r}, found {repeated} repeated.")
         spots = spots[spots.isin(other.obs_names)]
     if not len(spots):
         examples = [f"{name}: {other.obs_names[0]}" for name, other in mdata.mod.items() if other.n_obs]
-        raise InputError(f"Expected spots that all modalities have, found none in common ({listed(examples)}).")
+        raise InputError(f"Expected {rows} that all modalities have, found none in common ({listed(examples)}).")
     left_out = len(mdata.obs_names) - len(spots)
     if left_out:
-        logger.warning("%d of %d spots are not in every modality; they are left out.", left_out, len(mdata.obs_names))
+        total = len(mdata.obs_names)
+        logger.warning("%d of %d %s are not in every modality; they are left out.", left_out, total, rows)
     return spots
 
 

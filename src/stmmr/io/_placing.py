@@ -32,8 +32,8 @@ def add_positions(
     """Add positions by name to ``obsm["spatial"]``, and drop the rows that have none.
 
     `table` has one row per cell, indexed by its name, with the columns `xy` for x and y; its other columns go to
-    ``obs``. The files, and `rows` ("spots", "cells" or "beads"), are for messages. An InputError is raised if a name
-    has two positions, or if no name is in both.
+    ``obs``. The files, and `rows` ("spots", "cells" or "beads"), are for messages. Raises InputError if a name has two
+    positions, or if no name is in both.
     """
     import pandas as pd
 

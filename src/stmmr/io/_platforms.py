@@ -59,7 +59,7 @@ class Kind:
     """Its name in messages."""
     find: Find
     read: Callable[..., AnnData | MuData]
-    """Reads what was found."""
+    """Takes the path that `find` returns."""
     options: dict[str, str]
     """Options of `stmmr.read` for it, with their names in its reader."""
 
@@ -84,8 +84,18 @@ def _by_name(locate: Callable[[Path], Sequence[Path | str] | None], platform: st
 
 
 def _by_file(path: Path, file: Path, content: str) -> Match:
-    """Read a file, or the folder that holds it."""
+    """Get a file, or the folder that holds it, with the reason."""
     return (file, f"its name is that of {content}") if file == path else (file.parent, f"it holds {file.name}")
+
+
+def _by_path(locate: Callable[[Path], Path | None], reason: str) -> Find:
+    """Recognise a file by a reason, in which {} stands for its name."""
+
+    def find(path: Path, _: int | None) -> Match:
+        file = locate(path)
+        return None if file is None else (file, reason.format(file.name))
+
+    return find
 
 
 def _zarr(path: Path, _: int | None) -> Match:
@@ -105,21 +115,6 @@ def _visium_hd(path: Path, bin_size: int | None) -> Match:
 def _visium(path: Path, _: int | None) -> Match:
     matrix = find_matrix(path)
     return _by_file(path, matrix, "a count matrix") if matrix is not None and has_positions(matrix) else None
-
-
-def _tenx_h5(path: Path, _: int | None) -> Match:
-    matrix = find_matrix(path)
-    return None if matrix is None else (matrix, f"{matrix.name} is a 10x count matrix, without positions beside it")
-
-
-def _stereoseq(path: Path, _: int | None) -> Match:
-    file = find_gef(path)
-    return None if file is None else (file, f"{file.name} ends with .gef")
-
-
-def _st(path: Path, _: int | None) -> Match:
-    file = find_st(path)
-    return None if file is None else (file, f"the spots in {file.name} are named XxY")
 
 
 def _table(path: Path, _: int | None) -> Match:
@@ -143,10 +138,12 @@ KINDS: Final[dict[Platform, Kind]] = {
     ),
     "xenium": Kind("Xenium (cell_feature_matrix.h5)", _by_name(find_xenium, "Xenium"), read_xenium, LIBRARY),
     "visium": Kind("a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY),
-    "10x_h5": Kind("a 10x .h5", _tenx_h5, read_10x_h5, {}),
+    "10x_h5": Kind(
+        "a 10x .h5", _by_path(find_matrix, "{} is a 10x matrix without positions beside it"), read_10x_h5, {}
+    ),
     "cosmx": Kind("CosMx (…_exprMat_file.csv)", _by_name(find_cosmx, "CosMx"), read_cosmx, LIBRARY),
     "merscope": Kind("MERSCOPE (cell_by_gene.csv)", _by_name(find_merscope, "MERSCOPE"), read_merscope, LIBRARY),
-    "stereoseq": Kind("Stereo-seq (.gef)", _stereoseq, read_stereoseq, BINS),
+    "stereoseq": Kind("Stereo-seq (.gef)", _by_path(find_gef, "{} ends with .gef"), read_stereoseq, BINS),
     "seqfish": Kind("seqFISH (…_CxG_section1.csv)", _by_name(find_seqfish, "seqFISH"), read_seqfish, LIBRARY),
     "slideseq": Kind(
         "Slide-seq (MappedDGEForR.csv, ….digital_expression.txt)",
@@ -154,7 +151,12 @@ KINDS: Final[dict[Platform, Kind]] = {
         read_slideseq,
         LIBRARY,
     ),
-    "st": Kind("ST (a count table with spots named XxY)", _st, read_st, {"coordinates": "spots"}),
+    "st": Kind(
+        "ST (a count table with spots named XxY)",
+        _by_path(find_st, "the spots in {} are named XxY"),
+        read_st,
+        {"coordinates": "spots"},
+    ),
     "table": Kind(
         "a table of counts with coordinates (.csv, .tsv)", _table, read_table, LIBRARY | {"coordinates": "coordinates"}
     ),

@@ -55,8 +55,6 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If the input is not supported, is an image, or has no bins of that size.
     """
@@ -105,8 +103,6 @@ def read(
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If the input is not supported or damaged, or an option does not apply to it.
     """

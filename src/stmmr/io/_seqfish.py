@@ -55,14 +55,12 @@ def read_seqfish(path: str | Path, *, library_id: str | None = None) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a file is missing or damaged, or counts and cells do not match.
     """
     import anndata as ad
 
-    files = require_match(path, find_seqfish, expected="…_CxG_section1.csv", advice="Give the folder of the run.")
+    files = require_match(path, find_seqfish, "…_CxG_section1.csv", advice="Give the folder of the run.")
     sections = {_name_parts(file)[1] or "1": _read_section(file) for file in files}
     if len(sections) < len(files):
         raise InputError(f"Expected one run in {path}, found {listed(f.name for f in files)}. Give one of the files.")

@@ -60,13 +60,11 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a file is missing or damaged, or counts and locations do not match.
     """
     require_positive(microns_per_pixel, name="microns_per_pixel")
-    file, prefix = require_match(path, find_slideseq, expected=COUNTS[0], advice="Give the folder of an array.")
+    file, prefix = require_match(path, find_slideseq, COUNTS[0], advice="Give the folder of an array.")
     prefix = prefix.rstrip("._-")
     beads = _find_beads(file, prefix)
     adata = read_counts_table(file).as_anndata(genes_in_rows=True)

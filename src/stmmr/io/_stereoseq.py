@@ -72,14 +72,12 @@ def read_stereoseq(path: str | Path, *, bin_size: int | None = None, library_id:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no .gef, is damaged, or has no bins of that size.
     """
     import h5py
 
-    gef = require_match(path, find_gef, expected="a .gef file", advice="Give the output folder of SAW.")
+    gef = require_match(path, find_gef, "a .gef file", advice="Give the output folder of SAW.")
     with parsing(gef, expected="a Stereo-seq file (.gef)"), names_may_repeat(), h5py.File(gef) as file:
         has_bins = "geneExp" in file
         if has_bins:

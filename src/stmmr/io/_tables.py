@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
-import logging
 import shutil
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from stmmr._core.checks import InputError, listed, require_key, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_key, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
@@ -23,14 +22,12 @@ if TYPE_CHECKING:
     import h5py
     from anndata import AnnData
     from anndata.abc import CSCDataset, CSRDataset
-    from spatialdata import SpatialData
 
     from stmmr.io._spatialdata import FullImage
 
     Store: TypeAlias = h5py.Group
     """Or zarr.Group, which has the same interface."""
 
-logger = logging.getLogger("stmmr")
 TABLES: Final = "tables"
 ELEMENTS: Final = ("images", "labels", "shapes", "points")
 """Groups of a SpatialData store."""
@@ -52,8 +49,6 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no AnnData file, or is damaged.
     """
@@ -72,7 +67,7 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
 def write_h5ad(adata: AnnData, path: Path) -> None:
     """Write a compressed AnnData file, in memory first, as HDF5 crashes the process on a full disk.
 
-    If the file cannot be written (OSError), a part of it may remain.
+    Raises OSError if the file cannot be written; a part of it may remain.
     """
     import h5py
 
@@ -86,15 +81,16 @@ def write_h5ad(adata: AnnData, path: Path) -> None:
 def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     """Write an AnnData file or store with ``X`` and the layers of another, copied without reading them.
 
-    ``obs``, ``var``, ``obsm``, ``varm`` and ``uns`` are those of `adata`; both paths are .h5ad or both .zarr. Too
-    little free space raises an OSError.
+    ``obs``, ``var``, ``obsm``, ``varm`` and ``uns`` are those of `adata`; both paths are .h5ad or both .zarr.
+    Raises OSError if there is too little free space.
     """
     import h5py
     import zarr
 
     adata.strings_to_categoricals()
     obsm_size = sum(values.nbytes for values in adata.obsm.values() if hasattr(values, "nbytes"))
-    _require_free_space(target, total_size(source) + obsm_size)
+    files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
+    _require_free_space(target, sum(file.stat().st_size for file in files) + obsm_size)
     small = {name: getattr(adata, name) for name in ("obs", "var", "uns", "obsm", "varm")}
     small |= {name: dict(small[name]) for name in ("uns", "obsm", "varm")}
     if source.is_dir():
@@ -147,11 +143,6 @@ def _require_free_space(target: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
 
 
-def total_size(path: Path) -> int:
-    """Get the size of a file, or of all files of a folder, in bytes."""
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
-
-
 def read_zarr(
     path: str | Path,
     *,
@@ -179,8 +170,6 @@ def read_zarr(
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no AnnData or SpatialData store, is damaged, or has several tables and none is named, or no table of
         that name; and as in `stmmr.io.from_spatialdata`.
@@ -209,7 +198,9 @@ def read_store(
         adata = _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
         root = folder.parents[1] if folder.parent.name == TABLES else None
         if root is not None and _has_elements(root):
-            full_image = set_positions(adata, _elements(root), image=image, system=coordinate_system)
+            with quietly():
+                sdata = import_spatialdata().read_zarr(root, selection=ELEMENTS)
+            full_image = set_positions(adata, sdata, image=image, system=coordinate_system)
         elif image is not None or coordinate_system is not None:
             raise InputError(f"Expected a SpatialData store for image and coordinate_system, found none at {location}.")
         return adata, full_image
@@ -254,12 +245,6 @@ def _has_elements(root: Path) -> bool:
     return False
 
 
-def _elements(root: Path) -> SpatialData:
-    """Open a SpatialData store without its tables; images are not read yet."""
-    with quietly():
-        return import_spatialdata().read_zarr(root, selection=ELEMENTS)
-
-
 def _left_on_disk(store: Store) -> AnnData:
     """Read the small parts of an AnnData; matrices of n_obs × n_vars stay on disk."""
     from anndata import AnnData
@@ -270,15 +255,11 @@ def _left_on_disk(store: Store) -> AnnData:
 
     small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
-    adata = AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small)
-    restore_names(adata)
-    unique_names(adata)
-    warn_implausible(adata)
-    return adata
+    return _checked(AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small))
 
 
 def _checked(adata: AnnData) -> AnnData:
-    """Check the matrices of an AnnData, and make its names unique."""
+    """Check matrices in memory and the scale of an AnnData, and make its names unique."""
     for matrix in (adata.X, *layers_of(adata).values()):
         check_indices(matrix)
     restore_names(adata)

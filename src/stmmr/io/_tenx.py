@@ -32,8 +32,8 @@ RUN: Final = {
 def read_counts(matrix: Path) -> AnnData:
     """Read the genes of a count matrix, an .h5 file or a Matrix Market folder: float32 CSR, unique gene symbols.
 
-    Counts of probes are summed to genes, without the probes and barcodes that Space Ranger marks as filtered out. A
-    matrix that is damaged, empty or not of 10x raises an InputError.
+    Counts of probes are summed to genes, without the probes and barcodes that Space Ranger marks as filtered out.
+    Raises InputError if the matrix is damaged, empty or not of 10x.
     """
     read = _read_mtx if matrix.is_dir() else _read_h5
     with parsing(matrix, expected="a 10x count matrix"), names_may_repeat():
@@ -68,8 +68,6 @@ def read_10x_h5(path: str | Path) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no 10x matrix, is damaged, or is empty.
     """

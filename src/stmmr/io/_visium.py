@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ MATRICES: Final = (
     "raw_feature_bc_matrix",
     "raw_probe_bc_matrix.h5",
 )
+EXPECTED: Final = f"{MATRICES[0]} or {MATRICES[1]}/"
 POSITIONS: Final = (
     "tissue_positions.parquet",
     "tissue_positions.csv",
@@ -64,7 +66,7 @@ def has_positions(matrix: Path) -> bool:
 def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | None:
     """Find the folder of one bin size of a Visium HD run, and the size in µm: by default the smallest from 8 µm on.
 
-    A run that has bins, but none of that size, raises an InputError.
+    Raises InputError if the run has bins, but none of that size.
     """
     bins: dict[int, Path] = {}
     for folder in (path, path / "binned_outputs", path / "outs" / "binned_outputs"):
@@ -111,17 +113,10 @@ def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If it is no Visium output, a table is damaged, positions are missing, or no spot is in tissue.
     """
-    matrix = require_match(
-        path,
-        find_matrix,
-        expected=f"{MATRICES[0]} or {MATRICES[1]}/",
-        advice="Give the output folder of Space Ranger (outs).",
-    )
+    matrix = require_match(path, find_matrix, EXPECTED, advice="Give the output folder of Space Ranger (outs).")
     return _read_section(matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
 
 
@@ -143,20 +138,13 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If there are no bins of that size, a table is damaged, positions are missing, or no bin is in tissue.
     """
-    folder, size = require_match(
-        path,
-        lambda folder: find_bins(folder, bin_size),
-        expected="binned_outputs/square_…um",
-        advice="Give the output folder of a Visium HD run.",
-    )
-    matrix = require_match(
-        folder, find_matrix, expected=f"{MATRICES[0]} or {MATRICES[1]}/", advice="Complete the folder."
-    )
+    find_size = partial(find_bins, bin_size=bin_size)
+    advice = "Give the output folder of a Visium HD run."
+    folder, size = require_match(path, find_size, "binned_outputs/square_…um", advice=advice)
+    matrix = require_match(folder, find_matrix, EXPECTED, advice="Complete the folder.")
     metadata: dict[str, str | int] = {"platform": "Visium HD", "bin_size_um": size}
     return _read_section(matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
 

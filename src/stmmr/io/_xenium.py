@@ -44,17 +44,11 @@ def read_xenium(path: str | Path, *, library_id: str | None = None) -> AnnData:
 
     Raises
     ------
-    FileNotFoundError
-        If the path does not exist.
     InputError
         If a file is missing or damaged, or counts and cells do not match.
     """
-    matrix, prefix = require_match(
-        path,
-        find_xenium,
-        expected=f"{MATRICES[0]} or {MATRICES[1]}/",
-        advice="Give the output folder of Xenium; a zarr.zip alone is not read.",
-    )
+    advice = "Give the output folder of Xenium; a zarr.zip alone is not read."
+    matrix, prefix = require_match(path, find_xenium, f"{MATRICES[0]} or {MATRICES[1]}/", advice=advice)
     counts = read_counts(matrix)
     cells = companion(matrix, CELLS, prefix=prefix, content="the positions of the cells")
     table = read_frame(cells, ids=("cell_id",))

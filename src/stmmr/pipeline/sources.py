@@ -206,7 +206,8 @@ def _open_spatialdata(source: Path, options: InputOptions, *, backed: bool) -> t
     adata, stored = read_store(
         source, backed=backed, **{name: value for name, value in choices.items() if value is not None}
     )
-    options = replace(options, table=None, coordinate_system=None)
+    unset: dict[str, Any] = dict.fromkeys(choices)
+    options = replace(options, **unset)
     if stored is None or options.image is not None or not getattr(options, "histology", True):
         return adata, options
     return adata, replace(options, **stored.options())

@@ -1,4 +1,4 @@
-"""Figures of what ``stmmr.tl`` and the model stored: every function draws one thing and returns its Axes."""
+"""Plotting: every function draws one result of the other modules and returns its Axes."""
 
 from stmmr.pl._composition import composition
 from stmmr.pl._curves import bandwidth, domain_tree, history, number_of_domains

@@ -1,4 +1,4 @@
-"""What the figures share: the canvas, the colours of the places, the legend."""
+"""Axes, colours of spots and legends, shared by the figures."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Bools, Float64, Ints
 
 RASTERISE_FROM: Final = 20_000
-"""Places from which on a vector file holds them as a picture: it would take minutes to open otherwise."""
+"""Number of spots from which a vector file holds them as an image, as it would take minutes to open otherwise."""
 _ROWS: Final = 20
-"""Entries in one column of a legend, at most."""
+"""Largest number of entries in one column of a legend."""
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
 
 
 class Colored:
-    """The colour of each place by a column of ``obs``, and the legend that explains it."""
+    """Colour of each spot by a categorical column of ``obs``, and the legend."""
 
     def __init__(self, adata: AnnData, key: str) -> None:
         """Look up the column and its colours."""
@@ -36,53 +37,53 @@ class Colored:
         values = categories(adata, key)
         colors = category_colors(adata, key, values.categories)
         self.key = key
-        self._colors: NDArray[np.float64] = np.vstack([colors, to_rgba(MISSING)])
+        self._colors: Float64 = np.vstack([colors, to_rgba(MISSING)])
         self._codes = np.where(values.codes < 0, len(colors), values.codes).astype(np.intp)
-        # a category may have lost its last place; it keeps its colour and leaves the legend
+        # a category without spots keeps its colour but is not in the legend
         present = np.unique(values.codes[values.codes >= 0])
         self.entries: dict[str, Any] = {str(values.categories[code]): colors[code] for code in present}
         if (values.codes < 0).any():
             self.entries["missing"] = MISSING
 
-    def at(self, places: NDArray[np.bool_]) -> Colored:
-        """Get the colours of some places, with the same legend."""
-        some = copy(self)
-        some._codes = self._codes[places]
-        return some
+    def subset(self, spots: Bools) -> Colored:
+        """Get the colours of some spots, with the same legend."""
+        part = copy(self)
+        part._codes = self._codes[spots]
+        return part
 
-    def of_places(self) -> NDArray[np.float64]:
-        """Red, green, blue and opacity of each place, shape (N, 4)."""
+    def of_spots(self) -> Float64:
+        """Get red, green, blue and opacity of each spot, shape (N, 4)."""
         return np.asarray(self._colors[self._codes])
 
-    def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Colour each pixel, shape (n_pixels, 4), by the category of most places in it, the first of equals."""
+    def of_pixels(self, pixel: Ints) -> Float64:
+        """Colour each pixel by the most frequent category in it, shape (n_pixels, 4)."""
         return np.asarray(self._colors[most_of(pixel, self._codes)])
 
     def n_columns(self, height: float) -> int:
-        """Columns of the legend beside axes of a height in inches."""
+        """Get the number of columns of the legend beside axes of a height in inches."""
         rows = min(_ROWS, max(4, int((height - 0.3) / _ROW_HEIGHT)))
         return math.ceil(len(self.entries) / rows)
 
     def legend_width(self, height: float) -> float:
-        """Width to keep for the legend beside axes of a height; both in inches."""
+        """Get the width of the legend beside axes of a height, both in inches."""
         entries = self.n_columns(height) * (0.4 + text_width(*self.entries))
         return max(entries, 0.3 + text_width(title_of(self.key)))
 
     def add_legend(self, ax: Axes) -> None:
-        """Put the legend to the right of the axes."""
-        place = ax.get_subplotspec()
-        rows = place.get_gridspec().nrows if place is not None else 1
+        """Add the legend to the right of the axes."""
+        position = ax.get_subplotspec()
+        rows = position.get_gridspec().nrows if position is not None else 1
         height = ax.get_figure(root=True).get_figheight() / rows  # type: ignore[union-attr] # axes are in one
         add_legend(ax, self.entries, title=title_of(self.key), n_columns=self.n_columns(height))
 
 
 def text_width(*texts: str) -> float:
-    """Estimate the width of the longest of some small texts, in inches."""
+    """Estimate the width of the longest of several small texts, in inches."""
     return 0.075 * max(map(len, texts))
 
 
 def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_columns: int = 1, top: float = 1) -> None:
-    """Explain colours to the right of the axes, from the height `top` (1 is that of the axes) downwards."""
+    """Add a legend of colours to the right of the axes, below the height `top` (1 is that of the axes)."""
     from matplotlib.lines import Line2D
 
     ax.legend(
@@ -103,7 +104,7 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """Make a figure with one axes; sizes in inches."""
+    """Create a figure with one axes; sizes in inches."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

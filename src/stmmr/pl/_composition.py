@@ -1,4 +1,4 @@
-"""What each section is made of."""
+"""Composition of sections."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from stmmr._core import keys
 from stmmr._core.categories import category_colors, title_of
 from stmmr._core.checks import require_key
+from stmmr._core.space import rows_called
 from stmmr.pl._axes import add_legend, new_axes, text_width
 from stmmr.tl import composition as composition_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _ROW: Final = 0.3
 """Inches from one section to the next."""
 _BAR: Final = 0.8
-"""How much of it the bar takes."""
+"""Share of this distance that the bar takes."""
 
 
 def composition(
@@ -25,17 +26,16 @@ def composition(
 ) -> Axes:
     """Draw the share of every domain in each section as a bar for each section.
 
-    Places without a domain are left out, so that each bar is whole; how many places it stands for is written at its
-    end.
+    Spots without a domain are left out, so that all bars have the same length. The number of spots is at its end.
 
     Parameters
     ----------
     adata
         With domains.
     section_key
-        Column of ``obs`` with the section of each place. None: the table that `stmmr.analyse` left.
+        Column of ``obs`` with the section of each spot. None: the table of `stmmr.analyse`.
     domain_key
-        Column of ``obs`` with the domains; their colours are those of every other figure.
+        Column of ``obs`` with the domains; colours are those of every other figure.
     ax
         Axes to draw on; a new figure if None.
 
@@ -46,7 +46,7 @@ def composition(
     Raises
     ------
     InputError
-        If there is no table, a column is not there, or a place has no section.
+        If there is no table, a column does not exist, or a spot has no section.
     """
     if section_key is None:
         hint = "Give section_key, or run stmmr.analyse(adata) first."
@@ -55,7 +55,7 @@ def composition(
     else:
         table = composition_of(adata, section_key, domain_key=domain_key)
     share = table.pivot_table("share", "section", "domain", observed=False, sort=False)
-    places = table.groupby("section", observed=False, sort=False)["places"].sum()
+    sizes = table.groupby("section", observed=False, sort=False)["n_obs"].sum()
     names, domains = share.index.astype(str).tolist(), share.columns
     colors = dict(zip(map(str, domains), category_colors(adata, domain_key, domains), strict=True))
     if ax is None:
@@ -63,10 +63,10 @@ def composition(
     start = share.cumsum(axis=1) - share
     for domain, column in zip(map(str, domains), share, strict=True):
         ax.barh(range(len(names)), share[column], _BAR, left=start[column], color=colors[domain])
-    for row, n in enumerate(places):
+    for row, n in enumerate(sizes):
         ax.annotate(f"{n:,}", (1, row), (4, 0), textcoords="offset points", va="center", fontsize="small", color="0.35")
     ax.set_yticks(range(len(names)), names, fontsize="small")
-    ax.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), xlabel="Share of the section's places")
+    ax.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), xlabel=f"Share of the {rows_called(adata)} of the section")
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], fontsize="small")
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "right", "top"]].set_visible(False)

@@ -1,7 +1,8 @@
-"""Curves behind what was chosen from the data: bandwidth, number of domains, training, and the tree of domains."""
+"""Curves behind choices: bandwidth, number of domains, training; and the tree of domains."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,24 +11,26 @@ import pandas as pd
 from stmmr._core.categories import MISSING, PALETTE, category_colors
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
+from stmmr._core.space import graph_um, rows_called
 from stmmr.pl._axes import new_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw how well each bandwidth of the graph predicts places from their neighbours, and which one was chosen.
+    """Draw the error of predicting spots from their neighbours at each bandwidth, and the chosen bandwidth.
 
     The dotted line is one standard error above the smallest error; the smallest bandwidth below it is chosen.
-    Bandwidths are in µm where the length of a unit of the coordinates is known, otherwise in distances between places.
+    Bandwidths are in µm if the length of a unit of the coordinates is known, otherwise in distances between spots.
 
     Parameters
     ----------
     adata
-        Annotated data after `stmmr.pp.spatial_graph` without a given bandwidth.
+        After `stmmr.pp.spatial_graph` with a bandwidth that was chosen.
     ax
         Axes to draw on; a new figure if None.
 
@@ -38,7 +41,7 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     InputError
-        If there is no graph, or its bandwidth was given.
+        If there is no graph, or its bandwidth was an option.
     """
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
@@ -46,13 +49,14 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     if "bandwidths_tried" not in graph:
         found = "no spatial graph"
         if "bandwidth" in graph:
-            found = f"one that was given ({graph['bandwidth']:.4g} {graph['unit']})"
+            found = f"a bandwidth that was an option ({graph['bandwidth']:.4g} {graph['unit']})"
         raise InputError(
-            "Expected the bandwidths that were tried in uns['stmmr']['spatial_graph'], found "
-            f"{found}. Let the data choose it: stmmr.pp.spatial_graph(adata)."
+            "Expected a bandwidth chosen from the data in uns['stmmr']['spatial_graph'], found "
+            f"{found}. Choose it by stmmr.pp.spatial_graph(adata)."
         )
-    in_um = bool(np.isfinite(graph["um_per_unit"]))
-    unit = graph["um_per_unit"] if in_um else 1 / graph["nearest_neighbour_distance"]
+    um = graph_um(graph)
+    in_um = math.isfinite(um)
+    unit = um if in_um else 1 / graph["nearest_neighbour_distance"]
     tried, chosen = np.asarray(graph["bandwidths_tried"]) * unit, float(graph["bandwidth"] * unit)
     error, spread = np.asarray(graph["error"]), np.asarray(graph["standard_error"])
     height = float(np.interp(np.log(chosen), np.log(tried), error))
@@ -65,8 +69,8 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax.annotate(label, (chosen, height), xytext=(4, 8), textcoords="offset points", color=PALETTE[0], fontsize="small")
     ax.set(
         xscale="log",
-        xlabel="Bandwidth (µm)" if in_um else "Bandwidth (distances between places)",
-        ylabel="Error of the prediction\n(variances of the noise)",
+        xlabel="Bandwidth (µm)" if in_um else f"Bandwidth (distances between {rows_called(adata)})",
+        ylabel="Prediction error\n(variances of the noise)",
     )
     ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)) if in_um else LogLocator(2))
     ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -76,12 +80,12 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
 
 
 def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw the criterion over the number of domains, the number chosen and those that would do as well.
+    """Draw the criterion over the number of domains, the best number and those that fit almost equally well.
 
     Parameters
     ----------
     adata
-        Annotated data after `stmmr.tl.number_of_domains`.
+        After `stmmr.tl.number_of_domains`.
     ax
         Axes to draw on; a new figure if None.
 
@@ -92,20 +96,20 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     InputError
-        If the number was not chosen.
+        If `stmmr.tl.number_of_domains` did not run.
     """
     from matplotlib.ticker import MaxNLocator
 
-    found = require_step(adata, "number_of_domains", by="stmmr.tl.number_of_domains")
-    tried, criterion = np.asarray(found["tried"]), np.asarray(found["criterion"])
-    chosen, low, high = (int(found[name]) for name in ("chosen", "lowest", "highest"))
+    step = require_step(adata, "number_of_domains", by="stmmr.tl.number_of_domains")
+    tried, criterion = np.asarray(step["tried"]), np.asarray(step["criterion"])
+    chosen, low, high = (int(step[name]) for name in ("chosen", "lowest", "highest"))
     ax = ax or new_axes(5, 3)
     ax.axvspan(low - 0.5, high + 0.5, color=MISSING, alpha=0.5, linewidth=0)
     ax.plot(tried, criterion, color="black", linewidth=1.2, marker="o", markersize=3)
     ax.plot(chosen, criterion[tried == chosen][0], color=PALETTE[0], marker="o", markersize=7, linestyle="")
-    label = f"{chosen} domains" + (f"\n{low} to {high} would do as well" if low < high else "")
+    label = f"{chosen} domains" + (f"\n{low}–{high} fit almost equally well" if low < high else "")
     bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.25 * (top - bottom))  # room for the label, above the curve wherever that peaks
+    ax.set_ylim(bottom, top + 0.25 * (top - bottom))  # room for the label above the curve
     at_left = 2 * chosen <= tried[0] + tried[-1]
     ax.annotate(
         label,
@@ -125,15 +129,15 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
 
 
 def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw each term of the loss over the epochs.
+    """Draw each term of the loss over the training steps.
 
-    The terms differ by orders of magnitude and some may be negative; so each is drawn over its own range, from its
-    lowest (0) to its highest value (1), and the legend says where it started and ended. An only term is drawn as it is.
+    Terms differ by orders of magnitude and some may be negative. Therefore each is scaled from its lowest (0) to its
+    highest value (1), and the legend has its first and last value. A single term is not scaled.
 
     Parameters
     ----------
     adata
-        Annotated data with ``uns["stmmr"]["history"]``: for each term its value in every epoch.
+        With ``uns["stmmr"]["history"]``, the value of each term in every step.
     ax
         Axes to draw on; a new figure if None.
 
@@ -144,7 +148,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     InputError
-        If there is no history.
+        If the model was not trained.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -158,7 +162,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(6, 3)
     names = sorted(terms, key=lambda name: name != "loss")
     if names[0] == "loss" and len(names) == 2:
-        names = names[:1]  # the only term is the loss itself
+        names = names[:1]  # a single term equals the loss
     single = len(names) == 1
     for color, name in zip(["black", *PALETTE], names, strict=False):
         values = terms[name]
@@ -187,20 +191,20 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _over_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring the values to 0 (lowest) to 1 (highest); values that never change to 0, others than finite to gaps."""
+def _over_range(values: Float64) -> Float64:
+    """Scale values from 0 (lowest) to 1 (highest); constant values become 0, those that are not finite NaN."""
     finite = values[np.isfinite(values)]
     low, span = (finite.min(), np.ptp(finite)) if finite.size else (0.0, 0.0)
     return np.where(np.isfinite(values), (values - low) / (span or 1.0), np.nan)
 
 
 def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw the tree of domains, leaves in their colours: the further to the left two meet, the more they differ.
+    """Draw the tree of domains: the further left two domains join, the more they differ.
 
     Parameters
     ----------
     adata
-        Annotated data after `stmmr.tl.domain_tree`.
+        After `stmmr.tl.domain_tree`.
     ax
         Axes to draw on; a new figure if None.
 
@@ -218,7 +222,7 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     tree = require_step(adata, "domain_tree", by="stmmr.tl.domain_tree")
     names = [str(name) for name in tree["domains"]]
     ax = ax or new_axes(4, 0.6 + 0.22 * len(names))
-    drawn = hierarchy.dendrogram(
+    dendrogram = hierarchy.dendrogram(
         np.asarray(tree["linkage"]),
         orientation="left",
         labels=names,
@@ -227,9 +231,8 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
         above_threshold_color="black",
     )
     colors = category_colors(adata, tree["domain_key"], pd.Index(names))
-    heights = 5 + 10 * np.arange(len(names))  # where SciPy draws leaves
-    order = drawn["leaves"]
-    ax.scatter(np.zeros(len(names)), heights, color=colors[order], s=40, zorder=3, clip_on=False)
+    heights = 5 + 10 * np.arange(len(names))  # where SciPy draws the leaves
+    ax.scatter(np.zeros(len(names)), heights, color=colors[dendrogram["leaves"]], s=40, zorder=3, clip_on=False)
     ax.set(xlabel="Distance (standard deviations within domains, Ward)")
     ax.tick_params(axis="y", length=0, pad=8)
     ax.spines[["top", "left", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The genes of every domain."""
+"""Dot plot of domain genes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stmmr._core.categories import MISSING, category_colors
 from stmmr._core.checks import InputError, listed, require_key, require_positive
 from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
+from stmmr._core.space import rows_called
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.tl import domain_genes_table
 
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 _CELL: Final = 0.22
 """Inches between genes, and between domains."""
 _LARGEST: Final = 130.0
-"""Area of the dot of a gene that is seen everywhere, in square points: as wide as a cell, less a little."""
+"""Area of the largest dot in square points: a little narrower than a cell."""
 _SHARES: Final = (0.25, 0.5, 1.0)
 _MARGIN: Final = 0.8
-"""Room between the dots and the marks of the domains, in cells."""
+"""Space between the dots and the marks of the domains, in cells."""
 _ROWS: Final = 11
-"""Cells that the sizes and the colour bar are high."""
+"""Height of the legend and the colour bar, in cells."""
 
 
 def domain_genes(
@@ -44,23 +46,22 @@ def domain_genes(
     cmap: str | Colormap = "viridis",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the leading genes of each domain as dots: the larger, the more places show the gene; the colour its mean.
+    """Draw the leading genes of each domain as dots: size by the share of spots with the gene, colour by its mean.
 
-    Colours are means of the log-normalised values, scaled for each gene from 0 to the domain where it is highest, so
-    that rare and common genes can be compared. Genes stand below the domain that they lead, whose name is marked by its
-    colour.
+    Colours are means of the log-normalised values, scaled for each gene from 0 to its highest domain, so that rare and
+    common genes can be compared. Genes are grouped by the domain that they lead, which is marked by its colour.
 
     Parameters
     ----------
     adata
-        Annotated data after :func:`stmmr.tl.domain_genes`.
+        After :func:`stmmr.tl.domain_genes`.
     genes
-        Which genes, in this order; the leading ones of each domain if None: those whose mean is highest there, specific
-        ones first, then by ``z``.
+        Names of genes, in this order; None: the leading ones of each domain, i.e. those with the highest mean there,
+        specific ones first, then by ``z``.
     n_genes
-        How many of each domain.
+        Number of genes of each domain.
     against
-        Which comparison the leading genes are of: "rest" or "neighbors".
+        Comparison of the leading genes: "rest" or "neighbors".
     key
         Key of ``uns`` with the table.
     cmap
@@ -83,7 +84,7 @@ def domain_genes(
     table = domain_genes_table(adata, against=against, key=key)
     require_key(table.columns, "share", where=f"the columns of uns[{key!r}]", hint="Run stmmr.tl.domain_genes first.")
     table["domain"] = table["domain"].cat.remove_unused_categories()
-    led = _leading(table, int(n_genes)) if genes is None else _given(table, genes)
+    led = _leading(table, int(n_genes)) if genes is None else dict.fromkeys(_in_table(table, genes), "")
     share, mean = (_matrix(table, list(led), name) for name in ("share", "mean"))
     highest = mean.max(axis=1, keepdims=True)
     relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
@@ -93,44 +94,44 @@ def domain_genes(
         ax = new_axes(1.8 + labels[0] + _CELL * len(domains), 0.8 + labels[1] + _CELL * max(len(led), _ROWS))
     _dots(ax, relative, share, cmap)
     _name(ax, adata, key, domains, led)
-    _explain(ax)
+    _explain(ax, rows_called(adata))
     return ax
 
 
 def _leading(table: pd.DataFrame, n_genes: int) -> dict[str, str]:
-    """Choose genes, and the domain that each leads."""
+    """Choose the leading genes, and get the domain of each."""
     highest = table["mean"] == table.groupby("gene", observed=True)["mean"].transform("max")
-    # a domain that was not tested has no z, and leads nothing
+    # without a test there is no z, and no leading gene
     order = table[highest & (table["z"] > 0)].sort_values("specific", ascending=False, kind="stable")
     order = order.drop_duplicates("gene").groupby("domain", observed=True).head(n_genes)
-    # stable sorts: domains in their order, and the best of each first
+    # stable sorts keep the best genes of each domain first
     order = order.sort_values("domain", kind="stable")
     led = dict(zip(order["gene"].astype(str), order["domain"].astype(str), strict=True))
     if not led:
-        raise InputError("Expected genes that are higher in a domain than elsewhere, found none.")
+        raise InputError("Expected genes with a higher mean in a domain than outside, found none.")
     return led
 
 
-def _given(table: pd.DataFrame, genes: Sequence[str]) -> dict[str, str]:
-    """Check that genes are there; none leads a domain."""
+def _in_table(table: pd.DataFrame, genes: Sequence[str]) -> list[str]:
+    """Get the names of genes, checked to be in the table."""
     chosen = gene_list(genes)
     names = table["gene"].cat.categories.astype(str).tolist()
     missing = [gene for gene in chosen if gene not in set(names)]
     if missing:
         close = close_names(missing[0], names)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise InputError(f"Expected genes of the table, found {listed(missing)} not in it.{hint}")
-    return dict.fromkeys(chosen, "")
+        raise InputError(f"Expected genes of the table, found others: {listed(missing)}.{hint}")
+    return chosen
 
 
-def _matrix(table: pd.DataFrame, genes: list[str], column: str) -> NDArray[np.float64]:
-    """Get a column as genes × domains."""
+def _matrix(table: pd.DataFrame, genes: list[str], column: str) -> Float64:
+    """Get a column of the table as genes × domains."""
     rows = table[table["gene"].isin(genes)]
     wide = rows.pivot_table(column, "gene", "domain", observed=False, aggfunc="first")
     return wide.reindex(index=genes, columns=table["domain"].cat.categories).to_numpy(np.float64)
 
 
-def _dots(ax: Axes, color: NDArray[np.float64], share: NDArray[np.float64], cmap: str | Colormap) -> None:
+def _dots(ax: Axes, color: Float64, share: Float64, cmap: str | Colormap) -> None:
     gene, domain = np.indices(color.shape)
     ax.scatter(
         domain.ravel(),
@@ -148,7 +149,7 @@ def _dots(ax: Axes, color: NDArray[np.float64], share: NDArray[np.float64], cmap
 
 
 def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, str]) -> None:
-    """Write genes and domains, mark domains by their colours, and part the genes of one domain from the next."""
+    """Label genes and domains, mark domains by their colours, and separate the genes of different domains."""
     names = domains.astype(str).tolist()
     ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize="small")
     ax.set_yticks(range(len(led)), list(led), fontsize="small", style="italic")
@@ -162,16 +163,16 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
     leaders = list(led.values())
     marks = [(i, colors[names.index(domain)]) for i, domain in enumerate(leaders) if domain]
     if marks:
-        rows, of = zip(*marks, strict=True)
-        ax.scatter([0.0] * len(rows), rows, c=np.array(of), s=36, marker="s", transform=at_left, clip_on=False)
+        rows, mark_colors = zip(*marks, strict=True)
+        ax.scatter([0.0] * len(rows), rows, c=np.array(mark_colors), s=36, marker="s", transform=at_left, clip_on=False)
     for i in range(1, len(leaders)):
         if leaders[i] != leaders[i - 1]:
             ax.axhline(i - 0.5, color=MISSING, linewidth=0.8, zorder=0)
     ax.spines[:].set_visible(False)
 
 
-def _explain(ax: Axes) -> None:
-    """Put the sizes and the colour bar to the right of the axes."""
+def _explain(ax: Axes, spots: str) -> None:
+    """Add the legend of sizes and the colour bar to the right of the axes."""
     from matplotlib.lines import Line2D
 
     dots = ax.collections[0]
@@ -183,7 +184,7 @@ def _explain(ax: Axes) -> None:
     ]
     ax.legend(
         handles=sizes,
-        title="Places that\nshow the gene",
+        title=f"Share of {spots}\nwith the gene",
         loc="upper left",
         bbox_to_anchor=(1.02, 1),
         frameon=False,
@@ -191,11 +192,11 @@ def _explain(ax: Axes) -> None:
         title_fontsize="small",
         alignment="left",
     )
-    # as shares of the axes, of which a cell is so much; below the sizes
+    # size of a cell as a share of the axes; the bar is below the sizes
     x, y = 1 / np.abs(np.diff([ax.get_xlim(), ax.get_ylim()]).ravel())
     beside = ax.inset_axes((1.02 + 0.6 * x, 1 - 10.5 * y, 0.6 * x, 3 * y))
     bar = ax.figure.colorbar(dots, cax=beside, ticks=[0, 1])
     bar.outline.set_visible(False)
     beside.set_yticklabels(["0", "highest"])
     beside.tick_params(labelsize="small", length=2)
-    beside.set_title("Mean of\nthe gene", fontsize="small", loc="left", pad=9)
+    beside.set_title("Mean\nexpression", fontsize="small", loc="left", pad=9)

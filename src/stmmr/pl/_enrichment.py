@@ -1,4 +1,4 @@
-"""The gene sets of every domain."""
+"""Bar plot of enriched gene sets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _ROW: Final = 0.24
 """Inches from one set to the next."""
 _LONGEST: Final = 48
-"""Letters of the name of a set; the rest is cut off."""
+"""Letters of the name of a set; longer names are shortened."""
 _LEAST: Final = 1e-300
-"""A p-value that is smaller is drawn as this one."""
+"""Smallest p-value that is drawn."""
 
 
 def enrichment(
@@ -34,16 +34,16 @@ def enrichment(
     key: str = keys.ENRICHMENT,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the gene sets that stand out in each domain: the longer the bar, the smaller the adjusted p-value.
+    """Draw the most enriched gene sets of each domain: the longer the bar, the smaller the adjusted p-value.
 
-    How many genes of the domain are in the set, and how many the set has, is written at the end of each bar.
+    The number of genes of the domain in the set, and the size of the set, are at the end of each bar.
 
     Parameters
     ----------
     adata
-        Annotated data after :func:`stmmr.tl.enrichment`.
+        After :func:`stmmr.tl.enrichment`.
     n_sets
-        How many of each domain, at most.
+        Largest number of sets of each domain.
     max_pval_adj
         Largest adjusted p-value of a set that is drawn.
     key
@@ -65,31 +65,30 @@ def enrichment(
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())
     step = recorded(adata).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})
-    of = dict(zip(domains, category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
+    colors = dict(zip(domains, category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
     names = [textwrap.shorten(str(name).replace("_", " "), _LONGEST, placeholder="…") for name in table["gene_set"]]
     if ax is None:
         ax = new_axes(3.4 + text_width(*names) + text_width(*domains), 0.7 + _ROW * max(len(table), 5))
     length = -np.log10(np.maximum(table["pval_adj"].to_numpy(np.float64), _LEAST))
-    ax.barh(range(len(table)), length, 0.75, color=[of[str(domain)] for domain in table["domain"]])
+    ax.barh(range(len(table)), length, 0.75, color=[colors[str(domain)] for domain in table["domain"]])
     for row, (shared, size) in enumerate(zip(table["n_shared"], table["n_set"], strict=True)):
-        text = f"{shared} of {size}"
-        at = (float(length[row]), row)
-        ax.annotate(text, at, (4, 0), textcoords="offset points", va="center", fontsize="x-small", color="0.35")
+        text, end = f"{shared} of {size}", (float(length[row]), row)
+        ax.annotate(text, end, (4, 0), textcoords="offset points", va="center", fontsize="x-small", color="0.35")
     ax.set_yticks(range(len(table)), names, fontsize="small")
     ax.set(xlim=(0, 1.2 * length.max()), ylim=(len(table) - 0.5, -0.5), xlabel="−log₁₀ adjusted p-value")
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "right", "top"]].set_visible(False)
-    add_legend(ax, of, title="Domain")
+    add_legend(ax, colors, title="Domain")
     return ax
 
 
 def _leading(table: pd.DataFrame, n_sets: int, max_pval_adj: float) -> pd.DataFrame:
-    """Choose the sets of each domain, domains in the order of the table."""
+    """Choose the best sets of each domain, domains in the order of the table."""
     small = table[table["pval_adj"] <= max_pval_adj].sort_values("pval_adj", kind="stable")
     if small.empty:
         raise InputError(
             f"Expected gene sets with an adjusted p-value of at most {max_pval_adj:g}, found none among {len(table)}. "
-            "Give a larger max_pval_adj, or a file with other sets."
+            "Use a larger max_pval_adj, or a file with other sets."
         )
     order = pd.Series({domain: i for i, domain in enumerate(table["domain"].astype(str).unique())})
     best = small.groupby("domain", observed=True, sort=False).head(n_sets)

@@ -1,4 +1,4 @@
-"""The places over the tissue that the picture shows."""
+"""Spots over the tissue of the image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stmmr._core import keys
 from stmmr._core.checks import require_key, require_step
 from stmmr.image.library import find_library, scale_key
 from stmmr.pl._axes import Colored, new_axes
-from stmmr.pl._tissue import LONG_SIDE, draw_places
+from stmmr.pl._tissue import LONG_SIDE, draw_spots
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,26 +21,26 @@ _TISSUE: Final = "#EBDCE8"
 
 
 def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the places over the whole picture and the outline of its tissue, to see whether they belong together.
+    """Draw spots over the whole image with the outline of its tissue, to check that they match.
 
     Parameters
     ----------
     adata
         After `stmmr.pp.histology`.
     library_id
-        Which picture, where ``uns["spatial"]`` has several; of a section, the places of that section are drawn.
+        Key of ``uns["spatial"]``, if it has several images; for the image of a section, its spots are drawn.
     ax
         Axes to draw on; a new figure if None.
 
     Returns
     -------
-    The axes. Places have the colour of what their patch shows, ``obs["stmmr_patch"]``; the line is the edge of the
+    The axes. Spots are coloured by the content of their patch, ``obs["stmmr_patch"]``; the line is the edge of the
     tissue.
 
     Raises
     ------
     InputError
-        If the histology was not read before.
+        If `stmmr.pp.histology` did not run.
     """
     hint = "Run stmmr.pp.histology(adata) first."
     require_key(adata.obs.columns, keys.PATCH, where="obs", hint=hint)
@@ -55,9 +55,9 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
     if ax is None:
         width, height = LONG_SIDE * np.array([columns, rows]) / max(columns, rows)
         ax = new_axes(width + look.legend_width(height), height)
-    # of another picture than the one that was read, there is the mask only
+    # for an image that was read from elsewhere, only the mask is stored
     stored = bool(step.get("image_is_stored", step.get("picture_is_stored")))
-    draw_places(adata, look, image=stored, library_id=library_id, alpha=None, ax=ax)
+    draw_spots(adata, look, image=stored, library_id=library_id, alpha=None, ax=ax)
     if mask.any() and not mask.all():
         x, y = (np.arange(columns) + 0.5) / scale, (np.arange(rows) + 0.5) / scale
         if not stored:

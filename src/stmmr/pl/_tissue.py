@@ -17,7 +17,7 @@ from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
-from stmmr.pl.layout import ALONE, FADED, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.layout import ALONE, FADED, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
 
 if TYPE_CHECKING:
@@ -25,39 +25,30 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64, Ints
 
 LONG_SIDE: Final = 4.5
 """Longer side of the tissue in a new figure, in inches."""
 
 
 class Look(Blend, Protocol):
-    """What places look like, and what explains it."""
+    """Colours of spots, and their legend."""
 
-    def of_places(self) -> NDArray[np.float64]:
-        """Red, green, blue and opacity of each place, shape (N, 4)."""
+    def of_spots(self) -> Float64:
+        """Get red, green, blue and opacity of each spot, shape (N, 4)."""
 
     def legend_width(self, height: float, /) -> float:
-        """Width to keep for the explanation beside axes of a height; both in inches."""
+        """Get the width of the legend beside axes of a height, both in inches."""
 
     def add_legend(self, ax: Axes) -> None:
-        """Put the explanation to the right of the axes."""
+        """Add the legend to the right of the axes."""
 
 
-def draw_places(
+def draw_spots(
     adata: AnnData, look: Look, *, image: bool, library_id: str | None, alpha: float | None, ax: Axes | None
 ) -> Axes:
-    """Draw places as circles, very many as pixels, over the picture where there is one; with a bar of the scale.
-
-    Parameters
-    ----------
-    adata
-        With coordinates.
-    look
-        Colours and legend.
-    image, library_id, alpha, ax
-        As in `stmmr.pl.domains`.
-    """
+    """Draw spots as circles (very many as pixels) over the image, with a scale bar; see `stmmr.pl.domains`."""
     xy = coordinates(adata)
     sections = None if library_id else graph_sections(adata)
     if sections is not None:
@@ -70,15 +61,15 @@ def draw_places(
         width, height = LONG_SIDE * (high - low) / (high - low).max()
         ax = new_axes(width + look.legend_width(height), height)
     if shown is not None:
-        picture, scale = shown
-        rows, columns = picture.shape[:2]
-        ax.imshow(drawable(picture), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=FADED)
+        pixels, scale = shown
+        rows, columns = pixels.shape[:2]
+        ax.imshow(drawable(pixels), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=FADED)
     opacity = alpha if alpha is not None else (1 if shown is None else 0.9)
     if len(xy) >= PIXELS_FROM:
         draw_pixels(ax, xy, look, frame=(low, high), reach=spacing, alpha=opacity)
     else:
-        diameter = spacing * (ALONE if shown is None else ON_PICTURE)
-        _add_circles(ax, xy, look.of_places(), diameter=diameter, alpha=opacity)
+        diameter = spacing * (ALONE if shown is None else ON_IMAGE)
+        _add_circles(ax, xy, look.of_spots(), diameter=diameter, alpha=opacity)
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
     ax.set_axis_off()
     if sections is not None:
@@ -90,10 +81,8 @@ def draw_places(
     return ax
 
 
-def _add_circles(
-    ax: Axes, xy: NDArray[np.float64], colors: NDArray[np.float64], *, diameter: float, alpha: float
-) -> None:
-    """Draw a circle at each place, in units of the coordinates."""
+def _add_circles(ax: Axes, xy: Float64, colors: Float64, *, diameter: float, alpha: float) -> None:
+    """Draw a circle for each spot, in units of the coordinates."""
     from matplotlib.collections import EllipseCollection
 
     circles = EllipseCollection(
@@ -111,18 +100,18 @@ def _add_circles(
     ax.add_collection(circles, autolim=False)
 
 
-def _name_sections(ax: Axes, xy: NDArray[np.float64], sections: pd.Categorical) -> None:
+def _name_sections(ax: Axes, xy: Float64, sections: pd.Categorical) -> None:
     """Write the name of each section above it."""
     for code, name in enumerate(sections.categories):
-        own = xy[sections.codes == code]
-        at = ((own[:, 0].min() + own[:, 0].max()) / 2, own[:, 1].min())
+        inside = xy[sections.codes == code]
+        top = ((inside[:, 0].min() + inside[:, 0].max()) / 2, inside[:, 1].min())
         ax.annotate(
-            str(name), at, xytext=(0, 4), textcoords="offset points", ha="center", fontsize="small", clip_on=False
+            str(name), top, xytext=(0, 4), textcoords="offset points", ha="center", fontsize="small", clip_on=False
         )
 
 
 def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
-    """Draw a bar of 1, 2 or 5 times a power of ten µm, at most a quarter of the width."""
+    """Draw a scale bar of 1, 2 or 5 times a power of ten µm, at most a quarter of the width."""
     from matplotlib.font_manager import FontProperties
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
@@ -130,7 +119,7 @@ def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
     power = 10.0 ** np.floor(np.log10(longest))
     microns = power * max(step for step in (1, 2, 5) if step * power <= longest)
     label = f"{microns / 1000:g} mm" if microns >= 1000 else f"{microns:g} µm"
-    # below the tissue, which it would cover otherwise
+    # below the tissue, to not cover it
     bar = AnchoredSizeBar(
         ax.transData,
         microns / um_per_unit,
@@ -155,28 +144,28 @@ def domains(
     alpha: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the domain of every place, over the picture of the tissue where there is one.
+    """Draw the domain of every spot, over the image of the tissue if there is one.
 
-    Coordinates are those of the tissue, y downwards as in pictures. Places are circles as large as the distance
-    between places, a little smaller over a picture. 100,000 places or more are drawn as pixels: each has the domain of
-    most places in it, and one without any that of the nearest, up to the distance between places away. Works for any
-    categorical column, e.g. an annotation; numbers are drawn by `stmmr.pl.values`. A scale bar is drawn where the scale
-    factors have ``microns_per_pixel``, or the array tells the scale (see `stmmr.pp.histology`). A background masked in
-    black is shown as glass. Several sections (``section_key`` of `stmmr.pp.spatial_graph`) lie side by side, without a
-    picture unless `library_id` names one.
+    Works for any categorical column, e.g. an annotation; numbers are drawn by `stmmr.pl.values`. Coordinates are those
+    of the tissue, y downwards as in images. Spots are circles with the distance between spots as diameter, a little
+    smaller over an image. From 100,000 spots on, pixels are drawn: each has the most frequent domain in it, and an
+    empty one that of the nearest, up to the distance between spots. There is a scale bar if the scale factors have
+    ``microns_per_pixel`` or the array gives the scale (see `stmmr.pp.histology`). A background masked in black is drawn
+    as glass. Several sections (``section_key`` of `stmmr.pp.spatial_graph`) are side by side, without image unless
+    `library_id` names one.
 
     Parameters
     ----------
     adata
         Annotated data with coordinates.
     domain_key
-        Column of ``obs``. Places without a value are light grey.
+        Column of ``obs``. Spots without a value are light grey.
     image
-        Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
+        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
     library_id
-        Which picture, where ``uns["spatial"]`` has several.
+        Key of ``uns["spatial"]``, if it has several images.
     alpha
-        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
+        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
     ax
         Axes to draw on; a new figure if None.
 
@@ -187,10 +176,10 @@ def domains(
     Raises
     ------
     InputError
-        If the column, the coordinates or the library are not there, or the column has too many categories.
+        If the column, the coordinates or the library do not exist, or the column has too many categories.
     """
     look = Colored(adata, domain_key)
-    return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    return draw_spots(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
 
 
 def values(
@@ -206,31 +195,31 @@ def values(
     alpha: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a number of every place, such as the values of a gene, over the picture of the tissue where there is one.
+    """Draw a number for every spot, such as the values of a gene, over the image of the tissue if there is one.
 
-    As `stmmr.pl.domains` draws categories; of 100,000 places or more, a pixel shows the mean of those in it.
+    Drawn as categories by `stmmr.pl.domains`; from 100,000 spots on, a pixel shows the mean of its spots.
 
     Parameters
     ----------
     adata
         Annotated data with coordinates.
     key
-        Column of ``obs`` with numbers, otherwise a gene. Places without a finite number are light grey.
+        Column of ``obs`` with numbers, otherwise a gene. Spots without a finite number are light grey.
     layer
-        Layer to take a gene from; None: its log-normalised values, computed from the counts where
-        `stmmr.pp.expression` left none.
+        Layer to take a gene from; None: its log-normalised values, computed from the counts if `stmmr.pp.expression`
+        left none.
     cmap
         Colour map of matplotlib.
     vmin
-        Value of its lowest colour; the smallest there is if None.
+        Value of its lowest colour; None: the smallest.
     vmax
-        Value of its highest colour; the largest there is if None.
+        Value of its highest colour; None: the largest.
     image
-        Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
+        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
     library_id
-        Which picture, where ``uns["spatial"]`` has several.
+        Key of ``uns["spatial"]``, if it has several images.
     alpha
-        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
+        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
     ax
         Axes to draw on; a new figure if None.
 
@@ -242,15 +231,15 @@ def values(
     Raises
     ------
     InputError
-        If there is no such column or gene (names the closest), layer or library, there are no coordinates, or no number
-        is finite.
+        If there is no such column or gene (the message suggests similar names), layer or library, there are no
+        coordinates, or no number is finite.
     """
     look = _Scaled(adata, key, layer=layer, cmap=cmap, vmin=vmin, vmax=vmax)
-    return draw_places(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    return draw_spots(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
 
 
-def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, NDArray[np.float64]]:
-    """Get the numbers of a column of ``obs``, otherwise of a gene, and what messages call them."""
+def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, Float64]:
+    """Get the numbers of a column of ``obs``, otherwise of a gene, and their name for messages."""
     if layer is not None:
         require_key(names_in(adata.layers), layer, where="layers")
     elif key in adata.obs.columns:
@@ -259,16 +248,16 @@ def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, NDArray[
         if pd.api.types.is_numeric_dtype(column):
             return where, column.to_numpy(np.float64, na_value=np.nan)
         raise InputError(
-            f"Expected numbers in {where}, found {column.dtype}. Categories are drawn by "
+            f"Expected numbers in {where}, found {column.dtype}. Draw categories with "
             f"stmmr.pl.domains(adata, domain_key={key!r})."
         )
     elif key not in adata.var_names:
-        _neither(adata, key)
+        _raise_unknown(adata, key)
     return f"the values of the gene {key!r}", gene_values(adata, key, layer=layer)
 
 
-def _neither(adata: AnnData, key: str) -> NoReturn:
-    """Say that there is neither a column nor a gene of this name."""
+def _raise_unknown(adata: AnnData, key: str) -> NoReturn:
+    """Raise an error: there is neither a column nor a gene of this name."""
     columns, genes = adata.obs.columns.astype(str).tolist(), adata.var_names.astype(str).tolist()
     close = close_names(key, [*columns, *genes])
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -279,7 +268,7 @@ def _neither(adata: AnnData, key: str) -> NoReturn:
 
 
 class _Scaled:
-    """The colour of each place by a number, and the bar that explains it."""
+    """Colour of each spot by a number, and the colour bar."""
 
     def __init__(
         self,
@@ -305,16 +294,16 @@ class _Scaled:
         self.any_missing = not known.all()
         self._numbers = np.where(known, numbers, np.nan)
 
-    def of_places(self) -> NDArray[np.float64]:
-        """Red, green, blue and opacity of each place, shape (N, 4)."""
+    def of_spots(self) -> Float64:
+        """Get red, green, blue and opacity of each spot, shape (N, 4)."""
         return self._colors(self._numbers)
 
-    def of_pixels(self, pixel: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Colour each pixel, shape (n_pixels, 4), by the mean of the numbers known in it."""
+    def of_pixels(self, pixel: Ints) -> Float64:
+        """Colour each pixel by the mean of the finite numbers in it, shape (n_pixels, 4)."""
         return self._colors(mean_of(pixel, self._numbers))
 
-    def _colors(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Colour numbers, grey where one is NaN; shape (n, 4)."""
+    def _colors(self, numbers: Float64) -> Float64:
+        """Colour numbers, NaN in grey, shape (n, 4)."""
         from matplotlib.colors import to_rgba
 
         colors = np.asarray(self.scale.to_rgba(np.nan_to_num(numbers)))
@@ -322,11 +311,11 @@ class _Scaled:
         return colors
 
     def legend_width(self, _height: float) -> float:
-        """Width to keep for the bar, in inches."""
+        """Get the width of the colour bar in inches."""
         return 0.4 + text_width(title_of(self.key), "missing")
 
     def add_legend(self, ax: Axes) -> None:
-        """Put the bar to the right of the axes."""
+        """Add the colour bar to the right of the axes."""
         from matplotlib.ticker import MaxNLocator
 
         beside = ax.inset_axes((1.04, 0.55, 0.035, 0.38))

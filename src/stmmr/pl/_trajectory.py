@@ -1,4 +1,4 @@
-"""Pseudotime in the tissue, the graph over domains, and genes over pseudotime."""
+"""Trajectory: pseudotime in the tissue, the graph over domains, and genes over pseudotime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,23 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64, Ints
+
+
+EDGE_FROM: Final = 0.1
+"""Weakest link that is drawn: a tenth of the number expected at random."""
+_WIDEST: Final = 5.0
+"""Width of the strongest link in points."""
+_LARGEST: Final = 500.0
+_SMALLEST: Final = 60.0
+"""Area of the marker of a domain in square points."""
+_COLUMN: Final = 0.75
+_ROW: Final = 0.9
+"""Distance between domains in inches."""
+PER_THIRD: Final = 2
+"""Number of genes that are drawn for each third of pseudotime in which they peak."""
+STYLES: Final = ("-", "--", ":")
 
 
 def trajectory(
@@ -37,23 +53,23 @@ def trajectory(
     alpha: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the pseudotime of every place in the tissue, its root as a star; light grey where it does not lead.
+    """Draw the pseudotime of every spot in the tissue, with the root as a star; light grey if it is missing.
 
-    Drawn as `stmmr.pl.values` draws numbers. The root is not marked where sections lie side by side. Branches are
+    Drawn as numbers by `stmmr.pl.values`. With several sections side by side, the root is not marked. Branches are
     drawn by ``stmmr.pl.domains(adata, domain_key="stmmr_branch")``.
 
     Parameters
     ----------
     adata
-        Annotated data after `stmmr.tl.trajectory`.
+        After `stmmr.tl.trajectory`.
     cmap
         Colour map of matplotlib.
     image
-        Whether to draw the picture in ``uns["spatial"]``: the one called hires, else lowres.
+        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
     library_id
-        Which picture, where ``uns["spatial"]`` has several.
+        Key of ``uns["spatial"]``, if it has several images.
     alpha
-        Opacity of the places: 0.9 over a picture and 1 otherwise, if None.
+        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
     ax
         Axes to draw on; a new figure if None.
 
@@ -68,39 +84,27 @@ def trajectory(
     """
     require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
     ax = values(adata, keys.PSEUDOTIME, cmap=cmap, image=image, library_id=library_id, alpha=alpha, ax=ax)
-    root = recorded(adata).get("trajectory", {}).get("root_place")
-    at = np.flatnonzero(adata.obs_names == root)
-    if len(at) and graph_sections(adata) is None:
-        x, y = coordinates(adata)[at[0]]
+    step = recorded(adata).get("trajectory", {})
+    root = np.flatnonzero(adata.obs_names == step.get("root_spot"))
+    if len(root) and graph_sections(adata) is None:
+        x, y = coordinates(adata)[root[0]]
         ax.plot(x, y, marker="*", markersize=13, color="white", markeredgecolor="black", linestyle="", zorder=5)
     return ax
 
 
-EDGE_FROM: Final = 0.1
-"""Links that are drawn: a tenth of those expected at random."""
-_WIDEST: Final = 5.0
-"""Width of the line of the strongest link, in points."""
-_LARGEST: Final = 500.0
-_SMALLEST: Final = 60.0
-"""Area of the marker of a domain, in square points."""
-_COLUMN: Final = 0.75
-_ROW: Final = 0.9
-"""Distance between domains, in inches."""
-
-
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
-    """Draw which domains are linked to which in the embedding, from the root at the left along the tree.
+    """Draw the graph over domains, from the root at the left along its tree.
 
-    Straight lines are the tree, in which each domain stands as many steps to the right as it is from the root's;
-    arcs are links beside it. The stronger a link, the wider its line; domains have the colours they have everywhere,
-    and sizes by their number of places. The root has a black rim.
+    Straight lines are the tree: each domain is as many steps to the right as it is from the root. Arcs are other links.
+    Wider lines are stronger links. Domains have their usual colours, and sizes by their number of spots. The root has a
+    black rim.
 
     Parameters
     ----------
     adata
-        Annotated data after `stmmr.tl.trajectory`.
+        After `stmmr.tl.trajectory`.
     threshold
-        Links beside the tree that are weaker are left out; 1 is as many as expected at random.
+        Weakest link outside of the tree that is drawn; 1 is as many links as expected at random.
     ax
         Axes to draw on; a new figure if None.
 
@@ -115,20 +119,20 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     """
     from matplotlib.patheffects import withStroke
 
-    found = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
-    names, key = [str(name) for name in found["domains"]], str(found["domain_key"])
-    weights, tree = np.asarray(found["connectivities"]), np.asarray(found["tree"])
+    step = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
+    names, key = [str(name) for name in step["domains"]], str(step["domain_key"])
+    weights, tree = np.asarray(step["connectivities"]), np.asarray(step["tree"])
     sizes = _sizes(adata, key, names)
-    at = layout(tree, names.index(str(found["root_domain"])), sizes)
+    xy = layout(tree, names.index(str(step["root_domain"])), sizes)
     if ax is None:
         column = max(_COLUMN, text_width(*names) + 0.1)
-        ax = new_axes(*((np.ptp(at, axis=0) + 1) * [column, _ROW] + [0, 0.4]))
-    _draw_links(ax, at, weights, tree, threshold)
+        ax = new_axes(*((np.ptp(xy, axis=0) + 1) * [column, _ROW] + [0, 0.4]))
+    _draw_links(ax, xy, weights, tree, threshold)
     colors = category_colors(adata, key, pd.Index(names))
-    rims = ["black" if name == found["root_domain"] else "white" for name in names]
+    rims = ["black" if name == step["root_domain"] else "white" for name in names]
     area = np.maximum(_LARGEST * sizes / sizes.max(), _SMALLEST)
-    ax.scatter(at[:, 0], at[:, 1], s=area, color=colors, edgecolors=rims, linewidths=1.5, zorder=3)
-    for (x, y), name, size in zip(at, names, area, strict=True):
+    ax.scatter(xy[:, 0], xy[:, 1], s=area, color=colors, edgecolors=rims, linewidths=1.5, zorder=3)
+    for (x, y), name, size in zip(xy, names, area, strict=True):
         below = (0, -np.sqrt(size) / 2 - 3)
         ax.annotate(
             name,
@@ -139,16 +143,16 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
             va="top",
             fontsize="small",
             zorder=4,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # so that no line strikes it through
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # to be legible over a line
         )
-    low, high = at.min(axis=0), at.max(axis=0)
+    low, high = xy.min(axis=0), xy.max(axis=0)
     ax.set(xlim=(low[0] - 0.5, high[0] + 0.5), ylim=(low[1] - 0.6, high[1] + 0.6))
     ax.set_axis_off()
     return ax
 
 
-def _sizes(adata: AnnData, key: str, names: list[str]) -> NDArray[np.intp]:
-    """Count the places of domains, checked."""
+def _sizes(adata: AnnData, key: str, names: list[str]) -> Ints:
+    """Count the spots of each domain, checked."""
     require_key(adata.obs.columns, key, where="obs")
     counts = pd.Series(categories(adata, key).astype(str)).value_counts()
     if missing := [name for name in names if name not in counts.index]:
@@ -159,17 +163,15 @@ def _sizes(adata: AnnData, key: str, names: list[str]) -> NDArray[np.intp]:
     return np.array([int(counts[name]) for name in names])
 
 
-def _draw_links(
-    ax: Axes, at: NDArray[np.float64], weights: NDArray[np.float64], tree: NDArray[np.float64], threshold: float
-) -> None:
+def _draw_links(ax: Axes, xy: Float64, weights: Float64, tree: Float64, threshold: float) -> None:
     """Draw the tree as lines and other links as arcs."""
     from matplotlib.patches import FancyArrowPatch
 
-    for i, j in zip(*np.triu_indices(len(at), 1), strict=True):
+    for i, j in zip(*np.triu_indices(len(xy), 1), strict=True):
         in_tree = tree[i, j] > 0
         if not in_tree and weights[i, j] < threshold:
             continue
-        ends = sorted((tuple(at[i]), tuple(at[j])))
+        ends = sorted((tuple(xy[i]), tuple(xy[j])))
         ax.add_patch(
             FancyArrowPatch(
                 *ends,
@@ -180,69 +182,52 @@ def _draw_links(
                 zorder=2 if in_tree else 1,
                 shrinkA=0,
                 shrinkB=0,
-                clip_on=False,  # arcs may rise above the axes
+                clip_on=False,  # arcs may extend beyond the axes
             )
         )
 
 
-def layout(tree: NDArray[np.float64], root: int, sizes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Place the nodes of a forest: x counts the edges to the root, no two nodes share a spot.
+def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
+    """Arrange the nodes of a forest, shape (K, 2): x is the number of edges to the root; no two positions are the same.
 
-    The largest children go on in the row of their parent; each other one begins a branch in the next row below that has
-    room for it.
-
-    Parameters
-    ----------
-    tree
-        Weights, shape (K, K), symmetric.
-    root
-        First node of the topmost tree; each other tree begins with its largest node, below.
-    sizes
-        Of the nodes, shape (K,).
-
-    Returns
-    -------
-    Shape (K, 2).
+    The tree has weights, shape (K, K), symmetric. The root is the first node of the top tree; each other tree, below
+    it, starts with its largest node. The largest child is in the row of its parent. Each other child starts a branch in
+    the next row below that has space for it.
     """
-    at = np.full((len(tree), 2), np.nan)
+    xy = np.full((len(tree), 2), np.nan)
     taken: set[tuple[int, int]] = set()
 
-    def place(node: int, row: int, rooted: Rooted) -> None:
+    def arrange(node: int, row: int, rooted: Rooted) -> None:
         run, others = [node], []
         while children := sorted(rooted.children(run[-1]), key=lambda child: (-sizes[child], child)):
             others.append(children[1:])
             run.append(children[0])
-        columns = [int(rooted.depth[one]) for one in run]
+        columns = [int(rooted.depth[node]) for node in run]
         while any((column, row) in taken for column in columns):
             row += 1
         taken.update((column, row) for column in columns)
-        at[run] = np.column_stack([columns, np.full(len(run), -float(row))])
-        for children in others[::-1]:  # the short branches at the end stay close
+        xy[run] = np.column_stack([columns, np.full(len(run), -float(row))])
+        for children in others[::-1]:  # short branches at the end stay close
             for child in children:
-                place(child, row + 1, rooted)
+                arrange(child, row + 1, rooted)
 
-    while np.isnan(at).any():
-        place(root, max((row + 1 for _, row in taken), default=0), Rooted.at(tree, root))
-        todo = np.flatnonzero(np.isnan(at[:, 0]))
-        root = int(todo[sizes[todo].argmax()]) if len(todo) else root
-    return at
-
-
-EACH: Final = 2
-"""Genes that are drawn of those that peak in each third of pseudotime."""
-STYLES: Final = ("-", "--", ":")
+    while np.isnan(xy).any():
+        arrange(root, max((row + 1 for _, row in taken), default=0), Rooted.at(tree, root))
+        rest = np.flatnonzero(np.isnan(xy[:, 0]))
+        root = int(rest[sizes[rest].argmax()]) if len(rest) else root
+    return xy
 
 
 def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the curves of genes over pseudotime with their confidence bands, on the scale of log1p.
+    """Draw the expression of genes over pseudotime with confidence bands, on the scale of log1p.
 
     Parameters
     ----------
     adata
-        Annotated data after `stmmr.tl.gene_trends`.
+        After `stmmr.tl.gene_trends`.
     genes
-        Names of fitted genes; if None, the two surest of those that peak early, midway and late each, as the surest of
-        all often rise and fall together. At most 18.
+        Names of at most 18 fitted genes. None: the two with the smallest p-values among those that peak early, midway
+        and late, because the genes with the smallest p-values of all often rise and fall together.
     ax
         Axes to draw on; a new figure if None.
 
@@ -253,24 +238,24 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     Raises
     ------
     InputError
-        If there are no curves, a gene is not among them, or there are more genes than lines to tell apart.
+        If there are no curves, a gene is not among them, or there are more genes than lines that can be told apart.
     """
-    found = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
-    fitted = [str(name) for name in found["table"].index]
-    shown = leading_trends(found["table"]) if genes is None else gene_list(genes)
-    colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are lost on white
+    step = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
+    fitted = [str(name) for name in step["table"].index]
+    shown = leading_trends(step["table"]) if genes is None else gene_list(genes)
+    colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are hard to see on white
     if not 1 <= len(shown) <= len(colors) * len(STYLES):
         raise InputError(f"Expected 1 to {len(colors) * len(STYLES)} genes, found {len(shown)}.")
     for gene in shown:
         require_key(fitted, gene, where="the table of gene trends")
-    time = np.asarray(found["pseudotime"])
+    time = np.asarray(step["pseudotime"])
     ax = ax or new_axes(4.5 + 0.5 + text_width(*shown), 3)
-    for at, gene in enumerate(shown):
-        curve, low, high = (np.log1p(found[name][fitted.index(gene)]) for name in ("curve", "low", "high"))
-        color = colors[at % len(colors)]
+    for i, gene in enumerate(shown):
+        curve, low, high = (np.log1p(step[name][fitted.index(gene)]) for name in ("curve", "low", "high"))
+        color = colors[i % len(colors)]
         ax.fill_between(time, low, high, color=color, alpha=0.2, linewidth=0)
-        ax.plot(time, curve, color=color, linewidth=1.5, linestyle=STYLES[at // len(colors)], label=gene)
-    top = max(np.log1p(found["curve"][fitted.index(gene)]).max() for gene in shown)
+        ax.plot(time, curve, color=color, linewidth=1.5, linestyle=STYLES[i // len(colors)], label=gene)
+    top = max(np.log1p(step["curve"][fitted.index(gene)]).max() for gene in shown)
     ax.set(xlabel="Pseudotime", ylabel="Expression (log1p)", xlim=(time[0], time[-1]), ylim=(0, 1.15 * top))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
@@ -278,7 +263,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
 
 
 def leading_trends(table: pd.DataFrame) -> list[str]:
-    """Choose genes to draw from the table of gene trends, which has the surest first; early peaks first."""
+    """Choose the genes to draw from the table of gene trends, sorted by p-value; early peaks come first."""
     third = np.minimum(3 * table["peak"].to_numpy(), 2).astype(int)
-    shown = table.groupby(third).head(EACH).sort_values("peak", kind="stable")
+    shown = table.groupby(third).head(PER_THIRD).sort_values("peak", kind="stable")
     return [str(name) for name in shown.index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,47 +13,48 @@ from stmmr.image.pixels import check_image, masked_glass, without_mask
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64, Numbers
 
 _MARGIN: Final = 0.02
-"""Room around the places, as a share of the longer side of the tissue."""
+"""Space around the spots, as a share of the longer side of the tissue."""
 _BETWEEN: Final = 0.15
-"""Room between sections, over the largest of them."""
+"""Space between sections, as a share of the largest one."""
 FADED: Final = 0.65
-"""Opacity of the picture: H&E is as strong in colour as the places on it."""
-ON_PICTURE: Final = 0.7
+"""Opacity of the image: the colours of H&E are as strong as those of the spots."""
+ON_IMAGE: Final = 0.7
 ALONE: Final = 1.0
-"""Diameter of a place over the distance between places, with and without a picture below."""
+"""Diameter of a spot over the distance between spots, with and without an image below."""
 
 
-def spot_width(xy: NDArray[np.float64]) -> float:
-    """Measure the distance between spots that circles are drawn by: to the second nearest."""
+def spot_width(xy: Float64) -> float:
+    """Measure the distance between spots that sets the size of circles: to the second nearest spot."""
     return spacing(xy, nth=2) or 1.0
 
 
-def in_rows(xy: NDArray[np.float64], sections: pd.Categorical) -> NDArray[np.float64]:
-    """Lay sections side by side in rows, about as many as columns; coordinates of shape (N, 2)."""
+def in_rows(xy: Float64, sections: pd.Categorical) -> Float64:
+    """Arrange sections side by side in a square of rows and columns; coordinates of shape (N, 2)."""
     n = len(sections.categories)
     columns = math.ceil(math.sqrt(n))
     xy = xy.copy()
     for code in range(n):
-        own = xy[sections.codes == code]
-        xy[sections.codes == code] -= (own.min(axis=0) + own.max(axis=0)) / 2
+        inside = xy[sections.codes == code]
+        xy[sections.codes == code] -= (inside.min(axis=0) + inside.max(axis=0)) / 2
     row, column = np.divmod(sections.codes, columns)
     return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * (1 + _BETWEEN))
 
 
-def frame_of(xy: NDArray[np.float64], spacing: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Get the corners of the tissue with a little room around it."""
+def frame_of(xy: Float64, spacing: float) -> tuple[Float64, Float64]:
+    """Get the corners of the tissue with a little space around it."""
     low, high = xy.min(axis=0), xy.max(axis=0)
-    room = spacing / 2 + _MARGIN * (high - low).max()
-    return low - room, high + room
+    margin = spacing / 2 + _MARGIN * (high - low).max()
+    return low - margin, high + margin
 
 
-def drawable(picture: NDArray[Any]) -> NDArray[Any]:
-    """Show a background masked in black as glass; what is no H&E picture, e.g. a greyscale one, as it is."""
+def drawable(image: Numbers) -> Numbers:
+    """Replace a background masked in black by glass; other images than H&E, e.g. greyscale ones, stay as they are."""
     try:
-        pixels = check_image(picture)
+        pixels = check_image(image)
         return without_mask(pixels, masked_glass(pixels))
     except InputError:
-        return picture
+        return image

@@ -1,4 +1,4 @@
-"""More places than a figure has pixels: a picture of what lies in each."""
+"""Rasterisation of more spots than a figure has pixels."""
 
 from __future__ import annotations
 
@@ -10,55 +10,39 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Float64, Floats, Ints, Numbers
+
 PIXELS_FROM: Final = 100_000
-"""Places from which on they are drawn as pixels: spread over a new figure, a circle would be smaller than two."""
+"""Number of spots from which pixels are drawn: in a new figure, circles would be smaller than two pixels."""
 _LONG_SIDE: Final = 900
-"""Pixels along the longer side: those of a new figure at 200 dpi."""
+"""Pixels along the longer side, as in a new figure at 200 dpi."""
 
 
 class Blend(Protocol):
-    """Colours of many places at once."""
+    """Colours of pixels with several spots."""
 
-    def of_pixels(self, pixel: NDArray[np.intp], /) -> NDArray[np.float64]:
-        """Colour pixels 0, 1, … by the places in them, none without.
-
-        Parameters
-        ----------
-        pixel
-            Pixel of each place, shape (N,).
-
-        Returns
-        -------
-        Red, green, blue and opacity from 0 to 1, shape (n_pixels, 4).
-        """
+    def of_pixels(self, pixel: Ints, /) -> Float64:
+        """Get red, green, blue and opacity, shape (n_pixels, 4), from the pixel of each spot, shape (N,)."""
 
 
 class Grid:
-    """Which pixel each place lies in.
+    """Grid of pixels over spots at `xy`, shape (N, 2), within a frame (lowest and highest x and y)."""
 
-    Parameters
-    ----------
-    xy
-        Places, shape (N, 2).
-    frame
-        Lowest and highest x and y of the picture.
-    """
-
-    def __init__(self, xy: NDArray[np.floating[Any]], frame: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    def __init__(self, xy: Floats, frame: tuple[Numbers, Numbers]) -> None:
         low, high = frame
         self.low = low
         self.side = float((high - low).max()) / _LONG_SIDE
-        """Length of a pixel, in the units of the places."""
+        """Size of a pixel, in the units of the coordinates."""
         width, height = np.ceil((high - low) / self.side).astype(int)
         self.width, self.height = int(width), int(height)
         column, row = np.clip(((xy - low) / self.side).astype(np.intp), 0, [width - 1, height - 1]).T
         self.taken, self.pixel = np.unique(row * width + column, return_inverse=True)
-        """Pixels with places, by rows; and which of these each place lies in, shape (N,)."""
+        """Pixels with spots, by rows; and the index of the pixel of each spot among these, shape (N,)."""
 
-    def nearest(self, reach: float) -> NDArray[np.intp]:
-        """Find the pixel with places that is nearest to each, shape (height, width), by its number in `taken`.
+    def nearest(self, reach: float) -> Ints:
+        """Find the nearest pixel with spots for each pixel, as an index of `taken`, shape (height, width).
 
-        -1 where it is farther than `reach`, in units of the places, and than one pixel.
+        It is -1 if that is farther than `reach`, in units of the coordinates, and than one pixel.
         """
         from scipy.ndimage import distance_transform_edt
 
@@ -70,36 +54,23 @@ class Grid:
 
 def draw_pixels(
     ax: Axes,
-    xy: NDArray[np.floating[Any]],
+    xy: Floats,
     look: Blend,
     *,
-    frame: tuple[NDArray[Any], NDArray[Any]],
+    frame: tuple[Numbers, Numbers],
     reach: float = 0,
     alpha: float = 1,
 ) -> None:
-    """Draw places as the pixels they lie in.
+    """Draw spots at `xy`, shape (N, 2), as pixels of a frame (lowest and highest x and y); limits are not changed.
 
-    Parameters
-    ----------
-    ax
-        Axes; their limits are left to the caller.
-    xy
-        Places, shape (N, 2).
-    look
-        Colours.
-    frame
-        Lowest and highest x and y of the picture.
-    reach
-        How far from the places empty pixels take the colour of the nearest one; a pixel at least.
-    alpha
-        Opacity.
+    Empty pixels up to a distance of `reach`, at least a pixel, get the colour of the nearest one.
     """
     grid = Grid(xy, frame)
-    picture = np.zeros((grid.height * grid.width, 4), dtype=np.uint8)
-    picture[grid.taken] = np.rint(255 * look.of_pixels(grid.pixel))
+    pixels = np.zeros((grid.height * grid.width, 4), dtype=np.uint8)
+    pixels[grid.taken] = np.rint(255 * look.of_pixels(grid.pixel))
     low, side = grid.low, grid.side
     ax.imshow(
-        _closed(picture.reshape(grid.height, grid.width, 4), max(1, reach / side)),
+        _closed(pixels.reshape(grid.height, grid.width, 4), max(1, reach / side)),
         extent=(low[0], low[0] + grid.width * side, low[1], low[1] + grid.height * side),
         origin="lower",
         interpolation="nearest",
@@ -107,34 +78,29 @@ def draw_pixels(
     )
 
 
-def _closed(picture: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
-    """Give empty pixels the colour of the nearest other one within a reach; picture of shape (height, width, 4)."""
+def _closed(pixels: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
+    """Fill empty pixels with the colour of the nearest other one within reach; shape (height, width, 4)."""
     from scipy.ndimage import distance_transform_edt
 
-    distance, (row, column) = distance_transform_edt(picture[..., 3] == 0, return_indices=True)
-    return np.where((distance <= reach)[..., None], picture[row, column], picture)
+    distance, (row, column) = distance_transform_edt(pixels[..., 3] == 0, return_indices=True)
+    return np.where((distance <= reach)[..., None], pixels[row, column], pixels)
 
 
-def most_of(pixel: NDArray[np.intp], codes: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
-    """Find the code of most places in each pixel, the first of equals.
+def most_of(pixel: Ints, codes: NDArray[np.integer[Any]]) -> Ints:
+    """Find the most frequent code in each pixel, the smallest of equally frequent ones.
 
-    Parameters
-    ----------
-    pixel
-        Pixel of each place: 0, 1, …, none without a place; shape (N,).
-    codes
-        Code of each place, from 0, shape (N,).
+    Pixel, 0, 1, …, each with a spot, and code of each spot, from 0, have shape (N,).
     """
     n = int(codes.max()) + 1
     cells, votes = np.unique(pixel * n + codes, return_counts=True)
-    at, code = np.divmod(cells, n)
-    order = np.lexsort((-code, votes, at))
-    last = np.flatnonzero(np.diff(at, append=-1))  # `at` ascends, in the same steps before and after sorting
+    pixels, code = np.divmod(cells, n)
+    order = np.lexsort((-code, votes, pixels))
+    last = np.flatnonzero(np.diff(pixels, append=-1))  # pixels ascend, before and after sorting
     return np.asarray(code[order[last]])
 
 
-def mean_of(pixel: NDArray[np.intp], numbers: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Get the mean of the finite numbers in each pixel; NaN without any. Both of shape (N,)."""
+def mean_of(pixel: Ints, numbers: Floats) -> Float64:
+    """Compute the mean of the finite numbers in each pixel, NaN if there is none; arguments of shape (N,)."""
     known = np.isfinite(numbers)
     n_pixels = int(pixel.max()) + 1
     n_known = np.bincount(pixel[known], minlength=n_pixels)

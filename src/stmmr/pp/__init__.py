@@ -1,4 +1,4 @@
-"""From what was measured to what the model reads."""
+"""Preprocessing: from counts, coordinates and images to the inputs of the model."""
 
 import warnings
 

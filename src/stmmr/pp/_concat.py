@@ -1,4 +1,4 @@
-"""Sections that come one by one, put into one table."""
+"""Several sections, each in an AnnData, concatenated into one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
 from stmmr._core.compat import layers_of, names_in
 from stmmr._core.files import names_may_repeat
-from stmmr._core.space import coordinates, um_per_unit
+from stmmr._core.space import coordinates, rows_called, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Join = Literal["inner", "outer"]
 FEW_SHARED: Final = 0.5
-"""Share of the genes of the section with the fewest, below which so few in common are warned of."""
+"""Share of shared genes, of the section with the fewest genes, below which there is a warning."""
 ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
-"""Names of genes in Ensembl, of any species."""
+"""Ensembl gene identifiers of any species."""
 OF_ONE_RUN: Final = frozenset(
     {
         keys.LOGNORM,
@@ -41,50 +41,50 @@ OF_ONE_RUN: Final = frozenset(
         keys.LIBRARY_SIZE,
     }
 )
-"""What holds for a section by itself: domain 1 of one is not domain 1 of another."""
+"""Results for a single section: domain 1 of one section is not domain 1 of another."""
 
 
 def concat_sections(
     sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = keys.SECTION, join: Join = "inner"
 ) -> AnnData:
-    """Put sections into one table, as every step takes them with `section_key`.
+    """Concatenate sections into one AnnData, which every step takes with `section_key`.
 
-    Coordinates stay those of each section. Where the length of their unit is known in all sections and differs, they
-    are brought to the unit of the first, and scale factors with them.
+    Each section keeps its own coordinates. If the length of their unit is known in all sections and differs,
+    coordinates and scale factors are converted to the unit of the first.
 
     Parameters
     ----------
     sections
-        By name; in a sequence, they are named "1", "2", ….
+        Sections by name; those of a sequence are named "1", "2", ….
     section_key
         Column of ``obs`` for the names.
     join
-        "inner" keeps the genes that all sections have, "outer" all genes, a gene that was not measured in a section
-        counting as 0 there: the model takes the mean of each section off, so that it does not vary there.
+        "inner" keeps the genes that all sections have, "outer" keeps all genes. A gene that was not measured in a
+        section is then 0 there; as the model centres each section, the gene does not vary there.
 
     Returns
     -------
     AnnData with
 
     ``obs[section_key]``
-        Categorical, in the order given.
+        Categorical, in the order of `sections`.
     ``obs_names``
-        As they were, or with the name of the section after a hyphen if any of them is in several sections.
+        Unchanged; if a name is in several sections, all get the name of their section after a hyphen.
     ``uns["spatial"]``
-        Pictures and scale factors of each section under its name (``library_key`` of squidpy is `section_key`); with
-        ``microns_per_pixel`` where it is known.
+        Images and scale factors of each section under its name (`section_key` is the ``library_key`` of squidpy), with
+        ``microns_per_pixel`` if it is known.
     ``obs``
-        The columns of all sections (that all have, with "inner").
+        The columns of all sections ("outer"), or those that all have ("inner").
     ``obsm``, ``layers``
-        Entries that all sections have, in one width; others are left out with a warning.
+        Entries that all sections have with the same width; a warning names the others, which are left out.
 
-    Results of `stmmr`, which hold for a section by itself, ``obsp`` and other entries of ``uns`` stay behind.
+    Results of `stmmr`, which hold for one section, ``obsp`` and other entries of ``uns`` are not copied.
 
     Raises
     ------
     InputError
-        If there are fewer than two sections, one is no AnnData, they have no genes in common (the likely reason is
-        said), one has a column of the name `section_key`, or only some have coordinates.
+        If there are fewer than two sections, one is not an AnnData, they have no genes in common (the message gives
+        the likely reason), one has a column named `section_key`, or only some have coordinates.
     """
     import anndata as ad
 
@@ -95,48 +95,49 @@ def concat_sections(
     clashing = int(names.duplicated().sum())
     if clashing:
         logger.warning(
-            "%d names of places, such as %s, are in several sections; each name got that of its section behind it.",
+            "%d names of %s, such as %s, are in several sections. The name of the section was added to each.",
             clashing,
+            rows_called(next(iter(parts.values()))),
             names[names.duplicated()][0],
         )
-    placed = _in_one_unit(parts)
-    _keep_common(placed)
-    both: AnnData = ad.concat(
-        placed, label=section_key, join=join, merge="same", index_unique="-" if clashing else None
+    converted = _in_one_unit(parts)
+    _keep_common(converted)
+    joined: AnnData = ad.concat(
+        converted, label=section_key, join=join, merge="same", index_unique="-" if clashing else None
     )
-    both.obs[section_key] = pd.Categorical(both.obs[section_key].astype(str), categories=list(parts))
-    libraries = {name: library for part in placed.values() for name, library in part.uns[keys.SPATIAL].items()}
+    joined.obs[section_key] = pd.Categorical(joined.obs[section_key].astype(str), categories=list(parts))
+    libraries = {name: library for part in converted.values() for name, library in part.uns[keys.SPATIAL].items()}
     if libraries:
-        both.uns[keys.SPATIAL] = libraries
-    return both
+        joined.uns[keys.SPATIAL] = libraries
+    return joined
 
 
 def _named(
     sections: Mapping[str, AnnData] | Sequence[AnnData], section_key: str, *, filled: bool
 ) -> dict[str, AnnData]:
-    """Name sections and check that they can be put together; `filled` ones can take genes that they lack."""
+    """Name sections and check that they can be concatenated; in `filled` ones, missing genes become 0."""
     from anndata import AnnData
 
     if isinstance(sections, Mapping):
         named = {str(name): part for name, part in sections.items()}
     elif isinstance(sections, AnnData):
         raise InputError(
-            "Expected two sections or more, found one table. Name its sections by section_key in each step."
+            'Expected two sections or more, found one AnnData. Name the column of its sections (section_key="…").'
         )
     else:
-        named = {str(at): part for at, part in enumerate(sections, start=1)}
+        named = {str(i): part for i, part in enumerate(sections, start=1)}
     if len(named) < 2:
-        raise InputError(f"Expected two sections or more, found {len(named)}. Run a single one by itself.")
+        raise InputError(f"Expected two sections or more, found {len(named)}. Run a single section by itself.")
     for name, part in named.items():
         if not isinstance(part, AnnData):
             raise InputError(
-                f"Expected AnnData for every section, found {type(part).__name__} for {name!r}. Read files by "
-                "stmmr.read; of MuData give the modality with the expression, of SpatialData the table."
+                f"Expected AnnData for every section, found {type(part).__name__} for {name!r}. Read files with "
+                "stmmr.read. Of MuData take the modality with the expression, of SpatialData the table."
             )
         if section_key in part.obs:
             raise InputError(
                 f"Expected sections without a column {section_key!r} in obs, found one in {name!r}. "
-                "Give another name: section_key='…'."
+                'Choose another name (section_key="…").'
             )
         if part.isbacked:
             raise InputError(f"Expected sections in memory, found {name!r} on disk. Read it without backed=True.")
@@ -145,7 +146,7 @@ def _named(
 
 
 def _distinct(part: AnnData, *, filled: bool) -> AnnData:
-    """Leave out what holds for one section by itself; names become unique. The section given stays as it is."""
+    """Copy a section without the results of a single section, and make names unique."""
     from anndata import AnnData
 
     layers = {key: value for key, value in layers_of(part).items() if key not in OF_ONE_RUN}
@@ -166,81 +167,81 @@ def _check_genes(parts: Mapping[str, AnnData]) -> None:
     """Check that sections have genes in common."""
     shared: pd.Index[str] | None = None
     for name, part in parts.items():
-        found = part.var_names if shared is None else shared.intersection(part.var_names)
-        if shared is not None and not len(found):
+        common = part.var_names if shared is None else shared.intersection(part.var_names)
+        if shared is not None and not len(common):
             first = next(iter(parts))
             raise InputError(
-                f"Expected genes that all sections have, found none that {name!r} ({part.n_vars}, such as "
-                f"{listed(part.var_names, at_most=3)}) shares with those before ({len(shared)}, such as "
-                f"{listed(shared[:3])}).{_reason(parts[first], part)}"
+                f"Expected genes that all sections have, found none that {name!r} ({part.n_vars} genes, such as "
+                f"{listed(part.var_names[:3])}) shares with the sections before it ({len(shared)} genes, such "
+                f"as {listed(shared[:3])}).{_reason(parts[first], part)}"
             )
-        shared = found
+        shared = common
     fewest = min(part.n_vars for part in parts.values())
     if shared is not None and len(shared) < FEW_SHARED * fewest:
-        logger.warning("%d genes are in all sections, of %d in the one with the fewest.", len(shared), fewest)
+        logger.warning("Only %d genes are in all sections; the section with the fewest has %d.", len(shared), fewest)
 
 
 def _reason(one: AnnData, other: AnnData) -> str:
-    """Say why the genes of two sections are not named alike; empty where that is not plain."""
+    """Explain why two sections have no gene names in common; empty if the reason is unclear."""
     by_id = [np.mean([bool(ENSEMBL.match(name)) for name in part.var_names]) > 0.5 for part in (one, other)]
     if by_id[0] != by_id[1]:
-        return " One has identifiers of Ensembl and the other has symbols; set var_names of both to the same."
+        return " One has Ensembl identifiers and the other symbols. Use the same kind in var_names of both."
     if all(by_id):
         first, second = (part.var_names.str.replace(r"\.\d+$", "", regex=True) for part in (one, other))
         if len(first.intersection(second)):
-            return " They differ by the version after the point; cut it off."
-        return " They are identifiers of Ensembl of different species, or of different genes; map them to orthologues."
+            return " They differ in the version after the dot. Remove it."
+        return " They are Ensembl identifiers of different species or different genes. Map them to orthologues."
     if len(one.var_names.str.upper().intersection(other.var_names.str.upper())):
-        return " They agree but for capital letters, as those of human and mouse do; map them to orthologues."
-    return " Name genes alike in all sections."
+        return " They differ only in upper and lower case, as those of human and mouse do. Map them to orthologues."
+    return " Use the same gene names in all sections."
 
 
 def _in_one_unit(parts: Mapping[str, AnnData]) -> dict[str, AnnData]:
-    """Bring coordinates to the unit of the first section where all are known; name libraries after sections."""
+    """Convert coordinates to the unit of the first section if all are known, and name libraries after sections."""
     um = {
         name: um_per_unit(part, coordinates(part), *part.uns[keys.SPATIAL].values())[0] for name, part in parts.items()
     }
     if not all(map(math.isfinite, um.values())):
         um = dict.fromkeys(um, math.nan)
-    some = any(keys.SPATIAL in part.obsm for part in parts.values())
+    any_spatial = any(keys.SPATIAL in part.obsm for part in parts.values())
     unit = next(iter(um.values()))
     for name, part in parts.items():
         factor = um[name] / unit if math.isfinite(unit) else 1.0
-        if some:
+        if any_spatial:
             part.obsm[keys.SPATIAL] = coordinates(part) * factor
         if abs(factor - 1) > 1e-2:
-            logger.info("Coordinates of %s are brought to the unit of the first section: times %.4g.", name, factor)
-        libraries = part.uns[keys.SPATIAL] or ({name: {}} if some and math.isfinite(unit) else {})
-        alone = len(libraries) == 1
+            logger.info("Coordinates of %s are multiplied by %.4g, to the unit of the first section.", name, factor)
+        libraries = part.uns[keys.SPATIAL] or ({name: {}} if any_spatial and math.isfinite(unit) else {})
+        single = len(libraries) == 1
         part.uns[keys.SPATIAL] = {
-            name if alone else f"{name}-{library}": _scaled(content, factor, unit)
+            name if single else f"{name}-{library}": _scaled(content, factor, unit)
             for library, content in libraries.items()
         }
     return dict(parts)
 
 
 def _keep_common(parts: Mapping[str, AnnData]) -> None:
-    """Leave out what only some sections have, or in another width: filled with 0, missing counts would pass for none.
+    """Remove entries that some sections lack or have with another width.
 
-    anndata would also cut arrays in ``obsm`` to the narrowest, whatever their columns stand for.
+    Filled with 0, missing counts would look like zeros; and anndata would cut arrays in ``obsm`` to the narrowest.
     """
-    for what in ("obsm", "layers"):
-        every = [getattr(part, what) for part in parts.values()]
-        for key in dict.fromkeys(key for one in every for key in names_in(one)):
-            found = {_kind(one[key], what) if key in one else None for one in every}
-            if len(found) > 1:
-                logger.warning("%s[%r] is left out: some sections lack it, or have it in another width.", what, key)
-                for one in every:
-                    one.pop(key, None)
+    for attribute in ("obsm", "layers"):
+        every = [getattr(part, attribute) for part in parts.values()]
+        for key in dict.fromkeys(key for entries in every for key in names_in(entries)):
+            kinds = {_kind(entries[key], attribute) if key in entries else None for entries in every}
+            if len(kinds) > 1:
+                logger.warning("%s[%r] is left out: some sections lack it or have another width.", attribute, key)
+                for entries in every:
+                    entries.pop(key, None)
 
 
-def _kind(value: Any, what: str) -> tuple[bool, int]:
-    """Tell what can stand under one key; layers are as wide as their section has genes."""
-    return isinstance(value, pd.DataFrame), value.shape[1] if what == "obsm" else 0
+def _kind(value: Any, attribute: str) -> tuple[bool, int]:
+    """Get what entries under one key must have in common; layers are as wide as their section has genes."""
+    return isinstance(value, pd.DataFrame), value.shape[1] if attribute == "obsm" else 0
 
 
 def _scaled(library: Mapping[str, Any], factor: float, um: float) -> dict[str, Any]:
-    """Change the scale factors of a library for coordinates that were multiplied."""
+    """Adapt the scale factors of a library to coordinates that were multiplied."""
     factors = dict(library.get("scalefactors", {}))
     if factor != 1:
         factors.setdefault(scale_key(FULLRES), 1.0)
@@ -255,5 +256,5 @@ def _scaled(library: Mapping[str, Any], factor: float, um: float) -> dict[str, A
 
 
 def _as_csr(matrix: Any) -> Any:
-    """Make a matrix sparse, so that what is missing in it becomes 0 and not NaN."""
+    """Make a matrix sparse, so that missing genes become 0 and not NaN."""
     return sparse.csr_matrix(matrix) if isinstance(matrix, np.ndarray) else matrix

@@ -1,11 +1,9 @@
-"""The spatial graph: who is near whom, and how much it counts."""
+"""The spatial graph: which spots are neighbours, with which weight."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_choice, require_positive
@@ -18,20 +16,21 @@ from stmmr._core.sections import (
     sections_of,
     stacked_coordinates,
 )
-from stmmr._core.space import array_positions, coordinates, units
+from stmmr._core.space import array_positions, coordinates, rows_called, units
 from stmmr.linear.bandwidth import Curve, bandwidth_curve
 from stmmr.linear.noise import expression_features
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 Coordinates = Literal["spatial", "array", "spatial_3d"]
 WRITTEN_AT_MOST: Final = 100_000
-"""Places whose weights are written out; they take more memory than all else, and no step reads them."""
+"""Spots up to which weights are stored; no step reads them, and they take more memory than all other results."""
 ACROSS_AT_LEAST: Final = 1e-3
-"""Share of the weight of neighbours in other sections, below which to warn that sections stand by themselves."""
+"""Share of the weight of neighbours in other sections below which sections are practically not connected."""
 
 
 def spatial_graph(
@@ -43,53 +42,53 @@ def spatial_graph(
     section_key: str | None = None,
     tolerance: float = 4e-5,
 ) -> None:
-    r"""Weight neighbours by a Gaussian kernel of their distance.
+    r"""Build the spatial graph: neighbours weighted by a Gaussian kernel of their distance.
 
-    :math:`A \propto \exp(-D^2/2l^2) + \mathrm{Id}`, rows scaled to sum 1, pairs left out where the kernel is below
-    `tolerance`. Memory grows with the number of neighbours, not with N². Later steps read what the graph is made of,
-    ``uns["stmmr"]["spatial_graph"]`` and the coordinates, and find the neighbours of a tile of places at a time.
+    :math:`A \propto \exp(-D^2/2l^2) + \mathrm{Id}`, rows scaled to sum 1, without pairs whose kernel is below
+    `tolerance`. Memory grows with the number of neighbours, not with N². Later steps read the bandwidth and the
+    coordinates and compute the weights of a tile of spots at a time.
 
     Parameters
     ----------
     adata
-        Places with coordinates.
+        Spots with coordinates.
     bandwidth
-        l, in the units of the coordinates used. ``None`` chooses it from the data, without labels or a number of
-        domains: the smallest that predicts the expression of a place from its neighbours as well as the best does,
-        within one standard error (leave-one-out cross-validation).
+        l, in the units of the coordinates. None chooses it from the data, without labels or a number of domains: the
+        smallest bandwidth whose error in predicting the expression of a spot from its neighbours is within one standard
+        error of the smallest error (leave-one-out cross-validation).
     use
-        "spatial" (``obsm["spatial"]``; where there is none, the array, with its rows √3 columns apart if it is
-        hexagonal) or "array" (``obs["array_col"]``, ``obs["array_row"]`` as they are: the units of the published
-        model; falls back to "spatial" where there are none, as published), or "spatial_3d"
-        (``obsm["spatial_3d"]``, x, y and z in one unit: sections stand in one frame, and places have neighbours in
-        those above and below; the bandwidth is chosen within sections).
+        - "spatial": ``obsm["spatial"]``, otherwise the array, with rows √3 columns apart if it is hexagonal;
+        - "array": ``obs["array_col"]`` and ``obs["array_row"]`` as they are, the units of the published model; without
+          them "spatial";
+        - "spatial_3d": ``obsm["spatial_3d"]``, x, y and z in one unit. Sections share one frame, and spots have
+          neighbours in the sections above and below; the bandwidth is chosen within sections.
     use_rep
-        Key of ``obsm`` to choose the bandwidth by; ``None``: the components that `stmmr.pp.expression` wrote.
+        Key of ``obsm`` that the bandwidth is chosen on; None: the components of `stmmr.pp.expression`.
     section_key
-        Column of ``obs`` that names the section of each place, where there are several: no edge crosses from one to
-        another, wherever their coordinates lie, unless `use` is "spatial_3d".
+        Column of ``obs`` with the section of each spot, if there are several. No edge joins two sections, whatever
+        their coordinates, unless `use` is "spatial_3d".
     tolerance
-        Kernel value at which the graph is cut; 4e-5 is 4.5 bandwidths.
+        Kernel value below which there is no edge; 4e-5 is at 4.5 bandwidths.
 
     Returns
     -------
     None. Sets:
 
     ``obsp["stmmr_weights"]``
-        float32 CSR, rows sum to 1; for at most 100,000 places.
+        float32 CSR, rows sum to 1; for at most 100,000 spots.
     ``uns["stmmr"]["spatial_graph"]``
-        parameters, the bandwidth and median nearest-neighbour distance, their unit, what it is in µm and where that
-        is from (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown) and, where the
-        bandwidth was chosen, ``"bandwidths_tried"``, the ``"error"`` of the prediction at each, in variances of the
-        noise, its ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`), and ``"bandwidth_best"``, that of the smallest
-        error. With "spatial_3d" and sections, ``"across_sections"``: the share of the weight of a place's neighbours
-        that is of other sections (NaN where weights are not written).
+        Parameters; the bandwidth and the median distance between nearest neighbours, their unit, its length in µm and
+        the source of that (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown). If the
+        bandwidth was chosen: ``"bandwidths_tried"``, the prediction ``"error"`` at each in variances of the noise, its
+        ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`), and ``"bandwidth_best"``, that of the smallest error. With
+        "spatial_3d" and sections: ``"across_sections"``, the share of the weight of neighbours that is in other
+        sections (NaN if weights are not stored).
 
     Raises
     ------
     InputError
-        If coordinates are missing, not finite or all the same, an option is out of range, or there is nothing to
-        choose the bandwidth by.
+        If coordinates are missing, not finite or all the same, an option is out of range, or there is no expression
+        to choose the bandwidth on.
     """
     require_choice(use, get_args(Coordinates), name="use")
     if not 0 < tolerance < 1:
@@ -104,24 +103,25 @@ def spatial_graph(
     unit, um_per_unit, scale_from = ("array steps", math.nan, "unknown") if by_array else units(adata)
     if stacked:
         unit, um_per_unit, scale_from = _stacked_units(adata)
-    curve: dict[str, Any] = {}
+    curve: dict[str, object] = {}
     if bandwidth is None:
-        otherwise = ", name a representation (use_rep), or give a bandwidth"
+        otherwise = ", or give a representation (use_rep) or a bandwidth"
         features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
-        # within sections: one a few µm below would be all the neighbours there are to a place, and others have none
+        # within sections: the spot right below would otherwise dominate, and some have none
         bandwidth, curve = _chosen(bandwidth_curve(features, apart, tolerance=tolerance))
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
-        logger.info("Bandwidth chosen: %s, %.2f times the distance between places.", length, bandwidth / distance)
+        spots = rows_called(adata)
+        logger.info("Bandwidth chosen: %s (%.2f × the distance between %s).", length, bandwidth / distance, spots)
     require_positive(bandwidth, name="bandwidth")
     kernel = Kernel(xy, float(bandwidth), tolerance)
     if adata.n_obs <= WRITTEN_AT_MOST:
         adata.obsp[keys.GRAPH] = kernel.weights()
     elif keys.GRAPH in adata.obsp:
         del adata.obsp[keys.GRAPH]  # of another bandwidth
-    without = by_array or (keys.SPATIAL not in adata.obsm and not stacked)
+    no_coordinates = by_array or (keys.SPATIAL not in adata.obsm and not stacked)
     parameters = {
         "use": "array" if by_array else use if stacked else "spatial",
-        "coordinates": "array" if without else use if stacked else "spatial",
+        "coordinates": "array" if no_coordinates else use if stacked else "spatial",
         "bandwidth": float(bandwidth),
         "nearest_neighbour_distance": distance,
         "unit": unit,
@@ -136,21 +136,21 @@ def spatial_graph(
     record(adata, spatial_graph=parameters | curve)
 
 
-def _chosen(found: Curve) -> tuple[float, dict[str, Any]]:
-    """Get the bandwidth, and the curve it was chosen by as it is noted."""
-    noted = {
-        "bandwidth_best": float(found.bandwidths[found.error.argmin()]),
-        "bandwidths_tried": found.bandwidths,
-        "error": found.error,
-        "standard_error": found.standard_error,
+def _chosen(curve: Curve) -> tuple[float, dict[str, object]]:
+    """Get the bandwidth, and the curve behind it for the record."""
+    entries = {
+        "bandwidth_best": float(curve.bandwidths[curve.error.argmin()]),
+        "bandwidths_tried": curve.bandwidths,
+        "error": curve.error,
+        "standard_error": curve.standard_error,
     }
-    return found.choose(), noted
+    return curve.choose(), entries
 
 
 def _positions(
     adata: AnnData, sections: pd.Categorical | None, *, stacked: bool, by_array: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Get the positions that the graph is of, and those with sections laid apart."""
+) -> tuple[Float64, Float64]:
+    """Get the positions of the graph, and those with sections moved apart."""
     if stacked:
         return stacked_coordinates(adata), planes(adata, sections)
     xy = laid_apart(array_positions(adata) if by_array else coordinates(adata), sections)
@@ -158,13 +158,13 @@ def _positions(
 
 
 def _stacked_units(adata: AnnData) -> tuple[str, float, str]:
-    """Name the unit of the coordinates in three dimensions, its length in µm and what tells it."""
+    """Get the name of the unit of coordinates in three dimensions, its length in µm and the source of that."""
     aligned = "align_sections" in recorded(adata)
     return ("µm", 1.0, "align_sections") if aligned else ("coordinate units", math.nan, "unknown")
 
 
 def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
-    """Measure how much of the weight of the neighbours of a place is of other sections."""
+    """Measure the share of the weight of neighbours that is in other sections."""
     if keys.GRAPH not in adata.obsp:
         return math.nan
     pairs = adata.obsp[keys.GRAPH].tocoo()
@@ -173,8 +173,8 @@ def _share_across(adata: AnnData, sections: pd.Categorical) -> float:
     share = float(pairs.data[across].sum() / max(pairs.data[others].sum(), 1e-12))
     if share < ACROSS_AT_LEAST and len(sections.categories) > 1:
         logger.warning(
-            "Sections are too far apart in z for neighbours in others: these have %.1g of the weight. Check that z is "
-            "in the unit of x and y.",
+            "Sections are too far apart in z to be neighbours: other sections have %.1g of the weight. Check that z "
+            "has the unit of x and y.",
             share,
         )
     return share

@@ -1,4 +1,4 @@
-"""One page about a run, to send to others: what was found, how sure it is, how it was done."""
+"""Report: one HTML page about a run, with results, confidence and methods."""
 
 from stmmr.report._write import write
 

@@ -13,7 +13,7 @@ from stmmr import pl
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, PALETTE
 from stmmr._core.record import recorded
-from stmmr._core.space import rows_called
+from stmmr._core.space import graph_um, rows_called
 from stmmr.report._findings import FDR
 from stmmr.report._layers import numbers_of
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 N_BINS: Final = 40
 SIZE: Final = (4.2, 2.7)
@@ -50,18 +51,10 @@ def curves_of(adata: AnnData) -> list[Curve]:
 
 
 def svg_of(draw: Callable[[Axes], object], name: str, *, size: tuple[float, float] = SIZE) -> str:
-    """Draw on new axes and write them as an SVG element of a page: the same bytes each time.
+    """Draw on new axes of a size in inches, and get them as an SVG element for a page: the same bytes each time.
 
-    Texts stay texts, the background is left out, and black becomes the colour of the text around.
-
-    Parameters
-    ----------
-    draw
-        Draws on axes.
-    name
-        Begins every id of the element, so that two figures on one page have none in common.
-    size
-        Width and height in inches.
+    Texts stay texts, the background is left out, and black becomes the colour of the text around. Ids start with
+    `name`, so that figures on one page have none in common.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -87,11 +80,10 @@ def _bandwidth(adata: AnnData) -> Curve | None:
     graph = recorded(adata).get("spatial_graph", {})
     if "bandwidths_tried" not in graph:
         return None
-    spots, um = rows_called(adata), graph["um_per_unit"]
-    if um is not None and np.isfinite(um):
+    spots, um = rows_called(adata), graph_um(graph)
+    length = f"{graph['bandwidth'] / graph['nearest_neighbour_distance']:.3g} distances between {spots}"
+    if np.isfinite(um):
         length = f"{graph['bandwidth'] * um:.3g} µm"
-    else:
-        length = f"{graph['bandwidth'] / graph['nearest_neighbour_distance']:.3g} distances between {spots}"
     text = (
         f"Chosen: {length}, the smallest bandwidth that predicts {spots} from their neighbours within one standard "
         "error (dotted) of the best one. The error is in variances of the noise."
@@ -163,25 +155,28 @@ def trends_of(adata: AnnData) -> Curve | None:
         return None
     table = step["table"]
     n = int((table["pval_adj"] < FDR).sum())
-    root = recorded(adata).get("trajectory", {}).get("root_domain")
-    start = f", which starts in domain {root}" if root else ""
     text = (
-        f"Of the genes that peak early, midway and late along pseudotime{start}, those with the smallest p-values; "
-        f"bands of {100 * float(step['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate "
-        f"below {FDR:g}). Neighbouring {rows_called(adata)} are alike, so the test ranks genes and does not prove a "
-        "trajectory."
+        "The genes with the smallest p-values of those that peak early, midway and late along pseudotime, with bands "
+        f"of {100 * float(step['confidence']):.0f} %. {n:,} of {len(table):,} genes change (false discovery rate below "
+        f"{FDR:g}). Neighbouring {rows_called(adata)} are alike: use the test to rank genes, not to prove a trajectory."
     )
+    trajectory = recorded(adata).get("trajectory", {})
+    if trajectory:
+        direction = (
+            "arbitrary, as no root was given" if trajectory["root"] == "tree" else "set by the root, not inferred"
+        )
+        text += f" The root is in domain {trajectory['root_domain']}; the direction is {direction}."
     svg = svg_of(lambda ax: pl.gene_trends(adata, ax=ax), "trends", size=(5.2, 3.2))
     return Curve("Genes over pseudotime", text, svg)
 
 
-def _histogram(ax: Axes, values: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
+def _histogram(ax: Axes, values: Float64, edges: Float64) -> None:
     """Count values between edges."""
     ax.stairs(*np.histogram(values, edges), fill=True, color=BARS)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _round_numbers(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _round_numbers(values: Float64) -> Float64:
     """Choose ticks for a logarithmic axis: powers of ten, with 2 and 5 times them where these are few."""
     low, high = values.min(), values.max()
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)

@@ -1,4 +1,4 @@
-"""The map and the UMAP, by bokeh; the page's own script names what they show."""
+"""Map and UMAP by bokeh; the scripts of the page fill them."""
 
 from __future__ import annotations
 
@@ -14,55 +14,46 @@ if TYPE_CHECKING:
     from stmmr.report._layers import Layer
     from stmmr.report._scene import Frame, Scene
 
-STYLE: Final = "white-space: pre-line; font: 13px/1.45 system-ui, sans-serif; color: #1b1d20"
-"""Of what is said at the pointer, which the styles of the page do not reach."""
-TIP: Final = f'<div class="tip" style="{STYLE}">$index{{custom}}</div>'
+    Model = Any
+    """A figure or a part of one; the types of bokeh miss many of their properties."""
+
+TIP: Final = (
+    '<div class="tip" style="white-space: pre-line; font: 13px/1.45 system-ui, sans-serif; color: #1b1d20">'
+    "$index{custom}</div>"
+)
+"""Tooltip, with its style, as the styles of the page do not reach it."""
 INK, CARD = "rgb(27, 29, 32)", "rgb(255, 255, 255)"
-"""Colours of the page by day, written as browsers do: set again to the same, nothing is drawn anew."""
+"""Colours of the light page, written as browsers do, so that setting them again redraws nothing."""
+RING: Final = {"fill_color": CLEAR, "line_color": "#E6007E", "line_width": 3, "size": 16, "name": "ring"}
 
 
-def map_and_umap(scene: Scene, first: Layer) -> dict[str, Any]:
-    """Make the figures that show the places; the page fills in which of them, once it knows what is in view.
+def map_and_umap(scene: Scene, first: Layer) -> dict[str, Model]:
+    """Create the figures "map" and, if there is a UMAP, "umap" without spots; the page adds those in view.
 
-    Parameters
-    ----------
-    scene
-        Where the places lie.
-    first
-        What is shown first.
-
-    Returns
-    -------
-    Figures by name: "map" and, where there is a UMAP, "umap".
+    They start with the colours of the `first` layer.
     """
     models = require_extra("bokeh.models", extra="report")
     mapper = models.LinearColorMapper(palette=palette_of(first), low=-0.5, high=255.5, name="colors")
-    ring = models.ColumnDataSource({"x": [], "y": [], "u": [], "v": []}, name="pointer")
-    figures = {"map": _map(models, scene, mapper, ring)}
+    pointer = models.ColumnDataSource({"x": [], "y": [], "u": [], "v": []}, name="pointer")
+    figures = {"map": _map(scene, mapper, pointer)}
     if scene.layout is not None:
-        figures["umap"] = _umap(scene, mapper, ring)
+        figures["umap"] = _figure("umap", scene.layout, down=False)
+        _add_spots(figures["umap"], mapper, size=scene.dot)
+        figures["umap"].scatter("u", "v", source=pointer, **RING)
     return figures
 
 
-def _map(models: Any, scene: Scene, mapper: Any, ring: Any) -> Any:
+def _map(scene: Scene, mapper: Model, pointer: Model) -> Model:
+    models = require_extra("bokeh.models", extra="report")
     plot = _figure("map", scene.frame, down=True)
-    if scene.picture is not None:
-        place = {name: [scene.picture[name]] for name in ("url", "x", "y", "w", "h")}
-        plot.image_url(
-            url="url",
-            x="x",
-            y="y",
-            w="w",
-            h="h",
-            source=models.ColumnDataSource(place),
-            anchor="top_left",
-            alpha=FADED,
-            name="picture",
-        )
-    _add_places(plot, mapper, radius=scene.radius)
-    plot.scatter("x", "y", source=ring, size=16, **_ring())
+    if scene.image is not None:
+        source = models.ColumnDataSource({name: [scene.image[name]] for name in ("url", "x", "y", "w", "h")})
+        geometry = {"url": "url", "x": "x", "y": "y", "w": "w", "h": "h", "anchor": "top_left"}
+        plot.image_url(**geometry, source=source, alpha=FADED, name="image")
+    _add_spots(plot, mapper, radius=scene.radius)
+    plot.scatter("x", "y", source=pointer, **RING)
     if scene.sections is not None:
-        _name_sections(plot, models, scene)
+        _name_sections(plot, scene)
     if scene.in_um:
         bar = models.ScaleBar(
             range=plot.x_range,
@@ -80,25 +71,16 @@ def _map(models: Any, scene: Scene, mapper: Any, ring: Any) -> Any:
     return plot
 
 
-def _umap(scene: Scene, mapper: Any, ring: Any) -> Any:
-    assert scene.layout is not None  # noqa: S101 - asked by the caller
-    plot = _figure("umap", scene.layout, down=False)
-    _add_places(plot, mapper, size=scene.dot)
-    plot.scatter("u", "v", source=ring, size=16, **_ring())
-    return plot
-
-
-def _add_places(plot: Any, mapper: Any, *, radius: float | None = None, size: float | None = None) -> None:
-    """Add what the page fills: pixels, and circles of a radius in the tissue or a size on the screen."""
+def _add_spots(plot: Model, mapper: Model, *, radius: float | None = None, size: float | None = None) -> None:
+    """Add empty pixels, and circles with a radius in the tissue or a size on the screen."""
     models = require_extra("bokeh.models", extra="report")
-    nothing = {"image": [np.zeros((1, 1), dtype=np.uint32)], **{name: [0.0] for name in ("x", "y", "dw", "dh")}}
+    no_pixels = {"image": [np.zeros((1, 1), dtype=np.uint32)], **{name: [0.0] for name in ("x", "y", "dw", "dh")}}
     pixels = plot.image_rgba(
-        image="image", x="x", y="y", dw="dw", dh="dh", source=models.ColumnDataSource(nothing), name="pixels"
+        image="image", x="x", y="y", dw="dw", dh="dh", source=models.ColumnDataSource(no_pixels), name="pixels"
     )
-    empty = {name: np.zeros(0, dtype=np.float32) for name in ("x", "y", "value", "alpha", "at")}
-    source = models.ColumnDataSource(empty, name=f"places of {plot.name}")
+    no_spots = {name: np.zeros(0, dtype=np.float32) for name in ("x", "y", "value", "alpha", "index")}
     look = {
-        "source": source,
+        "source": models.ColumnDataSource(no_spots, name=f"spots of {plot.name}"),
         "fill_color": {"field": "value", "transform": mapper},
         "fill_alpha": "alpha",
         "line_color": None,
@@ -108,11 +90,11 @@ def _add_places(plot: Any, mapper: Any, *, radius: float | None = None, size: fl
         circles = plot.circle("x", "y", radius=radius, **look)
     else:
         circles = plot.scatter("x", "y", size=size, **look)
-    _add_hover(plot, models, [circles, pixels])
+    _add_hover(plot, [circles, pixels])
 
 
-def _figure(name: str, frame: Frame, *, down: bool) -> Any:
-    """Make a figure without axes, of the width of what it is put in; `down` where y points downwards."""
+def _figure(name: str, frame: Frame, *, down: bool) -> Model:
+    """Create a figure without axes that fills the width; with `down`, y points downwards."""
     models = require_extra("bokeh.models", extra="report")
     (left, bottom), (right, top) = frame.low, frame.high
     plot = require_extra("bokeh.plotting", extra="report").figure(
@@ -120,7 +102,7 @@ def _figure(name: str, frame: Frame, *, down: bool) -> Any:
         x_range=models.Range1d(float(left), float(right)),
         y_range=models.Range1d(*((float(top), float(bottom)) if down else (float(bottom), float(top)))),
         aspect_ratio=frame.aspect,
-        # by the processor, a canvas is drawn several times as fast as WebGL
+        # without a graphics card, a canvas is several times as fast as WebGL
         output_backend="canvas",
         lod_threshold=None,
         tools="pan,wheel_zoom",
@@ -139,49 +121,35 @@ def _figure(name: str, frame: Frame, *, down: bool) -> Any:
     return plot
 
 
-def _add_hover(plot: Any, models: Any, renderers: list[Any]) -> None:
-    """Say what is below the pointer, and mark it in both figures."""
-    name = plot.name
-    say = models.CustomJSHover(code=f"return window.stmmr.describe({name!r}, special_vars)")
-    there = models.CustomJS(code=f"return window.stmmr.found({name!r}, cb_data.vars)")
+def _add_hover(plot: Model, renderers: list[Model]) -> None:
+    """Describe the spot below the pointer in a tooltip, and mark it in both figures."""
+    models = require_extra("bokeh.models", extra="report")
     plot.add_tools(
         models.HoverTool(
             renderers=renderers,
             tooltips=TIP,
-            formatters={"$index": say},
-            filters={"$index": there},
-            callback=models.CustomJS(code=f"window.stmmr.mark({name!r}, cb_data)"),
+            formatters={
+                "$index": models.CustomJSHover(code=f"return window.stmmr.describe({plot.name!r}, special_vars)")
+            },
+            filters={"$index": models.CustomJS(code=f"return window.stmmr.isDescribed({plot.name!r}, cb_data.vars)")},
+            callback=models.CustomJS(code=f"window.stmmr.mark({plot.name!r}, cb_data)"),
             point_policy="snap_to_data",
             limit=1,
         )
     )
 
 
-def _name_sections(plot: Any, models: Any, scene: Scene) -> None:
+def _name_sections(plot: Model, scene: Scene) -> None:
     """Write the name of each section above it."""
+    models = require_extra("bokeh.models", extra="report")
     sections = scene.sections
-    assert sections is not None  # noqa: S101 - asked by the caller
-    own = [scene.xy[sections.codes == code] for code in range(len(sections.categories))]
-    plot.add_layout(
-        models.LabelSet(
-            x="x",
-            y="y",
-            text="text",
-            text_align="center",
-            text_font_size="12px",
-            text_color=INK,
-            y_offset=4,
-            name="sections",
-            source=models.ColumnDataSource(
-                {
-                    "x": [float(xy[:, 0].min() + xy[:, 0].max()) / 2 for xy in own],
-                    "y": [float(xy[:, 1].min()) for xy in own],
-                    "text": [str(name) for name in sections.categories],
-                }
-            ),
-        )
-    )
-
-
-def _ring() -> dict[str, Any]:
-    return {"fill_color": CLEAR, "line_color": "#E6007E", "line_width": 3, "name": "ring"}
+    assert sections is not None  # noqa: S101 - checked by the caller
+    inside = [scene.xy[sections.codes == code] for code in range(len(sections.categories))]
+    labels = {
+        "x": [float(xy[:, 0].min() + xy[:, 0].max()) / 2 for xy in inside],
+        "y": [float(xy[:, 1].min()) for xy in inside],
+        "text": [str(name) for name in sections.categories],
+    }
+    source = models.ColumnDataSource(labels)
+    font = {"text_align": "center", "text_font_size": "12px", "text_color": INK}
+    plot.add_layout(models.LabelSet(x="x", y="y", text="text", y_offset=4, name="sections", source=source, **font))

@@ -1,8 +1,8 @@
-"""Genes to show on the map, and their values."""
+"""Genes that the map offers, and their values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Csc, Float64
 
 SHOWN_AT_MOST: Final = 48
-"""Genes that the map offers where none are named."""
+"""Number of genes that the map offers if none are named and no table has genes."""
 TOP: Final = 5
-"""Genes that the table names for each domain."""
+"""Number of genes in the table of domains."""
 
 
 def top_genes(adata: AnnData) -> dict[str, list[str]]:
-    """Get the first specific genes of each domain of `stmmr.tl.domain_genes`; empty where it did not run.
+    """Get the best specific genes of each domain; empty without `stmmr.tl.domain_genes`.
 
-    Best first: those against the rest of the tissue, then those against the neighbours only.
+    Genes specific against the rest of the tissue come first, then those specific against neighbouring domains only.
     """
     table = adata.uns.get(keys.DOMAIN_GENES)
     if not isinstance(table, pd.DataFrame) or not {"domain", "against", "gene", "specific"} <= set(table.columns):
@@ -41,42 +42,31 @@ def top_genes(adata: AnnData) -> dict[str, list[str]]:
     return {str(domain): [str(gene) for gene in genes.unique()[:TOP]] for domain, genes in grouped}
 
 
-def trend_genes(adata: AnnData) -> list[str]:
-    """Get the genes whose curves over pseudotime are drawn; empty where `stmmr.tl.gene_trends` did not run."""
-    found = recorded(adata).get("gene_trends")
-    return [] if found is None else leading_trends(found["table"])
-
-
 def genes_to_show(adata: AnnData, genes: Iterable[str] | None) -> tuple[list[str], str]:
-    """Choose genes, and say in words how they were chosen; none where there are no counts."""
+    """Choose genes, and get a description of the choice; none without counts."""
     if genes is not None:
         return require_genes(adata, genes, may_be_empty=True), "as named"
-    if not has_expression(adata):
+    if "expression" not in recorded(adata) or keys.HIGHLY_VARIABLE not in adata.var:
         return [], ""
-    listed = {gene for names in top_genes(adata).values() for gene in names}
-    listed |= {*variable_genes(adata), *trend_genes(adata)}
-    if there := sorted(listed & set(adata.var_names)):
-        return there, "those of the tables and curves"
+    trends = recorded(adata).get("gene_trends")
+    in_tables = {gene for names in top_genes(adata).values() for gene in names} | set(variable_genes(adata))
+    in_tables |= set(leading_trends(trends["table"]) if trends is not None else [])
+    if known := sorted(in_tables & set(adata.var_names)):
+        return known, "those of the tables and curves"
     share = share_between_domains(adata)
     chosen = np.argsort(-share, kind="stable")[:SHOWN_AT_MOST]
-    said = "the highly variable ones with the largest share of their variance between domains"
-    return sorted(adata.var_names[chosen[share[chosen] > 0]]), said
+    how = "highly variable ones with the largest share of their variance between domains"
+    return sorted(adata.var_names[chosen[share[chosen] > 0]]), how
 
 
-def has_expression(adata: AnnData) -> bool:
-    """Tell whether there are normalised counts to be had."""
-    return "expression" in recorded(adata) and keys.HIGHLY_VARIABLE in adata.var
+def values_of(adata: AnnData, genes: list[str]) -> Csc:
+    """Get log-normalised values, shape (n_obs, n_genes); counts on disk are read in chunks."""
+    columns = adata.var_names.get_indexer(pd.Index(genes))
+    return sparse.csc_matrix(sparse.vstack([rows[:, columns] for rows in lognormalised_rows(adata)]))
 
 
-def values_of(adata: AnnData, genes: list[str]) -> sparse.csc_matrix[Any]:
-    """Get log-normalised values, shape (N, len(genes)); counts on disk are read in chunks."""
-    at = adata.var_names.get_indexer(pd.Index(genes))
-    columns = [rows[:, at] for rows in lognormalised_rows(adata)]
-    return sparse.csc_matrix(sparse.vstack(columns))
-
-
-def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
-    """Measure which share of its variance each highly variable gene has between domains; 0 for the other genes."""
+def share_between_domains(adata: AnnData) -> Float64:
+    """Compute the share of the variance of each highly variable gene that is between domains; 0 for other genes."""
     domains = categories(adata, keys.DOMAIN)
     known = domains.codes >= 0
     n = known.sum()
@@ -85,13 +75,13 @@ def share_between_domains(adata: AnnData) -> NDArray[np.float64]:
     member = sparse.csr_matrix((known.astype(np.float64), (domains.codes * known, np.arange(adata.n_obs))))
     sums, squares, start = np.zeros((member.shape[0], adata.n_vars)), np.zeros(adata.n_vars), 0
     for rows in lognormalised_rows(adata):
-        some = member[:, start : start + rows.shape[0]]
-        sums += (some @ rows).toarray()
-        squares += np.asarray(some.sum(axis=0)).ravel() @ rows.power(2)
+        chunk = member[:, start : start + rows.shape[0]]
+        sums += (chunk @ rows).toarray()
+        squares += np.asarray(chunk.sum(axis=0)).ravel() @ rows.power(2)
         start += rows.shape[0]
-    n_of = np.asarray(member.sum(axis=1))
+    sizes = np.asarray(member.sum(axis=1))
     mean = sums.sum(axis=0) / n
-    between = (np.divide(sums, n_of, out=np.zeros_like(sums), where=n_of > 0) * sums).sum(axis=0) - n * mean**2
+    between = (np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0) * sums).sum(axis=0) - n * mean**2
     total = squares - n * mean**2
     share = np.divide(between, total, out=np.zeros_like(total), where=total > 1e-9 * n)
     return np.where(adata.var[keys.HIGHLY_VARIABLE].to_numpy(bool), share, 0.0)

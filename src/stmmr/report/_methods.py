@@ -1,4 +1,4 @@
-"""The paragraph on methods, of what ran and nothing else."""
+"""The paragraph on methods: the steps that ran, and no others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 from stmmr._core import keys as _keys
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
+from stmmr._core.space import graph_um, rows_called
 from stmmr._core.version import VERSION
+from stmmr.pipeline.analyses import ANALYSES
 from stmmr.report._references import WORKS, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from anndata import AnnData
+
+    Steps = dict[str, Any]
+    """Records of the steps in ``uns["stmmr"]``."""
 
 
 class Cited:
@@ -30,128 +33,126 @@ class Cited:
         return "[" + ", ".join(str(self.keys.index(key) + 1) for key in keys) + "]"
 
     @property
-    def works(self) -> list[tuple[str, Work]]:
-        """The works with their keys, in order."""
-        return [(key, WORKS[key]) for key in self.keys]
+    def works(self) -> list[Work]:
+        """The cited works in order."""
+        return [WORKS[key] for key in self.keys]
 
 
 def methods_of(adata: AnnData) -> tuple[str, Cited]:
-    """Write what was done, from the notes that the steps left.
+    """Describe the methods from the records of the steps.
 
     Returns
     -------
     The paragraph, and the works cited in it.
     """
-    cite = Cited()
-    told: list[Callable[[AnnData, dict[str, Any], Cited], str]] = [
-        _start,
-        _expression,
-        _graph,
-        _histology,
-        _model,
-        _number,
-        _domains,
-        _later,
-        _evaluation,
-        _software,
+    cite, steps, spots = Cited(), recorded(adata), rows_called(adata)
+    sentences = [
+        _start(adata, steps, cite),
+        _expression(steps, cite, spots),
+        _graph(steps, spots),
+        _histology(steps, cite, spots),
+        _model(steps, cite, spots),
+        _number(steps, cite),
+        _domains(steps, cite, spots),
+        *_analyses(adata, steps, cite),
+        _evaluation(steps, cite, spots),
+        f"Data were handled with anndata {cite('anndata')}.",
     ]
-    sentences = [tell(adata, recorded(adata), cite) for tell in told]
     return " ".join(sentence for sentence in sentences if sentence), cite
 
 
-def _start(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
+def _start(adata: AnnData, steps: Steps, cite: Cited) -> str:
     preset = steps.get("model", {}).get("preset", "default")
     sections = graph_sections(adata)
-    of = f" in {len(sections.categories)} sections" if sections is not None else ""
+    within = f" in {len(sections.categories)} sections" if sections is not None else ""
     genes = f" and {adata.n_vars:,} genes" if adata.n_vars else ""
     return (
-        f"Spatial domains were identified with stmmr {VERSION}, an implementation of stMMR "
-        f"{cite('stmmr')}, with the "
-        f"preset “{preset}”, from {adata.n_obs:,} places{of}{genes}."
+        f"Spatial domains were identified with stmmr {VERSION}, an implementation of stMMR {cite('stmmr')}, with "
+        f"the preset “{preset}”, from {adata.n_obs:,} {rows_called(adata)}{within}{genes}."
     )
 
 
-def _expression(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
+def _expression(steps: Steps, cite: Cited, spots: str) -> str:
     step = steps.get("expression")
     if step is None:
         rep = steps.get("model", {}).get("use_rep")
         return f"Expression was represented by {rep}, computed beforehand." if rep else ""
     size = f"the library size in {step['size_key']}" if step["size_key"] else "the median library size"
-    said = f"Counts were normalised to {size} and log-transformed; "
-    fewer = int(step["n_genes_read"]) < int(step["n_top_genes"])
-    if fewer:
-        return said + f"{int(step['n_genes_read']):,} genes seen in at least {step['min_spots']} places were read."
-    return said + f"{int(step['n_genes_read']):,} highly variable genes were read (seurat_v3 {cite('seurat')})."
+    n_genes = int(step["n_genes_read"])
+    if n_genes < int(step["n_top_genes"]):
+        genes = f"all {n_genes:,} genes seen in at least {step['min_spots']} {spots} were used"
+    else:
+        genes = f"{n_genes:,} highly variable genes were selected (seurat_v3 {cite('seurat')})"
+    return f"Counts were normalised to {size} and log-transformed; {genes}."
 
 
-def _graph(_: AnnData, steps: dict[str, Any], __: Cited) -> str:
+def _graph(steps: Steps, spots: str) -> str:
     graph = steps.get("spatial_graph")
     if graph is None:
         return ""
-    um = float(graph["um_per_unit"] if graph["um_per_unit"] is not None else np.nan)
+    um = graph_um(graph)
     width = f"{graph['bandwidth'] * um:.3g} µm" if np.isfinite(um) else f"{graph['bandwidth']:.3g} {graph['unit']}"
     how = "given"
     if "bandwidths_tried" in graph:
         how = (
-            "the smallest whose error in predicting the expression of places from their neighbours (leave-one-out "
-            "cross-validation) was within one standard error of the least"
+            f"the smallest bandwidth whose error in predicting the expression of {spots} from their neighbours was "
+            "within one standard error of the smallest, by leave-one-out cross-validation"
         )
-    return f"Places were connected by a Gaussian kernel of their distance with a bandwidth of {width} ({how})."
+    kernel = f"a Gaussian kernel of their distance with a bandwidth of {width} ({how})"
+    return f"Neighbouring {spots} were weighted by {kernel}."
 
 
-def _histology(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
+def _histology(steps: Steps, cite: Cited, spots: str) -> str:
     step, model = steps.get("histology"), steps.get("model", {})
     if step is None or not model.get("use_histology"):
         return ""
-    across = " and ".join(f"{d:g}" for d in np.ravel(step["diameters_um"]))
+    across = " and ".join(f"{diameter:g}" for diameter in np.ravel(step["diameters_um"]))
     encoder = "colour, texture and nuclei" if step["encoder"] == "he" else f"the encoder {step['encoder']}"
     stain = f" after stain normalisation {cite('macenko')}" if step.get("stain") else ""
-    which = "The H&E picture of each section" if "sections" in step else "The H&E picture"
-    said = f"{which} was described around each place by {encoder} in patches of {across} µm{stain}."
+    image = "The H&E image of each section" if "sections" in step else "The H&E image"
+    text = f"{image} was described around each {spots[:-1]} by {encoder} in patches of {across} µm{stain}"
     weight = model.get("histology_weight_used")
-    if weight is None or model.get("preset") != "default":
-        return said
-    return said[:-1] + (
-        f"; it entered the embedding with the weight {float(weight):.2f}, the share of the embedding of the expression "
-        "that it predicts in parts of the tissue left out."
-    )
+    if weight is not None and model.get("preset") == "default":
+        text += (
+            f"; it entered the embedding with the weight {float(weight):.2f}, the share of the embedding of the "
+            "expression that it predicted in parts of the tissue that were left out"
+        )
+    return f"{text}."
 
 
-def _model(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
-    model, n = steps.get("model"), len(steps.get("history", {}).get("loss", []))
+def _model(steps: Steps, cite: Cited, spots: str) -> str:
+    model, n_steps = steps.get("model"), len(steps.get("history", {}).get("loss", []))
     if model is None:
         return ""
     blocks = [f"{name} ({block['likelihood'] or 'features'})" for name, block in model.get("blocks", {}).items()]
-    more = f" Further measurements were {', '.join(blocks)}." if blocks else ""
-    trained = (
-        f", trained in {n:,} steps of Adam with PyTorch {cite('torch')} (seed {model['random_state']})" if n else ""
+    more = f" Further modalities were {', '.join(blocks)}." if blocks else ""
+    by_default = model["preset"] == "default" and model.get("scaled")
+    trained = ""
+    if n_steps:
+        decoder = f", with a {model['likelihood'].upper()} decoder" if by_default else ""
+        trained = f"{decoder}, trained in {n_steps:,} steps of Adam with PyTorch {cite('torch')}"
+        trained += f" (seed {model['random_state']})"
+    if not by_default:
+        return f"The modalities were embedded in {model['latent']} dimensions by graph convolutions{trained}.{more}"
+    return (
+        f"Principal components, scaled such that the noise between neighbouring {spots} is white, were propagated over "
+        f"the graph; the embedding has the {model['latent']} informative components, whose variance exceeds that of "
+        f"propagated noise{trained}.{more}"
     )
-    if model["preset"] == "default" and model.get("scaled"):
-        said = (
-            "Principal components, scaled so that the noise between neighbouring places is white, were "
-            "propagated over "
-            f"the graph; the embedding has the {model['latent']} directions that stand out from what noise "
-            "keeps over the "
-            f"same graph, with a {model['likelihood'].upper()} decoder{trained}."
-        )
-    else:
-        said = f"The modalities were embedded in {model['latent']} dimensions by graph convolutions{trained}."
-    return said + more
 
 
-def _number(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
-    found = steps.get("number_of_domains")
-    if found is None:
+def _number(steps: Steps, cite: Cited) -> str:
+    step = steps.get("number_of_domains")
+    if step is None:
         return ""
     return (
-        f"The number of domains, {int(found['chosen'])}, was chosen by the Bayesian information criterion "
-        f"{cite('bic')} of "
-        f"Gaussian mixtures of 1 to {int(np.max(found['tried']))} domains; {int(found['lowest'])} to "
-        f"{int(found['highest'])} were within one standard error of the best {cite('vuong')}."
+        f"The number of domains, {int(step['chosen'])}, was chosen by the Bayesian information criterion {cite('bic')} "
+        f"of Gaussian mixtures with 1 to {int(np.max(step['tried']))} domains; {int(step['lowest'])} to "
+        f"{int(step['highest'])} were within one standard error of the best {cite('vuong')}."
     )
 
 
-def _domains(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
+def _domains(steps: Steps, cite: Cited, spots: str) -> str:
     step = steps.get("consensus")
     if step is None:
         other = steps.get("domains", {})
@@ -159,73 +160,38 @@ def _domains(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
         return f"Domains were found by {str(other['method']).replace('_', ' ')}{leiden}." if "method" in other else ""
     scales = np.ravel(step["scales"])
     times = ", ".join(f"{scale:g}" for scale in scales)
-    at = f" at {times} times the bandwidth" if len(scales) > 1 else ""
-    said = (
-        f"{int(step['n_partitions'])} Gaussian mixtures with {int(step['n_domains'])} domains each "
-        f"{cite('sklearn')}, from "
-        f"different starts{at}, voted on the domain of each place; the share of votes is its confidence. "
-        "Partitions agreed "
-        f"with their consensus by a mean adjusted Rand index {cite('ari')} of {float(step['agreement']):.2f}."
+    bandwidths = f" at {times} times the bandwidth" if len(scales) > 1 else ""
+    text = (
+        f"{int(step['n_partitions'])} Gaussian mixtures with {int(step['n_domains'])} domains each {cite('sklearn')}, "
+        f"from different starts{bandwidths}, voted on the domain of each {spots[:-1]}; the share of votes is its "
+        f"confidence. The partitions agreed with their consensus by a mean adjusted Rand index {cite('ari')} of "
+        f"{float(step['agreement']):.2f}."
     )
     refined = steps.get("refine", {}).get(_keys.DOMAIN_REFINED)
     if refined is not None:
-        said += (
-            f" In the refined domains, each place has the domain of most of its {int(refined['n_neighbors'])} nearest "
-            f"neighbours, which changed {100 * float(refined['changed']):.1f} % of the places."
+        text += (
+            f" For the refined domains, each {spots[:-1]} got the domain of most of its {int(refined['n_neighbors'])} "
+            f"nearest neighbours, which changed {100 * float(refined['changed']):.1f} % of the {spots}."
         )
-    return said
+    return text
 
 
-def _later(adata: AnnData, steps: dict[str, Any], cite: Cited) -> str:
-    said = []
-    if _keys.DOMAIN_GENES in adata.uns:
-        said.append(
-            "Genes specific to domains were found by rank-sum tests on normalised values against "
-            "neighbouring domains and "
-            f"the rest, with the filters of SpaGCN {cite('spagcn')}."
-        )
-    trajectory = steps.get("trajectory")
-    if trajectory is not None:
-        said.append(
-            f"Domains were connected by PAGA {cite('paga')} and places ordered by diffusion pseudotime "
-            f"{cite('dpt')} in "
-            f"scanpy {cite('scanpy')}, with the root in domain {trajectory['root_domain']}"
-            f"{', one end of the longest path' if trajectory.get('root') == 'tree' else ''}."
-        )
-    said += _genes(adata, steps, cite)
+def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:
+    """Describe the analyses that ran, each by its row in the table of analyses."""
+    described = {analysis: analysis.methods(adata, steps, cite) for analysis in ANALYSES}
+    sentences = [sentence for sentence in described.values() if sentence]
+    if any(sentence and analysis.adjusts_pvalues for analysis, sentence in described.items()):
+        sentences.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
     if _keys.UMAP in adata.obsm:
-        said.append(f"The embedding was laid out by UMAP {cite('umap')}.")
-    return " ".join(said)
+        sentences.append(f"The embedding was laid out by UMAP {cite('umap')}.")
+    return sentences
 
 
-def _genes(adata: AnnData, steps: dict[str, Any], cite: Cited) -> list[str]:
-    said = []
-    if "gene_trends" in steps:
-        said.append(
-            f"The rate of each of {len(steps['gene_trends']['table']):,} genes was fitted as a smooth curve of "
-            f"pseudotime and tested against a constant one {cite('tradeseq')}."
-        )
-    if _keys.MORAN_I in adata.var:
-        said.append(f"Spatially variable genes were ranked by Moran's I {cite('moran')} of their normalised values.")
-    if _keys.ENRICHMENT in adata.uns:
-        gmt = steps.get("enrichment", {}).get(_keys.ENRICHMENT, {}).get("gmt", "")
-        of = f" of {gmt}" if gmt else ""
-        said.append(f"Gene sets{of} were tested for over-representation by the hypergeometric distribution.")
-    if said or _keys.DOMAIN_GENES in adata.uns:
-        said.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
-    return said
-
-
-def _evaluation(_: AnnData, steps: dict[str, Any], cite: Cited) -> str:
+def _evaluation(steps: Steps, cite: Cited, spots: str) -> str:
     scores = steps.get("evaluation", {}).get(_keys.DOMAIN)
     if scores is None:
         return ""
     return (
-        "With the annotation, which was read after everything was decided, the domains agreed by an "
-        "adjusted Rand index "
-        f"of {float(scores['ari']):.3f} over {int(scores['n_labelled']):,} places {cite('ari', 'pas')}."
+        "The domains, found without the annotation, agreed with it by an adjusted Rand index of "
+        f"{float(scores['ari']):.3f} over {int(scores['n_labelled']):,} {spots} {cite('ari', 'pas')}."
     )
-
-
-def _software(_: AnnData, __: dict[str, Any], cite: Cited) -> str:
-    return f"Data were handled with anndata {cite('anndata')}."

@@ -1,9 +1,9 @@
-"""What to look at before the domains are believed: each check with what was found and from where on it warns."""
+"""Checks of a run: each with its result, and the threshold above which it warns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
+from stmmr._core.space import rows_called
 from stmmr.image.registered import ON_TISSUE_AT_LEAST
 from stmmr.report._layers import numbers_of
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 FEW_COUNTS: Final = 0.1
-"""Share of the median library size below which a place has few counts."""
+"""Share of the median library size below which a spot has few counts."""
 FEW_COUNTS_AT_MOST: Final = 0.05
 SMALL_LIBRARY: Final = 100
 OFF_TISSUE_AT_MOST: Final = 1 - ON_TISSUE_AT_LEAST
@@ -31,39 +32,37 @@ SMALL_DOMAIN: Final = 0.01
 SHARE_OF_SECTION: Final = 0.01
 CHANGED_AT_MOST: Final = 0.1
 
-State = Literal["ok", "warning"]
-
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One check."""
 
-    state: State
+    state: Literal["ok", "warning"]
     title: str
-    found: str
-    threshold: str
-    """From where on it warns, and what that may mean."""
+    result: str
+    note: str
+    """Threshold of the warning, and what it may mean."""
 
 
 def checks_of(adata: AnnData) -> list[Check]:
-    """Look at everything there is to look at; warnings come first."""
+    """Run every check that applies; warnings come first."""
     every: list[Callable[[AnnData], Iterator[Check]]] = [
         _counts,
-        _picture,
+        _image,
         _confidence,
         _number,
         _bandwidth,
         _domains,
         _sections,
-        _vote,
+        _refined,
         _training,
     ]
-    found = [check for look in every for check in look(adata)]
-    return sorted(found, key=lambda check: check.state == "ok")
+    checks = [check for run in every for check in run(adata)]
+    return sorted(checks, key=lambda check: check.state == "ok")
 
 
-def _check(title: str, found: str, threshold: str, *, bad: bool) -> Check:
-    return Check("warning" if bad else "ok", title, found, threshold)
+def _check(title: str, result: str, note: str, *, bad: bool) -> Check:
+    return Check("warning" if bad else "ok", title, result, note)
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -73,28 +72,27 @@ def _percent(share: float, digits: int = 1) -> str:
 def _counts(adata: AnnData) -> Iterator[Check]:
     if keys.LIBRARY_SIZE not in adata.obs:
         return
-    size = numbers_of(adata, keys.LIBRARY_SIZE)
+    size, spots = numbers_of(adata, keys.LIBRARY_SIZE), rows_called(adata)
     if not (size > 0).any():
         return
     median = float(np.median(size[size > 0]))
     yield _check(
-        "Counts at a place",
+        f"Counts per {spots[:-1]}",
         f"median {median:,.0f}",
-        f"Warns below {SMALL_LIBRARY}: single genes then say little, domains rest on many genes together.",
+        f"Warns below {SMALL_LIBRARY}: single genes are then uncertain, and domains rest on many genes together.",
         bad=median < SMALL_LIBRARY,
     )
     few, empty = float(np.mean(size < FEW_COUNTS * median)), int((size == 0).sum())
     yield _check(
-        "Places with few counts",
+        f"{spots.capitalize()} with few counts",
         f"{_percent(few)}" + (f", {empty:,} of them without any" if empty else ""),
-        f"Fewer than {_percent(FEW_COUNTS, 0)} of the median; warns above "
-        f"{_percent(FEW_COUNTS_AT_MOST, 0)}. Their domain comes from "
-        "neighbours: filter them if they lie in holes or beside the tissue.",
+        f"Fewer counts than {_percent(FEW_COUNTS, 0)} of the median. Warns above {_percent(FEW_COUNTS_AT_MOST, 0)}: "
+        "their domain comes from their neighbours. Remove them if they are in holes or outside of the tissue.",
         bad=few > FEW_COUNTS_AT_MOST,
     )
 
 
-def _picture(adata: AnnData) -> Iterator[Check]:
+def _image(adata: AnnData) -> Iterator[Check]:
     step = recorded(adata).get("histology")
     if step is not None:
         share, lowest = float(step["on_tissue"]), ""
@@ -102,21 +100,19 @@ def _picture(adata: AnnData) -> Iterator[Check]:
             share, section = min(zip(np.ravel(step["on_tissue_by_section"]), np.ravel(step["sections"]), strict=True))
             lowest = f" in section {section}, the lowest of all"
         yield _check(
-            "Places on tissue in the picture",
+            f"{rows_called(adata).capitalize()} on tissue in the image",
             f"{_percent(share)}{lowest}",
-            f"Warns below {_percent(ON_TISSUE_AT_LEAST, 0)}: the picture may be shifted, turned or of another section.",
+            f"Warns below {_percent(ON_TISSUE_AT_LEAST, 0)}: the image may be shifted, turned or of another section.",
             bad=share < ON_TISSUE_AT_LEAST,
         )
     if keys.PATCH in adata.obs:
         shares = adata.obs[keys.PATCH].value_counts(normalize=True)
         poor = {str(name): share for name, share in shares.items() if name != "tissue" and share > 0}
-        said = ", ".join(f"{name} {_percent(share)}" for name, share in poor.items()) or "none"
         yield _check(
             "Patches without sharp tissue",
-            said,
-            f"Blurred, of background or outside the picture; warns above {_percent(OFF_TISSUE_AT_MOST, 0)} "
-            "in all. The picture "
-            "tells nothing there.",
+            ", ".join(f"{name} {_percent(share)}" for name, share in poor.items()) or "none",
+            f"Blurred, background or outside of the image. Warns above {_percent(OFF_TISSUE_AT_MOST, 0)} in all: the "
+            "image has no information there.",
             bad=sum(poor.values()) > OFF_TISSUE_AT_MOST,
         )
 
@@ -127,34 +123,32 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
         yield _check(
             "Agreement of partitions",
             f"{agreement:.2f}",
-            "Mean adjusted Rand index of the partitions with their consensus; warns below "
-            f"{AGREEMENT_AT_LEAST:.2f}: other "
-            "cuts of the tissue explain the data about as well.",
+            "Mean adjusted Rand index between the partitions and their consensus. Warns below "
+            f"{AGREEMENT_AT_LEAST:.2f}: other partitions explain the data almost equally well.",
             bad=agreement < AGREEMENT_AT_LEAST,
         )
     if keys.CONFIDENCE in adata.obs:
         values = numbers_of(adata, keys.CONFIDENCE)
         unsure, missing = float(np.mean(values < UNSURE_BELOW)), float(np.mean(~np.isfinite(values)))
         yield _check(
-            "Places of uncertain domain",
-            f"{_percent(unsure)}" + (f", confidence missing at {_percent(missing)}" if missing else ""),
-            f"Confidence below {UNSURE_BELOW:g}; warns above {_percent(UNSURE_AT_MOST, 0)}. Look where "
-            "they lie: at borders is "
-            "usual, whole areas are not.",
+            f"{rows_called(adata).capitalize()} with an uncertain domain",
+            f"{_percent(unsure)}" + (f", confidence missing for {_percent(missing)}" if missing else ""),
+            f"Confidence below {UNSURE_BELOW:g}. Warns above {_percent(UNSURE_AT_MOST, 0)}: see where they are. They "
+            "are usual at borders, but not in whole areas.",
             bad=unsure + missing > UNSURE_AT_MOST,
         )
 
 
 def _number(adata: AnnData) -> Iterator[Check]:
-    found = recorded(adata).get("number_of_domains")
-    if found is None:
+    step = recorded(adata).get("number_of_domains")
+    if step is None:
         return
-    chosen, low, high = (int(found[name]) for name in ("chosen", "lowest", "highest"))
-    largest = int(np.max(found["tried"]))
+    chosen, low, high = (int(step[name]) for name in ("chosen", "lowest", "highest"))
+    largest = int(np.max(step["tried"]))
     yield _check(
         "Number of domains",
-        f"{chosen}, plausible {low} to {high}",
-        f"Warns at the largest number tried ({largest}), as there may be more, and at 1.",
+        f"{chosen} is best" + (f", {low}–{high} fit almost equally well" if low < high else ""),
+        f"Warns at 1 and at the largest number tried ({largest}), as there may be more.",
         bad=chosen in (1, largest),
     )
 
@@ -164,30 +158,29 @@ def _bandwidth(adata: AnnData) -> Iterator[Check]:
     if "bandwidths_tried" not in graph:
         return
     tried, chosen = np.asarray(graph["bandwidths_tried"]), float(graph["bandwidth"])
-    where = "inside the range tried"
-    if chosen <= tried.min() or chosen >= tried.max():
-        where = f"the {'smallest' if chosen <= tried.min() else 'largest'} tried"
+    inside = bool(tried.min() < chosen < tried.max())
+    where = "inside the range tried" if inside else f"the {'smallest' if chosen <= tried.min() else 'largest'} tried"
     yield _check(
         "Bandwidth of the graph",
-        f"{chosen / graph['nearest_neighbour_distance']:.2f} distances between places, {where}",
-        "Warns at the end of the range that was tried: the best one may lie beyond.",
-        bad="inside" not in where,
+        f"{chosen / graph['nearest_neighbour_distance']:.2f} distances between {rows_called(adata)}, {where}",
+        "Warns at the end of the range: the best bandwidth may be beyond.",
+        bad=not inside,
     )
 
 
 def _domains(adata: AnnData) -> Iterator[Check]:
-    domains = categories(adata, keys.DOMAIN)
+    domains, spots = categories(adata, keys.DOMAIN), rows_called(adata)
     n = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
     small = [str(name) for name in domains.categories[(n > 0) & (n < SMALL_DOMAIN * adata.n_obs)]]
     missing = float(np.mean(domains.codes < 0))
     yield _check(
         "Small domains",
-        (", ".join(small) or "none") + (f"; {_percent(missing)} of the places have no domain" if missing else ""),
-        f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the places: a thin layer, or outliers. Look at them on the map.",
+        (", ".join(small) or "none") + (f"; {_percent(missing)} of the {spots} have no domain" if missing else ""),
+        f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the {spots}: a thin layer, or outliers. See them on the map.",
         bad=bool(small) or missing > 0,
     )
     if (n > 0).sum() == 1:
-        yield Check("warning", "One domain", "all places are in one", "Nothing was told apart.")
+        yield Check("warning", "One domain", f"all {spots} are in one", "No different domains were found.")
 
 
 def _sections(adata: AnnData) -> Iterator[Check]:
@@ -199,37 +192,31 @@ def _sections(adata: AnnData) -> Iterator[Check]:
     known = domains.codes >= 0
     np.add.at(table, (domains.codes[known], sections.codes[known]), 1)
     present = table >= np.maximum(SHARE_OF_SECTION * table.sum(axis=0), 1)
-    alone = [str(name) for name, n in zip(domains.categories, present.sum(axis=1), strict=True) if n == 1]
+    single = [str(name) for name, n in zip(domains.categories, present.sum(axis=1), strict=True) if n == 1]
     yield _check(
         "Domains in one section only",
-        ", ".join(alone) or "none",
-        f"In {_percent(SHARE_OF_SECTION, 0)} or more of the places of one of {len(sections.categories)} "
-        "sections only: a tissue that "
-        "the others lack, or a difference between sections that is not biology.",
-        bad=bool(alone) and len(sections.categories) > 1,
+        ", ".join(single) or "none",
+        f"With {_percent(SHARE_OF_SECTION, 0)} or more of the {rows_called(adata)} of only one of "
+        f"{len(sections.categories)} sections: a tissue that the others lack, or a technical difference.",
+        bad=bool(single) and len(sections.categories) > 1,
     )
 
 
-def _vote(adata: AnnData) -> Iterator[Check]:
+def _refined(adata: AnnData) -> Iterator[Check]:
     step = recorded(adata).get("refine", {}).get(keys.DOMAIN_REFINED)
     if step is not None:
         changed = float(step["changed"])
         yield _check(
             "Changed by the vote of neighbours",
             f"{_percent(changed)}",
-            f"Warns above {_percent(CHANGED_AT_MOST, 0)}: domains are scattered rather than areas of tissue.",
+            f"Warns above {_percent(CHANGED_AT_MOST, 0)}: domains are scattered instead of continuous areas.",
             bad=changed > CHANGED_AT_MOST,
         )
 
 
 def _training(adata: AnnData) -> Iterator[Check]:
-    loss: Any = recorded(adata).get("history", {}).get("loss", [])
-    if not len(loss):
-        return
-    first, last = float(loss[0]), float(loss[-1])
-    yield _check(
-        "Training",
-        f"loss {first:.3g} to {last:.3g}",
-        "Warns where the loss did not fall.",
-        bad=not last < first,
-    )
+    loss = recorded(adata).get("history", {}).get("loss", [])
+    if len(loss):
+        first, last = float(loss[0]), float(loss[-1])
+        result = f"loss {first:.3g} to {last:.3g}"
+        yield _check("Training", result, "Warns if the loss did not decrease.", bad=not last < first)

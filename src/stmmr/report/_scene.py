@@ -1,4 +1,4 @@
-"""What the map is made of: where places lie, the picture below, and the frame around."""
+"""Geometry of the map: positions of spots, the image below, and the frame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -15,33 +15,36 @@ from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
-from stmmr.pl.layout import ALONE, ON_PICTURE, drawable, frame_of, in_rows, spot_width
+from stmmr.pl.layout import ALONE, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Grid
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
-PICTURE_SIDE: Final = 1600
-"""Pixels along the longer side of the picture."""
-PICTURE_BYTES: Final = 1_200_000
-"""Size of the picture at most; its quality is lowered until it fits."""
+    from stmmr._core.types import Float32, Float64, Floats, Ints, Numbers
+
+IMAGE_SIDE: Final = 1600
+"""Pixels along the longer side of the image."""
+IMAGE_BYTES: Final = 1_200_000
+"""Largest size of the image in bytes; its quality is reduced until it fits."""
 SAMPLED: Final = 20_000
-"""Places that the UMAP and selections show where the map is of pixels."""
+"""Spots in the UMAP and in selections if the map consists of pixels."""
 NARROWEST, WIDEST = 0.8, 1.6
-"""Width of the map over its height."""
+"""Limits of width over height of the map."""
 CIRCLES_AT_MOST: Final = 5_000
-"""Places in view that are drawn as circles: of more, moving a figure would not be fluid without a graphics card."""
+"""Spots in view that are drawn as circles; with more, moving a figure is slow without a graphics card."""
 STEPS: Final = 65_534
-"""Steps of a position between the corners of its figure, 0.2 µm in 10 mm; one more is for places without one."""
+"""Steps of a position between the corners of its figure, 0.2 µm in 10 mm; one more is for missing positions."""
 
 
 class Frame(NamedTuple):
-    """What a figure shows at first."""
+    """Initial range of a figure."""
 
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    low: Float64
+    high: Float64
     """Corners."""
 
     @property
@@ -50,8 +53,8 @@ class Frame(NamedTuple):
         width, height = self.high - self.low
         return float(width / height)
 
-    def steps(self, positions: NDArray[np.floating[Any]]) -> list[NDArray[np.uint16]]:
-        """Write positions, shape (N, 2), as whole numbers, x and y apart; STEPS + 1 where there is none."""
+    def steps(self, positions: Floats) -> list[NDArray[np.uint16]]:
+        """Convert positions, shape (N, 2), to integers, x and y apart; STEPS + 1 if a position is missing."""
         share = (positions - self.low) / (self.high - self.low)
         whole = np.where(np.isfinite(share), np.rint(np.clip(share, 0, 1) * STEPS), STEPS + 1)
         return list(whole.astype("<u2").T)
@@ -59,50 +62,50 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """Places and what lies around them, in µm where the length of a unit is known."""
+    """Spots, image and frame, in µm if the length of a unit is known."""
 
-    xy: NDArray[np.float64]
+    xy: Float64
     """Shape (N, 2)."""
-    points: NDArray[np.intp]
-    """Places that are drawn one by one: all, or a sample where the map is of pixels."""
+    points: Ints
+    """Indices of the spots that are drawn one by one: all, or a sample if the map consists of pixels."""
     spacing: float
-    """Distance between places."""
+    """Distance between spots."""
     frame: Frame
     in_um: bool
     grid: Grid | None
-    """Pixels, for many places."""
-    nearest: NDArray[np.intp] | None
-    """The pixel with places that is nearest to each; see `Grid.nearest`."""
-    picture: dict[str, Any] | None
-    """Its data URI ("url") and where it lies ("x", "y", "w", "h")."""
+    """Pixels, if there are very many spots."""
+    nearest: Ints | None
+    """The nearest pixel with spots for each pixel; see `Grid.nearest`."""
+    image: dict[str, object] | None
+    """Data URI of the image ("url") and its position ("x", "y", "w", "h")."""
     sections: pd.Categorical | None
-    umap: NDArray[np.float32] | None
-    """Positions of the points, shape (len(points), 2), NaN where there is none; None where no place has one."""
+    umap: Float32 | None
+    """Positions of the points, shape (len(points), 2), NaN if missing; None without a UMAP."""
 
     @property
     def radius(self) -> float:
-        """Radius of a place."""
-        return (ALONE if self.picture is None else ON_PICTURE) * self.spacing / 2
+        """Radius of a spot."""
+        return (ALONE if self.image is None else ON_IMAGE) * self.spacing / 2
 
     @property
     def layout(self) -> Frame | None:
-        """What the figure of the UMAP shows."""
+        """Initial range of the UMAP."""
         if self.umap is None:
             return None
         low, high = np.nanmin(self.umap, axis=0), np.nanmax(self.umap, axis=0)
-        room = 0.55 * float((high - low).max()) or 1.0
+        half = 0.55 * float((high - low).max()) or 1.0
         centre = (low + high).astype(np.float64) / 2
-        return Frame(centre - room, centre + room)
+        return Frame(centre - half, centre + half)
 
     @property
     def dot(self) -> float:
-        """Size of a place in the UMAP, in pixels of the screen."""
+        """Size of a spot in the UMAP in pixels of the screen."""
         n = 1 if self.umap is None else int(np.isfinite(self.umap).all(axis=1).sum())
         return float(np.clip(250 / n**0.5, 2, 7))
 
 
 def scene_of(adata: AnnData) -> Scene:
-    """Lay out the places of one section, or of several side by side."""
+    """Arrange the spots of one section, or of several side by side."""
     xy = coordinates(adata)
     sections = graph_sections(adata)
     libraries = libraries_of(adata)
@@ -113,8 +116,8 @@ def scene_of(adata: AnnData) -> Scene:
         xy = in_rows(xy, sections)
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
-    found = sharpest_image(library)
-    picture = None if found is None else shown_picture(found[0], found[1], low=low, high=high, unit=unit)
+    sharpest = sharpest_image(library)
+    image = None if sharpest is None else embedded_image(*sharpest, low=low, high=high, unit=unit)
     low, high = fitted(low * unit, high * unit)
     umap = adata.obsm.get(keys.UMAP)
     if umap is not None and not np.isfinite(umap).all(axis=1).any():
@@ -129,14 +132,14 @@ def scene_of(adata: AnnData) -> Scene:
         in_um=math.isfinite(um),
         grid=grid,
         nearest=None if grid is None else grid.nearest(spacing * unit),
-        picture=picture,
+        image=image,
         sections=sections,
         umap=None if umap is None else np.asarray(umap[points, :2], dtype=np.float32),
     )
 
 
-def points_of(xy: NDArray[np.float64], umap: Any) -> NDArray[np.intp]:
-    """Choose the places that are drawn one by one: where there are too many, those that the UMAP laid out."""
+def points_of(xy: Float64, umap: Floats | None) -> Ints:
+    """Choose the spots that are drawn one by one: all, or those of the UMAP if there are too many."""
     if len(xy) <= PIXELS_FROM:
         return np.arange(len(xy))
     if umap is not None:
@@ -146,29 +149,20 @@ def points_of(xy: NDArray[np.float64], umap: Any) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(len(xy), SAMPLED, replace=False))
 
 
-def fitted(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Widen a frame until it is neither too narrow nor too wide for a screen."""
+def fitted(low: Float64, high: Float64) -> tuple[Float64, Float64]:
+    """Extend a frame so that it is neither too narrow nor too wide for a screen."""
     width, height = high - low
-    wanted = np.array([max(width, NARROWEST * height), max(height, width / WIDEST)])
-    more = (wanted - (high - low)) / 2
-    return low - more, high + more
+    extended = np.array([max(width, NARROWEST * height), max(height, width / WIDEST)])
+    margin = (extended - (high - low)) / 2
+    return low - margin, high + margin
 
 
-def shown_picture(
-    pixels: NDArray[Any], scale: float, *, low: NDArray[np.float64], high: NDArray[np.float64], unit: float
-) -> dict[str, Any] | None:
-    """Cut the picture to the frame, make it small, and write it as a data URI; None where they do not meet.
+def embedded_image(
+    pixels: Numbers, scale: float, *, low: Float64, high: Float64, unit: float
+) -> dict[str, object] | None:
+    """Crop an image to the frame, resize it, and encode it as a data URI; None if they do not overlap.
 
-    Parameters
-    ----------
-    pixels
-        Shape (height, width, channels).
-    scale
-        Pixels per unit of the coordinates.
-    low, high
-        Corners of the frame, in those units.
-    unit
-        What positions are multiplied with.
+    The image has `scale` pixels per unit of the coordinates, in which the frame is. `unit` is the factor of positions.
     """
     from PIL import Image
 
@@ -177,20 +171,20 @@ def shown_picture(
     stop = np.clip(np.ceil(high * scale), 0, size).astype(int)
     if (stop <= start).any():
         return None
-    cut = drawable(pixels)[start[1] : stop[1], start[0] : stop[0]]
-    if cut.dtype != np.uint8:
-        cut = np.rint(255 * np.clip(cut / (1 if cut.max() <= 1 else cut.max()), 0, 1)).astype(np.uint8)
-    image = Image.fromarray(cut).convert("RGB")
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    crop = drawable(pixels)[start[1] : stop[1], start[0] : stop[0]]
+    if crop.dtype != np.uint8:
+        crop = np.rint(255 * np.clip(crop / (1 if crop.max() <= 1 else crop.max()), 0, 1)).astype(np.uint8)
+    image = Image.fromarray(crop).convert("RGB")
+    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     (x, y), (w, h) = start / scale * unit, (stop - start) / scale * unit
     return {"url": f"data:image/jpeg;base64,{_jpeg(image)}", "x": x, "y": y, "w": w, "h": h}
 
 
-def _jpeg(image: Any) -> str:
-    """Write as JPEG, small enough."""
+def _jpeg(image: Image) -> str:
+    """Encode as JPEG of limited size."""
     for quality in (85, 70, 50):
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality, optimize=True)
-        if file.tell() <= PICTURE_BYTES:
+        if file.tell() <= IMAGE_BYTES:
             break
     return base64.b64encode(file.getvalue()).decode()

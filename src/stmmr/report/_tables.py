@@ -1,4 +1,4 @@
-"""The tables of the page: domains, evaluation, settings, versions."""
+"""Tables of the page: domains, evaluation, settings, versions."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 
 OF_RESULTS: Final = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
 PACKAGES: Final = tuple(sorted((*OF_RESULTS, "bokeh", "umap-learn")))
-"""Packages that shape the results, and the page as well."""
+"""Packages that affect the results, or the page."""
 SCORES: Final = {
     "ari": ("Adjusted Rand index", "1 is best"),
     "nmi": ("Normalised mutual information", "1 is best"),
     "homogeneity": ("Homogeneity", "1 is best"),
     "completeness": ("Completeness", "1 is best"),
     "chaos": ("CHAOS, scatter in space", "0 is best"),
-    "pas": ("PAS, places unlike their neighbours", "0 is best"),
-    "n_labelled": ("Places with a label", ""),
+    "pas": ("PAS, percentage of abnormal spots", "0 is best"),
+    "n_labelled": ("Number annotated", ""),
     "n_domains": ("Domains", ""),
 }
 LONG: Final = 12
-"""Entries of a list that are written out."""
+"""Largest number of entries of a list that is shown."""
 
 
-def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
-    """Describe each domain that has places, in the order of the categories."""
+def domain_rows(adata: AnnData) -> list[dict[str, object]]:
+    """Describe each domain with spots, in the order of the categories."""
     domains = categories(adata, keys.DOMAIN)
     colors = hex_colors(adata, keys.DOMAIN, domains.categories)
-    sure = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
+    confidence = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
     sections, genes = graph_sections(adata), top_genes(adata)
     rows = []
     for code, name in enumerate(domains.categories):
         inside = domains.codes == code
         if not inside.any():
             continue
-        known = sure[inside & np.isfinite(sure)]
+        known = confidence[inside & np.isfinite(confidence)]
         rows.append(
             {
                 "code": code,
@@ -66,40 +66,40 @@ def domain_rows(adata: AnnData) -> list[dict[str, Any]]:
 
 
 def evaluation_table(adata: AnnData) -> tuple[list[str], list[tuple[str, str, list[str]]]] | None:
-    """Get the scores by what was compared; None where nothing was."""
-    found: Mapping[str, Mapping[str, Any]] = recorded(adata).get("evaluation", {})
-    if not found:
+    """Get the scores of each evaluated column; None without an evaluation."""
+    evaluation: Mapping[str, Mapping[str, float]] = recorded(adata).get("evaluation", {})
+    if not evaluation:
         return None
-    rows = [(*SCORES[name], [shown(scores.get(name)) for scores in found.values()]) for name in SCORES]
-    return [title_of(key) for key in found], rows
+    rows = [(*SCORES[name], [shown(scores.get(name)) for scores in evaluation.values()]) for name in SCORES]
+    return [title_of(key) for key in evaluation], rows
 
 
 def settings_groups(adata: AnnData, facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Get the settings of each step; long lists, which the curves show, are left out."""
+    """Get the settings of each step without long lists, which are drawn as curves."""
     options = {name: value for name, value in facts.get("options", {}).items() if value is not None}
-    groups = [("options of the run", options)] if options else []
+    groups = [("options", options)] if options else []
     steps = {name: step for name, step in recorded(adata).items() if name != "history"}
     single = {name: step for name, step in steps.items() if not isinstance(step, dict)}
-    of_run = {name.replace("_", " "): steps.pop(name) for name in ("seconds", "peak_memory_mb") if name in steps}
+    costs = {name.replace("_", " "): steps.pop(name) for name in ("seconds", "peak_memory_mb") if name in steps}
     groups += [(name.replace("_", " "), step) for name, step in steps.items() if name not in single]
-    groups.append(("time and memory", of_run | single))
+    groups.append(("time and memory", costs | single))
     return [(name, rows) for name, step in groups if (rows := _flat(step))]
 
 
-def _flat(step: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+def _flat(step: Mapping[str, object], before: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in step.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{before}{name}: ")
-        elif np.size(value) <= LONG:
+        elif np.size(np.asarray(value, dtype=object)) <= LONG:
             rows.append((before + str(name), shown(value)))
     return rows
 
 
-def shown(value: Any) -> str:
-    """Write a value for readers."""
+def shown(value: object) -> str:
+    """Format a value."""
     if isinstance(value, np.ndarray | list | tuple):
-        return ", ".join(shown(some) for some in np.ravel(np.asarray(value, dtype=object))) or "none"
+        return ", ".join(shown(entry) for entry in np.ravel(np.asarray(value, dtype=object))) or "none"
     if value is None or (isinstance(value, str) and not value):
         return "–"
     if isinstance(value, bool | np.bool_):
@@ -112,11 +112,11 @@ def shown(value: Any) -> str:
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Collect the versions of what shapes a result; by default of what shapes this page as well."""
-    found = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
+    """Get the versions of stmmr, Python, the platform and installed packages."""
+    installed = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

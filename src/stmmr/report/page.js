@@ -1,5 +1,5 @@
 "use strict";
-// Names what the figures of bokeh show, and links them with the controls; drawing is bokeh's.
+// Fills the figures of bokeh, and links them with the controls.
 window.stmmr = (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
@@ -7,7 +7,7 @@ window.stmmr = (() => {
   const unknown = 254, empty = 255;
   const figures = {};
   const bytes = new Map();
-  // what both figures show: codes of the places, colours of the codes, the places that are brought out
+  // shared by both figures: codes of the spots, colours of the codes, highlighted spots
   const look = { codes: null, pixels: null, colors: null, chosen: null, opacity: 0.9 };
   let names = null, shown = data.first, domains = null, ring = null, mapper = null, highlighted = null, positions = null;
 
@@ -25,56 +25,56 @@ window.stmmr = (() => {
     return bytes.get(id);
   }
 
-  // what is said of places
+  // tooltips
   function number(layer, code) {
     return (layer.low + (code / 253) * (layer.high - layer.low)).toFixed(2);
   }
-  function said(key, code) {
+  function valueText(key, code) {
     const layer = data.layers[key];
     if (code === empty) return "";
     if (code === unknown) return `${layer.title}: missing`;
     return layer.names ? `${layer.title}: ${layer.names[code]}` : `${layer.title}: ${number(layer, code)}`;
   }
-  function placeOf(name, vars) {
-    return vars.image_index ? figures[name].placeAt(vars.x, vars.y) : figures[name].nth(vars.index);
+  function spotOf(name, vars) {
+    return vars.image_index ? figures[name].spotAt(vars.x, vars.y) : figures[name].nth(vars.index);
   }
   function describe(name, vars) {
-    const at = placeOf(name, vars);
-    if (at < 0) return said(shown, look.pixels[figures[name].pixelAt(vars.x, vars.y)]);
-    const lines = names ? [names[at]] : [];
+    const spot = spotOf(name, vars);
+    if (spot < 0) return valueText(shown, look.pixels[figures[name].pixelAt(vars.x, vars.y)]);
+    const lines = names ? [names[spot]] : [];
     for (const key of new Set([data.first, "stmmr_confidence", shown])) {
-      const found = bytes.get(`points ${key}`);
-      if (found) lines.push(said(key, found[at]));
+      const codes = bytes.get(`points ${key}`);
+      if (codes) lines.push(valueText(key, codes[spot]));
     }
     return lines.join("\n");
   }
-  // whether there is something to say
-  function found(name, vars) {
+  // whether there is a tooltip
+  function isDescribed(name, vars) {
     if (!figures[name]) return false;
-    if (placeOf(name, vars) >= 0) return true;
+    if (spotOf(name, vars) >= 0) return true;
     const pixel = figures[name].pixelAt(vars.x, vars.y);
     return pixel >= 0 && look.pixels[pixel] !== empty;
   }
-  // bokeh tells of circles and of pixels one after the other
+  // bokeh reports circles and pixels one after the other
   const below = {};
   let marked = -1;
   function mark(name, { index, geometry, renderer }) {
     const figure = figures[name];
     if (!figure) return;
     const hit = { circles: index.indices?.length, pixels: index.image_indices?.length }[renderer.name];
-    const at = !hit ? -1 : renderer.name === "circles" ? figure.nth(index.indices[0]) : figure.placeAt(geometry.x, geometry.y);
-    below[name] = { ...below[name], [renderer.name]: at };
+    const spot = !hit ? -1 : renderer.name === "circles" ? figure.nth(index.indices[0]) : figure.spotAt(geometry.x, geometry.y);
+    below[name] = { ...below[name], [renderer.name]: spot };
     ringAt(Math.max(...Object.values(below[name])));
   }
-  function ringAt(at) {
-    if (at === marked) return;
-    marked = at;
+  function ringAt(spot) {
+    if (spot === marked) return;
+    marked = spot;
     const { x, y, u, v } = positions;
-    ring.data = at < 0 ? { x: [], y: [], u: [], v: [] }
-      : { x: [x[at]], y: [y[at]], u: [u ? u[at] : NaN], v: [v ? v[at] : NaN] };
+    ring.data = spot < 0 ? { x: [], y: [], u: [], v: [] }
+      : { x: [x[spot]], y: [y[spot]], u: [u ? u[spot] : NaN], v: [v ? v[spot] : NaN] };
   }
 
-  // what is shown
+  // layers
   async function show(key) {
     const layer = data.layers[key];
     const points = await layerBytes(key, "points");
@@ -100,9 +100,9 @@ window.stmmr = (() => {
     for (const figure of Object.values(figures)) figure.update();
   }
   function swatch(color) {
-    const found = document.createElement("i");
-    found.style.background = color;
-    return found;
+    const mark = document.createElement("i");
+    mark.style.background = color;
+    return mark;
   }
   function legend(layer) {
     const box = byId("legend");
@@ -132,16 +132,16 @@ window.stmmr = (() => {
     });
   }
   function label(text, tag = "span") {
-    const found = document.createElement(tag);
-    found.textContent = text;
-    found.style.fontSize = "0.875rem";
-    return found;
+    const element = document.createElement(tag);
+    element.textContent = text;
+    element.style.fontSize = "0.875rem";
+    return element;
   }
 
   // selections
   function highlight(code) {
     highlighted = highlighted === code ? null : code;
-    choose(highlighted === null ? null : Uint8Array.from(domains, (of) => of === code));
+    choose(highlighted === null ? null : Uint8Array.from(domains, (domain) => domain === code));
   }
   function lasso(name, event) {
     if (!event.final || event.geometry.type !== "poly") return;
@@ -149,7 +149,7 @@ window.stmmr = (() => {
     choose(figures[name].inside(event.geometry));
   }
   function choose(chosen) {
-    const n = chosen ? chosen.reduce((sum, is) => sum + is, 0) : 0;
+    const n = chosen ? chosen.reduce((sum, isChosen) => sum + isChosen, 0) : 0;
     look.chosen = n ? chosen : null;
     for (const button of document.querySelectorAll("[data-domain]"))
       button.setAttribute("aria-pressed", String(highlighted === Number(button.dataset.domain)));
@@ -159,10 +159,10 @@ window.stmmr = (() => {
   }
   function counted(chosen, n) {
     const layer = data.layers[data.first], counts = new Map();
-    chosen.forEach((is, at) => { if (is) counts.set(domains[at], (counts.get(domains[at]) || 0) + 1); });
-    const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([code, some]) =>
-      `${code === unknown ? "none" : layer.names[code]} (${Math.round((100 * some) / n)} %)`);
-    return `${n.toLocaleString("en")} places selected; domains: ${most.join(", ")}${counts.size > 4 ? ", …" : ""}.`;
+    chosen.forEach((isChosen, spot) => { if (isChosen) counts.set(domains[spot], (counts.get(domains[spot]) || 0) + 1); });
+    const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([code, count]) =>
+      `${code === unknown ? "none" : layer.names[code]} (${Math.round((100 * count) / n)} %)`);
+    return `${n.toLocaleString("en")} ${data.spots} selected; domains: ${most.join(", ")}${counts.size > 4 ? ", …" : ""}.`;
   }
 
   // moving and zooming
@@ -188,7 +188,7 @@ window.stmmr = (() => {
     plot.y_range.setv({ start: c, end: d });
   }
   function tool(plot, kind) {
-    return plot.toolbar.tools.find((one) => one.type === kind);
+    return plot.toolbar.tools.find(({ type }) => type === kind);
   }
   function drag(figure, plot, mode) {
     tool(plot, "PanTool").active = mode === "move";
@@ -210,10 +210,10 @@ window.stmmr = (() => {
     figure.addEventListener("click", (event) => {
       const button = event.target.closest("[data-do]");
       if (!button) return;
-      const what = button.dataset.do;
-      if (what === "in") zoom(plot, 0.8);
-      else if (what === "out") zoom(plot, 1.25);
-      else if (what === "reset") reset(plot);
+      const action = button.dataset.do;
+      if (action === "in") zoom(plot, 0.8);
+      else if (action === "out") zoom(plot, 1.25);
+      else if (action === "reset") reset(plot);
       else drag(figure, plot, mode(button));
     });
     canvas.addEventListener("keydown", (event) => {
@@ -222,13 +222,13 @@ window.stmmr = (() => {
       act(plot);
       event.preventDefault();
     });
-    // a wheel that zooms before one asked for it keeps the page from being scrolled
+    // the wheel scrolls the page until the figure is clicked
     canvas.addEventListener("pointerdown", () => { wheel.active = true; });
     figure.addEventListener("pointerleave", () => { wheel.active = false; ringAt(-1); });
     drag(figure, plot, matchMedia("(pointer: coarse)").matches ? null : "move");
   }
 
-  // the canvas is one stop of the Tab key, not two; bokeh's own has no name
+  // the canvas is one stop of the Tab key, not two; that of bokeh has no name
   function unlisted() {
     for (const figure of document.querySelectorAll(".bk-Figure")) {
       const events = figure.shadowRoot?.querySelector(".bk-Canvas")?.shadowRoot?.querySelector(".bk-events");
@@ -240,7 +240,7 @@ window.stmmr = (() => {
   function isDark() {
     return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   }
-  // the curves follow the page by themselves; the figures of bokeh are told
+  // the curves follow the page by themselves, the figures of bokeh do not
   function recolour() {
     const ink = getComputedStyle(document.body).color;
     const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
@@ -254,12 +254,12 @@ window.stmmr = (() => {
   }
   function turn() {
     root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("stmmr-theme", root.dataset.theme); } catch { /* not kept, then */ }
+    try { localStorage.setItem("stmmr-theme", root.dataset.theme); } catch { /* the choice is not kept */ }
     recolour();
   }
 
   async function copy(button) {
-    const text = button.dataset.copy.split(",").map((id) => written(byId(id))).join("\n\n");
+    const text = button.dataset.copy.split(",").map((id) => plainText(byId(id))).join("\n\n");
     let done = true;
     try {
       await navigator.clipboard.writeText(text);
@@ -272,19 +272,19 @@ window.stmmr = (() => {
       area.remove();
       button.focus();
     }
-    byId("copied").textContent = done ? "Copied." : "This browser does not let a page copy; mark the text instead.";
+    byId("copied").textContent = done ? "Copied." : "This browser does not allow pages to copy. Select the text instead.";
   }
-  function written(element) {
+  function plainText(element) {
     if (element.tagName !== "OL") return element.textContent;
-    return [...element.children].map((item, at) => `${at + 1}. ${item.textContent.trim()}`).join("\n");
+    return [...element.children].map((item, i) => `${i + 1}. ${item.textContent.trim()}`).join("\n");
   }
 
   function listen() {
     for (const input of document.querySelectorAll("input[name=layer]"))
       input.addEventListener("change", () => show(input.value));
     byId("gene")?.addEventListener("change", (event) => show(event.target.value || data.first));
-    byId("picture")?.addEventListener("change", (event) => {
-      figures.map.plot.select_one("picture").visible = event.target.checked;
+    byId("image")?.addEventListener("change", (event) => {
+      figures.map.plot.select_one("image").visible = event.target.checked;
     });
     byId("opacity").addEventListener("input", (event) => {
       look.opacity = Number(event.target.value);
@@ -305,12 +305,12 @@ window.stmmr = (() => {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
   }
 
-  // positions are whole numbers from 0 to 65534 between the corners; 65535 is none
+  // positions are integers from 0 to 65534 between the corners; 65535 is missing
   async function axis(packed, low, high) {
     const raw = new Uint16Array((await unpacked(packed)).buffer);
     return Float32Array.from(raw, (step) => (step === 65535 ? NaN : low + (step / 65534) * (high - low)));
   }
-  async function place(plots) {
+  async function createFigures(plots) {
     const { few, radius, size, map, umap } = data;
     positions = { x: await axis(map.x, map.low[0], map.high[0]), y: await axis(map.y, map.low[1], map.high[1]) };
     figures.map = figureOf(plots.map, { x: positions.x, y: positions.y, radius, few, fixed: map.fixed, look });
@@ -328,7 +328,7 @@ window.stmmr = (() => {
     mapper = plots.map.select_one("colors");
     recolour();
     unlisted();
-    await place(plots);
+    await createFigures(plots);
     domains = await layerBytes(data.first, "points");
     for (const [name, figure] of Object.entries(figures)) connect(byId(name), figure.plot);
     listen();
@@ -342,7 +342,7 @@ window.stmmr = (() => {
   try {
     root.dataset.theme = localStorage.getItem("stmmr-theme") || "";
     if (!root.dataset.theme) delete root.dataset.theme;
-  } catch { /* the system's choice, then */ }
+  } catch { /* the choice of the system holds */ }
   document.addEventListener("DOMContentLoaded", start);
-  return { describe, found, lasso, mark, show };
+  return { describe, isDescribed, lasso, mark, show };
 })();

@@ -1,4 +1,4 @@
-"""From the embedding to domains, and what is asked of them."""
+"""Tools: domains from the embedding, and analyses of domains."""
 
 from stmmr.tl._composition import compare_composition, composition
 from stmmr.tl._consensus import consensus

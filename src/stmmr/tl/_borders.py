@@ -1,4 +1,4 @@
-"""Which domains border which."""
+"""Neighbouring domains."""
 
 from __future__ import annotations
 
@@ -11,61 +11,33 @@ from stmmr._core.kernel import nearest_in_chunks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Bools, Float64, Ints
+
 NEIGHBOURS_AT_MOST: Final = 3
-"""Neighbouring domains that a domain is compared with, as published (Hu et al. 2021)."""
+"""Number of neighbouring domains that a domain is compared with, as published (Hu et al. 2021)."""
 
 
-def contacts(
-    xy: NDArray[np.float64], codes: NDArray[np.intp], sections: NDArray[np.intp], *, n_domains: int, n_neighbors: int
-) -> NDArray[np.int64]:
-    """Count the places of each domain (column) among the nearest places of those of each domain (row).
+def contacts(xy: Float64, codes: Ints, sections: Ints, *, n_domains: int, n_neighbors: int) -> NDArray[np.int64]:
+    """Count, among the nearest neighbours of the spots of each domain (row), the spots of each domain (column), (K, K).
 
-    Parameters
-    ----------
-    xy
-        Coordinates, shape (N, 2).
-    codes
-        Domain of each place, −1 for none; shape (N,).
-    sections
-        Section of each place, shape (N,): places of another are no neighbours.
-    n_domains
-        K.
-    n_neighbors
-        Nearest places that count; all others where there are fewer.
-
-    Returns
-    -------
-    Shape (K, K).
+    `codes` are the domains of the spots, −1 for none; spots of different `sections` are no neighbours.
     """
     counted = np.zeros(n_domains**2, dtype=np.int64)
-    for places, near in nearest_in_chunks(xy, min(n_neighbors, len(xy) - 1)):
-        own, other = np.broadcast_arrays(codes[places, None], codes[near])
-        known = (own >= 0) & (other >= 0) & (sections[places, None] == sections[near])
+    for spots, neighbors in nearest_in_chunks(xy, min(n_neighbors, len(xy) - 1)):
+        own, other = np.broadcast_arrays(codes[spots, None], codes[neighbors])
+        known = (own >= 0) & (other >= 0) & (sections[spots, None] == sections[neighbors])
         counted += np.bincount(own[known] * n_domains + other[known], minlength=n_domains**2)
     return counted.reshape(n_domains, n_domains)
 
 
-def neighboring_domains(contact: NDArray[np.int64], n_of: NDArray[np.intp], *, min_contact: float) -> NDArray[np.bool_]:
-    """Tell which domains are neighbours of each, as SpaGCN does (Hu et al. 2021).
+def neighboring_domains(contact: NDArray[np.int64], sizes: Ints, *, min_contact: float) -> Bools:
+    """Find the neighbouring domains (columns) of each domain (row), shape (K, K), as SpaGCN does (Hu et al. 2021).
 
-    Those with more contacts than `min_contact` times their places, at most the three with most; where none has as many,
-    the one with most.
-
-    Parameters
-    ----------
-    contact
-        As `contacts` counts them, shape (K, K).
-    n_of
-        Places of each domain, shape (K,).
-    min_contact
-        Contacts for each place of the other domain.
-
-    Returns
-    -------
-    Whether domain j (column) is a neighbour of domain k (row), shape (K, K). A domain that touches none has none.
+    They are domains with more contacts than `min_contact` times their number of spots (`sizes`), at most the three with
+    most contacts. If there is none, it is the one with most contacts. A domain without contacts has no neighbour.
     """
     contact = np.where(np.eye(len(contact), dtype=bool), 0, contact)
-    enough = contact > min_contact * n_of
+    enough = contact > min_contact * sizes
     most = (contact == contact.max(axis=1, keepdims=True)) & (contact > 0)
     neighbours = np.where(enough.any(axis=1, keepdims=True), enough, most)
     rank = np.argsort(np.argsort(-np.where(neighbours, contact, -1), axis=1, kind="stable"), axis=1)

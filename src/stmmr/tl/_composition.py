@@ -1,4 +1,4 @@
-"""How much of each section every domain makes up."""
+"""Composition of sections: the share of every domain."""
 
 from __future__ import annotations
 
@@ -17,55 +17,56 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 PSEUDO: Final = 0.5
-"""Places that are added to each domain of a section, so that its logarithm is finite."""
+"""Pseudo-count that is added to each domain of a section, so that its logarithm is finite."""
 
 
 def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMAIN) -> pd.DataFrame:
-    """Count the places of every domain in every section.
+    """Count the spots of every domain in every section.
 
     Parameters
     ----------
     adata
         With domains.
     section_key
-        Column of ``obs`` with the section of each place.
+        Column of ``obs`` with the section of each spot.
     domain_key
         Column of ``obs`` with the domains.
 
     Returns
     -------
-    A row for each section and domain: ``section``, ``domain``, ``places`` and ``share`` of the section.
+    A row for each section and domain, with columns ``section``, ``domain``, ``n_obs`` (number of spots) and ``share``
+    (of the spots of the section that have a domain).
 
     Raises
     ------
     InputError
-        If a column is not there, or a place has no section.
+        If a column does not exist, or a spot has no section.
     """
     sections, domains = sections_of(adata, section_key), categories(adata, domain_key)
-    assert sections is not None  # noqa: S101 - there is a key
+    assert sections is not None  # noqa: S101 - the key is given
     counts = np.zeros((len(sections.categories), len(domains.categories)), dtype=int)
     known = domains.codes >= 0
     np.add.at(counts, (sections.codes[known], domains.codes[known]), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     index = pd.MultiIndex.from_product([sections.categories, domains.categories], names=["section", "domain"])
-    return pd.DataFrame({"places": counts.ravel(), "share": share.ravel()}, index=index).reset_index()
+    return pd.DataFrame({"n_obs": counts.ravel(), "share": share.ravel()}, index=index).reset_index()
 
 
 def compare_composition(
     adata: AnnData, section_key: str, *, group_key: str, domain_key: str = keys.DOMAIN
 ) -> pd.DataFrame:
-    """Test whether groups of sections differ in how much of them each domain makes up.
+    """Test whether the share of each domain differs between groups of sections.
 
-    Sections are the replicates, not places: Welch's t-test between two groups, or an analysis of variance between more,
-    of the centred log-ratios of the shares (Aitchison 1982, doi:10.1111/j.2517-6161.1982.tb01195.x), and the false
-    discovery rate over domains (Benjamini and Hochberg 1995). Domains that no section has are left out.
+    Sections are the replicates, not spots. Centred log-ratios of the shares (Aitchison 1982,
+    doi:10.1111/j.2517-6161.1982.tb01195.x) are compared by Welch's t-test between two groups, or by an analysis of
+    variance between more. Domains that are in no section are left out.
 
     Parameters
     ----------
     adata
         With domains.
     section_key
-        Column of ``obs`` with the section of each place.
+        Column of ``obs`` with the section of each spot.
     group_key
         Column of ``obs`` with the group of each section, e.g. a condition.
     domain_key
@@ -73,34 +74,35 @@ def compare_composition(
 
     Returns
     -------
-    A row for each domain: ``domain``, the mean share in each group, ``statistic``, ``pval`` and ``pval_adj``.
+    A row for each domain: ``domain``; ``share_…``, the mean share in each group; ``statistic``; ``pval``; ``pval_adj``
+    (Benjamini and Hochberg, over domains).
 
     Raises
     ------
     InputError
-        If a section is of two groups, or there are not two groups of two sections or more.
+        If a section is in two groups, or there are not two groups of at least two sections.
     """
     from scipy.stats import f_oneway, ttest_ind
 
     group = section_groups(adata, section_key, group_key=group_key)
     sizes = group.value_counts()
     table = composition(adata, section_key, domain_key=domain_key)
-    counts = table.pivot_table(index="section", columns="domain", values="places", observed=True)
-    counts = counts.loc[:, counts.sum() > 0]  # a name without places would move the centre of all others
+    counts = table.pivot_table(index="section", columns="domain", values="n_obs", observed=True)
+    counts = counts.loc[:, counts.sum() > 0]  # an empty domain would move the centre of all others
     logs = (counts + PSEUDO).apply(np.log)
     ratios = logs.sub(logs.mean(axis=1), axis=0)
     by_group = [ratios.loc[group.index[group == name]] for name in sizes.index]
     values = [[rows[domain].to_numpy() for rows in by_group] for domain in ratios.columns]
-    found = [ttest_ind(*each, equal_var=False) if len(each) == 2 else f_oneway(*each) for each in values]
+    tests = [ttest_ind(*groups, equal_var=False) if len(groups) == 2 else f_oneway(*groups) for groups in values]
     shares = table.pivot_table(index="section", columns="domain", values="share", observed=True)
     shares = shares[ratios.columns]
     means = {f"share_{name}": shares.loc[group.index[group == name]].mean().to_numpy() for name in sizes.index}
-    pval = np.array([one.pvalue for one in found])
+    pval = np.array([test.pvalue for test in tests])
     return pd.DataFrame(
         {
             "domain": ratios.columns.astype(str),
             **means,
-            "statistic": [float(one.statistic) for one in found],
+            "statistic": [float(test.statistic) for test in tests],
             "pval": pval,
             "pval_adj": fdr_bh(np.nan_to_num(pval, nan=1.0)),
         }
@@ -113,23 +115,23 @@ def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Se
     Raises
     ------
     InputError
-        If a column is not there, a place has no section or no group, a section is of two groups, or there are not two
-        groups of two sections or more.
+        If a column does not exist, a spot has no section, a section has no group or two of them, or there are not two
+        groups of at least two sections.
     """
     require_key(adata.obs.columns, group_key, where="obs")
     sections_of(adata, section_key)
-    of = adata.obs.groupby(section_key, observed=True)[group_key].unique()
-    mixed = [str(name) for name, groups in of.items() if len(groups) != 1]
+    groups = adata.obs.groupby(section_key, observed=True)[group_key].unique()
+    mixed = [str(name) for name, values in groups.items() if len(values) != 1]
     if mixed:
         raise InputError(f"Expected one {group_key} for each section, found several in {listed(mixed)}.")
-    group: pd.Series = of.map(lambda groups: groups[0])
-    without = [str(name) for name in group.index[group.isna()]]
-    if without:
-        raise InputError(f"Expected a {group_key} for each section, found none of {listed(without)}.")
+    group: pd.Series = groups.map(lambda values: values[0])
+    missing = [str(name) for name in group.index[group.isna()]]
+    if missing:
+        raise InputError(f"Expected a {group_key} for each section, found none for {listed(missing)}.")
     sizes = group.value_counts()
     if len(sizes) < 2 or sizes.min() < 2:
         raise InputError(
-            f"Expected two groups or more of at least two sections each in obs[{group_key!r}], found "
-            f"{listed(f'{name}: {n}' for name, n in sizes.items())}. Sections are the replicates."
+            f"Expected at least two groups of two sections, the replicates, in obs[{group_key!r}], found "
+            f"{listed(f'{name}: {n}' for name, n in sizes.items())}."
         )
     return group

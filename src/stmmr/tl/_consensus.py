@@ -1,8 +1,8 @@
-"""Many partitions into one, with how sure it is of each place."""
+"""Consensus of many partitions, with a confidence for each spot."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Float64, Floats, Ints, Numbers
     from stmmr.tl._mixture import TiedMixture
 
 FITTED_AT_MOST: Final = 5_000
-"""Places that one partition is fitted to; the others are assigned."""
+"""Spots that one mixture is fitted to; the others are assigned."""
 COMPARED_AT_MOST: Final = 5_000
-"""Places by which partitions are compared with each other."""
+"""Spots on which partitions are compared with each other."""
 ROUNDS: Final = 20
 
 
@@ -44,50 +45,50 @@ def consensus(
     confidence_key: str = keys.CONFIDENCE,
     progress: bool = False,
 ) -> None:
-    """Cut the tissue into the spatial domains that many partitions agree on.
+    """Find spatial domains as the consensus of many partitions, with a confidence for each spot.
 
-    Gaussian mixtures from different starts, on the embedding at somewhat smaller and larger bandwidths, are matched to
-    the one that agrees best with all others, and vote place by place. Memory grows with the number of places times
-    partitions (one byte each), not with pairs of places.
+    Gaussian mixtures are fitted from different starts, to the embedding at slightly smaller and larger bandwidths. They
+    are matched to the partition that agrees best with all others and vote on the domain of each spot. Memory grows with
+    the number of spots times partitions (one byte each), not with pairs of spots.
 
     Parameters
     ----------
     adata
-        With an embedding by `stmmr.StMMR`, or any in ``obsm``.
+        With an embedding from `stmmr.StMMR`, or any in ``obsm``.
     n_domains
-        How many domains, at most 127; "auto" takes the number that `stmmr.tl.number_of_domains` finds.
+        Number of domains, at most 127; "auto" takes the number from `stmmr.tl.number_of_domains`.
     scales
-        Bandwidths over that of the graph. Others than 1 are left out unless the embedding is one of linear encoders
-        that were kept as they start, as by the default preset.
+        Bandwidths as multiples of that of the graph. Only 1 is used unless the embedding comes from untrained linear
+        encoders, as with the default preset.
     n_partitions
-        How many partitions, over all scales.
+        Number of partitions, over all scales.
     use_rep
         Key of ``obsm``.
     random_state
         Seed of the starts.
     key_added
-        Where the domains go.
+        Column of ``obs`` for the domains.
     confidence_key
-        Where the confidence goes.
+        Column of ``obs`` for the confidence.
     progress
-        Whether to show progress bars for what takes longer than two seconds.
+        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
     None. Sets:
 
     ``obs[key_added]``
-        categorical "1" … "K", from the largest domain to the smallest; K is less than `n_domains`, with a warning,
-        where no place chose one of them.
+        Categorical "1" … "K", from the largest domain to the smallest. K is less than `n_domains`, with a warning, if a
+        domain got no spot.
     ``obs[confidence_key]``
-        share of the partitions that agree at this place, in (0, 1].
+        Share of the partitions that agree with the domain of the spot, in (0, 1].
     ``uns["stmmr"]["consensus"]``
-        the parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
+        Parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
 
     Raises
     ------
     InputError
-        If there is no such embedding, or fewer different places than domains.
+        If there is no such embedding, or there are fewer different spots than domains.
     """
     require_positive(n_partitions, name="n_partitions")
     if n_domains == "auto":
@@ -95,19 +96,19 @@ def consensus(
     if not 0 < n_domains < 128:
         raise InputError(f"Expected 1 to 127 domains, found {n_domains}.")
     if 1.0 not in scales:
-        raise InputError(f"Expected 1 among scales, found {list(scales)}.")
+        raise InputError(f"Expected scales to contain 1, found {list(scales)}.")
     embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
     if not moves_with_bandwidth(adata, use_rep):
         scales = (1.0,)
-    each = -(-n_partitions // len(scales))
-    partitions = np.empty((each * len(scales), adata.n_obs), dtype=np.int8)
-    for at, scale in enumerate(scales):
+    n_each = -(-n_partitions // len(scales))
+    partitions = np.empty((n_each * len(scales), adata.n_obs), dtype=np.int8)
+    for i, scale in enumerate(scales):
         points = embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
-        mine = slice(at * each, (at + 1) * each)
-        seeds = (random_state * len(partitions) + i for i in range(mine.start, mine.stop))
+        block = slice(i * n_each, (i + 1) * n_each)
+        seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))
         mixtures = [one_mixture(points, n_domains, seed=seed) for seed in seeds]
         for rows, groups in assigned_by_all(mixtures, points):
-            partitions[mine, rows] = groups
+            partitions[block, rows] = groups
     labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
     adata.obs[key_added] = by_size(labels, n_domains)
     adata.obs[confidence_key] = confidence
@@ -124,20 +125,18 @@ def consensus(
     record(adata, consensus=parameters)
 
 
-def one_mixture(points: NDArray[np.floating[Any]], n_domains: int, *, seed: int) -> TiedMixture:
-    """Fit a mixture from one start, to some of the points where there are many."""
+def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:
+    """Fit a mixture from one start, to a sample of the points if there are many."""
     fitted = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed)
     return fit_from_kmeans(fitted, n_domains, random_state=np.random.RandomState(seed))
 
 
-def assigned_by_all(
-    mixtures: Sequence[TiedMixture], points: NDArray[np.floating[Any]]
-) -> Iterator[tuple[slice, NDArray[np.intp]]]:
-    """Find the likeliest group of every point under each of M mixtures, by one product for each chunk of points.
+def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator[tuple[slice, Ints]]:
+    """Find the likeliest group of every point under each of M mixtures, with one product per chunk of points.
 
     Yields
     ------
-    Some rows of the points and the groups there, shape (M, n).
+    The rows of a chunk, and the groups of its points, shape (M, n).
     """
     linear = [mixture.linear() for mixture in mixtures]
     slopes = np.hstack([slope for slope, _, _ in linear])  # (d, M K)
@@ -147,30 +146,21 @@ def assigned_by_all(
         yield rows, scores.reshape(len(scores), len(mixtures), -1).argmax(axis=2).T
 
 
-def vote(
-    partitions: NDArray[np.int8], n_groups: int, *, random_state: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
-    """Match partitions to each other and take the majority at each place.
+def vote(partitions: NDArray[np.int8], n_groups: int, *, random_state: int) -> tuple[Ints, Float64, float]:
+    """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
 
-    Parameters
-    ----------
-    partitions
-        Labels 0 … K − 1, shape (M, N).
-    n_groups
-        K.
-    random_state
-        Seed of the places that partitions are compared by.
+    Partitions are compared on spots drawn with the seed.
 
     Returns
     -------
-    Labels, shape (N,); the share of the partitions behind each, shape (N,); the mean adjusted Rand index of the labels
-    with the partitions.
+    Labels, shape (N,); the share of partitions that agree with each, shape (N,); the mean adjusted Rand index between
+    the labels and the partitions.
     """
     n = partitions.shape[1]
     compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
-    few = partitions[:, compared]
-    labels = partitions[adjusted_rand(few, n_groups).sum(axis=1).argmax()].astype(np.intp)
-    most = np.zeros(n, dtype=np.int64)
+    sample = partitions[:, compared]
+    labels = partitions[adjusted_rand(sample, n_groups).sum(axis=1).argmax()].astype(np.intp)
+    most_votes = np.zeros(n, dtype=np.int64)
     for _ in range(ROUNDS):
         before = labels.copy()
         names = [matched(partition, before, n_groups) for partition in partitions]
@@ -178,34 +168,31 @@ def vote(
             votes = np.zeros((len(labels[rows]), n_groups), dtype=np.int64)
             for name, partition in zip(names, partitions, strict=True):
                 votes[np.arange(len(votes)), name[partition[rows]]] += 1
-            labels[rows], most[rows] = votes.argmax(axis=1), votes.max(axis=1)
+            labels[rows], most_votes[rows] = votes.argmax(axis=1), votes.max(axis=1)
         if np.array_equal(before, labels):
             break
-    return (
-        labels,
-        most / len(partitions),
-        float(adjusted_rand(np.vstack([labels[compared], few]), n_groups)[0, 1:].mean()),
-    )
+    agreement = adjusted_rand(np.vstack([labels[compared], sample]), n_groups)[0, 1:].mean()
+    return labels, most_votes / len(partitions), float(agreement)
 
 
-def adjusted_rand(partitions: NDArray[Any], n_groups: int) -> NDArray[np.float64]:
-    """Compute the adjusted Rand index of every two partitions at once; (M, N) to (M, M).
+def adjusted_rand(partitions: Numbers, n_groups: int) -> Float64:
+    """Compute the adjusted Rand index of all pairs of partitions, (M, N) to (M, M).
 
     Hubert & Arabie 1985, doi:10.1007/BF01908075.
     """
     m, n = partitions.shape
     member = (partitions[:, None, :] == np.arange(n_groups)[:, None]).reshape(m * n_groups, n).astype(np.float32)
     shared = (member @ member.T).astype(np.float64).reshape(m, n_groups, m, n_groups)
-    together = (shared * (shared - 1) / 2).sum(axis=(1, 3))  # pairs of places that are together in both
+    together = (shared * (shared - 1) / 2).sum(axis=(1, 3))  # pairs of spots in one group of both
     own = together.diagonal()
     expected = np.outer(own, own) / max(n * (n - 1) / 2, 1)
     largest = (own[:, None] + own) / 2
-    same = np.isclose(largest, expected)  # one group, or nothing but groups of one
+    same = np.isclose(largest, expected)  # a single group, or only groups of one
     return np.where(same, 1.0, (together - expected) / np.where(same, 1.0, largest - expected))
 
 
-def matched(partition: NDArray[Any], labels: NDArray[np.intp], n_groups: int) -> NDArray[np.intp]:
-    """Find, for each group of a partition, the label that it shares most places with, one to one; shape (K,)."""
+def matched(partition: Numbers, labels: Ints, n_groups: int) -> Ints:
+    """Match the groups of a partition one to one to the labels with which they share most spots, shape (K,)."""
     shared = np.bincount(partition.astype(np.intp) * n_groups + labels, minlength=n_groups**2)
     groups, names = linear_sum_assignment(shared.reshape(n_groups, n_groups), maximize=True)
     return np.asarray(names[np.argsort(groups)], dtype=np.intp)

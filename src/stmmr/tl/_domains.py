@@ -1,8 +1,8 @@
-"""From the embedding to spatial domains."""
+"""Spatial domains by clustering the embedding."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,8 @@ from stmmr.tl._readouts import Covariance, agglomerative, gaussian_mixture, kmea
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Floats, Ints
 
 Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 
@@ -35,54 +36,53 @@ def domains(
     random_state: int = 0,
     key_added: str = keys.DOMAIN,
 ) -> None:
-    """Cut the tissue into spatial domains by its embedding.
+    """Cluster the embedding into spatial domains.
 
-    By the likeliest of 20 Gaussian mixtures, each started from k-means, or by another method. Where there are more
-    than 10,000 places, it is fitted to as many of them and the others are assigned. The coordinates are not read:
-    lone places and separate pieces of tissue are cut like any other.
+    By default, 20 Gaussian mixtures are fitted, each started from k-means, and the likeliest is taken. With more than
+    10,000 spots, the method is fitted to a sample of 10,000 and the others are assigned. Coordinates are not used:
+    isolated spots and separate pieces of tissue are treated like all others.
 
     Parameters
     ----------
     adata
         With an embedding.
     n_domains
-        How many domains; "auto" takes the number that `stmmr.tl.number_of_domains` finds. Left out only where
-        `resolution` is given.
+        Number of domains; "auto" takes the number from `stmmr.tl.number_of_domains`. None only with `resolution`.
     method
-        "gaussian_mixture"; "kmeans", the best of 20; "leiden", communities of the 15 nearest neighbours in the
-        embedding (needs the extra ``leiden``); or "agglomerative", Ward's, for at most 20,000 places.
+        "gaussian_mixture"; "kmeans", the best of 20; "leiden", communities of the graph of 15 nearest neighbours in the
+        embedding (needs the extra ``leiden``); or "agglomerative" (Ward), for at most 20,000 spots.
     covariance
-        Of the mixture: "tied" (one for all domains), "full" or "diag" (one for each).
+        Covariance of the mixture: "tied" (one for all domains), "full" or "diag" (one for each).
     resolution
-        Of "leiden": larger for more domains. Otherwise one is searched that gives `n_domains`.
+        Resolution of "leiden", larger for more domains. None: a search finds one that gives `n_domains`.
     use_rep
         Key of ``obsm``.
     whiten
-        Whether to read the leading components of the embedding, each scaled to unit variance, instead of the embedding
-        itself. ``None``: unless its scales carry meaning, as those of the default preset do.
+        Whether to cluster the leading principal components, each scaled to unit variance, instead of the embedding
+        itself. None: unless the scales of the embedding have a meaning, as those of the default preset do.
     n_components
-        How many components, where they are scaled.
+        Number of components, if they are scaled.
     random_state
-        Seed of all that is drawn; the same seed gives the same domains.
+        Seed; the same seed gives the same domains.
     key_added
-        Where the domains go.
+        Column of ``obs`` to write.
 
     Returns
     -------
     None. Sets:
 
     ``obs[key_added]``
-        categorical "1" … "K", from the largest domain to the smallest; every place has one and none is empty. K is
-        `n_domains`, or, with a warning, another number: the closest that "leiden" found, or fewer where every mixture
-        leaves a domain empty.
+        Categorical "1" … "K", from the largest domain to the smallest; every spot has one and none is empty. K is
+        `n_domains`, or with a warning another number: the closest that "leiden" reached, or a smaller one if every
+        mixture leaves a domain empty.
     ``uns["stmmr"]["domains"]``
-        the parameters; ``"n_domains"`` is K, and "leiden" notes the resolution it found.
+        Parameters; ``"n_domains"`` is K, and ``"resolution"`` the one that was used.
 
     Raises
     ------
     InputError
-        If there is no such embedding, it has an entry that is not finite, there are fewer different places than
-        domains, or too many places for "agglomerative".
+        If there is no such embedding, it has an entry that is not finite, there are fewer different spots than
+        domains, or too many spots for "agglomerative".
     ImportError
         If the extra ``leiden`` is needed and not installed.
     """
@@ -98,14 +98,14 @@ def domains(
         n_components=n_components,
         random_state=random_state,
     )
-    labels, chosen = _cut(
+    labels, details = _cluster(
         points, n_domains, method=method, covariance=covariance, resolution=resolution, random_state=random_state
     )
     adata.obs[key_added] = by_size(labels, n_domains)
     parameters = {
         "n_domains": len(np.unique(labels)),
         "method": method,
-        **chosen,
+        **details,
         "use_rep": use_rep,
         "whiten": whiten,
         "n_components": points.shape[1],
@@ -115,32 +115,34 @@ def domains(
     record(adata, domains=parameters)
 
 
-def by_size(labels: NDArray[np.intp], n_domains: int | None = None) -> pd.Categorical[str]:
-    """Name groups "1" … "K", from the largest to the smallest; warn where they are not `n_domains`."""
+def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:
+    """Name groups "1" … "K", from the largest to the smallest; warn if there are not `n_domains`."""
     _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if n_domains not in (None, len(sizes)):
-        logger.warning("The embedding falls into %d domains, not into the %s asked for.", len(sizes), n_domains)
+        logger.warning("Found %d domains instead of the requested %s.", len(sizes), n_domains)
     rank = np.empty(len(sizes), dtype=np.intp)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     names = [str(i + 1) for i in range(len(sizes))]
     return pd.Categorical.from_codes(rank[codes], categories=pd.Index(names))
 
 
-def _cut(
-    points: NDArray[np.floating[Any]],
+def _cluster(
+    points: Floats,
     n_domains: int | None,
     *,
     method: Method,
     covariance: Covariance,
     resolution: float | None,
     random_state: int,
-) -> tuple[NDArray[np.intp], dict[str, Any]]:
-    """Label the points, and tell what of the method's own was chosen."""
+) -> tuple[Ints, dict[str, object]]:
+    """Label the points, and get the parameters of the method."""
     if method == "leiden":
         labels, resolution = leiden(points, n_domains, resolution=resolution, random_state=random_state)
         return labels, {"resolution": resolution}
     if n_domains is None or resolution is not None:
-        raise InputError(f"Expected n_domains and no resolution with method={method!r}; 'leiden' alone takes one.")
+        raise InputError(
+            f"Expected n_domains and no resolution with method={method!r}. Only 'leiden' has a resolution."
+        )
     if method == "gaussian_mixture":
         labels = gaussian_mixture(points, n_domains, covariance=covariance, random_state=random_state)
         return labels, {"covariance": covariance}

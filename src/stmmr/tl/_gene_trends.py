@@ -1,9 +1,9 @@
-"""Genes that change along pseudotime: smooth curves with confidence bands, and a test of each."""
+"""Gene expression along pseudotime: smooth curves with confidence bands, and a test of each gene."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from stmmr._core.counts import raw_counts
 from stmmr._core.genes import require_genes
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows, map_rows
+from stmmr._core.space import rows_called
 from stmmr._core.stats import fdr_bh
 from stmmr.tl._graphs import Rooted
 
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
+    from stmmr._core.types import Bools, CountRows, Csr, Float64, Ints
+
+    Matrix = Float64
 
 N_BINS: Final = 200
-"""Steps of pseudotime within which the rate of a gene is taken to be one."""
+"""Bins of pseudotime within which the rate of a gene is taken as constant."""
 N_GRID: Final = 100
-"""Points at which a curve is kept."""
-PLACES_FOR_EACH: Final = 5
-"""Places there must be for each coefficient."""
-_ROUNDS: Final = 50
+"""Points at which a curve is stored."""
+SPOTS_PER_COEFFICIENT: Final = 5
+"""Fewest spots for each coefficient."""
+_ITERATIONS: Final = 50
 _STEP: Final = 2.0
-"""Longest step of the logarithm of a rate: Newton's method from a constant overshoots otherwise."""
+"""Largest step of the log rate: Newton's method would overshoot from a constant."""
 
 
 def gene_trends(
@@ -50,48 +52,48 @@ def gene_trends(
 ) -> None:
     """Fit a smooth curve of each gene over pseudotime, and test whether the gene changes along it.
 
-    The logarithm of the rate of a gene is a cubic spline of pseudotime, its knots at quantiles; counts are taken to
-    vary as overdispersed Poisson ones (quasi-likelihood) around the rate times the library size. The test is the F test
-    of the curve against one constant rate. One count more, spread over all places, keeps curves finite where a gene was
-    never seen. Counts on disk are read once, a chunk of places at a time.
+    The log rate of a gene is a cubic spline of pseudotime with knots at quantiles. Counts vary like overdispersed
+    Poisson ones (quasi-likelihood) around the rate times the library size. The F test compares the curve with a
+    constant rate. One pseudo-count, spread over all spots, keeps curves finite where a gene was never seen. Counts on
+    disk are read once, a chunk of spots at a time.
 
-    Pseudotime comes from the same counts, and places that lie beside each other are not independent: take the test as a
-    way to rank genes, not as proof of the trajectory.
+    Pseudotime comes from the same counts, and neighbouring spots are not independent: use the test to rank genes, not
+    as proof of a trajectory.
 
     Parameters
     ----------
     adata
         After `stmmr.pp.expression` and `stmmr.tl.trajectory`.
     genes
-        Names of genes; None: those the model reads (``var["stmmr_highly_variable"]``).
+        Names of genes; None: the highly variable ones (``var["stmmr_highly_variable"]``).
     to_domain
-        Domain at which to end: then only places of domains on the way to it through the tree count, so that other
-        branches do not blur the curve. None: all places.
+        Domain at which to end. Only spots of domains on the path to it through the tree are used, so that other
+        branches do not blur the curve. None: all spots.
     pseudotime_key
-        Column of ``obs``; places where it is NaN are left out.
+        Column of ``obs``; spots with NaN are left out.
     n_knots
-        Knots of the spline; it has 2 coefficients more.
+        Number of knots of the spline, which has 2 coefficients more.
     confidence
-        Of the bands, at each point of the curve by itself.
+        Confidence level of the bands, pointwise.
     progress
-        Whether to show a progress bar.
+        Show a progress bar.
 
     Returns
     -------
     None. Sets ``uns["stmmr"]["gene_trends"]``, drawn by `stmmr.pl.gene_trends`:
 
     ``"table"``
-        DataFrame by gene, smallest p first: ``mean`` (counts at the median library size), ``log2_range`` (highest over
-        lowest point of the curve), ``log2_change`` (end over start), ``peak`` (pseudotime of the highest point), ``f``,
-        ``pval`` and ``pval_adj`` (Benjamini and Hochberg).
+        DataFrame by gene, smallest p-value first: ``mean`` (counts at the median library size), ``log2_range`` (highest
+        over lowest point of the curve), ``log2_change`` (end over start), ``peak`` (pseudotime of the highest point),
+        ``f``, ``pval`` and ``pval_adj`` (Benjamini and Hochberg).
     ``"pseudotime"``, ``"curve"``, ``"low"``, ``"high"``
-        the points, shape (100,), and at each the rate of each gene of the table and its band, shape (n_genes, 100),
-        in counts at the median library size; float32.
+        Points of pseudotime, shape (100,), and the rate of each gene of the table with its band, shape (n_genes, 100),
+        float32, in counts at the median library size.
 
     Raises
     ------
     InputError
-        If there is no pseudotime, no such gene or domain, an option is out of range, or there are too few places.
+        If there is no pseudotime, no such gene or domain, an option is out of range, or there are too few spots.
 
     References
     ----------
@@ -102,7 +104,7 @@ def gene_trends(
         raise InputError(f"Expected n_knots of at least 2, found {n_knots!r}.")
     if not 0 < confidence < 1:
         raise InputError(f"Expected confidence between 0 and 1, found {confidence!r}.")
-    step = require_step(adata, "expression", by="stmmr.pp.expression")
+    expression = require_step(adata, "expression", by="stmmr.pp.expression")
     columns = _columns(adata, genes)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
     median = float(np.median(size[size > 0]))
@@ -110,39 +112,39 @@ def gene_trends(
         raise InputError(f"Expected numbers in obs[{pseudotime_key!r}], found {adata.obs[pseudotime_key].dtype}.")
     time = adata.obs[pseudotime_key].to_numpy(np.float64, na_value=np.nan)
     used = np.isfinite(time) & (size > 0) & _on_path(adata, to_domain)
-    fewest = PLACES_FOR_EACH * (n_knots + 2)
+    fewest = SPOTS_PER_COEFFICIENT * (n_knots + 2)
     if used.sum() < fewest or np.ptp(time[used]) == 0:
         raise InputError(
-            f"Expected at least {fewest} places along pseudotime, found {int(used.sum())}"
-            f"{'' if used.sum() < fewest else ' at one point of it'}."
+            f"Expected at least {fewest} {rows_called(adata)} along pseudotime, found {int(used.sum())}"
+            f"{'' if used.sum() < fewest else ' at a single value'}."
         )
-    _, counts = raw_counts(adata, str(step["layer"]) or None)
+    _, counts = raw_counts(adata, str(expression["layer"]) or None)
     sums = Sums.of(by_rows(counts), columns, size / median, np.where(used, time, np.nan), progress=progress)
     basis, grid = _basis(time[used], sums.time, n_knots)
-    found = fit(sums, basis, at=grid.basis, confidence=confidence)
-    table = pd.DataFrame(found.columns(grid.time), index=adata.var_names[columns].astype(str))
-    order = np.lexsort((-found.f, found.pval))
-    table.insert(0, "mean", found.mean)
-    noted = {
+    trends = fit(sums, basis, grid=grid.basis, confidence=confidence)
+    table = pd.DataFrame(trends.columns(grid.time), index=adata.var_names[columns].astype(str))
+    order = np.lexsort((-trends.f, trends.pval))
+    table.insert(0, "mean", trends.mean)
+    step = {
         "table": table.iloc[order],
         "pseudotime": grid.time,
-        "curve": found.curve[order].astype(np.float32),
-        "low": found.low[order].astype(np.float32),
-        "high": found.high[order].astype(np.float32),
+        "curve": trends.curve[order].astype(np.float32),
+        "low": trends.low[order].astype(np.float32),
+        "high": trends.high[order].astype(np.float32),
         "to_domain": to_domain or "",
         "pseudotime_key": pseudotime_key,
         "n_knots": n_knots,
         "confidence": confidence,
-        "n_places": int(used.sum()),
+        "n_spots": int(used.sum()),
     }
-    record(adata, gene_trends=noted)
+    record(adata, gene_trends=step)
 
 
 class Sums(NamedTuple):
-    """What the fit reads of the counts: sums over the places of each step of pseudotime."""
+    """Sums of counts over the spots of each bin of pseudotime."""
 
     time: Matrix
-    """Mean pseudotime of each of the B steps, (B,)."""
+    """Mean pseudotime of each of the B bins, (B,)."""
     size: Matrix
     """Sum of relative library sizes s, (B,)."""
     counts: Matrix
@@ -153,60 +155,61 @@ class Sums(NamedTuple):
     """Sum of y·s, (G, B)."""
     size_squares: Matrix
     """Sum of s², (B,)."""
-    n_places: int
+    n_spots: int
 
     @classmethod
-    def of(cls, counts: Any, columns: NDArray[np.intp], size: Matrix, time: Matrix, *, progress: bool = False) -> Sums:
-        """Sum up places by steps with as many places each; those where `time` is NaN are left out."""
+    def of(cls, counts: CountRows, columns: Ints, size: Matrix, time: Matrix, *, progress: bool = False) -> Sums:
+        """Sum up bins with equal numbers of spots; spots with NaN in `time` are left out."""
         used = np.flatnonzero(np.isfinite(time))
         n_bins = min(N_BINS, len(used))
-        step = np.full(len(time), -1, dtype=np.intp)
-        step[used[np.argsort(time[used], kind="stable")]] = np.arange(len(used)) * n_bins // len(used)
-        add = partial(_sums, columns=columns, size=size, step=step, n_bins=n_bins)
+        bins = np.full(len(time), -1, dtype=np.intp)
+        bins[used[np.argsort(time[used], kind="stable")]] = np.arange(len(used)) * n_bins // len(used)
+        add = partial(_sums, columns=columns, size=size, bins=bins, n_bins=n_bins)
         total = np.zeros((3, n_bins, len(columns)))
         for part in map_rows(add, counts, task="gene trends", progress=progress):
             total += part
-        own, n_of = step[used], np.bincount(step[used])
-        mean, sizes, squares = (np.asarray(np.bincount(own, v[used]), np.float64) for v in (time, size, size**2))
-        y, yy, ys = (each.T for each in total)
-        return cls(mean / n_of, sizes, y, yy, ys, squares, len(used))
+        index, n_each = bins[used], np.bincount(bins[used])
+        times, sizes, squares = (np.asarray(np.bincount(index, v[used]), np.float64) for v in (time, size, size**2))
+        y, yy, ys = (sums.T for sums in total)
+        return cls(times / n_each, sizes, y, yy, ys, squares, len(used))
 
 
 def _sums(
-    rows: sparse.csr_matrix[Any],
+    rows: Csr,
     where: slice,
     *,
-    columns: NDArray[np.intp],
+    columns: Ints,
     size: Matrix,
-    step: NDArray[np.intp],
+    bins: Ints,
     n_bins: int,
 ) -> Matrix:
-    """Sum up counts, their squares, and counts times size, of some places, shape (3, B, G)."""
-    own = step[where]
+    """Sum up counts, their squares, and counts times size in a chunk of rows, shape (3, B, G)."""
+    own = bins[where]
     used = np.flatnonzero(own >= 0)
-    some = sparse.csr_matrix(rows[used][:, columns], dtype=np.float64)
-    at = own[used], np.arange(len(used))
-    into, sized = (
-        sparse.csr_matrix((weight, at), shape=(n_bins, len(used))) for weight in (np.ones(len(used)), size[where][used])
+    counts = sparse.csr_matrix(rows[used][:, columns], dtype=np.float64)
+    ends = own[used], np.arange(len(used))
+    members, sized = (
+        sparse.csr_matrix((weight, ends), shape=(n_bins, len(used)))
+        for weight in (np.ones(len(used)), size[where][used])
     )
-    return np.stack([(into @ some).toarray(), (into @ some.power(2)).toarray(), (sized @ some).toarray()])
+    return np.stack([(members @ counts).toarray(), (members @ counts.power(2)).toarray(), (sized @ counts).toarray()])
 
 
 class Grid(NamedTuple):
-    """Where curves are kept."""
+    """Points at which curves are stored, and the splines there."""
 
     time: Matrix
     basis: Matrix
 
 
-def _basis(time: Matrix, at: Matrix, n_knots: int) -> tuple[Matrix, Grid]:
-    """Evaluate cubic B-splines, which add up to 1, at steps of pseudotime and on a grid."""
+def _basis(time: Matrix, bins: Matrix, n_knots: int) -> tuple[Matrix, Grid]:
+    """Evaluate cubic B-splines, which sum to 1, at the bins of pseudotime and on a grid."""
     from sklearn.preprocessing import SplineTransformer
 
     knots = np.unique(np.quantile(time, np.linspace(0, 1, n_knots)))
     splines = SplineTransformer(degree=3, knots=knots[:, None]).fit(time[:, None])
     grid = np.linspace(time.min(), time.max(), N_GRID)
-    return splines.transform(at[:, None]), Grid(grid, splines.transform(grid[:, None]))
+    return splines.transform(bins[:, None]), Grid(grid, splines.transform(grid[:, None]))
 
 
 class Fit(NamedTuple):
@@ -232,29 +235,20 @@ class Fit(NamedTuple):
         }
 
 
-def fit(sums: Sums, basis: Matrix, *, at: Matrix, confidence: float) -> Fit:
+def fit(sums: Sums, basis: Matrix, *, grid: Matrix, confidence: float) -> Fit:
     """Fit quasi-Poisson curves log rate = basis · β to all genes at once.
 
-    Parameters
-    ----------
-    sums
-        Of B steps.
-    basis
-        Shape (B, p); its columns add up to 1.
-    at
-        The same at the points where curves are wanted, shape (P, p).
-    confidence
-        Of the bands.
+    The splines have p columns that sum to 1: `basis` at the B bins, `grid` at the points where curves are evaluated.
 
     Notes
     -----
-    φ = Σ(y − μ)²/Σμ · N/(N − p), at least 1, which keeps the test true where large libraries scatter more than the
-    quasi-Poisson variance φμ allows; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of
-    the curve; the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
+    φ = Σ(y − μ)²/Σμ · N/(N − p), at least 1, which keeps the test valid if large libraries vary more than the
+    quasi-Poisson variance φμ; F = (D₀ − D₁) / (p − 1) / φ with the deviances D of the constant rate and of the curve;
+    the variance of log rate is φ·xᵀ(XᵀWX)⁻¹x.
     """
     from scipy import stats
 
-    n, p = sums.n_places, basis.shape[1]
+    n, p = sums.n_spots, basis.shape[1]
     seen = sums.counts.sum(axis=1)
     counts = sums.counts + sums.size / sums.size.sum()
     constant = np.log(counts.sum(axis=1) / sums.size.sum())  # (G,)
@@ -268,18 +262,18 @@ def fit(sums: Sums, basis: Matrix, *, at: Matrix, confidence: float) -> Fit:
     f = np.maximum(gain, 0) / (p - 1) / spread
     information = _information(rate * sums.size, basis)
     covariance = np.linalg.pinv(information, hermitian=True)
-    deviation = np.sqrt(np.einsum("ap,gpq,aq->ga", at, covariance, at, optimize=True).clip(0) * spread[:, None])
+    deviation = np.sqrt(np.einsum("ap,gpq,aq->ga", grid, covariance, grid, optimize=True).clip(0) * spread[:, None])
     reach = stats.t.ppf((1 + confidence) / 2, n - p) * deviation
-    curve = np.clip(beta @ at.T, -30, 30)
+    curve = np.clip(beta @ grid.T, -30, 30)
     low, high = np.exp(np.maximum(curve - reach, -60)), np.exp(np.minimum(curve + reach, 60))
     pval = np.asarray(stats.f.sf(f, p - 1, n - p))
     return Fit(seen / sums.size.sum(), np.exp(curve), low, high, f, pval)
 
 
 def _newton(counts: Matrix, size: Matrix, basis: Matrix, constant: Matrix) -> Matrix:
-    """Maximise the Poisson likelihood of each gene, from the constant rate; shape (G, p)."""
+    """Maximise the Poisson likelihood of each gene, starting from a constant rate, shape (G, p)."""
     beta = np.repeat(constant[:, None], basis.shape[1], axis=1)
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         mean = np.exp(beta @ basis.T) * size
         slope = (counts - mean) @ basis
         step = (np.linalg.pinv(_information(mean, basis), hermitian=True) @ slope[:, :, None])[:, :, 0]
@@ -297,26 +291,26 @@ def _information(mean: Matrix, basis: Matrix) -> Matrix:
     return np.asarray((mean @ products).reshape(-1, p, p))
 
 
-def _columns(adata: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
-    """Get the positions of genes, checked."""
+def _columns(adata: AnnData, genes: Sequence[str] | None) -> Ints:
+    """Get the column indices of genes, checked."""
     if genes is None:
         return np.flatnonzero(adata.var[keys.HIGHLY_VARIABLE].to_numpy())
     names = adata.var_names.astype(str)
     return np.array([int(np.flatnonzero(names == gene)[0]) for gene in require_genes(adata, genes)])
 
 
-def _on_path(adata: AnnData, to_domain: str | None) -> NDArray[np.bool_]:
-    """Tell which places are of domains on the way from the root to one; all without one."""
+def _on_path(adata: AnnData, to_domain: str | None) -> Bools:
+    """Mark the spots in domains on the path from the root to one; None marks all."""
     if to_domain is None:
         return np.ones(adata.n_obs, dtype=bool)
-    found = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
-    names = [str(name) for name in found["domains"]]
+    step = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
+    names = [str(name) for name in step["domains"]]
     require_key(names, to_domain, where="the domains of the trajectory")
-    rooted = Rooted.at(np.asarray(found["tree"]), names.index(str(found["root_domain"])))
+    rooted = Rooted.at(np.asarray(step["tree"]), names.index(str(step["root_domain"])))
     if rooted.depth[names.index(to_domain)] < 0:
         raise InputError(
-            f"Expected a domain that the tree leads to from {found['root_domain']!r}, found {to_domain!r}. "
-            "Take another root or another domain."
+            f"Expected a domain that is connected to {step['root_domain']!r} in the tree, found {to_domain!r}. "
+            "Choose another root or another domain."
         )
     path = {names[node] for node in rooted.path(names.index(to_domain))}
-    return np.array([str(name) in path for name in categories(adata, str(found["domain_key"]))])
+    return np.array([str(name) in path for name in categories(adata, str(step["domain_key"]))])

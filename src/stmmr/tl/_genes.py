@@ -1,8 +1,8 @@
-"""Genes that tell a domain from its neighbours and from the rest."""
+"""Domain genes: differential expression against neighbouring domains and against the rest."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,34 +14,35 @@ from stmmr._core.checks import InputError, listed, logger, require_choice, requi
 from stmmr._core.genes import gene_columns
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
-from stmmr._core.space import coordinates
+from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
 from stmmr.tl._borders import contacts, neighboring_domains
 from stmmr.tl._rank_sums import RankSums, rank_sums
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Bools, Csc, Float64, Ints
 
 Against = Literal["neighbors", "rest"]
 COMPARISONS: Final = ("neighbors", "rest")
 FEWEST: Final = 3
-"""Places of a domain that is tested."""
+"""Fewest spots of a domain that is tested."""
 _COLUMNS: Final = (
     "share", "share_other", "mean", "mean_other", "log2_fold_change", "auc", "z", "pval", "pval_adj"
 )  # fmt: skip
 
 
 class Filters(NamedTuple):
-    """What a gene has to reach to be called specific."""
+    """Thresholds of a specific gene."""
 
     max_pval_adj: float
     min_share: float
     min_share_ratio: float
     min_fold_change: float
 
-    def passed(self, table: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows reach it."""
+    def passed(self, table: pd.DataFrame) -> Bools:
+        """Mark the rows of a table that pass all thresholds."""
         low = np.asarray(table["pval_adj"] < self.max_pval_adj)
         common = np.asarray(table["share"] > self.min_share)
         ratio = np.asarray(table["share"] > self.min_share_ratio * table["share_other"])
@@ -64,67 +65,67 @@ def domain_genes(
     key_added: str = keys.DOMAIN_GENES,
     progress: bool = False,
 ) -> None:
-    """Compare every gene in every domain with the neighbouring domains, and with the rest of the tissue.
+    """Test every gene in every domain against the neighbouring domains and against the rest of the tissue.
 
-    By Wilcoxon's rank-sum test on counts normalised to the median library size and log1p, two-sided, by its normal
-    approximation with correction for ties. Neighbours are found and genes called specific as SpaGCN does, with its
-    published numbers as defaults. ``X`` is left as it is; counts may lie in a file, of which as many genes are read at
-    once as fit (one pass over the file for every 17 million values other than zero).
+    Wilcoxon rank-sum test on counts normalised to the median library size and log1p, two-sided, by its normal
+    approximation with tie correction. Neighbouring domains and specific genes are defined as in SpaGCN, with its
+    published thresholds as defaults. ``X`` stays unchanged. Counts may be in a file, of which as many genes are read at
+    once as fit into memory (one pass over the file for every 17 million nonzero values).
 
-    The domains were found from the same genes, and neighbouring places are alike: p-values are too small. They rank
-    genes; of how large a difference is, ``auc`` and ``log2_fold_change`` tell. Where there are replicates, see
+    Domains were found from the same genes, and neighbouring spots are alike: p-values are too small. Use them to rank
+    genes, and ``auc`` and ``log2_fold_change`` to judge the size of a difference. With replicates, see
     :func:`stmmr.tl.domain_genes_pseudobulk`.
 
     Parameters
     ----------
     adata
-        Annotated data with domains, raw counts and coordinates. Places without a domain are left out.
+        Annotated data with domains, raw counts and coordinates. Spots without a domain are left out.
     domain_key
         Column of ``obs`` with the domains.
     section_key
-        Column of ``obs`` that names the section of each place: domains border each other within a section only. None:
-        that of the spatial graph. Ranks are over all sections.
+        Column of ``obs`` with the section of each spot; None: that of the spatial graph. Domains are neighbours within
+        a section only, but ranks are over all sections.
     layer
-        Layer with the raw counts; None: that which `stmmr.pp.expression` read, otherwise ``layers["counts"]`` where it
-        is, otherwise ``X``.
+        Layer with the raw counts; None: that of `stmmr.pp.expression`, otherwise ``layers["counts"]`` if it exists,
+        otherwise ``X``.
     n_neighbors
-        Nearest places of a place that touch it; twelve are the two rings around it on a hexagonal array.
+        Number of nearest neighbours that are contacts of a spot; twelve are two rings on a hexagonal array.
     min_contact
-        Contacts per place of another domain above which it is a neighbour. The three with most contacts are taken,
-        with all their places; where none has enough, the one with most.
+        Contacts per spot of another domain above which it is a neighbour. The three domains with most contacts are
+        taken, with all their spots; if none has enough contacts, the one with most.
     max_pval_adj
         Largest adjusted p-value of a specific gene.
     min_share
-        Share of the places of the domain in which it must be seen.
+        Smallest share of the spots of the domain in which it is seen.
     min_share_ratio
-        Least ratio of this share to that in the other places.
+        Smallest ratio of this share to that in the other spots.
     min_fold_change
-        Least exp(``mean`` − ``mean_other``), the fold change as SpaGCN computes it of log-normalised values.
+        Smallest exp(``mean`` − ``mean_other``), the fold change that SpaGCN computes from log-normalised values.
     key_added
         Key of ``uns`` to write.
     progress
-        Whether to show progress bars for what takes longer than two seconds.
+        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
-    Nothing; writes
+    None. Sets:
 
     ``uns[key_added]``
-        Data frame with a row for each domain, comparison and gene, best (highest ``z``) first; see
-        :func:`stmmr.tl.domain_genes_table`. Columns ``domain``, ``against`` ("neighbors" or "rest"), ``gene``
-        (categories); ``share`` and ``share_other``, the shares of places in which it is seen, in the domain and
-        outside; ``mean`` and ``mean_other`` of the log-normalised values; ``log2_fold_change`` of the mean normalised
-        counts, with one count spread over all places compared added to both; ``auc``, the chance that a place of the
-        domain has more than one outside; ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the genes of one
-        domain and comparison); ``specific``, whether it passes all filters.
+        DataFrame with a row for each domain, comparison and gene, highest ``z`` first, to be read by
+        :func:`stmmr.tl.domain_genes_table`. Columns: ``domain``, ``against`` ("neighbors" or "rest") and ``gene``
+        (categories); ``share`` and ``share_other``, shares of spots with the gene inside and outside of the domain;
+        ``mean`` and ``mean_other`` of the log-normalised values; ``log2_fold_change`` of the mean normalised counts,
+        with one pseudo-count spread over all spots compared; ``auc``, the probability that a spot inside has a larger
+        value than one outside; ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the genes of one domain and
+        comparison); ``specific``, whether it passes all thresholds.
     ``uns["stmmr"]["domain_genes"][key_added]``
-        The parameters; ``"domains"``, their names, and ``"neighbors"``, bool, shape (K, K): whether domain j (column)
-        is among the neighbours of domain k (row).
+        Parameters; ``"domains"``, their names; and ``"neighbors"``, bool, shape (K, K): whether domain j (column) is a
+        neighbour of domain k (row).
 
     Raises
     ------
     InputError
-        If there are fewer than two domains of three places, no raw counts or coordinates, or a place without section.
+        If there are fewer than two domains of three spots, no raw counts or coordinates, or a spot without section.
 
     References
     ----------
@@ -140,13 +141,14 @@ def domain_genes(
     neighbours = _neighbours(adata, domains, section_key, n_neighbors=n_neighbors, min_contact=min_contact)
     rest = ~np.eye(len(neighbours), dtype=bool)
     columns = gene_columns(adata, layer, progress=progress)
-    placed = domains.codes >= 0
+    assigned = domains.codes >= 0
+    codes = domains.codes[assigned].astype(np.intp)
     parts = [
-        _compared(values if placed.all() else values[placed], domains.codes[placed].astype(np.intp), [neighbours, rest])
+        _compared(values if assigned.all() else values[assigned], codes, [neighbours, rest])
         for _, values in columns.lognormalised(progress=progress, task="genes of domains")
     ]
     names = pd.Index(domains.categories.astype(str))
-    # NaN where a domain is too small to be tested, or has no neighbour
+    # NaN if a domain is too small for a test, or has no neighbour
     table = _table([np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)], names, adata.var_names)
     table["specific"] = filters.passed(table)
     adata.uns[key_added] = table
@@ -156,7 +158,7 @@ def domain_genes(
         "n_neighbors": n_neighbors,
         "min_contact": min_contact,
         **filters._asdict(),
-        # no dict by name: a file has no place for names with a slash
+        # no dict by name, as a file cannot hold names with a slash
         "domains": names.to_numpy(dtype=object),
         "neighbors": neighbours,
     }
@@ -172,26 +174,26 @@ def domain_genes_table(
     n_genes: int | None = None,
     key: str = keys.DOMAIN_GENES,
 ) -> pd.DataFrame:
-    """Get the genes of domains as a table, best first; save by ``.to_csv("genes.csv", index=False)``.
+    """Get the genes of domains as a table, best first; save it with ``.to_csv("genes.csv", index=False)``.
 
     Parameters
     ----------
     adata
         Annotated data after :func:`stmmr.tl.domain_genes` or :func:`stmmr.tl.domain_genes_pseudobulk`.
     domain
-        Which domain; all if None.
+        Name of a domain; None: all.
     against
-        "neighbors" or "rest"; both if None.
+        "neighbors" or "rest"; None: both.
     only_specific
-        Whether to leave out genes that do not pass the filters.
+        Leave out genes that are not specific.
     n_genes
-        At most as many rows for each domain and comparison.
+        Largest number of rows for each domain and comparison.
     key
         Key of ``uns``.
 
     Returns
     -------
-    A copy, with rows numbered from 0; the columns are those that wrote it say.
+    A copy with rows numbered from 0; columns as described in the function that wrote it.
 
     Raises
     ------
@@ -215,32 +217,33 @@ def domain_genes_table(
 
 
 def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:
-    """Get the domain of each place, checked: two domains at least that have the places to be tested.
+    """Get the domain of each spot, checked: at least two domains, one of them large enough for a test.
 
     Raises
     ------
     InputError
-        If there are not.
+        If there are fewer.
     """
     domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.").remove_unused_categories()
-    n_of = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
-    if len(n_of) < 2 or (n_of >= FEWEST).sum() < 1:
-        found = listed(f"{name} ({n} places)" for name, n in zip(domains.categories, n_of, strict=True))
+    sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
+    if len(sizes) < 2 or (sizes >= FEWEST).sum() < 1:
+        spots = rows_called(adata)
+        found = listed(f"{name} ({n} {spots})" for name, n in zip(domains.categories, sizes, strict=True))
         raise InputError(
-            f"Expected at least two domains in obs[{domain_key!r}] to compare, one of them of {FEWEST} places or more, "
-            f"found {found}."
+            f"Expected at least two domains in obs[{domain_key!r}], one of them with {FEWEST} {spots} or more, found "
+            f"{found}."
         )
-    small = [str(name) for name, n in zip(domains.categories, n_of, strict=True) if n < FEWEST]
+    small = [str(name) for name, n in zip(domains.categories, sizes, strict=True) if n < FEWEST]
     if small:
         logger.warning(
-            "Domains of fewer than %d places are not tested; others are compared with them: %s.", FEWEST, listed(small)
+            "Not tested, as they have fewer than %d %s: domains %s.", FEWEST, rows_called(adata), listed(small)
         )
     return domains
 
 
 def _neighbours(
     adata: AnnData, domains: pd.Categorical, section_key: str | None, *, n_neighbors: int, min_contact: float
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Find the neighbouring domains of each, shape (K, K)."""
     if section_key is None:
         sections, xy = graph_sections(adata), tissue_coordinates(adata)
@@ -250,52 +253,49 @@ def _neighbours(
     section = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     codes, n_domains = domains.codes.astype(np.intp), len(domains.categories)
     contact = contacts(xy, codes, section, n_domains=n_domains, n_neighbors=n_neighbors)
-    n_of = np.bincount(codes[codes >= 0], minlength=n_domains)
-    return neighboring_domains(contact, n_of, min_contact=min_contact)
+    sizes = np.bincount(codes[codes >= 0], minlength=n_domains)
+    return neighboring_domains(contact, sizes, min_contact=min_contact)
 
 
-def _compared(
-    values: sparse.csc_matrix[Any], codes: NDArray[np.intp], others: list[NDArray[np.bool_]]
-) -> list[NDArray[np.float64]]:
-    """Describe genes in domains and in what these are compared with; for each of `_COLUMNS` but the last, (C, K, G)."""
+def _compared(values: Csc, codes: Ints, others: list[Bools]) -> list[Float64]:
+    """Compute the statistics of genes in each domain and in the others; `_COLUMNS` without the last, each (C, K, G)."""
     n_domains = len(others[0])
     members = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_domains, len(codes)))
-    n_of = np.bincount(codes, minlength=n_domains).astype(np.float64)
-    # the same entries three times: whether there is one, the value, and the normalised count
+    sizes = np.bincount(codes, minlength=n_domains).astype(np.float64)
+    # the same entries three times: 1, the value, and the normalised count
     kinds = (np.ones_like(values.data), values.data, np.expm1(values.data))
     sums = [
         np.asarray((members @ sparse.csc_matrix((data, values.indices, values.indptr), values.shape)).toarray())
         for data in kinds
     ]
-    found = [
-        _against(sums, n_of, other, ranks)
+    statistics = [
+        _against(sums, sizes, other, ranks)
         for other, ranks in zip(others, rank_sums(values, codes, others), strict=True)
     ]
-    return [np.stack(arrays) for arrays in zip(*found, strict=True)]
+    return [np.stack(arrays) for arrays in zip(*statistics, strict=True)]
 
 
-def _against(
-    sums: list[NDArray[np.float64]], n_of: NDArray[np.float64], others: NDArray[np.bool_], ranks: RankSums
-) -> list[NDArray[np.float64]]:
-    """Put together what is known of one comparison; each of shape (K, G)."""
+def _against(sums: list[Float64], sizes: Float64, others: Bools, ranks: RankSums) -> list[Float64]:
+    """Compute the statistics of one comparison, each of shape (K, G)."""
     from scipy import stats
 
-    inside, outside = n_of[:, None], (others @ n_of)[:, None]
+    inside, outside = sizes[:, None], (others @ sizes)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         (share, mean, count), (share_other, mean_other, count_other) = (
-            [some / n for some in of] for of, n in ((sums, inside), ([others @ some for some in sums], outside))
+            [total / n for total in totals]
+            for totals, n in ((sums, inside), ([others @ total for total in sums], outside))
         )
-        one = 1 / (inside + outside)
-        fold = np.log2((count + one) / (count_other + one))
+        pseudo = 1 / (inside + outside)
+        fold = np.log2((count + pseudo) / (count_other + pseudo))
     pval = 2 * stats.norm.sf(np.abs(ranks.z))
-    found = [share, share_other, mean, mean_other, fold, ranks.auc, ranks.z, pval]
     untested = (inside < FEWEST) | (outside == 0)
-    return [*found[:5], *(np.where(untested, np.nan, some) for some in found[5:])]
+    tests = [np.where(untested, np.nan, values) for values in (ranks.auc, ranks.z, pval)]
+    return [share, share_other, mean, mean_other, fold, *tests]
 
 
-def _table(arrays: list[NDArray[np.float64]], domains: pd.Index, genes: pd.Index) -> pd.DataFrame:
-    """Write arrays, (C, K, G), as rows: domains in their order, each against its neighbours first, best genes first."""
-    arrays = [np.swapaxes(some, 0, 1) for some in [*arrays, fdr_bh(arrays[-1])]]  # (K, C, G)
+def _table(arrays: list[Float64], domains: pd.Index, genes: pd.Index) -> pd.DataFrame:
+    """Arrange arrays, (C, K, G), in rows: domains in order, each against its neighbours first, best genes first."""
+    arrays = [np.swapaxes(array, 0, 1) for array in [*arrays, fdr_bh(arrays[-1])]]  # (K, C, G)
     order = np.argsort(-np.nan_to_num(arrays[_COLUMNS.index("z")], nan=-np.inf), axis=-1, kind="stable")
     domain, comparison, _ = np.ogrid[tuple(slice(n) for n in order.shape)]
     flat = {
@@ -304,10 +304,10 @@ def _table(arrays: list[NDArray[np.float64]], domains: pd.Index, genes: pd.Index
         "gene": (order, pd.Index(genes.astype(str))),
     }
     table = pd.DataFrame(
-        {name: pd.Categorical.from_codes(codes.ravel(), categories=of) for name, (codes, of) in flat.items()},
-        # names, as AnnData writes no numbers for them
+        {name: pd.Categorical.from_codes(codes.ravel(), categories=index) for name, (codes, index) in flat.items()},
+        # texts, as AnnData writes no numbers for names
         index=np.arange(order.size).astype(str),
     )
-    for name, some in zip(_COLUMNS, arrays, strict=True):
-        table[name] = np.take_along_axis(some, order, axis=-1).ravel()
+    for name, array in zip(_COLUMNS, arrays, strict=True):
+        table[name] = np.take_along_axis(array, order, axis=-1).ravel()
     return table

@@ -1,8 +1,8 @@
-"""Graphs over the embedding: nearest spots, diffusion along their links, and links between domains (PAGA)."""
+"""Graphs over the embedding: nearest neighbours, diffusion along them, and links between domains (PAGA)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -14,17 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
+    from stmmr._core.types import Csr, Float64, Floats, Ints
+
+    Matrix = Float64
 
 _HALVINGS: Final = 64
+N_DIFFUSION: Final = 10
+"""Diffusion components that distances are computed from, as in scanpy."""
+FARTHEST_SHARE: Final = 0.1
+"""Share of a domain that is its far end."""
+RESOLVED: Final = 1e-6
+"""Lower limit of 1 − λ, as scanpy keeps λ in float32."""
+FEWEST: Final = 4
+"""Fewest linked spots for which scanpy computes diffusion components."""
 
 
-def neighbor_graph(points: NDArray[np.floating[Any]], n_neighbors: int) -> AnnData:
-    """Get the graph of exact neighbours as :func:`scanpy.pp.neighbors` keeps it in a new AnnData.
+def neighbor_graph(points: Floats, n_neighbors: int) -> AnnData:
+    """Build the graph of exact nearest neighbours of points, shape (N, d), in an AnnData as scanpy keeps it.
 
-    Of points, shape (N, d). As many as there are, where there are not `n_neighbors` others.
+    With fewer than `n_neighbors` other points, all of them are neighbours.
     """
     from anndata import AnnData
 
@@ -34,17 +43,10 @@ def neighbor_graph(points: NDArray[np.floating[Any]], n_neighbors: int) -> AnnDa
     return light
 
 
-def fuzzy_graph(points: NDArray[np.float64], n_neighbors: int) -> sparse.csr_matrix[Any]:
-    """Weigh the edges between neighbours, shape (N, N): ``fuzzy_simplicial_set`` of umap-learn.
+def fuzzy_graph(points: Float64, n_neighbors: int) -> Csr:
+    """Weight the edges to the exact neighbours of points, shape (N, N), as ``fuzzy_simplicial_set`` of umap-learn.
 
-    Theirs is compiled anew in every process, which takes four seconds.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_neighbors
-        Exact neighbours, with the point itself.
+    That one is compiled again in every process, which takes four seconds. `n_neighbors` includes the point itself.
     """
     n_points = len(points)
     neighbors = nearest(points, n_neighbors - 1)  # (N, k − 1)
@@ -55,10 +57,10 @@ def fuzzy_graph(points: NDArray[np.float64], n_neighbors: int) -> sparse.csr_mat
     return sparse.csr_matrix(directed + directed.T - directed.multiply(directed.T))
 
 
-def _memberships(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn distances to neighbours into weights exp(−(d − ρ)₊ / σ), both of shape (N, k − 1).
+def _memberships(distance: Float64) -> Float64:
+    """Convert distances to neighbours into weights exp(−(d − ρ)₊ / σ), both of shape (N, k − 1).
 
-    ρ is the smallest distance that is not 0, and σ such that the weights of a row add up to log₂ k.
+    ρ is the smallest distance above 0, and σ is such that the weights of a row sum to log₂ k.
     """
     n_others = distance.shape[1]
     nearest_apart = np.min(distance, axis=1, where=distance > 0, initial=np.inf, keepdims=True)
@@ -69,103 +71,91 @@ def _memberships(distance: NDArray[np.float64]) -> NDArray[np.float64]:
         too_wide = np.exp(-beyond / sigma).sum(axis=1, keepdims=True) > np.log2(n_others + 1)
         high, low = np.where(too_wide, sigma, high), np.where(too_wide, low, sigma)
         sigma = np.where(np.isinf(high), 2 * sigma, (low + high) / 2)
-    # never below a thousandth of the mean distance: of the point's own, or of all where its own are 0
+    # σ is at least a thousandth of the mean distance: that of the point, or of all points if its own is 0
     mean = distance.sum(axis=1, keepdims=True) / (n_others + 1)
     floor = 1e-3 * np.where(np.isinf(nearest_apart), mean.mean(), mean)
     return np.asarray(np.exp(-beyond / np.maximum(sigma, floor)))
 
 
-N_DIFFUSION: Final = 10
-"""Diffusion components that distances are measured by: scanpy's own number."""
-FARTHEST_SHARE: Final = 0.1
-"""Share of a domain that counts as its far end."""
-RESOLVED: Final = 1e-6
-"""What 1 − λ is taken for at least; scanpy keeps λ in float32."""
-FEWEST: Final = 4
-"""Linked places for which scanpy finds diffusion components."""
-
-
 class Linked(NamedTuple):
-    """Places, linked to their nearest in the embedding."""
+    """Spots that are linked to their nearest neighbours in the embedding."""
 
     light: AnnData
-    """The graph as scanpy keeps it; rows are the n places it is made of."""
-    component: NDArray[np.intp]
-    """Which places are linked at all, (n,)."""
-    codes: NDArray[np.intp]
-    """Their domains, (n,)."""
+    """The graph of n spots, as scanpy keeps it."""
+    component: Ints
+    """Connected component of each spot, shape (n,)."""
+    codes: Ints
+    """Domain of each spot, shape (n,)."""
     random_state: int
 
     @classmethod
-    def of(
-        cls, points: NDArray[np.floating[Any]], codes: NDArray[np.intp], *, n_neighbors: int, random_state: int
-    ) -> Linked:
+    def of(cls, points: Floats, codes: Ints, *, n_neighbors: int, random_state: int) -> Linked:
         """Link points, shape (n, d)."""
         light = neighbor_graph(points, n_neighbors)
         light.uns["neighbors"]["params"]["n_neighbors"] = n_neighbors
         _, component = csgraph.connected_components(light.obsp["connectivities"], directed=False)
         return cls(light, component.astype(np.intp), codes, random_state)
 
-    def linked_to(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Get all places of the component that most of some places are in."""
-        return np.flatnonzero(self.component == np.bincount(self.component[places]).argmax())
+    def linked_to(self, spots: Ints) -> Ints:
+        """Get all spots of the component that contains most of the given spots."""
+        return np.flatnonzero(self.component == np.bincount(self.component[spots]).argmax())
 
-    def diffusion(self, places: NDArray[np.intp]) -> AnnData:
-        """Find the diffusion components of some places, all linked."""
+    def diffusion(self, spots: Ints) -> AnnData:
+        """Compute the diffusion components of spots of one component."""
         import scanpy as sc
 
-        part = self.light[places].copy()
-        sc.tl.diffmap(part, n_comps=min(N_DIFFUSION, len(places) - 1), random_state=self.random_state)
+        part = self.light[spots].copy()
+        sc.tl.diffmap(part, n_comps=min(N_DIFFUSION, len(spots) - 1), random_state=self.random_state)
         return part
 
     def far_end(self, domain: int) -> int:
-        """Find the place in the middle of the tenth of a domain that is farthest from the others."""
-        inside = self.linked_to(np.flatnonzero(self.codes == domain))
-        own = self.codes[inside] == domain
-        if len(inside) < FEWEST:
-            return int(inside[own][0])
-        at = diffusion_coordinates(self.diffusion(inside))
-        others = at[~own] if (~own).any() else at
-        # the mean squared distance to all others, but for a constant
-        far = np.square(at[own] - others.mean(axis=0)).sum(axis=1)
-        n_end = max(1, round(FARTHEST_SHARE * len(far)))
-        end = np.argpartition(-far, n_end - 1)[:n_end]
-        middle = np.square(at[own][end] - np.median(at[own][end], axis=0)).sum(axis=1).argmin()
-        return int(inside[own][end[middle]])
+        """Find the central spot of the tenth of a domain that is farthest from all other domains."""
+        linked = self.linked_to(np.flatnonzero(self.codes == domain))
+        own = self.codes[linked] == domain
+        if len(linked) < FEWEST:
+            return int(linked[own][0])
+        position = diffusion_coordinates(self.diffusion(linked))
+        others = position[~own] if (~own).any() else position
+        # equals the mean squared distance to all others, up to a constant
+        distance = np.square(position[own] - others.mean(axis=0)).sum(axis=1)
+        n_end = max(1, round(FARTHEST_SHARE * len(distance)))
+        end = np.argpartition(-distance, n_end - 1)[:n_end]
+        middle = np.square(position[own][end] - np.median(position[own][end], axis=0)).sum(axis=1).argmin()
+        return int(linked[own][end[middle]])
 
-    def extreme(self, values: NDArray[np.floating[Any]], *, lowest: bool) -> int:
-        """Find the place, of the most that are linked, whose neighbourhood has the highest or lowest mean."""
+    def extreme(self, values: Floats, *, lowest: bool) -> int:
+        """Find the spot of the largest component whose neighbourhood has the highest or lowest mean."""
         links = self.light.obsp["connectivities"] > 0
-        around = (links @ values + values) / (np.asarray(links.sum(axis=1)).ravel() + 1)
-        inside = self.linked_to(np.arange(len(values)))
-        return int(inside[around[inside].argmin() if lowest else around[inside].argmax()])
+        mean = (links @ values + values) / (np.asarray(links.sum(axis=1)).ravel() + 1)
+        linked = self.linked_to(np.arange(len(values)))
+        return int(linked[mean[linked].argmin() if lowest else mean[linked].argmax()])
 
-    def pseudotime(self, root: int) -> NDArray[np.float64]:
-        """Measure the diffusion distance to a place, the largest set to 1; NaN where there is no way, shape (n,)."""
+    def pseudotime(self, root: int) -> Float64:
+        """Compute the diffusion distance to a spot, scaled to at most 1; NaN outside its component, shape (n,)."""
         time = np.full(len(self.codes), np.nan)
         time[root] = 0.0
-        inside = self.linked_to(np.array([root]))
-        if len(inside) >= FEWEST:
-            at = diffusion_coordinates(self.diffusion(inside))
-            distance = np.linalg.norm(at - at[inside.searchsorted(root)], axis=1)
-            time[inside] = distance / (distance.max() or 1.0)
+        linked = self.linked_to(np.array([root]))
+        if len(linked) >= FEWEST:
+            position = diffusion_coordinates(self.diffusion(linked))
+            distance = np.linalg.norm(position - position[linked.searchsorted(root)], axis=1)
+            time[linked] = distance / (distance.max() or 1.0)
         return time
 
-    def domain_at(self, place: int) -> int:
-        """Get the domain of a place; where it has none, that of the nearest that has one."""
-        if self.codes[place] >= 0:
-            return int(self.codes[place])
+    def domain_at(self, spot: int) -> int:
+        """Get the domain of a spot, or of the nearest spot that has one."""
+        if self.codes[spot] >= 0:
+            return int(self.codes[spot])
         known = np.flatnonzero(self.codes >= 0)
         points = np.asarray(self.light.X)
-        return int(self.codes[known[np.square(points[known] - points[place]).sum(axis=1).argmin()]])
+        return int(self.codes[known[np.square(points[known] - points[spot]).sum(axis=1).argmin()]])
 
 
-def diffusion_coordinates(part: AnnData) -> NDArray[np.float64]:
-    """Scale diffusion components so that distances between places are those of pseudotime.
+def diffusion_coordinates(part: AnnData) -> Float64:
+    """Scale diffusion components so that distances between spots are those of pseudotime.
 
-    λ / (1 − λ) · ψ of every component but the constant one, of the random walk: scanpy keeps those of its symmetric
-    form, which are the same times the constant one. ``sc.tl.dpt`` leaves out components with λ of 0.9994 and more; on
-    long paths of many places these are the first ones, those that tell most.
+    The coordinates are λ / (1 − λ) · ψ for every component of the random walk but the constant one. scanpy keeps those
+    of the symmetric form, which are the same times the constant one. ``sc.tl.dpt`` leaves out components with λ of
+    0.9994 and more, which are the most informative ones on long paths of many spots.
     """
     components, values = np.asarray(part.obsm["X_diffmap"], dtype=np.float64), part.uns["diffmap_evals"]
     scale = np.asarray(values, dtype=np.float64)[1:]
@@ -173,28 +163,16 @@ def diffusion_coordinates(part: AnnData) -> NDArray[np.float64]:
     return np.asarray(walk * (scale / np.maximum(1 - scale, RESOLVED)))
 
 
-def connectivities(points: NDArray[np.floating[Any]], codes: NDArray[np.intp], *, n_neighbors: int) -> Matrix:
-    """Compare the edges between groups with those that as many edges thrown at random would make (PAGA).
+def connectivities(points: Floats, codes: Ints, *, n_neighbors: int) -> Matrix:
+    """Compare the number of edges between groups with that expected at random (PAGA).
 
-    Edges go from each place to its nearest ones. The same as ``sc.tl.paga`` of the same neighbours, for which scanpy
-    needs igraph.
-
-    Parameters
-    ----------
-    points
-        Places in the embedding, shape (N, d).
-    codes
-        Group of each place, from 0; −1 where it has none.
-    n_neighbors
-        Counted with the place itself.
+    Edges go from each spot in the embedding, shape (N, d), to its nearest neighbours; `n_neighbors` includes the spot
+    itself, and the code −1 is no group. Same as ``sc.tl.paga``, for which scanpy needs igraph: Wolf et al. 2019,
+    doi:10.1186/s13059-019-1663-x.
 
     Returns
     -------
     From 0 (no edges) to 1 (as many as at random, or more), shape (K, K), 0 on the diagonal.
-
-    References
-    ----------
-    Wolf et al. 2019, doi:10.1186/s13059-019-1663-x.
     """
     k, neighbors = int(codes.max()) + 1, nearest(points.astype(np.float64), n_neighbors - 1)
     source, target = np.repeat(codes, neighbors.shape[1]), codes[neighbors.ravel()]
@@ -208,14 +186,14 @@ def connectivities(points: NDArray[np.floating[Any]], codes: NDArray[np.intp], *
 
 
 def spanning_tree(weights: Matrix) -> Matrix:
-    """Keep the edges of the spanning tree whose inverse weights add up to least, shape (K, K), symmetric."""
+    """Keep the edges of the spanning tree with the smallest sum of inverse weights, shape (K, K), symmetric."""
     inverse = np.divide(1, weights, out=np.zeros_like(weights), where=weights > 0)
     tree = csgraph.minimum_spanning_tree(sparse.csr_matrix(inverse)).toarray() > 0
     return np.where(tree | tree.T, weights, 0.0)
 
 
-def ends_of_longest_path(tree: Matrix, sizes: NDArray[np.intp]) -> tuple[int, int]:
-    """Find the two nodes with most edges between them, the larger one first; of equals, the larger ones."""
+def ends_of_longest_path(tree: Matrix, sizes: Ints) -> tuple[int, int]:
+    """Find the two nodes that are most edges apart, the larger first; of several such pairs, the largest nodes."""
     steps = csgraph.shortest_path(tree > 0, unweighted=True)
     steps[np.isinf(steps)] = -1
     ends = np.argwhere(steps == steps.max())  # each pair both ways
@@ -224,16 +202,16 @@ def ends_of_longest_path(tree: Matrix, sizes: NDArray[np.intp]) -> tuple[int, in
 
 
 class Rooted(NamedTuple):
-    """A tree as seen from its root."""
+    """A tree seen from its root."""
 
-    parent: NDArray[np.intp]
-    """The node before each; −1 at the root, and −2 where the tree does not lead; shape (K,)."""
-    depth: NDArray[np.intp]
-    """Edges to the root; −1 where the tree does not lead."""
+    parent: Ints
+    """Parent of each node, shape (K,); −1 for the root, −2 for nodes that are not in the tree."""
+    depth: Ints
+    """Number of edges to the root, shape (K,); −1 for nodes that are not in the tree."""
 
     @classmethod
     def at(cls, tree: Matrix, root: int) -> Rooted:
-        """Look from a node."""
+        """Root a tree at a node."""
         order, before = csgraph.breadth_first_order(sparse.csr_matrix(tree), root, directed=False)
         parent = np.full(len(tree), -2, dtype=np.intp)
         depth = np.full(len(tree), -1, dtype=np.intp)
@@ -244,18 +222,18 @@ class Rooted(NamedTuple):
         return cls(parent, depth)
 
     def children(self, node: int) -> list[int]:
-        """Get the nodes after one."""
+        """Get the children of a node."""
         return [int(child) for child in np.flatnonzero(self.parent == node)]
 
     def path(self, node: int) -> list[int]:
-        """Get the nodes from the root to one, both included."""
-        found = [node]
-        while self.parent[found[-1]] >= 0:
-            found.append(int(self.parent[found[-1]]))
-        return found[::-1]
+        """Get the nodes from the root to a node, both included."""
+        nodes = [node]
+        while self.parent[nodes[-1]] >= 0:
+            nodes.append(int(self.parent[nodes[-1]]))
+        return nodes[::-1]
 
     def branches(self, names: Sequence[str]) -> list[str | None]:
-        """Name the run of nodes between forks that each node is in: ``"1"`` or ``"1 to 4"``; None off the tree."""
+        """Name the branch of each node by its first and last node, as ``"1"`` or ``"1 to 4"``; None off the tree."""
         named: list[str | None] = [None] * len(names)
         starts = [int(node) for node in np.flatnonzero(self.parent == -1)]
         while starts:

@@ -1,4 +1,4 @@
-"""Sections mixed in the embedding beyond what the model does."""
+"""Integration of sections with Harmony."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def integrate(
     key_added: str = keys.HARMONY,
     random_state: int = 0,
 ) -> None:
-    """Correct the embedding for sections by Harmony (Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0).
+    """Correct the embedding for sections with Harmony (Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0).
 
-    The model takes the mean of each section off and brings its noise to that of the others, which is enough for the
-    domains: docs/sections.md measures both. Harmony mixes sections further, for a UMAP or for clustering, and may mix
-    layers of which sections hold different shares. Needs the extra ``integration`` (harmonypy, GPL).
+    The model centres each section and equalises the noise between sections, which is enough for domains:
+    docs/sections.md measures both. Harmony mixes sections further, for a UMAP or for clustering, and may also mix
+    layers that have different shares in the sections. Needs the extra ``integration`` (harmonypy, GPL).
 
     Parameters
     ----------
     adata
-        With an embedding of several sections in one table.
+        With an embedding of several sections.
     section_key
-        Column of ``obs`` with the section of each place; ``None``: that of the spatial graph.
+        Column of ``obs`` with the section of each spot; None: that of the spatial graph.
     use_rep
-        Key of ``obsm`` to correct; it is left as it is.
+        Key of ``obsm`` to correct; it stays unchanged.
     key_added
         Key of ``obsm`` for the corrected embedding.
     random_state
@@ -50,25 +50,27 @@ def integrate(
     Raises
     ------
     InputError
-        If there is no such embedding, or there is one section only.
+        If there is no such embedding, or only one section.
     ImportError
         If harmonypy is not installed.
     """
     key = section_key or section_key_of(adata)
     if key is None:
-        raise InputError("Expected several sections, found a graph made without. Name their column: section_key='…'.")
+        raise InputError(
+            'Expected several sections, found a spatial graph without. Name their column (section_key="…").'
+        )
     sections, embedding = sections_of(adata, key), representation(adata, use_rep)
     if sections is None or len(sections.categories) < 2:
         raise InputError(
             f"Expected two sections or more in obs[{key!r}], found "
-            f"{listed([] if sections is None else sections.categories)}: there is nothing to integrate."
+            f"{listed([] if sections is None else sections.categories)}."
         )
     harmony = require_extra("harmonypy", extra="integration")
     batches = pd.DataFrame({"section": sections.categories.astype(str).to_numpy()[sections.codes]})
-    found = harmony.run_harmony(
+    result = harmony.run_harmony(
         embedding.astype(np.float64), batches, ["section"], random_state=random_state, verbose=False
     )
-    corrected = np.asarray(found.Z_corr, dtype=np.float32)
-    # transposed before harmonypy 0.1
+    corrected = np.asarray(result.Z_corr, dtype=np.float32)
+    # transposed before version 0.1 of harmonypy
     adata.obsm[key_added] = corrected if corrected.shape == embedding.shape else corrected.T
     record(adata, integrate={"section_key": key, "use_rep": use_rep, "key_added": key_added, "method": "harmony"})

@@ -1,9 +1,9 @@
-"""Domains as communities of the embedding's neighbour graph."""
+"""Domains as Leiden communities of the neighbour graph of the embedding."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,42 +13,31 @@ from stmmr.tl._readouts import FITTED_AT_MOST, assigned, sample
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Floats, Ints
 
 _N_NEIGHBORS: Final = 15
 _FEWEST: Final = 3
-"""Of two places the graph has no edge."""
+"""With two spots, the graph has no edge."""
 _RESOLUTIONS: Final = (1e-3, 1e3)
 _ROUNDS: Final = 25
-"""Halvings of the range on a logarithmic scale: the last two resolutions differ by less than 10⁻⁶ of themselves."""
+"""Halvings of the range on a logarithmic scale: the last two resolutions differ by less than a millionth."""
 
 
 def leiden(
-    points: NDArray[np.floating[Any]],
+    points: Floats,
     n_domains: int | None = None,
     *,
     resolution: float | None = None,
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
-) -> tuple[NDArray[np.intp], float]:
-    """Cluster by communities of the neighbour graph, at a resolution or at one searched for a number of them.
+) -> tuple[Ints, float]:
+    """Cluster points, shape (N, d), by communities of their neighbour graph, at a resolution or with a number of them.
 
-    The graph has the 15 exact neighbours of each point. The search halves the resolutions from 0.001 to 1000, at most
-    25 times. Not every number of communities occurs (there are at least as many as the graph has pieces): where
-    `n_domains` does not, the closest number found is taken.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        How many groups, where the resolution is not given.
-    resolution
-        How finely to cut (modularity), where the number is not given. Larger for more groups.
-    fitted_at_most
-        Points whose communities are found, drawn at random; the others go with their nearest ones there.
-    random_state
-        Seed of the sample and the communities.
+    The graph has the 15 exact nearest neighbours of each of `fitted_at_most` points, drawn at random; the other points
+    get the label of their nearest ones. The search for `n_domains` bisects resolutions from 0.001 to 1000, in at most
+    25 steps. Not every number of communities exists (there are at least as many as connected components); the closest
+    one is taken.
 
     Returns
     -------
@@ -57,7 +46,7 @@ def leiden(
     Raises
     ------
     InputError
-        If not exactly one of `n_domains` and `resolution` is given, or there are fewer different places than groups.
+        If not exactly one of `n_domains` and `resolution` is given, or there are fewer different points than groups.
     ImportError
         If the extra ``leiden`` is not installed.
 
@@ -80,39 +69,45 @@ def leiden(
     if n_domains == 1 or len(points) == 1:
         return np.zeros(len(points), dtype=np.intp), resolution or 0.0
     if len(points) < _FEWEST:
-        raise InputError(f"Expected at least {_FEWEST} places for method='leiden', found {len(points)}.")
+        raise InputError(f"Expected at least {_FEWEST} spots for method='leiden', found {len(points)}.")
     graph = neighbor_graph(fitted, _N_NEIGHBORS)
     if resolution is not None:
         labels = _communities(graph, resolution, random_state=random_state)
     else:
-        labels, resolution = _searched(graph, n_domains or 1, random_state=random_state)
+        labels, resolution = _search(graph, n_domains or 1, random_state=random_state)
     if len(fitted) == len(points):
         return labels, resolution
-    # brute force: kd-trees are slower in as many dimensions; the weights keep the labels of the sample itself
+    # brute force, as kd-trees are slower in so many dimensions; weights keep the labels of the sample itself
     vote = KNeighborsClassifier(_N_NEIGHBORS, weights="distance", algorithm="brute").fit(fitted, labels)
     return assigned(vote.predict, points), resolution
 
 
-def _searched(graph: AnnData, n_domains: int, *, random_state: int) -> tuple[NDArray[np.intp], float]:
-    """Find a resolution with the number of communities wanted, or the closest number."""
+def _search(graph: AnnData, n_domains: int, *, random_state: int) -> tuple[Ints, float]:
+    """Find a resolution with the requested number of communities, or the closest number."""
     low, high = _RESOLUTIONS
-    found: dict[int, tuple[NDArray[np.intp], float]] = {}
+    by_number: dict[int, tuple[Ints, float]] = {}
     for _ in range(_ROUNDS):
         resolution = math.sqrt(low * high)
         labels = _communities(graph, resolution, random_state=random_state)
         number = int(labels.max()) + 1
-        found[number] = labels, resolution
+        by_number[number] = labels, resolution
         if number == n_domains:
-            return found[number]
+            return by_number[number]
         low, high = (resolution, high) if number < n_domains else (low, resolution)
-    return found[min(found, key=lambda number: abs(number - n_domains))]
+    return by_number[min(by_number, key=lambda number: abs(number - n_domains))]
 
 
-def _communities(graph: AnnData, resolution: float, *, random_state: int) -> NDArray[np.intp]:
+def _communities(graph: AnnData, resolution: float, *, random_state: int) -> Ints:
     """Label the communities 0 … K − 1."""
     import scanpy as sc
 
     sc.tl.leiden(
-        graph, resolution, random_state=random_state, flavor="igraph", n_iterations=2, directed=False, key_added="found"
+        graph,
+        resolution,
+        random_state=random_state,
+        flavor="igraph",
+        n_iterations=2,
+        directed=False,
+        key_added="community",
     )
-    return np.asarray(graph.obs["found"].cat.codes, dtype=np.intp)
+    return np.asarray(graph.obs["community"].cat.codes, dtype=np.intp)

@@ -1,4 +1,4 @@
-"""How well domains agree with an annotation, and how continuous they are in space."""
+"""Agreement of domains with an annotation, and their continuity in space."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
+from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
+
+    from stmmr._core.types import Float64, Ints
 
 _PAS_NEIGHBORS: Final = 10
 
@@ -24,7 +27,7 @@ _PAS_NEIGHBORS: Final = 10
 def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -> dict[str, float]:
     """Compare domains with an annotation, and measure their continuity in space.
 
-    The annotation is read here and nowhere else. Run :func:`stmmr.tl.domains` first.
+    No other function reads the annotation. Run :func:`stmmr.tl.domains` first.
 
     Parameters
     ----------
@@ -40,42 +43,42 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
     The scores, also stored in ``uns["stmmr"]["evaluation"][domain_key]``:
 
     ``ari``, ``nmi``, ``homogeneity``, ``completeness``
-        Agreement over the places with both an annotation and a domain: adjusted Rand index, normalised mutual
-        information (arithmetic mean), and its two halves. 1 is best.
+        Agreement over spots with both an annotation and a domain: adjusted Rand index, normalised mutual information
+        (arithmetic mean), and its two components. 1 is best.
     ``chaos``, ``pas``
-        Continuity of the domains, whatever the annotation; see :func:`chaos` and :func:`pas`. 0 is best.
+        Continuity of the domains, without the annotation; see :func:`chaos` and :func:`pas`. 0 is best.
     ``n_labelled``, ``n_domains``
-        Places that the agreement is over, and domains with at least one place.
+        Number of spots that were compared, and of domains with at least one spot.
 
     Raises
     ------
     InputError
-        If a column is not there, no place has both an annotation and a domain, or fewer than 11 places have a
-        domain.
+        If a column does not exist, no spot has both an annotation and a domain, or fewer than 11 spots have a domain.
     """
     from sklearn import metrics
 
     truth = categories(adata, label_key)
     domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.")
-    placed = domains.codes >= 0
-    both = placed & (truth.codes >= 0)
+    assigned = domains.codes >= 0
+    both = assigned & (truth.codes >= 0)
+    spots = rows_called(adata)
     if not both.any():
         raise InputError(
-            f"Expected places with both a label in obs[{label_key!r}] and a domain in obs[{domain_key!r}], "
+            f"Expected {spots} with both a label in obs[{label_key!r}] and a domain in obs[{domain_key!r}], "
             f"found none among {adata.n_obs}. Check that label_key names the annotation."
         )
-    if placed.sum() <= _PAS_NEIGHBORS:
+    if assigned.sum() <= _PAS_NEIGHBORS:
         raise InputError(
-            f"Expected more than {_PAS_NEIGHBORS} places with a domain in obs[{domain_key!r}], "
-            f"found {placed.sum()}: too few to measure continuity."
+            f"Expected more than {_PAS_NEIGHBORS} {spots} with a domain in obs[{domain_key!r}], "
+            f"found {assigned.sum()}: too few to measure continuity."
         )
-    expected, found = truth.codes[both], domains.codes[both]
-    xy, codes = tissue_coordinates(adata)[placed], domains.codes[placed]
+    labels, predicted = truth.codes[both], domains.codes[both]
+    xy, codes = tissue_coordinates(adata)[assigned], domains.codes[assigned]
     scores = {
-        "ari": float(metrics.adjusted_rand_score(expected, found)),
-        "nmi": float(metrics.normalized_mutual_info_score(expected, found)),
-        "homogeneity": float(metrics.homogeneity_score(expected, found)),
-        "completeness": float(metrics.completeness_score(expected, found)),
+        "ari": float(metrics.adjusted_rand_score(labels, predicted)),
+        "nmi": float(metrics.normalized_mutual_info_score(labels, predicted)),
+        "homogeneity": float(metrics.homogeneity_score(labels, predicted)),
+        "completeness": float(metrics.completeness_score(labels, predicted)),
         "chaos": chaos(xy, codes),
         "pas": pas(xy, codes),
         "n_labelled": int(both.sum()),
@@ -86,74 +89,37 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
 
 
 def chaos(xy: ArrayLike, domains: ArrayLike) -> float:
-    r"""Measure how scattered domains are: the distance to the nearest place of the same domain.
+    r"""Measure how scattered domains are: the mean distance to the nearest spot of the same domain; 0 is best.
 
     .. math:: \frac{1}{N} \sum_k \sum_{i \in k} \min_{j \in k,\, j \ne i} \lVert x_i - x_j \rVert
 
-    with each coordinate divided by its (sample) standard deviation. Lower is more continuous. A domain of one
-    place adds 0 to the sum, as in the reference implementation.
-
-    Parameters
-    ----------
-    xy
-        Coordinates, shape (N, 2).
-    domains
-        Domain of each place, shape (N,).
-
-    Returns
-    -------
-    The mean over all places, at least 0.
-
-    References
-    ----------
-    Shang and Zhou (2022), Spatially aware dimension reduction for spatial transcriptomics (SpatialPCA),
-    Nature Communications 13, 7203, doi:10.1038/s41467-022-34879-1.
+    with each coordinate of `xy`, shape (N, 2), divided by its (sample) standard deviation. A domain of one spot adds 0
+    to the sum, as in the reference implementation: Shang and Zhou (2022), SpatialPCA, doi:10.1038/s41467-022-34879-1.
     """
     xy, codes = _checked(xy, domains)
     spread = xy.std(axis=0, ddof=1)
-    scaled = xy / np.where(spread > 0, spread, 1)  # places on a line have no spread across it
+    scaled = xy / np.where(spread > 0, spread, 1)  # spots on a line have no spread across it
     total = 0.0
     for code in range(codes.max() + 1):
-        own = scaled[codes == code]
-        if len(own) > 1:
-            total += float(np.sum(cKDTree(own).query(own, k=[2])[0]))
+        inside = scaled[codes == code]
+        if len(inside) > 1:
+            total += float(np.sum(cKDTree(inside).query(inside, k=[2])[0]))
     return total / len(xy)
 
 
 def pas(xy: ArrayLike, domains: ArrayLike, *, n_neighbors: int = _PAS_NEIGHBORS) -> float:
-    """Measure the share of places that lie abnormally: more than half of their neighbours in other domains.
+    """Measure the percentage of abnormal spots (PAS): those with more than half of their neighbours in other domains.
 
-    With 10 neighbours, six or more have to lie in other domains than the place. Lower is more continuous.
-
-    Parameters
-    ----------
-    xy
-        Coordinates, shape (N, 2).
-    domains
-        Domain of each place, shape (N,).
-    n_neighbors
-        Nearest places that are asked.
-
-    Returns
-    -------
-    The share, 0 to 1.
-
-    Raises
-    ------
-    InputError
-        If there are not more than `n_neighbors` places.
-
-    References
-    ----------
-    Percentage of abnormal spots; Shang and Zhou (2022), doi:10.1038/s41467-022-34879-1.
+    With 10 neighbours, at least six have to be in other domains. From 0 to 1; 0 is best. Coordinates have shape (N, 2),
+    N above `n_neighbors`. Source: Shang and Zhou (2022), doi:10.1038/s41467-022-34879-1.
     """
     xy, codes = _checked(xy, domains)
     other = codes[nearest(xy, n_neighbors)] != codes[:, None]
     return float(np.mean(other.sum(axis=1) > n_neighbors / 2))
 
 
-def _checked(xy: ArrayLike, domains: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Bring coordinates to float64 and domains to codes from 0, and check that they fit."""
+def _checked(xy: ArrayLike, domains: ArrayLike) -> tuple[Float64, Ints]:
+    """Convert coordinates to float64 and domains to codes from 0, and check that they match."""
     xy, domains = np.asarray(xy, dtype=np.float64), np.asarray(domains)
     if xy.ndim != 2 or domains.shape != xy.shape[:1] or len(xy) < 2:
         raise InputError(

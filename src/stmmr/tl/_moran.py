@@ -1,8 +1,8 @@
-"""Genes that vary over the tissue, by Moran's I."""
+"""Spatially variable genes by Moran's I."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy import sparse
@@ -14,24 +14,25 @@ from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.record import record
 from stmmr._core.rows import slices
 from stmmr._core.sections import graph_sections, laid_apart, sections_of
-from stmmr._core.space import coordinates
+from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Csc, Csr, Float64, Ints
 
 Null = Literal["randomization", "normality"]
 FEWEST: Final = 4
-"""Places of a section for the variance by randomisation."""
+"""Fewest spots of a section for the variance by randomisation."""
 _DENSE_AT_ONCE: Final = 2**23
-"""Values of some genes at all places that are written out at once: 67 MB, and as much for their neighbours."""
+"""Dense values of a block of genes: 67 MB, and as much for their neighbours."""
 TIE: Final = 1.01
-"""Ratio of distances that count as the same."""
+"""Ratio of distances that count as equal."""
 
 
 class _Moments(NamedTuple):
-    """Sums over the weights of a section, W_ij ≠ 0 for i ≠ j only."""
+    """Sums over the weights of a section, with W_ii = 0."""
 
     n: int
     s0: float
@@ -41,8 +42,8 @@ class _Moments(NamedTuple):
     s2: float
     """Σ_i(Σ_j W_ij + Σ_j W_ji)²."""
 
-    def variance(self, kurtosis: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Compute the variance of I if nothing depends on place; with the kurtosis b₂, over all ways to permute."""
+    def variance(self, kurtosis: Float64 | None) -> Float64:
+        """Compute the variance of I under the null: of random permutations with the kurtosis b₂, else of normals."""
         n, s0, s1, s2 = self.n, self.s0, self.s1, self.s2
         expected = -1 / (n - 1)
         if kurtosis is None:
@@ -53,12 +54,12 @@ class _Moments(NamedTuple):
 
 
 class Moran(NamedTuple):
-    """Of G genes."""
+    """Results for G genes."""
 
-    i: NDArray[np.float64]
-    """Moran's I, shape (G,); NaN where all values are the same."""
-    z: NDArray[np.float64]
-    """How many standard deviations it lies above what chance gives, shape (G,)."""
+    i: Float64
+    """Moran's I, shape (G,); NaN if all values are the same."""
+    z: Float64
+    """Moran's I in standard deviations above its expectation, shape (G,)."""
 
 
 def spatially_variable_genes(
@@ -71,49 +72,48 @@ def spatially_variable_genes(
     null: Null = "randomization",
     progress: bool = False,
 ) -> None:
-    r"""Measure how alike each gene is at neighbouring places, by Moran's I of its log-normalised values.
+    r"""Rank genes by spatial autocorrelation, Moran's I of their log-normalised values.
 
     .. math:: I = \frac{N}{\sum_{ij} W_{ij}} \frac{\sum_{ij} W_{ij} z_i z_j}{\sum_i z_i^2}
 
-    with z the values less their mean and W the graph with rows scaled to sum 1. Near 0 where the gene varies without
-    regard to place, towards 1 where it varies smoothly. Of several sections the sums run within each, from its own
-    mean, so that a shift between sections is no pattern. Counts may lie in a file; ``X`` is left as it is.
+    with z the values minus their mean and W the graph with rows scaled to sum 1. I is near 0 for a gene without spatial
+    pattern and near 1 for one that varies smoothly. With several sections, sums are within sections and values relative
+    to the mean of each, so that a shift between sections is no pattern. Counts may be in a file; ``X`` stays unchanged.
 
     Parameters
     ----------
     adata
         Annotated data with raw counts and coordinates.
     n_neighbors
-        Nearest places of a place, and all as near as the last of them (within 1 %; a square grid has eight for six).
+        Number of nearest neighbours, and all that are as near as the last one (within 1 %: 8 on a square grid).
     graph_key
-        Key of ``obsp`` with weights to take instead; rows are scaled to sum 1, the diagonal and edges between sections
+        Key of ``obsp`` with weights to use instead. Rows are scaled to sum 1; the diagonal and edges between sections
         do not count.
     section_key
-        Column of ``obs`` that names the section of each place. None: that of the spatial graph.
+        Column of ``obs`` with the section of each spot; None: that of the spatial graph.
     layer
         Layer with the raw counts, as in :func:`stmmr.tl.domain_genes`.
     null
-        Variance of I where nothing depends on place: over all ways to permute the values ("randomization"), which
-        counts it in that most values are 0, or as if they were normal ("normality", as squidpy does).
+        Variance of I under the null: that of random permutations ("randomization"), which accounts for many zeros, or
+        that of normal values ("normality", as in squidpy).
     progress
-        Whether to show progress bars for what takes longer than two seconds.
+        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
-    Nothing; writes
+    None. Sets:
 
     ``var["stmmr_moran_i"]``, ``var["stmmr_moran_z"]``
-        I, and how many standard deviations it lies above its mean by chance, −1/(N − 1); NaN for a gene that has the
-        same value everywhere.
+        I, and I in standard deviations above its expectation −1/(N − 1); NaN for a gene with the same value everywhere.
     ``var["stmmr_moran_pval"]``, ``var["stmmr_moran_pval_adj"]``
-        One-sided, for neighbours that are alike; the second adjusted by Benjamini and Hochberg.
+        One-sided p-value for similar neighbours, and adjusted (Benjamini and Hochberg).
     ``uns["stmmr"]["spatially_variable_genes"]``
-        The parameters.
+        Parameters.
 
     Raises
     ------
     InputError
-        If there are no raw counts, coordinates or sections, fewer than four places, or a weight is negative.
+        If there are no raw counts, coordinates or sections, fewer than four spots, or a weight is negative.
 
     References
     ----------
@@ -129,7 +129,7 @@ def spatially_variable_genes(
     parts = [
         morans_i(values, graph, null=null) for _, values in columns.lognormalised(progress=progress, task="Moran's I")
     ]
-    i, z = (np.concatenate(some) for some in zip(*parts, strict=True))
+    i, z = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     pval = stats.norm.sf(z)
     adata.var[keys.MORAN_I], adata.var[keys.MORAN_Z] = i, z
     adata.var[keys.MORAN_P], adata.var[keys.MORAN_P_ADJUSTED] = pval, fdr_bh(pval)
@@ -143,14 +143,14 @@ def spatially_variable_genes(
     record(adata, spatially_variable_genes=step)
 
 
-Sections = list[tuple["NDArray[np.intp]", "sparse.csr_matrix[Any]"]]
-"""Places of each section and the weights among them."""
+Sections = list[tuple["Ints", "Csr"]]
+"""Indices of the spots of each section, and the weights between them."""
 
 
-def morans_i(values: sparse.csc_matrix[Any], graph: Sections, *, null: Null) -> Moran:
-    """Compute Moran's I of genes, shape (N, G), over the weights of each section, rows scaled to sum 1.
+def morans_i(values: Csc, graph: Sections, *, null: Null) -> Moran:
+    """Compute Moran's I of genes, shape (N, G), over the row-scaled weights of each section.
 
-    Some genes are written out at a time, so that memory is bounded.
+    Genes are processed in blocks, which bounds the memory.
     """
     step = max(_DENSE_AT_ONCE // values.shape[0], 1)
     moments = [_moments(weights) for _, weights in graph]
@@ -158,80 +158,79 @@ def morans_i(values: sparse.csc_matrix[Any], graph: Sections, *, null: Null) -> 
     for genes in slices(values.shape[1], step):
         dense = values[:, genes].toarray().astype(np.float64)
         sums = [
-            _section_sums(dense[places], weights, of, null=null)
-            for (places, weights), of in zip(graph, moments, strict=True)
+            _section_sums(dense[spots], weights, moment, null=null)
+            for (spots, weights), moment in zip(graph, moments, strict=True)
         ]
-        parts.append(_combined(np.sum(sums, axis=0), sum(of.s0 for of in moments) / sum(of.n for of in moments)))
-    return Moran(*(np.concatenate(some) for some in zip(*parts, strict=True)))
+        mean_weight = sum(moment.s0 for moment in moments) / sum(moment.n for moment in moments)
+        parts.append(_combined(np.sum(sums, axis=0), mean_weight))
+    return Moran(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _section_sums(
-    values: NDArray[np.float64], weights: sparse.csr_matrix[Any], of: _Moments, *, null: Null
-) -> NDArray[np.float64]:
-    """Sum over a section Σ W z z, its mean and variance by chance, and Σ z²; shape (4, G)."""
+def _section_sums(values: Float64, weights: Csr, moments: _Moments, *, null: Null) -> Float64:
+    """Compute Σ W z z over a section, its expectation and variance, and Σ z², shape (4, G)."""
     z = values - values.mean(axis=0)
-    z[:, (values == values[:1]).all(axis=0)] = 0  # round-off would be taken for a pattern
+    z[:, (values == values[:1]).all(axis=0)] = 0  # round-off would look like a pattern
     product = np.einsum("ij,ij->j", z, weights @ z)
     squared = np.square(z, out=z)
     squares = squared.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         fourth = np.einsum("ij,ij->j", squared, squared)
-        kurtosis = np.nan_to_num(of.n * fourth / squares**2) if null == "randomization" else None
-    unit = squares * of.s0 / of.n  # Σ W z z is I times this
-    return np.stack([product, -unit / (of.n - 1), unit**2 * of.variance(kurtosis), squares])
+        kurtosis = np.nan_to_num(moments.n * fourth / squares**2) if null == "randomization" else None
+    unit = squares * moments.s0 / moments.n  # Σ W z z is I times this
+    return np.stack([product, -unit / (moments.n - 1), unit**2 * moments.variance(kurtosis), squares])
 
 
-def _combined(sums: NDArray[np.float64], weight: float) -> Moran:
-    """Turn the sums over all sections into I and z; `weight` is ΣW/N."""
+def _combined(sums: Float64, weight: float) -> Moran:
+    """Convert the sums over all sections into I and z; `weight` is ΣW/N."""
     product, expected, variance, squares = sums
     with np.errstate(invalid="ignore", divide="ignore"):
         return Moran(product / (weight * squares), (product - expected) / np.sqrt(variance))
 
 
-def _moments(weights: sparse.csr_matrix[Any]) -> _Moments:
+def _moments(weights: Csr) -> _Moments:
     both = weights + weights.T
     ends = np.asarray(weights.sum(axis=0)).ravel() + np.asarray(weights.sum(axis=1)).ravel()
     return _Moments(weights.shape[0], float(weights.sum()), float((both.data**2).sum() / 2), float((ends**2).sum()))
 
 
 def _graph(adata: AnnData, graph_key: str | None, section_key: str | None, *, n_neighbors: int) -> Sections:
-    """Get the weights among the places of each section, rows scaled to sum 1; checked."""
+    """Get the weights between the spots of each section, rows scaled to sum 1, checked."""
     sections = graph_sections(adata) if section_key is None else sections_of(adata, section_key)
     if graph_key is None:
         weights = neighbor_weights(laid_apart(coordinates(adata), sections), n_neighbors)
     else:
-        weights = _given_weights(adata, graph_key)
+        weights = _stored_weights(adata, graph_key)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes
     parts = []
     for code in range(int(codes.max()) + 1):
-        places = np.flatnonzero(codes == code)
-        among = _row_scaled(weights if sections is None else weights[places][:, places])
-        if len(places) < FEWEST or among.nnz == 0:
-            where = "" if sections is None else f" in each section, as in {sections.categories[code]!r}"
+        spots = np.flatnonzero(codes == code)
+        among = _row_scaled(weights if sections is None else weights[spots][:, spots])
+        if len(spots) < FEWEST or among.nnz == 0:
+            where = "" if sections is None else f" in section {sections.categories[code]!r}"
             raise InputError(
-                f"Expected at least {FEWEST} places with neighbours{where}, found {len(places)} with {among.nnz} "
-                "edges. Drop sections that are smaller."
+                f"Expected at least {FEWEST} {rows_called(adata)} with neighbours{where}, found {len(spots)} with "
+                f"{among.nnz} edges. Remove sections that are smaller."
             )
-        parts.append((places, among))
+        parts.append((spots, among))
     return parts
 
 
-def neighbor_weights(xy: NDArray[np.float64], n_neighbors: int) -> sparse.csr_matrix[Any]:
-    """Connect each place with its nearest and all as near as the last of them; CSR of ones, shape (N, N)."""
-    n_places = len(xy)
-    # twice as many hold all that are as near on any regular grid
-    asked, wanted = min(2 * n_neighbors, n_places - 1), min(n_neighbors, n_places - 1)
+def neighbor_weights(xy: Float64, n_neighbors: int) -> Csr:
+    """Connect each spot with its nearest neighbours and all as near as the last one; CSR of ones, shape (N, N)."""
+    n = len(xy)
+    # twice as many contain all equally near ones on any regular grid
+    n_searched, n_wanted = min(2 * n_neighbors, n - 1), min(n_neighbors, n - 1)
     rows, columns = [], []
-    for places, near in nearest_in_chunks(xy, asked):
-        distance = np.linalg.norm(xy[near] - xy[places, None], axis=2)
-        row, which = np.nonzero(distance <= TIE * np.sort(distance, axis=1)[:, [wanted - 1]])
-        rows.append(places[row])
-        columns.append(near[row, which])
+    for spots, neighbors in nearest_in_chunks(xy, n_searched):
+        distance = np.linalg.norm(xy[neighbors] - xy[spots, None], axis=2)
+        row, column = np.nonzero(distance <= TIE * np.sort(distance, axis=1)[:, [n_wanted - 1]])
+        rows.append(spots[row])
+        columns.append(neighbors[row, column])
     ends = (np.concatenate(rows), np.concatenate(columns))
-    return sparse.csr_matrix((np.ones(len(ends[0])), ends), shape=(n_places, n_places))
+    return sparse.csr_matrix((np.ones(len(ends[0])), ends), shape=(n, n))
 
 
-def _given_weights(adata: AnnData, key: str) -> sparse.csr_matrix[Any]:
+def _stored_weights(adata: AnnData, key: str) -> Csr:
     require_key(adata.obsp, key, where="obsp")
     weights = sparse.csr_matrix(adata.obsp[key], dtype=np.float64, copy=True)
     if weights.nnz and (weights.data.min() < 0 or not np.isfinite(weights.data).all()):
@@ -241,8 +240,8 @@ def _given_weights(adata: AnnData, key: str) -> sparse.csr_matrix[Any]:
     return weights
 
 
-def _row_scaled(weights: sparse.csr_matrix[Any]) -> sparse.csr_matrix[Any]:
-    """Scale rows to sum 1; those without entries stay as they are."""
+def _row_scaled(weights: Csr) -> Csr:
+    """Scale rows to sum 1; empty rows stay empty."""
     sums = np.asarray(weights.sum(axis=1)).ravel()
     factor = np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)
     return sparse.csr_matrix(sparse.diags(factor) @ weights)

@@ -1,10 +1,10 @@
-"""How many domains the data tell apart."""
+"""Best number of domains."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,15 +18,16 @@ from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sampl
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64, Floats
 
 TIE: Final = 0.99
-"""Share of the best number's gain over one domain that counts as the same; how many places are independent, which the
-criterion is multiplied by, is not known better."""
+"""Share of the gain of the best number over one domain that counts as equally good: the number of independent spots, a
+factor of the criterion, is not known more precisely."""
 GIVE_UP, FAR_BEHIND = 5, 2.0
-"""Numbers in a row, and the standard errors by which they lie behind the best, after which no more are tried."""
+"""So many numbers in a row, each so many standard errors below the best, end the search."""
 FITTED_AT_MOST: Final = 5_000
-"""Places that mixtures of each number of domains are fitted to."""
+"""Spots that mixtures are fitted to."""
 
 
 def number_of_domains(
@@ -38,41 +39,42 @@ def number_of_domains(
     random_state: int = 0,
     progress: bool = False,
 ) -> None:
-    """Find how many domains the data tell apart, and which numbers would do as well.
+    """Find the best number of domains, and the range of numbers that fit almost equally well.
 
-    By the Bayesian information criterion of tied Gaussian mixtures, as many places counted as there are independent
-    ones: propagation makes neighbours alike, and N places hold what the trace of the squared smoother, ‖A²‖², says. A
-    number is plausible if its criterion lies within one standard error of the best (Vuong's test of two models on the
-    same data). Where the bandwidth of the graph was chosen, domains are counted at the middle between it and the one
-    that predicts best, as how many there are asks less for sharp borders than where they lie. No labels are read.
+    Numbers are compared by the Bayesian information criterion of tied Gaussian mixtures. The sample size is the number
+    of independent spots: propagation makes neighbours alike, and N spots carry the information of ‖A²‖² independent
+    ones, the trace of the squared smoother. A number is plausible if its criterion is within one standard error of the
+    best (Vuong's test of two models on the same data). If the bandwidth of the graph was chosen, the embedding is taken
+    at the geometric mean of it and the bandwidth of the smallest error, because the number of domains needs less sharp
+    borders than their position. No labels are used.
 
     Parameters
     ----------
     adata
         With an embedding.
     at_most
-        Largest number tried; fewer are where five in a row lie two standard errors behind the best.
+        Largest number to try; the search ends earlier if five in a row are two standard errors below the best.
     n_init
-        Starts of the mixture for each number; the likeliest counts.
+        Number of starts of the mixture for each number; the likeliest counts.
     use_rep
-        Key of ``obsm``. For others than the embedding of `stmmr.StMMR`, every place counts.
+        Key of ``obsm``. For an embedding that is not from `stmmr.StMMR`, every spot counts as independent.
     random_state
         Seed of the starts.
     progress
-        Whether to show progress bars for what takes longer than two seconds.
+        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
-    None. Sets ``uns["stmmr"]["number_of_domains"]``:
+    None. Sets ``uns["stmmr"]["number_of_domains"]``, drawn by `stmmr.pl.number_of_domains`:
 
     ``"chosen"``, ``"lowest"``, ``"highest"``
-        the number with the best criterion, or a smaller one that has 99 % of its gain over one domain, and the range of
-        plausible ones.
+        The number with the best criterion, or a smaller one with 99 % of its gain over one domain; and the range of
+        plausible numbers.
     ``"tried"``, ``"criterion"``, ``"standard_errors"``
-        each number; twice its log-likelihood, less the penalty, above that of one domain; how far below the best it
-        lies. Drawn by `stmmr.pl.number_of_domains`.
-    ``"independent_places"``
-        how many places count, and the parameters.
+        Each number; its criterion (twice the log-likelihood minus the penalty, relative to one domain); its distance to
+        the best in standard errors.
+    ``"independent_spots"``
+        The number of independent spots; and the parameters.
 
     Raises
     ------
@@ -86,8 +88,8 @@ def number_of_domains(
     """
     require_positive(at_most, name="at_most")
     require_positive(n_init, name="n_init")
-    everywhere, n = independent_points(adata, use_rep, random_state=random_state, progress=progress)
-    points = sample(everywhere, 1, at_most=FITTED_AT_MOST, random_state=random_state)
+    every_point, n = independent_points(adata, use_rep, random_state=random_state, progress=progress)
+    points = sample(every_point, 1, at_most=FITTED_AT_MOST, random_state=random_state)
     n = min(n, float(len(points)))
     largest = min(at_most, len(np.unique(points, axis=0)))
     likelihood = likelihoods(points, largest, n, n_init=n_init, random_state=random_state)
@@ -95,34 +97,37 @@ def number_of_domains(
     criterion, errors = compare(likelihood, n, width=points.shape[1])
     best = int(criterion.argmax())
     plausible = tried[errors < 1]
-    found = {
-        "chosen": int(tried[(criterion >= TIE * criterion[best]).argmax()]),
-        "lowest": int(plausible.min()),
-        "highest": int(plausible.max()),
+    chosen = int(tried[(criterion >= TIE * criterion[best]).argmax()])
+    low, high = int(plausible.min()), int(plausible.max())
+    result = {
+        "chosen": chosen,
+        "lowest": low,
+        "highest": high,
         "tried": tried,
         "criterion": criterion,
         "standard_errors": errors,
-        "independent_places": n,
+        "independent_spots": n,
         "n_init": n_init,
         "use_rep": use_rep,
         "random_state": random_state,
     }
-    record(adata, number_of_domains=found)
-    logger.info("%(chosen)d domains stand out; %(lowest)d to %(highest)d would do as well.", found)
+    record(adata, number_of_domains=result)
+    others = f" ({low}–{high} fit almost equally well; choose with biology)" if low < high else ""
+    logger.info("Best number of domains: %d%s.", chosen, others)
     if best == len(tried) - 1 and len(tried) == at_most:
-        logger.warning("As many domains stand out as were tried (%d); there may be more: raise at_most.", at_most)
+        logger.warning("The best number of domains is the largest that was tried (%d). Try more with at_most.", at_most)
 
 
 def chosen_number(adata: AnnData, *, use_rep: str, random_state: int) -> int:
-    """Find the number of domains and get it."""
+    """Find the best number of domains and return it."""
     number_of_domains(adata, use_rep=use_rep, random_state=random_state)
     return int(recorded(adata)["number_of_domains"]["chosen"])
 
 
 def independent_points(
     adata: AnnData, use_rep: str, *, random_state: int, progress: bool = False
-) -> tuple[NDArray[np.floating[Any]], float]:
-    """Get the embedding to count domains in, and how many of its places are independent."""
+) -> tuple[Floats, float]:
+    """Get the embedding for the number of domains, and the number of its independent spots."""
     points, _ = points_of(adata, use_rep, random_state=random_state)
     graph = recorded(adata).get("spatial_graph", {})
     if use_rep != keys.EMBEDDING or not graph:
@@ -134,20 +139,19 @@ def independent_points(
     return points, independent_spots(kernel)
 
 
-def likelihoods(
-    points: NDArray[np.float64], largest: int, n: float, *, n_init: int, random_state: int
-) -> NDArray[np.float64]:
-    """Fit a mixture of each number of domains, until `GIVE_UP` in a row lie far behind.
+def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_state: int) -> Float64:
+    """Fit a mixture for each number of domains, until `GIVE_UP` in a row are far below the best.
 
-    One more start is the mixture before with one of its domains split, so that more domains are no less likely.
+    The mixture with one domain less, one of its domains split, is an extra start: more domains are then never less
+    likely.
 
     Returns
     -------
-    Logarithm of the density of each point under each mixture, shape (K, N).
+    Log density of each point under each mixture, shape (K, N).
     """
     if largest == 1:
         return np.zeros((1, len(points)))
-    found: list[NDArray[np.float64]] = []
+    densities: list[Float64] = []
     mixture: TiedMixture | None = None
     for k in range(1, largest + 1):
         draws = np.random.RandomState(random_state)
@@ -156,15 +160,15 @@ def likelihoods(
         mixture = (
             drawn if mixture is None else max(drawn, split(mixture, points), key=lambda fitted: fitted.lower_bound_)
         )
-        found.append(mixture.score_samples(points))
-        _, errors = compare(np.array(found), n, width=points.shape[1])
+        densities.append(mixture.score_samples(points))
+        _, errors = compare(np.array(densities), n, width=points.shape[1])
         if k > GIVE_UP and (errors[-GIVE_UP:] > FAR_BEHIND).all():
             break
-    return np.array(found)
+    return np.array(densities)
 
 
-def split(mixture: TiedMixture, points: NDArray[np.float64]) -> TiedMixture:
-    """Fit a tied mixture of one more group, from where the group that is most drawn out falls in two."""
+def split(mixture: TiedMixture, points: Float64) -> TiedMixture:
+    """Fit a tied mixture with one more group, starting from a split of the most elongated group."""
     share = mixture.predict_proba(points)  # (N, K)
     white = np.linalg.cholesky(mixture.covariances_)  # (d, d)
     gains, steps = [], []
@@ -182,25 +186,17 @@ def split(mixture: TiedMixture, points: NDArray[np.float64]) -> TiedMixture:
     return fit_tied(points, start, regularisation=REGULARISATION)
 
 
-def compare(
-    likelihood: NDArray[np.float64], n: float, *, width: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weigh mixtures of 1, 2, … tied Gaussians on the same points.
+def compare(likelihood: Float64, n: float, *, width: int) -> tuple[Float64, Float64]:
+    """Compare mixtures of 1, 2, … tied Gaussians on the same points.
 
-    Parameters
-    ----------
-    likelihood
-        Logarithm of the density of each point under each mixture, shape (K, N).
-    n
-        How many of the points are independent.
-    width
-        d, directions of the points.
+    `likelihood` is the log density of each point under each mixture, shape (K, N), of which `n` points are independent;
+    `width` is the number of dimensions.
 
     Returns
     -------
-    The criterion of each, above that of one Gaussian, and the standard errors by which each lies below the best.
+    The criterion of each relative to one Gaussian, and its distance to the best in standard errors.
     """
-    n_parameters = np.arange(1, len(likelihood) + 1) * (1 + width)  # less what all have: one covariance
+    n_parameters = np.arange(1, len(likelihood) + 1) * (1 + width)  # without the covariance, which all have
     criterion = 2 * n * likelihood.mean(axis=1) - n_parameters * np.log(n)
     best = criterion.argmax()
     spread = 2 * np.sqrt(n) * (likelihood[best] - likelihood).std(axis=1)

@@ -1,8 +1,8 @@
-"""The embedding as the readouts take it."""
+"""The embedding, scaled for clustering, and the embedding at other bandwidths."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,12 +17,12 @@ from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from stmmr._core.kernel import Kernel
+    from stmmr._core.types import Float32, Floats
 
 N_COMPONENTS: Final = 15
-"""Components of an embedding whose scales carry no meaning."""
+"""Principal components of an embedding whose scales have no meaning."""
 
 
 def points_of(
@@ -33,36 +33,26 @@ def points_of(
     whiten: bool | None = None,
     n_components: int = N_COMPONENTS,
     random_state: int,
-) -> tuple[NDArray[np.floating[Any]], bool]:
-    """Get an embedding, scaled so that a readout can cut it.
+) -> tuple[Floats, bool]:
+    """Get an embedding, scaled for clustering, shape (n_obs, d), and whether it was whitened.
 
     Parameters
     ----------
-    adata
-        With the embedding.
-    use_rep
-        Key of ``obsm``.
+    adata, use_rep
+        With the embedding in ``obsm[use_rep]``, checked to have at least `fewest` different points.
     fewest
-        How many different places there must be.
+        Smallest number of different points.
     whiten
-        Whether to take the leading components, each at unit variance. ``None``: unless the scales carry meaning.
+        Whether to take the leading `n_components` principal components, each scaled to unit variance. None: unless the
+        scales of the embedding have a meaning.
     n_components
-        How many components, where they are scaled.
+        Number of components, if they are scaled.
     random_state
-        Seed of the places that are counted.
-
-    Returns
-    -------
-    Points, shape (n_obs, d), and whether they were whitened.
-
-    Raises
-    ------
-    InputError
-        If there is no such embedding, it has an entry that is not finite, or there are too few different places.
+        Seed of the points that are counted.
     """
     require_key(adata.obsm, use_rep, where="obsm", hint="Fit a model first: stmmr.StMMR(adata).fit().")
     embedding = representation(adata, use_rep)
-    # before whitening, where round-off may set equal places apart
+    # before whitening, after which equal points may differ by round-off
     sample(embedding, fewest, at_most=FITTED_AT_MOST, random_state=random_state)
     scaled = has_scales(adata, use_rep)
     whiten = not scaled if whiten is None else whiten
@@ -72,35 +62,36 @@ def points_of(
 
 
 def has_scales(adata: AnnData, use_rep: str) -> bool:
-    """Tell whether the scales of an embedding carry meaning, as those of the default preset do."""
+    """Check whether the scales of an embedding have a meaning, as those of the default preset do."""
     return use_rep == keys.EMBEDDING and bool(recorded(adata).get("model", {}).get("scaled", False))
 
 
 def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:
-    """Tell whether an embedding can be had at another bandwidth: one of linear encoders kept as they start."""
+    """Check whether the embedding can be computed at another bandwidth, as with untrained linear encoders."""
     if not has_scales(adata, use_rep):
         return False
     model = recorded(adata)["model"]
     return not (model.get("mapped") or model["train_encoders"] or model["attention"] or model["aligned_weight"])
 
 
-def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> NDArray[np.float32]:
-    """Embed over another graph, as the linear encoders of the fitted model would; shape (n_obs, d)."""
+def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> Float32:
+    """Compute the embedding over another graph with the linear encoders of the fitted model, shape (n_obs, d)."""
     model = recorded(adata)["model"]
-    given = {
-        name: Block(of["key"], of["likelihood"] or None, of["weight"]) for name, of in model.get("blocks", {}).items()
+    blocks = {
+        name: Block(block["key"], block["likelihood"] or None, block["weight"])
+        for name, block in model.get("blocks", {}).items()
     }
     weight = float(model.get("histology_weight_used", 0.0))
-    further = used_blocks(given, histology=model["use_histology"], histology_weight=weight).values()
+    further = used_blocks(blocks, histology=model["use_histology"], histology_weight=weight).values()
     n_components = int(model["n_components"])
     features = features_of(adata, list(further), use_rep=model["use_rep"] or None, n_components=n_components)
     first = Block("", likelihood=model["likelihood"], weight=model["expression_weight"])
-    places = plane_coordinates(adata)
-    start, propagated = linear_start(features, [first, *further], kernel, xy=places, progress=progress)
+    xy = plane_coordinates(adata)
+    start, propagated = linear_start(features, [first, *further], kernel, xy=xy, progress=progress)
     return start.embed(propagated)
 
 
-def _unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale as a whole, so that the column that varies most has variance 1."""
+def _unit(embedding: Float32) -> Float32:
+    """Scale all columns by one factor, so that the most variable one has variance 1."""
     spread = float(embedding.std(axis=0, dtype=np.float64).max())
     return embedding / spread if spread > 0 else embedding

@@ -1,10 +1,10 @@
-"""Genes of domains with sections as replicates: counts summed up and compared by a negative-binomial model."""
+"""Domain genes with sections as replicates: pseudobulk counts in a negative-binomial model."""
 
 from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr._core.types import CountRows, Csr, Float64, Ints
+
 FEWEST_SECTIONS: Final = 2
-"""Sections in which a domain is tested."""
-_OF_DESEQ: Final = {
+"""Fewest sections with a domain for a test."""
+_DESEQ_COLUMNS: Final = {
     "baseMean": "base_mean",
     "log2FoldChange": "log2_fold_change",
     "lfcSE": "standard_error",
@@ -40,65 +42,63 @@ def domain_genes_pseudobulk(
     section_key: str,
     domain_key: str = keys.DOMAIN,
     layer: str | None = None,
-    min_places: int = 10,
+    min_spots: int = 10,
     min_counts: int = 10,
     max_pval_adj: float = 0.05,
     min_fold_change: float = 1.5,
     key_added: str = keys.DOMAIN_GENES_PSEUDOBULK,
     progress: bool = False,
 ) -> None:
-    """Compare every gene in every domain with the other domains, sections being the replicates.
+    """Compare every gene in every domain with the other domains, with sections as replicates (pseudobulk).
 
-    Raw counts are summed up over the places of each domain in each section, and DESeq2's negative-binomial model is
-    fitted to the sums with an effect of the section and one of the domain. A domain is compared with the mean of the
-    others (Wald test). What varies between sections, not between places, is what differences are held against, so that
-    p-values mean more than those of :func:`stmmr.tl.domain_genes`; the domains still were found from the same genes.
-    Needs the extra ``deseq``.
+    Raw counts are summed over the spots of each domain in each section. The negative-binomial model of DESeq2 is fitted
+    to the sums with effects of section and domain, and each domain is compared with the mean of the others (Wald test).
+    Differences are judged against the variation between sections, not between spots, so p-values are more reliable than
+    those of :func:`stmmr.tl.domain_genes`; but domains were still found from the same genes. Needs the extra ``deseq``.
 
     Parameters
     ----------
     adata
         Annotated data with domains and raw counts of several sections.
     section_key
-        Column of ``obs`` that names the section of each place.
+        Column of ``obs`` with the section of each spot.
     domain_key
-        Column of ``obs`` with the domains. Places without one are left out.
+        Column of ``obs`` with the domains. Spots without one are left out.
     layer
         Layer with the raw counts, as in :func:`stmmr.tl.domain_genes`.
-    min_places
-        Places of a domain in a section that are summed up; fewer are left out.
+    min_spots
+        Fewest spots of a domain in a section; smaller ones are left out.
     min_counts
-        Counts in all that a gene must have to be tested.
+        Fewest counts of a gene that is tested, in all samples.
     max_pval_adj
         Largest adjusted p-value of a specific gene.
     min_fold_change
-        Its least fold change.
+        Smallest fold change of a specific gene.
     key_added
         Key of ``uns`` to write.
     progress
-        Whether to show progress bars for what takes longer than two seconds.
+        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
-    Nothing; writes
+    None. Sets:
 
     ``uns[key_added]``
-        Data frame with a row for each domain and gene, best (highest ``z``) first; see
-        :func:`stmmr.tl.domain_genes_table`. Columns ``domain``, ``against`` ("rest"), ``gene`` (categories);
-        ``base_mean``, the mean of the counts scaled to the same depth; ``log2_fold_change`` and its
-        ``standard_error``; ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the genes of `min_counts`);
-        ``specific``. NaN below `min_counts`, and where DESeq2 finds a single sum that is out of line. Domains in fewer
-        than two sections have no rows.
+        DataFrame with a row for each domain and gene, highest ``z`` first, to be read by
+        :func:`stmmr.tl.domain_genes_table`. Columns: ``domain``, ``against`` ("rest") and ``gene`` (categories);
+        ``base_mean``, mean of the counts scaled to the same depth; ``log2_fold_change`` and its ``standard_error``;
+        ``z``; ``pval``; ``pval_adj`` (Benjamini and Hochberg, over the tested genes); ``specific``. NaN below
+        `min_counts`, and for genes with an outlier by DESeq2. Domains in fewer than two sections have no rows.
     ``uns["stmmr"]["domain_genes_pseudobulk"][key_added]``
-        The parameters; ``"sections"``, how many sections each of ``"domains"`` was summed up in.
+        Parameters; ``"sections"``, the number of sections with each of ``"domains"``.
 
     Raises
     ------
     InputError
-        If there are fewer than two sections or two domains in them, a place has no section, no residual is left to
-        measure variation by, no gene has enough counts, or there are no raw counts.
+        If there are fewer than two sections or two domains in them, a spot has no section, there are too few samples
+        for the model, no gene has enough counts, or there are no raw counts.
     ImportError
-        If PyDESeq2 is not there.
+        If PyDESeq2 is not installed.
 
     References
     ----------
@@ -106,36 +106,38 @@ def domain_genes_pseudobulk(
     doi:10.1093/bioinformatics/btad547. Summed by layer and section as in Maynard et al. (2021),
     doi:10.1038/s41593-020-00787-0.
     """
-    require_positive(min_places, name="min_places")
+    require_positive(min_spots, name="min_spots")
     require_positive(min_fold_change, name="min_fold_change")
     require_extra("pydeseq2.dds", extra="deseq")
     unique_names(adata)
     sections = sections_of(adata, section_key)
     if sections is None or len(sections.categories) < FEWEST_SECTIONS:
         raise InputError(
-            f"Expected at least {FEWEST_SECTIONS} sections in obs[{section_key!r}] as replicates, found "
+            f"Expected at least {FEWEST_SECTIONS} sections as replicates in obs[{section_key!r}], found "
             f"{0 if sections is None else len(sections.categories)}. For one section use stmmr.tl.domain_genes."
         )
     domains = tested_domains(adata, domain_key)
     columns = gene_columns(adata, layer, progress=progress)
-    sums, samples = _summed(columns.counts, sections, domains, min_places=min_places, progress=progress)
+    sums, samples = _summed(columns.counts, sections, domains, min_spots=min_spots, progress=progress)
     n_sections = np.bincount(samples["domain"], minlength=len(domains.categories))
     design = _design(samples, domain_key=domain_key)
     names, genes = pd.Index(domains.categories.astype(str)), adata.var_names.astype(str)
     tested = sums.sum(axis=0) >= min_counts
     if not tested.any():
-        raise InputError(f"Expected genes of {min_counts} counts in all, found {int(sums.sum(axis=0).max())} at most.")
-    of = [code for code in np.unique(samples["domain"]) if n_sections[code] >= FEWEST_SECTIONS]
-    _say_left_out(names, of)
-    found = _fitted(pd.DataFrame(sums[:, tested], index=design.index, columns=genes[tested]), design, of)
-    table = pd.concat([_rows(found[code].reindex(genes), names[code], names) for code in of], ignore_index=True)
+        raise InputError(
+            f"Expected genes with {min_counts} counts in all, found at most {int(sums.sum(axis=0).max())}."
+        )
+    codes = [code for code in np.unique(samples["domain"]) if n_sections[code] >= FEWEST_SECTIONS]
+    _warn_left_out(names, codes)
+    results = _fitted(pd.DataFrame(sums[:, tested], index=design.index, columns=genes[tested]), design, codes)
+    table = pd.concat([_rows(results[code].reindex(genes), names[code], names) for code in codes], ignore_index=True)
     table["specific"] = (table["pval_adj"] < max_pval_adj) & (table["log2_fold_change"] > np.log2(min_fold_change))
     table.index = table.index.astype(str)
     adata.uns[key_added] = table
     step = {
         "section_key": section_key,
         "domain_key": domain_key,
-        "min_places": min_places,
+        "min_spots": min_spots,
         "min_counts": min_counts,
         "max_pval_adj": max_pval_adj,
         "min_fold_change": min_fold_change,
@@ -147,14 +149,14 @@ def domain_genes_pseudobulk(
 
 
 def _summed(
-    counts: Any, sections: pd.Categorical, domains: pd.Categorical, *, min_places: int, progress: bool
+    counts: CountRows, sections: pd.Categorical, domains: pd.Categorical, *, min_spots: int, progress: bool
 ) -> tuple[NDArray[np.int64], pd.DataFrame]:
-    """Sum counts over the places of each domain in each section, (samples, G); and which they are."""
+    """Sum counts over the spots of each domain in each section, (n_samples, G); get section and domain of each sum."""
     n_domains = len(domains.categories)
     sample = np.where(domains.codes < 0, -1, sections.codes.astype(np.intp) * n_domains + domains.codes)
-    n_places = np.bincount(sample[sample >= 0], minlength=len(sections.categories) * n_domains)
-    kept = np.flatnonzero(n_places >= min_places)
-    number = np.full(len(n_places) + 1, -1)
+    sizes = np.bincount(sample[sample >= 0], minlength=len(sections.categories) * n_domains)
+    kept = np.flatnonzero(sizes >= min_spots)
+    number = np.full(len(sizes) + 1, -1)
     number[kept] = np.arange(len(kept))
     add = partial(_part_sums, sample=number[sample], n_samples=len(kept))
     total = np.zeros((len(kept), counts.shape[1]))
@@ -163,9 +165,7 @@ def _summed(
     return np.rint(total).astype(np.int64), pd.DataFrame({"section": kept // n_domains, "domain": kept % n_domains})
 
 
-def _part_sums(
-    counts: sparse.csr_matrix[Any], rows: slice, *, sample: NDArray[np.intp], n_samples: int
-) -> NDArray[np.float64]:
+def _part_sums(counts: Csr, rows: slice, *, sample: Ints, n_samples: int) -> Float64:
     own = sample[rows]
     inside = np.flatnonzero(own >= 0)
     shape = (n_samples, counts.shape[0])
@@ -174,13 +174,13 @@ def _part_sums(
 
 
 def _design(samples: pd.DataFrame, *, domain_key: str) -> pd.DataFrame:
-    """Write the model of the samples: an intercept, and each section and domain but the first; checked."""
-    n_of = samples["domain"].value_counts()
-    if len(n_of) < 2 or (n_of >= FEWEST_SECTIONS).sum() < 1:
+    """Build the design matrix of the samples: an intercept, and each section and domain but the first; checked."""
+    sizes = samples["domain"].value_counts()
+    if len(sizes) < 2 or (sizes >= FEWEST_SECTIONS).sum() < 1:
         raise InputError(
             f"Expected at least two domains in obs[{domain_key!r}], one of them in {FEWEST_SECTIONS} sections with "
-            f"enough places, found {len(n_of)} domains in {samples['section'].nunique()} sections. Lower min_places, "
-            "or use stmmr.tl.domain_genes."
+            f"min_spots or more, found {len(sizes)} domains in {samples['section'].nunique()} sections. Lower "
+            "min_spots, or use stmmr.tl.domain_genes."
         )
     effects = {
         f"{name}{code}": (samples[name] == code).astype(np.float64)
@@ -191,56 +191,58 @@ def _design(samples: pd.DataFrame, *, domain_key: str) -> pd.DataFrame:
     design.index = pd.Index([f"sample{i}" for i in range(len(design))])
     if np.linalg.matrix_rank(design) < design.shape[1] or len(design) <= design.shape[1]:
         raise InputError(
-            f"Expected domains that recur in several sections, found {len(design)} sums of a domain in a section for "
+            f"Expected domains that sections share, found {len(design)} samples (a domain in a section) for "
             f"{design.shape[1]} effects of sections and domains. Sections have too few domains in common."
         )
     return design
 
 
 def _fitted(counts: pd.DataFrame, design: pd.DataFrame, domains: list[int]) -> dict[int, pd.DataFrame]:
-    """Fit DESeq2's model, and compare each domain with the mean of the others."""
+    """Fit the model of DESeq2, and compare each domain with the mean of the others."""
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.ds import DeseqStats
 
-    of_domain = np.array([str(name).startswith("domain") for name in design])
-    found = {}
+    is_domain = np.array([str(name).startswith("domain") for name in design])
+    results = {}
     with warnings.catch_warnings():
-        # of how it fits: fallbacks of single genes, which show as NaN
+        # about fallbacks of single genes, which become NaN
         warnings.simplefilter("ignore")
         model = DeseqDataSet(
             counts=counts, metadata=design, design=design, size_factors_fit_type="poscounts", n_cpus=1, quiet=True
         )
         model.deseq2()
         for code in domains:
-            # the first domain has no column: its effect is 0, and there are as many others as columns
-            contrast = np.where(of_domain, -1 / of_domain.sum(), 0.0)
+            # the first domain has no column: its effect is 0, and the others are as many as the columns
+            contrast = np.where(is_domain, -1 / is_domain.sum(), 0.0)
             contrast[design.columns == f"domain{code}"] = 1
             stats = DeseqStats(model, contrast=contrast, independent_filter=False, quiet=True, n_cpus=1)
             stats.run_wald_test()
             stats.summary()
-            found[code] = stats.results_df
-    return found
+            results[code] = stats.results_df
+    return results
 
 
-def _rows(found: pd.DataFrame, domain: str, domains: pd.Index) -> pd.DataFrame:
-    """Name the columns of one domain, best genes first."""
-    found = found.rename(columns=_OF_DESEQ)[list(_OF_DESEQ.values())]
-    found = found.sort_values("z", ascending=False, na_position="last", kind="stable")
-    n = len(found)
-    named = pd.DataFrame(
+def _rows(results: pd.DataFrame, domain: str, domains: pd.Index) -> pd.DataFrame:
+    """Name the columns of the results of one domain, best genes first."""
+    results = results.rename(columns=_DESEQ_COLUMNS)[list(_DESEQ_COLUMNS.values())]
+    results = results.sort_values("z", ascending=False, na_position="last", kind="stable")
+    n = len(results)
+    rows = pd.DataFrame(
         {
             "domain": pd.Categorical([domain] * n, categories=domains),
             "against": pd.Categorical(["rest"] * n, categories=list(COMPARISONS)),
         },
-        index=found.index,
+        index=results.index,
     )
-    # in the order of the data for every domain, so that they can be put together as categories
-    named["gene"] = pd.Categorical(found.index, categories=np.sort(found.index.to_numpy()))
-    return pd.concat([named, found], axis=1).reset_index(drop=True)
+    # the same categories for every domain, so that rows can be concatenated
+    rows["gene"] = pd.Categorical(results.index, categories=np.sort(results.index.to_numpy()))
+    return pd.concat([rows, results], axis=1).reset_index(drop=True)
 
 
-def _say_left_out(names: pd.Index, tested: list[int]) -> None:
+def _warn_left_out(names: pd.Index, tested: list[int]) -> None:
     """Warn of domains that are not tested."""
     left_out = [str(name) for code, name in enumerate(names) if code not in tested]
     if left_out:
-        logger.warning("Domains in fewer than %d sections are not tested: %s.", FEWEST_SECTIONS, listed(left_out))
+        logger.warning(
+            "Not tested, as they are in fewer than %d sections: domains %s.", FEWEST_SECTIONS, listed(left_out)
+        )

@@ -1,39 +1,40 @@
-"""Ways to cut an embedding into groups; arrays in, labels out."""
+"""Clustering methods: arrays in, labels out."""
 
 from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
 from stmmr._core.checks import InputError, logger, require_choice, require_positive
 from stmmr._core.pca import principal_scores
-from stmmr.tl._mixture import ROUNDS_AT_MOST, SINGULAR, TiedMixture, fit_tied
+from stmmr.tl._mixture import ITERATIONS, SINGULAR, TiedMixture, fit_tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
+    from sklearn.mixture import GaussianMixture
 
-    Points = NDArray[np.floating[Any]]
+    from stmmr._core.types import Float64, Floats, Ints
+
+    Points = Floats
     """Shape (N, d), in memory or mapped from a file."""
 
 Covariance = Literal["tied", "full", "diag"]
 FITTED_AT_MOST: Final = 10_000
-"""Points that a readout is fitted to unless told otherwise; the others are assigned."""
+"""Default number of points that a method is fitted to; the others are assigned."""
 REGULARISATION: Final = 0.01
 """Variance added to every direction of a mixture; the signal of an embedding has variances up to 1."""
-
-
 _CHUNK: Final = 65_536
-"""Points assigned at once: bounds the memory of the table points × groups."""
+"""Points assigned at once: bounds the memory of points × groups."""
 _WARD_AT_MOST: Final = 20_000
 
 
 class Mixture(Protocol):
-    """A fitted mixture, scikit-learn's or ours."""
+    """A fitted mixture of this module or of scikit-learn."""
 
     @property
     def lower_bound_(self) -> float:
@@ -41,21 +42,21 @@ class Mixture(Protocol):
 
     @property
     def converged_(self) -> bool:
-        """Whether it settled."""
+        """Whether the fit converged."""
 
-    def predict(self, points: NDArray[np.float64]) -> NDArray[np.intp]:
+    def predict(self, points: Float64) -> Ints:
         """Find the likeliest group."""
 
 
 M = TypeVar("M", bound=Mixture)
 
 
-def whitened(embedding: NDArray[np.float64], n_components: int, *, random_state: int) -> NDArray[np.float64]:
-    """Take the leading components that vary, each at unit variance.
+def whitened(embedding: Float64, n_components: int, *, random_state: int) -> Float64:
+    """Compute the leading principal components that vary, each scaled to unit variance.
 
     Returns
     -------
-    Shape (n_obs, ≤ n_components); one column of zeros where nothing varies.
+    Shape (n_obs, ≤ n_components); one column of zeros if nothing varies.
     """
     if (embedding == embedding[:1]).all():
         return np.zeros((len(embedding), 1))
@@ -74,81 +75,61 @@ def gaussian_mixture(
     regularisation: float = REGULARISATION,
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
-) -> NDArray[np.intp]:
-    """Cluster by the likeliest of several Gaussian mixtures, each started from k-means.
+) -> Ints:
+    """Cluster points, shape (N, d), by the likeliest of `n_init` Gaussian mixtures, each started from k-means.
 
-    The likeliest of those that leave no group empty, or of all where each does.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        How many groups.
-    covariance
-        "tied" (one for all groups), "full" or "diag" (one for each).
-    n_init
-        How many starts.
-    regularisation
-        Variance added to every direction; the signal of an embedding has variances up to 1.
-    fitted_at_most
-        Points that the mixture is fitted to, drawn at random; the others are assigned.
-    random_state
-        Seed of the sample and the starts.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (N,).
+    Mixtures with an empty group are only considered if all have one. They are fitted to `fitted_at_most` points, drawn
+    at random; the others are assigned. Labels are 0 … K − 1, shape (N,).
 
     Raises
     ------
     InputError
-        If there are fewer different places than groups, `covariance` is not among its choices, or a covariance
-        is singular in spite of the regularisation.
+        If there are fewer different points than groups, `covariance` is not one of its choices, or a covariance is
+        singular in spite of the regularisation.
     """
     require_choice(covariance, get_args(Covariance), name="covariance")
     fitted = sample(points, n_domains, at_most=fitted_at_most, random_state=random_state)
     if n_domains == 1:
         return np.zeros(len(points), dtype=np.intp)
     require_positive(regularisation, name="regularisation")
-    # the starts that scikit-learn makes with its own n_init, of which it shows the best only
+    # the same starts as with n_init of scikit-learn, which only returns the best
     draws = np.random.RandomState(random_state)
     fit = fit_from_kmeans if covariance == "tied" else partial(_fit_unequal, covariance=covariance)
     starts = [fit(fitted, n_domains, regularisation=regularisation, random_state=draws) for _ in range(n_init)]
     return assigned(likeliest(starts, fitted, n_domains).predict, points)
 
 
-def likeliest(starts: list[M], points: NDArray[np.float64], n_groups: int) -> M:
-    """Choose the likeliest mixture of those that leave no group of points empty, or of all where each does."""
+def likeliest(starts: list[M], points: Float64, n_groups: int) -> M:
+    """Choose the likeliest mixture without an empty group, or the likeliest of all if each has one."""
     starts = sorted(starts, key=lambda mixture: -mixture.lower_bound_)
-    whole = (m for m in starts if len(np.unique(m.predict(points))) == n_groups)
-    best = next(whole, starts[0])
+    complete = (m for m in starts if len(np.unique(m.predict(points))) == n_groups)
+    best = next(complete, starts[0])
     if not best.converged_:
-        logger.info("The Gaussian mixture did not settle in %d rounds; its last state is used.", ROUNDS_AT_MOST)
+        logger.info("The Gaussian mixture did not converge in %d iterations; its last state is used.", ITERATIONS)
     return best
 
 
 def fit_from_kmeans(
-    points: NDArray[np.float64],
+    points: Float64,
     n_groups: int,
     *,
     regularisation: float = REGULARISATION,
     random_state: np.random.RandomState,
 ) -> TiedMixture:
-    """Fit one mixture of one covariance from one start."""
+    """Fit one mixture with a shared covariance from one start."""
     start = memberships(points, n_groups, random_state=random_state)
     return fit_tied(points, start, regularisation=regularisation)
 
 
 def _fit_unequal(
-    points: NDArray[np.float64],
+    points: Float64,
     n_groups: int,
     *,
     covariance: Covariance,
     regularisation: float,
     random_state: np.random.RandomState,
-) -> Any:
-    """Fit one mixture of a covariance for each group from one start."""
+) -> GaussianMixture:
+    """Fit one mixture with a covariance for each group from one start."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -156,7 +137,7 @@ def _fit_unequal(
         n_groups,
         covariance_type=covariance,
         reg_covar=regularisation,
-        max_iter=ROUNDS_AT_MOST,
+        max_iter=ITERATIONS,
         random_state=random_state,
     )
     with warnings.catch_warnings():
@@ -167,10 +148,8 @@ def _fit_unequal(
             raise InputError(SINGULAR) from error
 
 
-def memberships(
-    points: NDArray[np.float64], n_groups: int, *, random_state: np.random.RandomState
-) -> NDArray[np.float64]:
-    """Start a mixture from one k-means: 1 where a point is of a group, else 0; shape (N, K)."""
+def memberships(points: Float64, n_groups: int, *, random_state: np.random.RandomState) -> Float64:
+    """Compute memberships by one k-means, 1 or 0, shape (N, K), to start a mixture from."""
     from sklearn.cluster import KMeans
 
     if n_groups == 1:
@@ -186,30 +165,10 @@ def kmeans(
     n_init: int = 20,
     fitted_at_most: int = FITTED_AT_MOST,
     random_state: int = 0,
-) -> NDArray[np.intp]:
-    """Cluster by the best of several k-means, each started by k-means++.
+) -> Ints:
+    """Cluster points, shape (N, d), by the best of `n_init` k-means, each started by k-means++; labels 0 … K − 1, (N,).
 
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        How many groups.
-    n_init
-        How many starts.
-    fitted_at_most
-        Points that the centres are fitted to, drawn at random; the others are assigned.
-    random_state
-        Seed of the sample and the starts.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If there are fewer different places than groups.
+    Centres are fitted to `fitted_at_most` points, drawn at random; the others are assigned.
     """
     from sklearn.cluster import KMeans
 
@@ -218,33 +177,17 @@ def kmeans(
     return assigned(centres.predict, points)
 
 
-def agglomerative(points: Points, n_domains: int) -> NDArray[np.intp]:
-    """Cluster by merging groups from the bottom up, at the least growth of the variance within (Ward).
+def agglomerative(points: Points, n_domains: int) -> Ints:
+    """Cluster points, shape (N, d), by merging groups with the smallest increase of the variance within (Ward).
 
-    Time and memory grow with N²: half a minute and 3 GB at 20,000 points, where it ends.
-
-    Parameters
-    ----------
-    points
-        Shape (N, d).
-    n_domains
-        How many groups.
-
-    Returns
-    -------
-    Labels 0 … K − 1, shape (N,).
-
-    Raises
-    ------
-    InputError
-        If there are fewer different places than groups, or more than 20,000 places.
+    Time and memory grow with N²: half a minute and 3 GB for 20,000 points, the limit. Labels are 0 … K − 1, shape (N,).
     """
     from sklearn.cluster import AgglomerativeClustering
 
     if len(points) > _WARD_AT_MOST:
         raise InputError(
-            f"Expected at most {_WARD_AT_MOST} places for method='agglomerative', found {len(points)}. "
-            "Take method='gaussian_mixture' or 'kmeans'."
+            f"Expected at most {_WARD_AT_MOST:,} spots for method='agglomerative', found {len(points):,}. "
+            "Use method='gaussian_mixture' or 'kmeans'."
         )
     check_number(points, n_domains)
     if n_domains == 1:
@@ -252,8 +195,8 @@ def agglomerative(points: Points, n_domains: int) -> NDArray[np.intp]:
     return np.asarray(AgglomerativeClustering(n_domains).fit_predict(points), dtype=np.intp)
 
 
-def sample(points: Points, n_domains: int, *, at_most: int, random_state: int) -> NDArray[np.float64]:
-    """Draw points without replacement, all where they are no more, and check that they can make as many groups."""
+def sample(points: Points, n_domains: int, *, at_most: int, random_state: int) -> Float64:
+    """Draw at most so many points without replacement, and check that there are enough different ones."""
     if len(points) <= at_most:
         check_number(points, n_domains)
         return points.astype(np.float64, copy=False)
@@ -262,18 +205,18 @@ def sample(points: Points, n_domains: int, *, at_most: int, random_state: int) -
     return drawn.astype(np.float64, copy=False)
 
 
-def assigned(predict: Callable[[NDArray[np.float64]], ArrayLike], points: Points) -> NDArray[np.intp]:
-    """Label all points, a chunk at a time."""
+def assigned(predict: Callable[[Float64], ArrayLike], points: Points) -> Ints:
+    """Assign all points to groups, a chunk at a time."""
     chunks = (points[start : start + _CHUNK].astype(np.float64) for start in range(0, len(points), _CHUNK))
     return np.concatenate([np.asarray(predict(chunk), dtype=np.intp) for chunk in chunks])
 
 
 def check_number(points: Points, n_domains: int, *, among: str = "") -> None:
-    """Check that there are as many different points as groups are wanted."""
+    """Check that there are at least as many different points as groups."""
     if not isinstance(n_domains, (int, np.integer)) or n_domains < 1:
         raise InputError(f"Expected n_domains to be a positive whole number, found {n_domains!r}.")
     distinct = len(np.unique(points, axis=0))
     if n_domains > distinct:
         raise InputError(
-            f"Expected at most as many domains as different places ({distinct}{among}), found {n_domains}."
+            f"Expected at most {distinct} domains, the number of different spots{among}, found {n_domains}."
         )

@@ -1,4 +1,4 @@
-"""Smoothing of domains by the vote of each place's neighbourhood."""
+"""Smoothing of domains by a majority vote of neighbours."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
+from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Ints
 
 logger = logging.getLogger("stmmr")
 
@@ -29,22 +31,22 @@ def refine(
     domain_key: str = keys.DOMAIN,
     key_added: str = keys.DOMAIN_REFINED,
 ) -> None:
-    """Give each place the domain that most of its neighbourhood has, in one pass.
+    """Assign each spot the domain of most of its neighbours, in one pass.
 
-    The place itself and its `n_neighbors` nearest places vote. The domain changes only where another one has
-    more votes than any other, so a tie keeps the domain. Places without a domain have no vote and get none.
-    Run :func:`stmmr.tl.domains` first.
+    The spot itself and its `n_neighbors` nearest neighbours vote. The domain changes only if another one has more votes
+    than any other, so a tie keeps the domain. Spots without a domain do not vote and get none. Run
+    :func:`stmmr.tl.domains` first.
 
-    Twelve neighbours are whole rings on the hexagonal array of Visium (6 + 6) and on a square one
-    (4 + 4 + 4). The published vote (50, without the place itself) reaches four spots far and erases layers
-    thinner than that; where domains are much wider, ask for `n_neighbors=50`.
+    Twelve neighbours are complete rings on the hexagonal array of Visium (6 + 6) and on a square one (4 + 4 + 4). The
+    published vote (50 neighbours, without the spot itself) reaches four spots far and removes layers that are thinner.
+    If domains are much wider, use `n_neighbors=50`.
 
     Parameters
     ----------
     adata
         Annotated data with coordinates.
     n_neighbors
-        Nearest places that vote besides the place itself.
+        Number of nearest neighbours that vote besides the spot itself.
     domain_key
         Column of ``obs`` with the domains to refine.
     key_added
@@ -52,41 +54,42 @@ def refine(
 
     Returns
     -------
-    Nothing; writes
+    None. Sets:
 
     ``obs[key_added]``
-        Refined domains, categorical. The categories are those of `domain_key`, also where a domain lost its
-        last place, so that domains keep their names and colours.
+        Refined domains, categorical with the categories of `domain_key`, even if a domain lost its last spot, so that
+        domains keep their names and colours.
     ``uns["stmmr"]["refine"][key_added]``
-        `n_neighbors`, `domain_key` and ``changed``, the share of places with another domain than before.
+        `n_neighbors`, `domain_key` and ``"changed"``, the share of spots whose domain changed.
 
     Raises
     ------
     InputError
-        If the column is not there, no place has a domain, or not more than `n_neighbors` places are there.
+        If the column does not exist, no spot has a domain, or there are no more than `n_neighbors` spots.
     """
     domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.")
     if not (domains.codes >= 0).any():
-        raise InputError(f"Expected domains in obs[{domain_key!r}], found every place without one.")
+        raise InputError(f"Expected domains in obs[{domain_key!r}], found only missing values.")
     codes = domains.codes.astype(np.intp)
     refined = codes.copy()
-    for places, neighbors in nearest_in_chunks(tissue_coordinates(adata), n_neighbors):
-        refined[places] = _vote(codes, places, neighbors)
+    for index, neighbors in nearest_in_chunks(tissue_coordinates(adata), n_neighbors):
+        refined[index] = _vote(codes, index, neighbors)
     adata.obs[key_added] = pd.Categorical.from_codes(refined, dtype=domains.dtype)
     changed = float(np.mean(refined != codes))
-    logger.info("The vote of %d neighbours changed the domain of %.1f %% of the places.", n_neighbors, 100 * changed)
+    spots = rows_called(adata)
+    logger.info("The vote of %d neighbours changed the domain of %.1f %% of %s.", n_neighbors, 100 * changed, spots)
     step = {"n_neighbors": n_neighbors, "domain_key": domain_key, "changed": changed}
     record(adata, refine={**recorded(adata).get("refine", {}), key_added: step})
 
 
-def _vote(codes: NDArray[np.intp], places: NDArray[np.intp], neighbors: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Let places, shape (n,), and their neighbours, shape (n, k), vote on their domains; code -1 is none."""
+def _vote(codes: Ints, index: Ints, neighbors: Ints) -> Ints:
+    """Let spots, shape (n,), and their neighbours, shape (n, k), vote; code -1 is no domain."""
     n_domains = codes.max() + 1
-    ballots = codes[np.column_stack([places, neighbors])]
-    place, voter = np.nonzero(ballots >= 0)
-    cells = place * n_domains + ballots[place, voter]
+    ballots = codes[np.column_stack([index, neighbors])]
+    spot, voter = np.nonzero(ballots >= 0)
+    cells = spot * n_domains + ballots[spot, voter]
     votes = np.bincount(cells, minlength=len(ballots) * n_domains).reshape(-1, n_domains)
     most = votes.max(axis=1, keepdims=True)
-    # a sole winner is the place's own domain or beats it
-    sole = ((votes == most).sum(axis=1) == 1) & (ballots[:, 0] >= 0)
-    return np.where(sole, votes.argmax(axis=1), ballots[:, 0])
+    # a single winner is the domain of the spot, or has more votes
+    single = ((votes == most).sum(axis=1) == 1) & (ballots[:, 0] >= 0)
+    return np.where(single, votes.argmax(axis=1), ballots[:, 0])

@@ -1,8 +1,8 @@
-"""Domains within domains: which of them are most alike."""
+"""Hierarchy of domains, and partitions from it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,37 +16,38 @@ from stmmr.tl._readouts import REGULARISATION
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64, Floats, Ints
 
 
 def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str = keys.EMBEDDING) -> None:
-    """Merge domains step by step, at each step the two whose union is least spread out (Ward).
+    """Merge domains step by step, each time the two whose union has the smallest variance (Ward).
 
-    Distances are measured in standard deviations within domains, as the mixture measures them. Start from more domains
-    than are wanted, and `stmmr.tl.cut_tree` gives any smaller number, each nested in the next.
+    Distances are in standard deviations within domains, as in the mixture. Start from more domains than needed, and
+    `stmmr.tl.cut_tree` gives any smaller number, each nested in the next.
 
     Parameters
     ----------
     adata
         With an embedding and domains.
     domain_key
-        Column of ``obs`` with the domains that are merged; places without one are left out.
+        Column of ``obs`` with the domains to merge; spots without one are left out.
     use_rep
-        Key of ``obsm`` that the domains were cut from.
+        Key of ``obsm`` from which the domains were computed.
 
     Returns
     -------
-    None. Sets ``uns["stmmr"]["domain_tree"]``:
+    None. Sets ``uns["stmmr"]["domain_tree"]``, drawn by `stmmr.pl.domain_tree`:
 
     ``"linkage"``
-        the merges as `scipy.cluster.hierarchy.linkage` writes them, shape (K − 1, 4).
+        Merges as in `scipy.cluster.hierarchy.linkage`, shape (K − 1, 4).
     ``"domains"``
-        the names of the leaves, and the parameters. Drawn by `stmmr.pl.domain_tree`.
+        Names of the leaves; and the parameters.
 
     Raises
     ------
     InputError
-        If there are no such domains or embedding, or one domain only.
+        If there are no such domains or embedding, or only one domain.
 
     References
     ----------
@@ -68,21 +69,21 @@ def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str =
 
 
 def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) -> None:
-    """Cut the tree of domains into fewer of them; smaller numbers merge domains of larger ones and split none.
+    """Merge domains along their tree until `n_domains` are left; partitions of different numbers are nested.
 
     Parameters
     ----------
     adata
         After `stmmr.tl.domain_tree`.
     n_domains
-        How many domains.
+        Number of domains.
     key_added
-        Where the domains go.
+        Column of ``obs`` to write. The tree refers to the column that it was computed from: choose another one to go
+        back and forth.
 
     Returns
     -------
-    None. Sets ``obs[key_added]``, categorical: a domain is named after the largest of those that it was merged from.
-    The tree keeps to the column that it was made of: cut with another `key_added` to go back and forth.
+    None. Sets ``obs[key_added]``, categorical; a merged domain has the name of its largest member.
 
     Raises
     ------
@@ -94,12 +95,12 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) ->
     tree = require_step(adata, "domain_tree", by="stmmr.tl.domain_tree")
     names = [str(name) for name in tree["domains"]]
     if not 1 <= n_domains <= len(names):
-        raise InputError(f"Expected n_domains between 1 and the leaves of the tree ({len(names)}), found {n_domains}.")
+        raise InputError(f"Expected n_domains between 1 and {len(names)}, the leaves of the tree, found {n_domains}.")
     leaves = categories(adata, tree["domain_key"]).remove_unused_categories()
     if [str(name) for name in leaves.categories] != names:
         raise InputError(
             f"Expected the domains of the tree in obs[{tree['domain_key']!r}], found others. Run "
-            "stmmr.tl.domain_tree(adata) again, or cut with another key_added."
+            "stmmr.tl.domain_tree(adata) again, and give cut_tree another key_added."
         )
     group = hierarchy.cut_tree(np.asarray(tree["linkage"]), n_clusters=[n_domains])[:, 0]
     sizes = np.bincount(leaves.codes[leaves.codes >= 0], minlength=len(names))
@@ -109,10 +110,8 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) ->
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index([names[leaf] for leaf in kept]))
 
 
-def centres_within(
-    points: NDArray[np.floating[Any]], codes: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find the centres of groups, scaled so that the spread within groups is 1 in every direction, and their sizes."""
+def centres_within(points: Floats, codes: Ints) -> tuple[Float64, Float64]:
+    """Compute the centres of groups, scaled to unit variance within groups in every direction, and their sizes."""
     sizes = np.bincount(codes).astype(np.float64)
     centres = np.column_stack([np.bincount(codes, weights=column) for column in points.T]) / sizes[:, None]
     within = points - centres[codes]
@@ -120,19 +119,12 @@ def centres_within(
     return centres @ (rotation / np.sqrt(np.maximum(variance, 0) + REGULARISATION)), sizes
 
 
-def ward(centres: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Merge groups by Ward's criterion; SciPy's own starts from single points.
-
-    Parameters
-    ----------
-    centres
-        Shape (K, d).
-    sizes
-        Points in each group, shape (K,).
+def ward(centres: Float64, sizes: Float64) -> Float64:
+    """Merge groups with centres, shape (K, d), and sizes by Ward's criterion; that of SciPy starts from single points.
 
     Returns
     -------
-    Linkage, shape (K − 1, 4): the two groups merged, the height, the leaves in both.
+    Linkage, shape (K − 1, 4): the two merged groups, the height, the number of leaves.
     """
     k = len(centres)
     groups = {i: (centres[i], sizes[i]) for i in range(k)}

@@ -1,4 +1,4 @@
-"""A view of the embedding in two dimensions."""
+"""UMAP of the embedding."""
 
 from __future__ import annotations
 
@@ -10,34 +10,36 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, representation, require_key
 from stmmr._core.pca import principal_scores
+from stmmr._core.space import rows_called
 from stmmr.tl._graphs import fuzzy_graph
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float32, Float64, Ints
 
 LAID_OUT_AT_MOST: Final = 20_000
-"""Places that are laid out: ten seconds. The time for exact neighbours grows almost with the square, and a figure of a
-few inches has no room for more dots."""
+"""Spots that are laid out, which takes ten seconds. The time for exact neighbours grows almost with the square, and a
+figure of a few inches has no room for more dots."""
 _N_COMPONENTS: Final = 20
-"""Wider embeddings are first brought to as many principal components, as published (PCA-20 of Z)."""
+"""Wider embeddings are first reduced to so many principal components, as published (PCA-20 of Z)."""
 _N_NEIGHBORS: Final = 15
-"""Counted as UMAP does, with the place itself."""
+"""Number of neighbours, including the spot itself, as UMAP counts."""
 _FEWEST: Final = 5
-"""UMAP's spectral start needs more places than dimensions, with some to spare."""
+"""The spectral start of UMAP needs more spots than dimensions."""
 _MIN_DIST: Final = 0.5
 _SPREAD: Final = 1.0
 _EPOCHS: Final = 200
-"""UMAP's own number for more than 10,000 places. The 500 it takes below keep no more neighbours together and three
-times as long."""
+"""Default of UMAP for more than 10,000 spots. Its 500 for fewer preserve no more neighbours and take three times as
+long."""
 
 
 def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -> None:
-    """Lay out the embedding in two dimensions by UMAP.
+    """Compute a UMAP of the embedding.
 
-    Of 15 exact neighbours (fewer where there are not as many places), at the ``min_dist`` of 0.5 and the ``spread`` of
-    1 that :func:`scanpy.tl.umap` has. Of more than 20,000 places a sample of 20,000 is laid out, drawn by the seed;
-    the others are NaN. Nothing else of `adata` is touched; the user's own neighbour graph stays. Train and embed with
+    It uses 15 exact nearest neighbours (fewer if there are fewer spots), and ``min_dist`` 0.5 and ``spread`` 1 as
+    :func:`scanpy.tl.umap`. Of more than 20,000 spots, a random sample of 20,000 is laid out; the others are NaN.
+    Nothing else in `adata` changes, not even a neighbour graph that is there. Train and embed with
     :class:`stmmr.StMMR` first.
 
     Parameters
@@ -51,12 +53,12 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -
 
     Returns
     -------
-    Nothing; writes ``obsm[key_added]``, shape (n_obs, 2), float32; NaN where a place is not of the sample.
+    None. Sets ``obsm[key_added]``, shape (n_obs, 2), float32; NaN for spots that are not in the sample.
 
     Raises
     ------
     InputError
-        If there is no embedding, it has an entry that is not finite, or there are fewer than 5 places.
+        If there is no embedding, it has an entry that is not finite, or there are fewer than 5 spots.
 
     References
     ----------
@@ -64,35 +66,30 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -
     """
     require_key(adata.obsm, keys.EMBEDDING, where="obsm", hint="Train first: stmmr.StMMR(adata).fit().")
     if adata.n_obs < _FEWEST:
-        raise InputError(f"Expected at least {_FEWEST} places for a UMAP, found {adata.n_obs}.")
-    places = _drawn(adata.n_obs, random_state)
-    # a view takes no more than these rows of an embedding on disk
-    points = representation(adata if len(places) == adata.n_obs else adata[places], keys.EMBEDDING)
-    laid_out = np.full((adata.n_obs, 2), np.nan, dtype=np.float32)
-    laid_out[places] = _layout(_narrowed(points, random_state), random_state)
-    adata.obsm[key_added] = laid_out
-
-
-def _drawn(n_places: int, random_state: int) -> NDArray[np.intp]:
-    """Draw the places to lay out, ascending; all where they are no more."""
-    if n_places <= LAID_OUT_AT_MOST:
-        return np.arange(n_places)
-    logger.info("A sample of %d of %d places is laid out by UMAP; the others are NaN.", LAID_OUT_AT_MOST, n_places)
-    return np.sort(np.random.default_rng(random_state).choice(n_places, LAID_OUT_AT_MOST, replace=False))
-
-
-def _narrowed(points: NDArray[np.float32], random_state: int) -> NDArray[np.float64]:
-    """Bring wide points to their principal components."""
-    narrow = points.astype(np.float64)
+        raise InputError(f"Expected at least {_FEWEST} {rows_called(adata)} for a UMAP, found {adata.n_obs}.")
+    sample = _sample(adata, random_state)
+    # a view reads only these rows of an embedding on disk
+    points = representation(adata if len(sample) == adata.n_obs else adata[sample], keys.EMBEDDING).astype(np.float64)
     if min(points.shape) > _N_COMPONENTS:
-        narrow, _ = principal_scores(narrow, _N_COMPONENTS, random_state=random_state)
-    return np.asarray(narrow)
+        points, _ = principal_scores(points, _N_COMPONENTS, random_state=random_state)
+    layout = np.full((adata.n_obs, 2), np.nan, dtype=np.float32)
+    layout[sample] = _layout(np.asarray(points), random_state)
+    adata.obsm[key_added] = layout
 
 
-def _layout(points: NDArray[np.float64], random_state: int) -> NDArray[np.float32]:
+def _sample(adata: AnnData, random_state: int) -> Ints:
+    """Draw the spots to lay out, ascending."""
+    n, spots = adata.n_obs, rows_called(adata)
+    if n <= LAID_OUT_AT_MOST:
+        return np.arange(n)
+    logger.info("UMAP lays out a random sample of %s of %s %s.", f"{LAID_OUT_AT_MOST:,}", f"{n:,}", spots)
+    return np.sort(np.random.default_rng(random_state).choice(n, LAID_OUT_AT_MOST, replace=False))
+
+
+def _layout(points: Float64, random_state: int) -> Float32:
     """Lay out points, shape (N, d), in two dimensions by UMAP."""
     with warnings.catch_warnings():
-        # nobody asked for Tensorflow; and groups far from each other are laid out one by one
+        # Tensorflow is not needed, and groups far from each other are laid out one by one
         warnings.simplefilter("ignore", ImportWarning)
         warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
         from umap import umap_
