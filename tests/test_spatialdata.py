@@ -1,5 +1,6 @@
 """AnnData to SpatialData and back, runs on SpatialData, and what other packages do with the result."""
 
+import io
 import json
 import logging
 import warnings
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata.tests.helpers import assert_equal
+from matplotlib.figure import Figure
 
 import stmmr
 from stmmr import InputError, cli
@@ -107,12 +109,12 @@ def test_users_see_no_warnings(tissue, tmp_path):
 
 def test_what_is_made(tissue):
     sdata = to_spatialdata(tissue, table="spots")
-    assert (list(sdata.images), list(sdata.shapes), list(sdata.tables)) == (["simulated_hires"], ["places"], ["spots"])
+    assert (list(sdata.images), list(sdata.shapes), list(sdata.tables)) == (["simulated_hires"], ["spots"], ["spots"])
     assert sdata.coordinate_systems == ["global"]
-    xy = sd.get_centroids(sdata["places"]).compute()
+    xy = sd.get_centroids(sdata["spots"]).compute()
     np.testing.assert_array_equal(xy.loc[tissue.obs_names], tissue.obsm["spatial"])
     factors = tissue.uns["spatial"]["simulated"]["scalefactors"]
-    assert (sdata["places"].radius == factors["spot_diameter_fullres"] / 2).all()
+    assert (sdata["spots"].radius == factors["spot_diameter_fullres"] / 2).all()
     extent = sd.get_extent(sdata["simulated_hires"])
     assert extent["x"][0] == extent["y"][0] == 0
     hires = tissue.uns["spatial"]["simulated"]["images"]["hires"]
@@ -125,7 +127,7 @@ def test_radius_without_scale_factors(tissue):
     del tissue.uns["spatial"]
     sdata = to_spatialdata(tissue)
     step = 100 / 0.5  # µm between spots, and per unit of the coordinates
-    np.testing.assert_allclose(sdata["places"].radius, step / 2)
+    np.testing.assert_allclose(sdata["spots"].radius, step / 2)
     assert not sdata.images
     assert_equal(from_spatialdata(sdata), tissue, exact=True)
 
@@ -229,7 +231,7 @@ def test_run_on_spatialdata_as_on_anndata(done, done_spatialdata):
 
 def test_run_leaves_everything_else(simulated):
     sdata = to_spatialdata(simulated)
-    set_transformation(sdata["places"], Scale([0.5, 0.5], ("x", "y")), "half")
+    set_transformation(sdata["spots"], Scale([0.5, 0.5], ("x", "y")), "half")
     sdata["other"] = ad.AnnData(np.ones((2, 2), dtype=np.float32))
     elements = {name: id(element) for _, name, element in sdata.gen_elements()}
     table, before = sdata["table"], sdata["table"].copy()
@@ -315,7 +317,7 @@ def test_spatialdata_plot(done_spatialdata, tmp_path):
     through_zarr(done_spatialdata, tmp_path).pl.render_images().pl.render_shapes(color=keys.DOMAIN).pl.show(ax=ax)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "2", "3"]
     (shown,) = ax.images
-    (left, right), places = ax.get_xlim(), sd.get_extent(done_spatialdata["places"])
+    (left, right), places = ax.get_xlim(), sd.get_extent(done_spatialdata["spots"])
     assert left <= places["x"][0] < places["x"][1] <= right
     assert shown.get_array().size
     plt.close(figure)
@@ -333,11 +335,17 @@ def store(simulated, tmp_path_factory):
     return path
 
 
+def only_curves_of_the_report(figure, file, **options):
+    """Leave out the files of figures, which take long; the report embeds its curves from memory."""
+    if isinstance(file, io.StringIO):
+        figure.canvas.print_figure(file, **options)
+
+
 @pytest.mark.slow
 def test_command_line(store, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
     monkeypatch.setattr("stmmr.pl.embedding", stmmr.pl.domains)
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: None)
+    monkeypatch.setattr(Figure, "savefig", only_curves_of_the_report)
     options = ("--n-domains", 3, "--no-progress")
     assert run_main("run", store, "-o", tmp_path / "a", *options) == 1
     assert "found half, table. Give the folder" in capsys.readouterr().err
@@ -394,7 +402,7 @@ def test_store_without_the_extra(store, monkeypatch, caplog):
 
 def test_store_that_is_damaged(simulated, tmp_path):
     to_spatialdata(simulated).write(tmp_path / "x.zarr")
-    (tmp_path / "x.zarr" / "shapes" / "places" / "shapes.parquet").write_bytes(b"PAR1")
+    (tmp_path / "x.zarr" / "shapes" / "spots" / "shapes.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"Expected an AnnData or SpatialData store .*damaged or cut short"):
         read_zarr(tmp_path / "x.zarr")
 

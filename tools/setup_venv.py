@@ -39,7 +39,7 @@ def main(what):
             install("stmmr and the packages it needs", "--constraint=requirements.txt", "--editable=.")
         else:
             # by itself and first: asked for by another package, pip may choose the newest build for CUDA instead
-            install("torch (the largest package)", pinned("torch"))
+            install("torch (the largest package)", "--constraint=requirements.txt", pinned("torch"))
             install("the extras, and packages for tests, style and docs", "--requirement=requirements.txt")
         stamp.touch()
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmmr._core.types import Float64, Ints
+
 __all__ = ["simulated_tissue"]
 
 PITCH_UM: Final = 100.0
@@ -69,12 +71,12 @@ NODULE: Final = _Look(5200, 6.5, 1.1, 0.18, 0.12, 0.15)
 class _Map(NamedTuple):
     """The tissue on the pixels of its image; all of shape (height, width)."""
 
-    depth: NDArray[np.float64]
+    depth: Float64
     """Approximate distance from the outline in µm; negative outside."""
-    domain: NDArray[np.intp]
+    domain: Ints
     """The layers from 0; the nodule is last."""
-    across: NDArray[np.float64]
-    along: NDArray[np.float64]
+    across: Float64
+    along: Float64
     """Coordinates across and along the fibres, in µm."""
 
 
@@ -146,14 +148,14 @@ def simulated_tissue(
     return AnnData(counts, obs=obs, var=var, obsm=obsm, uns=uns)
 
 
-def _obs(row: NDArray[np.intp], column: NDArray[np.intp], domain: pd.Categorical[str]) -> pd.DataFrame:
+def _obs(row: Ints, column: Ints, domain: pd.Categorical[str]) -> pd.DataFrame:
     """Describe the spots: Visium numbers every second column of a row."""
     position = {keys.IN_TISSUE: 1, keys.ARRAY_ROW: row, keys.ARRAY_COL: 2 * column + row % 2}
     names = [f"spot_{r:03d}_{c:03d}" for r, c in zip(row, column, strict=True)]
     return pd.DataFrame({**position, "ground_truth": domain}, index=names)
 
 
-def _map(rng: np.random.Generator, size: NDArray[np.intp], n_domains: int) -> _Map:
+def _map(rng: np.random.Generator, size: Ints, n_domains: int) -> _Map:
     """Arrange outline, layers and nodule on an image of a size (width, height)."""
     half = size * HIRES_UM / 2 - FRAME_UM
     y, x = (np.indices(size[::-1].tolist()) + 0.5) * HIRES_UM - (half + FRAME_UM)[::-1, None, None]
@@ -209,7 +211,7 @@ def _image(rng: np.random.Generator, tissue: _Map) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> NDArray[np.float64]:
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Float64:
     """Simulate smooth noise with mean 0 and standard deviation 1."""
     step = int(max(sigma / 4, 1))  # smooth noise needs few points
     noise = rng.normal(size=[-(-length // step) for length in shape])
@@ -218,7 +220,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> ND
     return np.asarray((noise - noise.mean()) / noise.std())
 
 
-def _fibres(rng: np.random.Generator, tissue: _Map) -> NDArray[np.float64]:
+def _fibres(rng: np.random.Generator, tissue: _Map) -> Float64:
     """Simulate noise that is stretched along the fibres."""
     texture = _noise(rng, (512, 512), 1)
     fibres = np.zeros(tissue.domain.shape)
@@ -228,7 +230,7 @@ def _fibres(rng: np.random.Generator, tissue: _Map) -> NDArray[np.float64]:
     return fibres
 
 
-def _vessels(rng: np.random.Generator, tissue: _Map, eosin: NDArray[np.float64]) -> NDArray[np.float64]:
+def _vessels(rng: np.random.Generator, tissue: _Map, eosin: Float64) -> Float64:
     """Add the walls of a few vessels to the eosin; return the share of lumen in each pixel, 0 to 1."""
     lumen = np.zeros(tissue.domain.shape)
     candidates = np.argwhere((tissue.depth > 150) & (tissue.domain < tissue.domain.max()))
@@ -242,9 +244,7 @@ def _vessels(rng: np.random.Generator, tissue: _Map, eosin: NDArray[np.float64])
     return lumen
 
 
-def _nuclei(
-    rng: np.random.Generator, tissue: _Map, look: _Look[NDArray[np.float64]], opacity: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _nuclei(rng: np.random.Generator, tissue: _Map, look: _Look[Float64], opacity: Float64) -> Float64:
     """Simulate nuclei as ellipses along the fibres; return their haematoxylin."""
     shape = tissue.domain.shape
     rate = look.nuclei_per_mm2 * (HIRES_UM / 1000) ** 2 * np.clip(1 + 0.35 * _noise(rng, shape, 8), 0.1, None)
@@ -267,7 +267,7 @@ def _nuclei(
 
 
 def _counts(
-    rng: np.random.Generator, domain: NDArray[np.intp], xy: NDArray[np.float64], *, n_genes: int, names: list[str]
+    rng: np.random.Generator, domain: Ints, xy: Float64, *, n_genes: int, names: list[str]
 ) -> tuple[sparse.csr_matrix[np.float32], pd.DataFrame]:
     """Simulate counts, shape (n_obs, n_genes), and describe the genes."""
     n_markers = max(n_genes // (4 * len(names)), 1)
@@ -292,6 +292,6 @@ def _counts(
     return sparse.csr_matrix(counts, dtype=np.float32), var
 
 
-def _categorical(codes: NDArray[np.intp], names: list[str]) -> pd.Categorical[str]:
+def _categorical(codes: Ints, names: list[str]) -> pd.Categorical[str]:
     """Make a categorical of codes; -1 is missing."""
     return pd.Categorical.from_codes(codes.tolist(), pd.Index(names))

@@ -118,5 +118,5 @@ def test_embeddings_of_two_models_are_not_one(tissue, trained):
     adata = prepared(tissue)
     trained.transform(adata, progress=False)
     adata.obsm["X_stmmr"] = adata.obsm["X_stmmr"][:, :1]
-    with pytest.raises(InputError, match="one embedding for both sections"):
+    with pytest.raises(InputError, match="the same embedding in both sections"):
         tl.transfer_domains(adata, trained.adata)

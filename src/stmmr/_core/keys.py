@@ -1,4 +1,4 @@
-"""Every name under which stmmr reads or writes in an AnnData, in one place."""
+"""Every name under which stmmr reads or writes in an AnnData, and what survives what."""
 
 from typing import Final, Literal, NamedTuple
 

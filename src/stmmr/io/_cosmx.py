@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz")
 CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz")
@@ -101,7 +102,7 @@ def _cell_names(table: pd.DataFrame, path: Path) -> pd.Index:
     return pd.Index(table["cell_ID"] + "_" + table["fov"])
 
 
-def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells: Path) -> NDArray[np.float64]:
+def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells: Path) -> Float64:
     """Compute positions in the section from those in the fields of view; shape (n_cells, 2)."""
     if not set(LOCAL) <= set(table.columns):
         raise InputError(
@@ -149,6 +150,6 @@ def _pixel_size(table: pd.DataFrame, fields: pd.DataFrame | None) -> float:
     return um
 
 
-def _extent(xy: NDArray[np.float64]) -> float:
+def _extent(xy: Float64) -> float:
     """Measure how far positions are apart, whatever their origin and the direction of y."""
     return float(np.linalg.norm(xy - xy.mean(axis=0)))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from stmmr._core.types import Float64
+
     Image: TypeAlias = SpatialArray | SpatialTree
     """One resolution, or several."""
 
@@ -39,9 +41,9 @@ class Frame:
 
     image: str | None
     """Name of the image."""
-    upright: NDArray[np.float64]
+    upright: Float64
     """3 × 3 matrix from the coordinate system to ``obsm["spatial"]``."""
-    to_pixels: NDArray[np.float64]
+    to_pixels: Float64
     """3 × 3 matrix from ``obsm["spatial"]`` to full-resolution pixels of the image."""
 
 
@@ -146,7 +148,7 @@ def _unfit(image: Image) -> str:
     return ""
 
 
-def _beside(image: Image, xy: NDArray[np.float64], system: str) -> str:
+def _beside(image: Image, xy: Float64, system: str) -> str:
     """State the share of spots on an image if it is too small; else empty."""
     full = levels(image)[0]
     pixels = mapped(inverse(matrix_to(image, system)), xy)

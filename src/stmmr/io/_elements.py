@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from spatialdata.models import SpatialElement
     from spatialdata.transformations import BaseTransformation
 
+    from stmmr._core.types import Float64, Ints
+
 GLOBAL: Final = "global"
 """The default coordinate system of spatialdata."""
 MICRONS: Final = frozenset({"micron", "microns", "micrometer", "micrometers", "um", "µm"})
@@ -42,12 +44,12 @@ class Region:
     """Rows of a table that annotate the same element, or none."""
 
     name: str
-    rows: NDArray[np.intp]
+    rows: Ints
     element: SpatialElement | None
     """Shapes, labels or points; None if the coordinates are those of the table."""
     system: str
     """Coordinate system of the centres."""
-    centres: NDArray[np.float64]
+    centres: Float64
     """Shape (n_rows, 2), as x, y."""
 
 
@@ -96,7 +98,7 @@ def regions_of(sdata: SpatialData, adata: AnnData, *, system: str | None) -> lis
     """
     annotation = annotation_of(adata)
     if not annotation:
-        return [_by_table(sdata, adata, "places", system=system, because="it annotates no element")]
+        return [_by_table(sdata, adata, "spots", system=system, because="it annotates no element")]
     instances = adata.obs[annotation["instance_key"]].to_numpy()
     elements = adata.obs[annotation["region_key"]].astype(str).to_numpy()
     names = list(dict.fromkeys(elements))
@@ -114,7 +116,7 @@ def regions_of(sdata: SpatialData, adata: AnnData, *, system: str | None) -> lis
 
 
 def _by_element(
-    sdata: SpatialData, name: str, rows: NDArray[np.intp], instances: NDArray[np.generic], *, system: str | None
+    sdata: SpatialData, name: str, rows: Ints, instances: NDArray[np.generic], *, system: str | None
 ) -> Region:
     """Get the centres of the instances of an element, in the order of the table."""
     if name in sdata.images or name in sdata.tables:
@@ -176,7 +178,7 @@ def _system_of(element: SpatialElement, name: str, system: str | None) -> str:
     )
 
 
-def matrix_to(element: SpatialElement, system: str) -> NDArray[np.float64]:
+def matrix_to(element: SpatialElement, system: str) -> Float64:
     """Get the 3 × 3 matrix from the intrinsic coordinates (x, y, 1) of an element to a coordinate system."""
     axes = ("x", "y")
     return np.asarray(systems_of(element)[system].to_affine_matrix(axes, axes), dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,12 +89,15 @@ def peek(path: Path) -> Peek:
         return Peek(separator, ["", *names] if len(row) == len(names) + 1 else names, row)
 
 
-def glance(path: Path) -> Peek | None:
-    """Read the first two lines of a text table; None for a file that is none."""
-    try:
-        return peek(path)
-    except (InputError, PermissionError):
-        return None
+def tables_at(path: Path) -> dict[Path, Peek]:
+    """Get the first two lines of a text table, or of each in a folder; empty if there is none."""
+    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    heads = {}
+    for file in files:
+        if file.is_file() and is_table(file):
+            with suppress(InputError, PermissionError):
+                heads[file] = peek(file)
+    return heads
 
 
 def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:

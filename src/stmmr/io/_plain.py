@@ -8,7 +8,7 @@ import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.files import existing, parsing, visible
-from stmmr.io._flat import CountTable, glance, is_table, peek, read_counts_table, read_frame
+from stmmr.io._flat import CountTable, is_table, peek, read_counts_table, read_frame, tables_at
 from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
@@ -55,22 +55,20 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
 
     A folder must hold one table without and one table with coordinates, or only one with coordinates.
     """
+    headers = {table: head.header for table, head in tables_at(path).items() if len(head.header) > 1}
+    coordinates = [table for table, header in headers.items() if coordinate_columns(header)]
+    counts = [table for table in headers if table not in coordinates]
     if path.is_file():
-        head = glance(path) if is_table(path) else None
-        if head is None or len(head.header) < 2:
-            return None
-        if coordinate_columns(head.header):
-            return path, None
-        others = [table for table in _tables(path.parent, with_coordinates=True) if table != path]
+        if not counts:
+            return (path, None) if coordinates else None
+        others = [table for table, head in tables_at(path.parent).items() if coordinate_columns(head.header)]
         own = [table for table in others if table.name.startswith(_stem(path))] if len(others) > 1 else others
         return path, own[0] if len(own) == 1 else None
-    counts, coordinates = (_tables(path, with_coordinates=has_coordinates) for has_coordinates in (False, True))
     if len(coordinates) != 1 or len(counts) > 1:
         return None
     if counts:
         return counts[0], coordinates[0]
-    head = glance(coordinates[0])
-    return (coordinates[0], None) if head is not None and len(head.header) >= FEWEST_COLUMNS else None
+    return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
 
 
 def read_table(
@@ -207,17 +205,6 @@ def _descriptions(counts: CountTable, file: Path) -> pd.DataFrame:
         if numbers.notna().sum() == (table[name] != "").sum():
             table[name] = numbers
     return table
-
-
-def _tables(folder: Path, *, with_coordinates: bool) -> list[Path]:
-    """List the tables of a folder, those with coordinates or those without."""
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_table(file)]
-    heads = {file: glance(file) for file in files if not file.name.startswith(".")}
-    return [
-        file
-        for file, head in heads.items()
-        if head and len(head.header) > 1 and bool(coordinate_columns(head.header)) == with_coordinates
-    ]
 
 
 def _stem(path: Path) -> str:

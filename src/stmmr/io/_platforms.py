@@ -59,7 +59,7 @@ class Kind:
     """Its name in messages."""
     find: Find
     read: Callable[..., AnnData | MuData]
-    """Reads what was found."""
+    """Takes the path that `find` returns."""
     options: dict[str, str]
     """Options of `stmmr.read` for it, with their names in its reader."""
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 MATRICES: Final = (
     "filtered_feature_cell_matrix.h5",
@@ -98,7 +99,7 @@ def _centroid(geometry: dict[str, Any]) -> tuple[float, float, float]:
     return max((_shoelace(np.asarray(polygon[0], dtype=np.float64)) for polygon in polygons), key=lambda ring: ring[2])
 
 
-def _shoelace(ring: NDArray[np.float64]) -> tuple[float, float, float]:
+def _shoelace(ring: Float64) -> tuple[float, float, float]:
     """Compute centroid and area of a closed ring, shape (n_points, 2), by the shoelace formula."""
     origin = ring[0]
     (x, y), (next_x, next_y) = (ring - origin).T, (np.roll(ring, -1, axis=0) - origin).T

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from stmmr._core.types import Float64
     from stmmr.io._element_images import Image
 
 
@@ -41,7 +42,7 @@ class FullImage(NamedTuple):
 
     name: str
     element: Image
-    matrix: NDArray[np.float64]
+    matrix: Float64
     """From ``obsm["spatial"]``, as (x, y, 1), to pixels of the full resolution, shape (3, 3)."""
 
     def options(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def image_of(
     table: str | None = None,
     region: str | Sequence[str] | None = None,
     coordinate_system: str | None = None,
-) -> tuple[Image, NDArray[np.float64]]:
+) -> tuple[Image, Float64]:
     """Get the H&E image under the spots in full resolution, without reading it, and where the spots are on it.
 
     Parameters
@@ -202,10 +203,10 @@ def take_table(
     from anndata import AnnData
 
     import_spatialdata()
-    given = sdata.tables[table_name(sdata, table)]
+    source = sdata.tables[table_name(sdata, table)]
     file = None if image is None or str(image) in sdata.images or not Path(image).is_file() else Path(image)
-    shared = {name: dict(getattr(given, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
-    adata = AnnData(given.X, obs=given.obs.copy(), var=given.var.copy(), layers=layers_of(given), **shared)
+    shared = {name: dict(getattr(source, name)) for name in ("obsm", "obsp", "varm", "varp", "uns")}
+    adata = AnnData(source.X, obs=source.obs.copy(), var=source.var.copy(), layers=layers_of(source), **shared)
     name = None if image is None or file is not None else str(image)
     full_image = set_positions(
         adata, sdata, image=name, system=coordinate_system, with_image=with_image and file is None
@@ -243,7 +244,7 @@ def _frames(
     return [(group, frame_of(sdata, choose_image(sdata, group, image), group[0].system)) for group in groups]
 
 
-def _set_coordinates(adata: AnnData, xy: NDArray[np.float64]) -> dict[str, Library]:
+def _set_coordinates(adata: AnnData, xy: Float64) -> dict[str, Library]:
     """Set the coordinates, and get the libraries of the table; none if they go with other coordinates."""
     own = np.asarray(adata.obsm.get(keys.SPATIAL, np.empty((adata.n_obs, 0))))
     if own.ndim == 2 and own.shape[1] >= 2 and np.allclose(own[:, :2], xy, rtol=1e-9, atol=1e-6):

@@ -9,7 +9,6 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
-from stmmr._core.sections import section_key_of
 from stmmr._core.space import coordinates, rows_called, spacing
 from stmmr.image.library import IMAGES, Library, sharpest_image
 from stmmr.io._elements import GLOBAL, import_spatialdata, quietly, table_name
@@ -24,9 +23,11 @@ if TYPE_CHECKING:
     from spatialdata.models import SpatialElement
     from xarray import DataArray
 
+    from stmmr._core.types import Float64
+
 NAMED: Final = ("obs", "obsm", "obsp", "var", "varm", "varp", "uns", "layers")
 """Parts of a table whose names spatialdata checks."""
-CIRCLES: Final = "places"
+CIRCLES: Final = "spots"
 """Name of the element with the circles of a single section."""
 
 
@@ -50,7 +51,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
         A copy of `adata` with ``obs["stmmr_region"]`` and ``obs["stmmr_instance"]``, the element and the instance of
         each spot. ``uns["spatial"]`` stays, so that squidpy can plot the table alone.
     circles
-        "places", or one element per section with its name, in units of ``obsm["spatial"]`` and indexed by
+        "spots", or one element per section with its name, in units of ``obsm["spatial"]`` and indexed by
         ``obs_names``. Their diameter is ``spot_diameter_fullres``, else the median distance to the nearest spot.
     images
         The sharpest image of each library of ``uns["spatial"]``.
@@ -71,7 +72,9 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     names: dict[str, str] = {}
     for section in sections:
         names[section] = _valid_name(section, names.values())
-    systems = names if _have_own_systems(sections, libraries) else dict.fromkeys(sections, GLOBAL)
+    n_images = sum(sharpest_image(library) is not None for library in libraries.values())
+    # sections have their own coordinates unless all are on one image
+    systems = names if len(sections) > 1 and n_images != 1 else dict.fromkeys(sections, GLOBAL)
     with quietly():
         from spatialdata import SpatialData
 
@@ -100,8 +103,8 @@ def put_back(adata: AnnData, sdata: SpatialData, *, table: str | None) -> None:
         for column in new:
             if column not in old or not new[column].array.equals(old[column].array):
                 old[column] = new[column].array
-    for where in ("obsm", "obsp", "layers"):
-        held, written = getattr(target, where), getattr(adata, where)
+    for part in ("obsm", "obsp", "layers"):
+        held, written = getattr(target, part), getattr(adata, part)
         for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
@@ -129,6 +132,8 @@ def _in_memory(matrix: object) -> bool:
 
 def _sections(adata: AnnData, section_key: str | None) -> NDArray[np.object_]:
     """Get the name of the section of each spot, by default that of the spatial graph."""
+    from stmmr._core.sections import section_key_of
+
     key = section_key or section_key_of(adata)
     if key is None:
         return np.full(adata.n_obs, CIRCLES, dtype=object)
@@ -142,12 +147,6 @@ def _sections(adata: AnnData, section_key: str | None) -> NDArray[np.object_]:
     return np.asarray(adata.obs[key].astype(str), dtype=object)
 
 
-def _have_own_systems(sections: list[str], libraries: Mapping[str, Library]) -> bool:
-    """Tell whether each section has its own coordinates, which is so unless all are on one image."""
-    with_image = [library for library in libraries.values() if sharpest_image(library) is not None]
-    return len(sections) > 1 and len(with_image) != 1
-
-
 def _valid_name(name: str, taken: Collection[str]) -> str:
     """Make a name that spatialdata allows and that is not `taken`."""
     from spatialdata import sanitize_name
@@ -158,7 +157,7 @@ def _valid_name(name: str, taken: Collection[str]) -> str:
     return next(candidate for candidate in candidates if candidate.lower() not in used)
 
 
-def _circles(xy: NDArray[np.float64], names: pd.Index[str], library: Library, system: str) -> SpatialElement:
+def _circles(xy: Float64, names: pd.Index[str], library: Library, system: str) -> SpatialElement:
     """Make a circle for each spot."""
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import Identity
@@ -203,13 +202,13 @@ def _table(adata: AnnData, elements: NDArray[np.object_]) -> AnnData:
 
     annotated = adata.copy()
     annotated.uns.pop(keys.SPATIALDATA, None)
-    before = {where: list(getattr(annotated, where)) for where in NAMED}
+    before = {part: list(getattr(annotated, part)) for part in NAMED}
     sanitize_table(annotated)
     rename_nested(annotated, escaped)
-    for where, names in before.items():
-        changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, where), strict=True) if old != new]
+    for part, names in before.items():
+        changed = [f"{old} → {new}" for old, new in zip(names, getattr(annotated, part), strict=True) if old != new]
         if changed:
-            logger.warning("Names that spatialdata does not allow were changed in %s: %s.", where, listed(changed))
+            logger.warning("Names that spatialdata does not allow were changed in %s: %s.", part, listed(changed))
     annotated.obs[keys.REGION] = pd.Categorical(elements)
     annotated.obs[keys.INSTANCE] = annotated.obs_names.to_numpy(dtype=object)
     regions = list(annotated.obs[keys.REGION].cat.categories)

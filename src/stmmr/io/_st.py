@@ -16,7 +16,7 @@ from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import existing, parsing
 from stmmr.image.library import SPOT as SPOT_DIAMETER
 from stmmr.io._files import require_columns, require_match
-from stmmr.io._flat import glance, is_table, read_counts_table, read_frame
+from stmmr.io._flat import Peek, read_counts_table, read_frame, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
+
+    from stmmr._core.types import Float64
 
 SPOT: Final = re.compile(r"(-?\d+(?:\.\d+)?)x(-?\d+(?:\.\d+)?)")
 SPOT_FILE: Final = ["pixel_x", "pixel_y", "x", "y"]
@@ -34,8 +35,7 @@ STEM: Final = re.compile(r"[_.-]*(stdata|counts?|ut_data).*")
 
 def find_st(path: Path) -> Path | None:
     """Find the count table of an ST array: the only table whose rows or columns are named ``XxY``."""
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    files = [file for file in files if file.is_file() and is_table(file) and _has_spots(file)]
+    files = [file for file, head in tables_at(path).items() if _has_spots(head)]
     if len(files) > 1:
         raise InputError(
             f"Expected one count table of an ST array in {path}, found {listed(file.name for file in files)}. Give one."
@@ -89,7 +89,7 @@ def _read_counts(file: Path) -> AnnData:
     return adata
 
 
-def _array_positions(names: pd.Index[str], file: Path) -> NDArray[np.float64]:
+def _array_positions(names: pd.Index[str], file: Path) -> Float64:
     """Read x and y on the array from the names of spots, shape (n_spots, 2)."""
     matches = [SPOT.fullmatch(name) for name in names]
     others = [name for name, match in zip(names, matches, strict=True) if match is None]
@@ -103,13 +103,13 @@ def _array_positions(names: pd.Index[str], file: Path) -> NDArray[np.float64]:
 
 def _find_spot_file(file: Path) -> Path | None:
     """Find the table of spots in the folder of a count table. Spots of all arrays have the same names."""
-    tables = [path for path in sorted(file.parent.iterdir()) if path.is_file() and is_table(path) and path != file]
-    spot_files = [path for path in tables if (head := glance(path)) is not None and set(head.header) >= set(SPOT_FILE)]
+    heads = {path: head for path, head in tables_at(file.parent).items() if path != file}
+    spot_files = [path for path, head in heads.items() if set(head.header) >= set(SPOT_FILE)]
     stem = _stem(file)
     own = [path for path in spot_files if re.search(rf"(?<![A-Za-z0-9]){re.escape(stem)}(?![A-Za-z0-9])", path.name)]
     own = [path for path in own or spot_files if "selection" in path.name] or own or spot_files
-    is_alone = not any(_has_spots(path) for path in tables)
-    if len(own) > 1 or (own and stem not in own[0].name and not is_alone):
+    has_other_arrays = any(map(_has_spots, heads.values()))
+    if len(own) > 1 or (own and stem not in own[0].name and has_other_arrays):
         raise InputError(
             f"Expected the table of spots of {file}, found {listed(path.name for path in spot_files)}. Give the one of "
             'this array: stmmr.io.read_st(…, spots="…") or stmmr.read(…, coordinates="…").'
@@ -117,7 +117,7 @@ def _find_spot_file(file: Path) -> Path | None:
     return own[0] if own else None
 
 
-def _read_spot_file(path: Path, names: pd.Index[str], array: NDArray[np.float64]) -> pd.DataFrame:
+def _read_spot_file(path: Path, names: pd.Index[str], array: Float64) -> pd.DataFrame:
     """Read pixels by the names of the spots in the counts: whole positions, or adjusted ones if more of them match."""
     table = read_frame(path, ids=("",))
     require_columns(table.columns, SPOT_FILE, path)
@@ -130,7 +130,7 @@ def _read_spot_file(path: Path, names: pd.Index[str], array: NDArray[np.float64]
     return table[["pixel_x", "pixel_y"]].set_axis([name_at.get(xy, xy) for xy in positions], axis=0)
 
 
-def _rounded(xy: NDArray[np.float64]) -> list[str]:
+def _rounded(xy: Float64) -> list[str]:
     """Write positions with two digits, so that they can be compared."""
     return [f"{x:.2f}x{y:.2f}" for x, y in xy]
 
@@ -140,10 +140,7 @@ def _stem(file: Path) -> str:
     return STEM.sub("", file.name.split(".")[0])
 
 
-def _has_spots(file: Path) -> bool:
+def _has_spots(head: Peek) -> bool:
     """Tell whether the rows or columns of a table are named ``XxY``."""
-    head = glance(file)
-    if head is None:
-        return False
     in_columns = len(head.header) > 2 and all(SPOT.fullmatch(name) for name in head.header[1:4])
     return in_columns or bool(head.first and SPOT.fullmatch(head.first[0]))

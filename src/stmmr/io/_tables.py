@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import h5py
     from anndata import AnnData
     from anndata.abc import CSCDataset, CSRDataset
-    from spatialdata import SpatialData
 
     from stmmr.io._spatialdata import FullImage
 
@@ -90,7 +89,8 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
 
     adata.strings_to_categoricals()
     obsm_size = sum(values.nbytes for values in adata.obsm.values() if hasattr(values, "nbytes"))
-    _require_free_space(target, total_size(source) + obsm_size)
+    files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
+    _require_free_space(target, sum(file.stat().st_size for file in files) + obsm_size)
     small = {name: getattr(adata, name) for name in ("obs", "var", "uns", "obsm", "varm")}
     small |= {name: dict(small[name]) for name in ("uns", "obsm", "varm")}
     if source.is_dir():
@@ -141,11 +141,6 @@ def _require_free_space(target: Path, size: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < size * 1.05:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
-
-
-def total_size(path: Path) -> int:
-    """Get the size of a file, or of all files of a folder, in bytes."""
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
 def read_zarr(
@@ -203,7 +198,9 @@ def read_store(
         adata = _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
         root = folder.parents[1] if folder.parent.name == TABLES else None
         if root is not None and _has_elements(root):
-            full_image = set_positions(adata, _elements(root), image=image, system=coordinate_system)
+            with quietly():
+                sdata = import_spatialdata().read_zarr(root, selection=ELEMENTS)
+            full_image = set_positions(adata, sdata, image=image, system=coordinate_system)
         elif image is not None or coordinate_system is not None:
             raise InputError(f"Expected a SpatialData store for image and coordinate_system, found none at {location}.")
         return adata, full_image
@@ -246,12 +243,6 @@ def _has_elements(root: Path) -> bool:
         ": run pip install 'stmmr-kit[spatialdata]' to read them" if kinds else ", as there are none",
     )
     return False
-
-
-def _elements(root: Path) -> SpatialData:
-    """Open a SpatialData store without its tables; images are not read yet."""
-    with quietly():
-        return import_spatialdata().read_zarr(root, selection=ELEMENTS)
 
 
 def _left_on_disk(store: Store) -> AnnData:

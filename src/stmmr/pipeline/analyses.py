@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from stmmr.model import StMMR
 
+SHOWN_OF_EACH_DOMAIN: Final = 3
+"""Genes of each domain in a section of the report."""
 MAX_PVAL_ADJ: Final = 0.05
 """Adjusted p-value up to which a gene of a domain is in the table; all are in the data."""
 
@@ -113,6 +115,15 @@ class Cite(Protocol):
         """Cite works, as [1, 2]."""
 
 
+class Section(NamedTuple):
+    """A section of the report: a title, a sentence and a table."""
+
+    title: str
+    text: str
+    table: Callable[[AnnData], pd.DataFrame | None]
+    """Gets the rows to show, with the headings as columns; None where the analysis did not run."""
+
+
 class Table(NamedTuple):
     """A table that an analysis writes to the result folder."""
 
@@ -130,7 +141,7 @@ class Figure(NamedTuple):
     draw: Callable[[AnnData], Axes]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
     """One analysis of the domains."""
 
@@ -153,6 +164,8 @@ class Analysis:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     methods: Callable[[AnnData, dict[str, Any], Cite], str] = lambda *_: ""
     """Writes its sentence in the methods; empty where it did not run."""
+    section: Section | None = None
+    """Its section of the report, where the page has none of its own design for it."""
     adjusts_pvalues: bool = False
     """Whether its p-values are adjusted, for the methods."""
 
@@ -224,7 +237,7 @@ _DOMAIN_GENES = Analysis(
     },
     methods=lambda adata, _, cite: (
         "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains and "
-        f"the rest, with the filters of SpaGCN {cite('spagcn')}."
+        f"the rest, with the thresholds of SpaGCN {cite('spagcn')}."
         if keys.DOMAIN_GENES in adata.uns
         else ""
     ),
@@ -296,6 +309,16 @@ def _check_pseudobulk(adata: AnnData, options: AnalysisOptions, prepared: Prepar
         raise InputError(f"Expected several sections in obs[{key!r}] for pseudobulk, found one.")
 
 
+def _leading_pseudobulk_genes(adata: AnnData) -> pd.DataFrame | None:
+    table = adata.uns.get(keys.DOMAIN_GENES_PSEUDOBULK)
+    if table is None:
+        return None
+    best: pd.DataFrame = table.loc[(table["pval_adj"] < MAX_PVAL_ADJ) & (table["log2_fold_change"] > 0)]
+    best = best.groupby("domain", observed=True, sort=False).head(SHOWN_OF_EACH_DOMAIN)
+    names = {"domain": "Domain", "gene": "Gene", "log2_fold_change": "Log2 fold change", "pval_adj": "Adjusted p"}
+    return best[list(names)].rename(columns=names)
+
+
 _PSEUDOBULK = Analysis(
     name="domain genes by pseudo-bulk",
     options=("pseudobulk",),
@@ -312,6 +335,12 @@ _PSEUDOBULK = Analysis(
         "Genes of domains were also compared with sections as replicates, by a negative-binomial model."
         if keys.DOMAIN_GENES_PSEUDOBULK in adata.uns
         else ""
+    ),
+    section=Section(
+        "Domain genes with sections as replicates",
+        "Genes that are higher in a domain than in the rest of its sections, up to three per domain with an adjusted "
+        "p-value below 0.05.",
+        _leading_pseudobulk_genes,
     ),
     adjusts_pvalues=True,
 )
@@ -396,6 +425,16 @@ def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepa
         sections_of(adata, prepared.section_key)
 
 
+def _composition_tests(adata: AnnData) -> pd.DataFrame | None:
+    table: pd.DataFrame | None = adata.uns.get(keys.COMPOSITION_TESTS)
+    if table is None:
+        return None
+    shares = [name for name in table.columns if name.startswith("share_")]
+    names = {name: f"Share in {name.removeprefix('share_')}" for name in shares}
+    names = {"domain": "Domain"} | names | {"pval_adj": "Adjusted p"}
+    return table[list(names)].rename(columns=names)
+
+
 _COMPOSITION = Analysis(
     name="composition",
     options=("group_key",),
@@ -415,6 +454,11 @@ _COMPOSITION = Analysis(
             _draw("composition"),
         )
     },
+    section=Section(
+        "Groups of sections",
+        "Whether groups of sections differ in the share of a domain.",
+        _composition_tests,
+    ),
 )
 
 
@@ -442,14 +486,16 @@ def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepar
         )
 
 
-def _trajectory_sentence(_: AnnData, steps: dict[str, Any], cite: Cite) -> str:
+def _trajectory_sentence(adata: AnnData, steps: dict[str, Any], cite: Cite) -> str:
+    from stmmr._core.space import rows_called
+
     step = steps.get("trajectory")
     if step is None:
         return ""
     end = ", one end of the longest path" if step.get("root") == "tree" else ""
     return (
-        f"Domains were connected by PAGA {cite('paga')} and spots ordered by diffusion pseudotime {cite('dpt')} in "
-        f"scanpy {cite('scanpy')}, with the root in domain {step['root_domain']}{end}."
+        f"Domains were connected by PAGA {cite('paga')} and {rows_called(adata)} ordered by diffusion pseudotime "
+        f"{cite('dpt')} in scanpy {cite('scanpy')}, with the root in domain {step['root_domain']}{end}."
     )
 
 
@@ -505,7 +551,7 @@ _TRENDS = Analysis(
     },
     methods=lambda _, steps, cite: (
         f"The rate of each of {len(steps['gene_trends']['table']):,} genes was fitted as a smooth curve of pseudotime "
-        f"and tested against a constant one {cite('tradeseq')}."
+        f"and tested against a constant rate {cite('tradeseq')}."
         if "gene_trends" in steps
         else ""
     ),
@@ -521,7 +567,7 @@ def _enhance(work: Work) -> None:
 
     if work.model is None:
         raise InputError("Expected the fitted model for denoised expression, found none.")
-    tl.enhance(work.model(), genes=work.options.enhance_genes or None)
+    tl.enhance(work.model(), genes=work.options.enhance_genes or None, progress=work.progress)
 
 
 def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
@@ -36,9 +37,12 @@ from stmmr.pipeline.steps import peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from functools import _lru_cache_wrapper
     from pathlib import Path
 
     from anndata import AnnData
+
+    from stmmr.model import StMMR
 
     Report = Callable[[AnnData, Path, dict[str, Any]], None]
     """Writes report.html from the data, its path and what run.json holds."""
@@ -89,10 +93,12 @@ def run_to_folder(
         run(adata, left, checkpoint=checkpoint, save_model=model)
         record(adata, mode="memory" if counts is None else "disk")
         analyses = with_genes(adata, analyses)
-        outcomes = carry_out(adata, analyses, model=lambda: results.read_model(model, adata), progress=options.progress)
+        fitted = cache(lambda: results.read_model(model, adata))
+        outcomes = carry_out(adata, analyses, model=fitted, progress=options.progress)
         outcomes |= results.write_results(adata, new, source=counts)
         if model is not None:
             shutil.copytree(model, new / MODEL)
+            _save_decoder(fitted, new / MODEL)
         if folder.spatialdata:
             results.write_spatialdata(adata, new / "spatialdata.zarr")
         facts = {"input": _input_facts(named), "options": as_json(options) | _folder_facts(folder)}
@@ -179,11 +185,11 @@ def analyse_folder(
         require_request(adata, analyses)
         if analyses.enhanced:
             results.require_model(result)
-        outcomes = carry_out(
-            adata, analyses, model=lambda: results.read_model(result / MODEL, adata), progress=progress
-        )
+        fitted = cache(lambda: results.read_model(result / MODEL, adata))
+        outcomes = carry_out(adata, analyses, model=fitted, progress=progress)
         raise_first(outcomes)
         _copy_others(result, new)
+        _save_decoder(fitted, new / MODEL)
         results.write_tables(adata, new)
         raise_first(results.write_figures(adata, new, only=results.OF_ANALYSES))
         results.write_data(adata, new, source=counts)
@@ -232,6 +238,12 @@ def _kept_beside(output: Path) -> Iterator[Path]:
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _save_decoder(fitted: _lru_cache_wrapper[StMMR], folder: Path) -> None:
+    """Save a model whose decoder was fitted, so that it is not fitted again for more denoised expression."""
+    if fitted.cache_info().currsize:
+        fitted().save(folder, overwrite=True)
 
 
 def _require_spatialdata() -> None:

@@ -18,7 +18,7 @@ from stmmr.pipeline.options import NOT_RESULTS, RunOptions, shows_options, with_
 from stmmr.pipeline.resume import KeptSteps
 from stmmr.pipeline.sources import Inputs, inputs_of
 from stmmr.pipeline.steps import take
-from stmmr.settings import named_blocks
+from stmmr.settings import named_blocks, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from spatialdata import SpatialData
 
+    from stmmr.model.devices import Devices
     from stmmr.settings import Block
 
 FULL_BATCH_AT_MOST: Final = 20_000
@@ -158,8 +159,23 @@ def _check(state: Run) -> None:
     if options.use_rep is not None:
         require_key(adata.obsm, options.use_rep, where="obsm")
     check_blocks(adata, state.blocks)
+    _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
     sections_of(adata, options.section_key)
     unique_names(adata)
+
+
+def _devices(state: Run) -> Devices:
+    """Get the hardware of the training."""
+    from stmmr.model.devices import Devices
+
+    options = state.options
+    return Devices(options.accelerator, options.devices, options.num_nodes, precision=options.precision)
+
+
+def _batches(state: Run) -> dict[str, int]:
+    """Get the setting by which the preset "paper" draws batches of very many spots."""
+    many = state.options.preset == "paper" and state.adata.n_obs > FULL_BATCH_AT_MOST
+    return {"batch_size": BATCH} if many else {}
 
 
 def _decisive(state: Run) -> dict[str, Any]:
@@ -233,7 +249,6 @@ def embedding(state: Run) -> None:
     from stmmr.model import StMMR
 
     adata, options = state.adata, state.options
-    batches = options.preset == "paper" and adata.n_obs > FULL_BATCH_AT_MOST
     model = StMMR(
         adata,
         preset=options.preset,
@@ -242,14 +257,11 @@ def embedding(state: Run) -> None:
         blocks=state.blocks,
         random_state=options.random_state,
         progress=options.progress,
-        **({"batch_size": BATCH} if batches else {}),
+        **_batches(state),
     )
     model.fit(
         progress=options.progress,
-        accelerator=options.accelerator,
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        precision=options.precision,
+        **_devices(state)._asdict(),
         checkpoint=None if state.kept is None else state.kept.folder / "training.safetensors",
     )
     if options.save_model is not None and is_first():

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories, hex_colors
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
+from stmmr.pipeline.analyses import ANALYSES
 from stmmr.tl import composition
 
 if TYPE_CHECKING:
@@ -35,6 +36,25 @@ class Findings(NamedTuple):
     """Gene sets of each domain, and the file with the sets."""
     sections: tuple[list[Row], list[Row]] | None
     """Domains, and the sections with the share of each."""
+
+
+def further_sections(adata: AnnData) -> list[tuple[str, str, list[str], list[list[str]]]]:
+    """Get title, text, headings and rows of the sections that analyses declare in the table of analyses."""
+    sections = []
+    for analysis in ANALYSES:
+        if analysis.section is not None and (table := analysis.section.table(adata)) is not None:
+            rows = [
+                [_cell(heading, value) for heading, value in row.items()] for row in table.to_dict(orient="records")
+            ]
+            sections.append((analysis.section.title, analysis.section.text, list(map(str, table.columns)), rows))
+    return sections
+
+
+def _cell(heading: object, value: object) -> str:
+    """Write a value of a table."""
+    if isinstance(value, float | np.floating):
+        return format_p(float(value)) if heading == "Adjusted p" else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
 
 
 def findings_of(adata: AnnData) -> Findings:

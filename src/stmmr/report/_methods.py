@@ -11,6 +11,7 @@ from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import graph_um, rows_called
 from stmmr._core.version import VERSION
+from stmmr.pipeline.analyses import ANALYSES
 from stmmr.report._references import WORKS, Work
 
 if TYPE_CHECKING:
@@ -176,36 +177,14 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
 
 
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:
-    """Describe the analyses after the domains."""
-    sentences = []
-    if _keys.DOMAIN_GENES in adata.uns:
-        sentences.append(
-            "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains "
-            f"and the rest, with the thresholds of SpaGCN {cite('spagcn')}."
-        )
-    trajectory = steps.get("trajectory")
-    if trajectory is not None:
-        end = ", one end of the longest path" if trajectory.get("root") == "tree" else ""
-        sentences.append(
-            f"Domains were connected by PAGA {cite('paga')} and {rows_called(adata)} ordered by diffusion pseudotime "
-            f"{cite('dpt')} in scanpy {cite('scanpy')}, with the root in domain {trajectory['root_domain']}{end}."
-        )
-    tests = []
-    if "gene_trends" in steps:
-        tests.append(
-            f"The rate of each of {len(steps['gene_trends']['table']):,} genes was fitted as a smooth curve of "
-            f"pseudotime and tested against a constant rate {cite('tradeseq')}."
-        )
-    if _keys.MORAN_I in adata.var:
-        tests.append(f"Spatially variable genes were ranked by Moran's I {cite('moran')} of their normalised values.")
-    if _keys.ENRICHMENT in adata.uns:
-        gmt = steps.get("enrichment", {}).get(_keys.ENRICHMENT, {}).get("gmt", "")
-        source = f" of {gmt}" if gmt else ""
-        tests.append(f"Gene sets{source} were tested for over-representation by the hypergeometric distribution.")
-    if tests or _keys.DOMAIN_GENES in adata.uns:
-        tests.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
-    umap = [f"The embedding was laid out by UMAP {cite('umap')}."] if _keys.UMAP in adata.obsm else []
-    return sentences + tests + umap
+    """Describe the analyses that ran, each by its row in the table of analyses."""
+    described = {analysis: analysis.methods(adata, steps, cite) for analysis in ANALYSES}
+    sentences = [sentence for sentence in described.values() if sentence]
+    if any(sentence and analysis.adjusts_pvalues for analysis, sentence in described.items()):
+        sentences.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
+    if _keys.UMAP in adata.obsm:
+        sentences.append(f"The embedding was laid out by UMAP {cite('umap')}.")
+    return sentences
 
 
 def _evaluation(steps: Steps, cite: Cited, spots: str) -> str:

@@ -14,7 +14,7 @@ from stmmr._core.space import rows_called
 from stmmr._core.version import VERSION
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
-from stmmr.report._findings import findings_of
+from stmmr.report._findings import findings_of, further_sections
 from stmmr.report._genes import genes_to_show, values_of
 from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_of
 from stmmr.report._methods import methods_of
@@ -122,6 +122,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "scene": scene,
         "domains": domain_rows(adata),
         "findings": findings_of(adata),
+        "further": further_sections(adata),
         "checks": checks_of(adata),
         "evaluation": evaluation_table(adata),
         "methods": methods,
