@@ -72,7 +72,7 @@ def test_bandwidth_draws_on_the_given_axes(bandwidth_chosen):
 def test_refuses_a_bandwidth_that_was_given(bandwidth_chosen):
     graph = bandwidth_chosen.uns["stmmr"]["spatial_graph"]
     del graph["bandwidths_tried"], graph["error"], graph["standard_error"]
-    with pytest.raises(InputError, match=r"found a bandwidth that was an option \(25\.2 px\)\. Choose it by"):
+    with pytest.raises(InputError, match=r"found one set by the user \(25\.2 px\)\. Choose it by"):
         bandwidth(bandwidth_chosen)
     del bandwidth_chosen.uns["stmmr"]
     with pytest.raises(InputError, match="found no spatial graph"):

@@ -65,7 +65,7 @@ def test_independent_spots_are_the_degrees_of_freedom_of_the_smoother():
 
 def test_auto_takes_it(caplog):
     adata = stmmr.datasets.simulated_tissue(n_rows=30, n_cols=30, n_domains=4, n_genes=200)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="stmmr"):
         stmmr.run(adata, histology=False, progress=False)
     step = found(adata)
     assert 3 <= step["chosen"] <= 5

@@ -48,7 +48,7 @@ def test_sums_are_those_of_pandas(sections, monkeypatch):
 
 def test_without_pydeseq2_the_extra_is_named(sections, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydeseq2.dds", None)
-    with pytest.raises(ImportError, match=r"stmmr\[deseq\]"):
+    with pytest.raises(ImportError, match=r"stmmr-kit\[deseq\]"):
         domain_genes_pseudobulk(sections, section_key="section")
 
 

@@ -41,18 +41,18 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     InputError
-        If there is no graph, or its bandwidth was an option.
+        If there is no graph, or its bandwidth was set by the user.
     """
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
     graph = recorded(adata).get("spatial_graph", {})
     if "bandwidths_tried" not in graph:
-        found = "no spatial graph"
+        instead = "no spatial graph"
         if "bandwidth" in graph:
-            found = f"a bandwidth that was an option ({graph['bandwidth']:.4g} {graph['unit']})"
+            instead = f"one set by the user ({graph['bandwidth']:.4g} {graph['unit']})"
         raise InputError(
             "Expected a bandwidth chosen from the data in uns['stmmr']['spatial_graph'], found "
-            f"{found}. Choose it by stmmr.pp.spatial_graph(adata)."
+            f"{instead}. Choose it by stmmr.pp.spatial_graph(adata)."
         )
     um = graph_um(graph)
     in_um = math.isfinite(um)

@@ -181,17 +181,17 @@ def _check_genes(parts: Mapping[str, AnnData]) -> None:
         logger.warning("Only %d genes are in all sections; the section with the fewest has %d.", len(shared), fewest)
 
 
-def _reason(one: AnnData, other: AnnData) -> str:
+def _reason(part: AnnData, other: AnnData) -> str:
     """Explain why two sections have no gene names in common; empty if the reason is unclear."""
-    by_id = [np.mean([bool(ENSEMBL.match(name)) for name in part.var_names]) > 0.5 for part in (one, other)]
+    by_id = [np.mean([bool(ENSEMBL.match(name)) for name in section.var_names]) > 0.5 for section in (part, other)]
     if by_id[0] != by_id[1]:
         return " One has Ensembl identifiers and the other symbols. Use the same kind in var_names of both."
     if all(by_id):
-        first, second = (part.var_names.str.replace(r"\.\d+$", "", regex=True) for part in (one, other))
+        first, second = (section.var_names.str.replace(r"\.\d+$", "", regex=True) for section in (part, other))
         if len(first.intersection(second)):
             return " They differ in the version after the dot. Remove it."
         return " They are Ensembl identifiers of different species or different genes. Map them to orthologues."
-    if len(one.var_names.str.upper().intersection(other.var_names.str.upper())):
+    if len(part.var_names.str.upper().intersection(other.var_names.str.upper())):
         return " They differ only in upper and lower case, as those of human and mouse do. Map them to orthologues."
     return " Use the same gene names in all sections."
 

@@ -166,7 +166,7 @@ def trends_of(adata: AnnData) -> Curve | None:
             "arbitrary, as no root was given" if trajectory["root"] == "tree" else "set by the root, not inferred"
         )
         text += f" The root is in domain {trajectory['root_domain']}; the direction is {direction}."
-    svg = svg_of(lambda ax: pl.gene_trends(adata, ax=ax), "trends", size=(5.2, 3.2))
+    svg = svg_of(lambda ax: pl.gene_trends(adata, ax=ax), "trends", size=(4.4, 2.9))
     return Curve("Genes over pseudotime", text, svg)
 
 

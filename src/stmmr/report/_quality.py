@@ -69,6 +69,10 @@ def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"  # so that no line ends between them
 
 
+def _named(domains: list[str]) -> str:
+    return f"domain{'s' if len(domains) > 1 else ''} {', '.join(domains)}" if domains else "none"
+
+
 def _counts(adata: AnnData) -> Iterator[Check]:
     if keys.LIBRARY_SIZE not in adata.obs:
         return
@@ -175,7 +179,7 @@ def _domains(adata: AnnData) -> Iterator[Check]:
     missing = float(np.mean(domains.codes < 0))
     yield _check(
         "Small domains",
-        (", ".join(small) or "none") + (f"; {_percent(missing)} of the {spots} have no domain" if missing else ""),
+        _named(small) + (f"; {_percent(missing)} of the {spots} have no domain" if missing else ""),
         f"Fewer than {_percent(SMALL_DOMAIN, 0)} of the {spots}: a thin layer, or outliers. See them on the map.",
         bad=bool(small) or missing > 0,
     )
@@ -195,7 +199,7 @@ def _sections(adata: AnnData) -> Iterator[Check]:
     single = [str(name) for name, n in zip(domains.categories, present.sum(axis=1), strict=True) if n == 1]
     yield _check(
         "Domains in one section only",
-        ", ".join(single) or "none",
+        _named(single),
         f"With {_percent(SHARE_OF_SECTION, 0)} or more of the {rows_called(adata)} of only one of "
         f"{len(sections.categories)} sections: a tissue that the others lack, or a technical difference.",
         bad=bool(single) and len(sections.categories) > 1,

@@ -30,7 +30,7 @@ SCORES: Final = {
     "homogeneity": ("Homogeneity", "1 is best"),
     "completeness": ("Completeness", "1 is best"),
     "chaos": ("CHAOS, scatter in space", "0 is best"),
-    "pas": ("PAS, percentage of abnormal spots", "0 is best"),
+    "pas": ("PAS, share of abnormal spots", "0 is best"),
     "n_labelled": ("Number annotated", ""),
     "n_domains": ("Domains", ""),
 }

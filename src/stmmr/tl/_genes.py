@@ -228,10 +228,10 @@ def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:
     sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
     if len(sizes) < 2 or (sizes >= FEWEST).sum() < 1:
         spots = rows_called(adata)
-        found = listed(f"{name} ({n} {spots})" for name, n in zip(domains.categories, sizes, strict=True))
+        in_data = listed(f"{name} ({n} {spots})" for name, n in zip(domains.categories, sizes, strict=True))
         raise InputError(
             f"Expected at least two domains in obs[{domain_key!r}], one of them with {FEWEST} {spots} or more, found "
-            f"{found}."
+            f"{in_data}."
         )
     small = [str(name) for name, n in zip(domains.categories, sizes, strict=True) if n < FEWEST]
     if small:
