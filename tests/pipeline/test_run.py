@@ -1,6 +1,5 @@
 """The whole way on a simulated tissue: run, save and load, the command line, and what it says to bad input."""
 
-import importlib.util
 import inspect
 import json
 import re
@@ -271,8 +270,6 @@ def test_command_line_twice_the_same(tissue, tmp_path):
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
     not_requested = {"number_of_domains.png", "training.png", "result.zarr", "spatialdata.zarr"} | OF_ANALYSES
     not_requested -= {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
-    if importlib.util.find_spec("bokeh") is None:
-        not_requested.add("report.html")
     assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - not_requested
     facts = json.loads((tmp_path / "a/run.json").read_text())
     assert {"input", "options", "stmmr", "versions", "seconds_in_all", "peak_memory_mb"} <= set(facts)

@@ -75,7 +75,6 @@ def test_aligned_sections_have_neighbours_above_and_below(result):
 
 
 def test_report_names_both(result):
-    pytest.importorskip("bokeh")
     page = (result / "report.html").read_text(encoding="utf-8")
     assert "Spatial domains of upper, lower" in page
     assert "upper (upper.h5ad), lower (lower.h5ad)" in page

@@ -112,7 +112,6 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page_of(tmp_path):
-    pytest.importorskip("bokeh")
     import stmmr
 
     def make(adata, **options):

@@ -42,7 +42,6 @@ POSITION = """([left, down]) => {
 @pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api")
-    pytest.importorskip("bokeh")
     found = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if not found:
         pytest.skip("no Chromium here; name one in STMMR_CHROMIUM")
@@ -56,7 +55,6 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    pytest.importorskip("bokeh")
     adata = made_section(900, n_domains=3)
     rng = np.random.default_rng(0)
     images = {"hires": rng.integers(180, 256, (800, 800, 3), dtype=np.uint8)}
@@ -312,7 +310,6 @@ DRAWN = """name => {
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    pytest.importorskip("bokeh")
     target = tmp_path_factory.mktemp("page") / "many.html"
     adata = made_section(8100)
     stmmr.report.write(adata, target)

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import sys
 import zlib
 
 import numpy as np
@@ -245,7 +244,6 @@ def test_genes_have_a_budget(page_of, section, monkeypatch):
 
 
 def test_no_domains(section, tmp_path):
-    pytest.importorskip("bokeh")
     del section.obs["stmmr_domain"]
     with pytest.raises(stmmr.InputError, match=r"Run stmmr.run\(adata\) first"):
         stmmr.report.write(section, tmp_path / "report.html")
@@ -326,13 +324,6 @@ def test_image_is_cropped_to_the_spots(page_of, section):
     assert "Image" in page_of(section).said()
 
 
-def test_without_bokeh_the_extra_is_named(section, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "bokeh", None)
-    with pytest.raises(ImportError, match=r"pip install 'stmmr-kit\[report\]'"):
-        stmmr.report.write(section, tmp_path / "report.html")
-    assert not list(tmp_path.iterdir())
-
-
 def test_data_stay_as_they_are(page_of, section):
     before = section.copy()
     page_of(section)
@@ -342,7 +333,6 @@ def test_data_stay_as_they_are(page_of, section):
 
 
 def test_command_writes_it(tmp_path):
-    pytest.importorskip("bokeh")
     from stmmr.cli import app
 
     adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr._core.checks import require_extra
 from stmmr.pl.layout import FADED
 from stmmr.report._layers import CLEAR, palette_of
 
@@ -32,7 +31,8 @@ def map_and_umap(scene: Scene, first: Layer) -> dict[str, Model]:
 
     They start with the colours of the `first` layer.
     """
-    models = require_extra("bokeh.models", extra="report")
+    from bokeh import models
+
     mapper = models.LinearColorMapper(palette=palette_of(first), low=-0.5, high=255.5, name="colors")
     pointer = models.ColumnDataSource({"x": [], "y": [], "u": [], "v": []}, name="pointer")
     figures = {"map": _map(scene, mapper, pointer)}
@@ -44,7 +44,8 @@ def map_and_umap(scene: Scene, first: Layer) -> dict[str, Model]:
 
 
 def _map(scene: Scene, mapper: Model, pointer: Model) -> Model:
-    models = require_extra("bokeh.models", extra="report")
+    from bokeh import models
+
     plot = _figure("map", scene.frame, down=True)
     if scene.image is not None:
         source = models.ColumnDataSource({name: [scene.image[name]] for name in ("url", "x", "y", "w", "h")})
@@ -73,7 +74,8 @@ def _map(scene: Scene, mapper: Model, pointer: Model) -> Model:
 
 def _add_spots(plot: Model, mapper: Model, *, radius: float | None = None, size: float | None = None) -> None:
     """Add empty pixels, and circles with a radius in the tissue or a size on the screen."""
-    models = require_extra("bokeh.models", extra="report")
+    from bokeh import models
+
     no_pixels = {"image": [np.zeros((1, 1), dtype=np.uint32)], **{name: [0.0] for name in ("x", "y", "dw", "dh")}}
     pixels = plot.image_rgba(
         image="image", x="x", y="y", dw="dw", dh="dh", source=models.ColumnDataSource(no_pixels), name="pixels"
@@ -95,9 +97,10 @@ def _add_spots(plot: Model, mapper: Model, *, radius: float | None = None, size:
 
 def _figure(name: str, frame: Frame, *, down: bool) -> Model:
     """Create a figure without axes that fills the width; with `down`, y points downwards."""
-    models = require_extra("bokeh.models", extra="report")
+    from bokeh import models, plotting
+
     (left, bottom), (right, top) = frame.low, frame.high
-    plot = require_extra("bokeh.plotting", extra="report").figure(
+    plot = plotting.figure(
         name=name,
         x_range=models.Range1d(float(left), float(right)),
         y_range=models.Range1d(*((float(top), float(bottom)) if down else (float(bottom), float(top)))),
@@ -123,7 +126,8 @@ def _figure(name: str, frame: Frame, *, down: bool) -> Model:
 
 def _add_hover(plot: Model, renderers: list[Model]) -> None:
     """Describe the spot below the pointer in a tooltip, and mark it in both figures."""
-    models = require_extra("bokeh.models", extra="report")
+    from bokeh import models
+
     plot.add_tools(
         models.HoverTool(
             renderers=renderers,
@@ -141,7 +145,8 @@ def _add_hover(plot: Model, renderers: list[Model]) -> None:
 
 def _name_sections(plot: Model, scene: Scene) -> None:
     """Write the name of each section above it."""
-    models = require_extra("bokeh.models", extra="report")
+    from bokeh import models
+
     sections = scene.sections
     assert sections is not None  # noqa: S101 - checked by the caller
     inside = [scene.xy[sections.codes == code] for code in range(len(sections.categories))]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,18 +10,14 @@ from stmmr._core import keys
 from stmmr._core.categories import categories, hex_colors, title_of
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
-from stmmr._core.version import VERSION
 from stmmr.report._genes import top_genes
 from stmmr.report._layers import numbers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from anndata import AnnData
 
-OF_RESULTS: Final = ("anndata", "numpy", "scanpy", "scikit-image", "scikit-learn", "scipy", "torch")
-PACKAGES: Final = tuple(sorted((*OF_RESULTS, "bokeh", "umap-learn")))
-"""Packages that affect the results, or the page."""
 SCORES: Final = {
     "ari": ("Adjusted Rand index", "1 is best"),
     "nmi": ("Normalised mutual information", "1 is best"),
@@ -109,14 +103,3 @@ def shown(value: object) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}" if np.isfinite(value) else "–"
     return str(value)
-
-
-def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Get the versions of stmmr, Python, the platform and installed packages."""
-    installed = {"stmmr": VERSION, "python": platform.python_version(), "platform": platform.platform()}
-    for name in packages:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
-from stmmr._core.checks import listed, require_extra, require_key
+from stmmr._core.checks import listed, require_key
 from stmmr._core.files import atomic_write
 from stmmr._core.space import rows_called
-from stmmr._core.version import VERSION
+from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._figures import map_and_umap
 from stmmr.report._findings import findings_of, further_sections
@@ -20,7 +20,7 @@ from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_o
 from stmmr.report._methods import methods_of
 from stmmr.report._quality import checks_of
 from stmmr.report._scene import CIRCLES_AT_MOST, scene_of
-from stmmr.report._tables import domain_rows, evaluation_table, settings_groups, shown, versions
+from stmmr.report._tables import domain_rows, evaluation_table, settings_groups, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,10 +69,7 @@ def write(
     ------
     InputError
         If there are no domains or coordinates, or a gene is not in the data.
-    ImportError
-        If bokeh is not installed.
     """
-    require_extra("bokeh", extra="report")
     require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
     facts = dict(run_facts or {})
     page = _template().render(**_parts(adata, facts, title, genes))
@@ -129,7 +126,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "works": cited.works,
         "bibtex": "\n\n".join(work.bibtex for work in cited.works),
         "settings": settings_groups(adata, facts),
-        "versions": facts.get("versions", {}) | versions(),
+        "versions": facts.get("versions", {}) | versions((*PACKAGES, "bokeh", "umap-learn")),
         "shown": shown,
     }
 
