@@ -108,8 +108,11 @@ def test_users_see_no_warnings(tissue, tmp_path):
 
 
 def test_what_is_made(tissue):
-    sdata = to_spatialdata(tissue, table="spots")
-    assert (list(sdata.images), list(sdata.shapes), list(sdata.tables)) == (["simulated_hires"], ["spots"], ["spots"])
+    sdata = to_spatialdata(tissue, table="counts")
+    assert (list(sdata.images), list(sdata.shapes), list(sdata.tables)) == (["simulated_hires"], ["spots"], ["counts"])
+    same = to_spatialdata(tissue, table="spots")
+    assert (list(same.shapes), list(same.tables)) == (["spots_1"], ["spots"])
+    assert_equal(from_spatialdata(same), tissue, exact=True)
     assert sdata.coordinate_systems == ["global"]
     xy = sd.get_centroids(sdata["spots"]).compute()
     np.testing.assert_array_equal(xy.loc[tissue.obs_names], tissue.obsm["spatial"])
@@ -317,8 +320,8 @@ def test_spatialdata_plot(done_spatialdata, tmp_path):
     through_zarr(done_spatialdata, tmp_path).pl.render_images().pl.render_shapes(color=keys.DOMAIN).pl.show(ax=ax)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "2", "3"]
     (shown,) = ax.images
-    (left, right), places = ax.get_xlim(), sd.get_extent(done_spatialdata["spots"])
-    assert left <= places["x"][0] < places["x"][1] <= right
+    (left, right), extent = ax.get_xlim(), sd.get_extent(done_spatialdata["spots"])
+    assert left <= extent["x"][0] < extent["x"][1] <= right
     assert shown.get_array().size
     plt.close(figure)
 
@@ -335,10 +338,13 @@ def store(simulated, tmp_path_factory):
     return path
 
 
+savefig = Figure.savefig
+
+
 def only_curves_of_the_report(figure, file, **options):
     """Leave out the files of figures, which take long; the report embeds its curves from memory."""
     if isinstance(file, io.StringIO):
-        figure.canvas.print_figure(file, **options)
+        savefig(figure, file, **options)
 
 
 @pytest.mark.slow
@@ -356,7 +362,7 @@ def test_command_line(store, tmp_path, capsys, monkeypatch):
     assert (first["domain"] == second["domain"]).mean() > 0.95
     sdata = sd.read_zarr(tmp_path / "a" / "spatialdata.zarr")
     np.testing.assert_array_equal(sdata["table"].obs[keys.DOMAIN].astype(int), first["domain"])
-    assert list(sdata.images) == ["places_hires"]
+    assert list(sdata.images) == ["spots_hires"]
     result = ad.read_h5ad(tmp_path / "a" / "result.h5ad")
     assert {keys.HISTOLOGY, "spatial"} <= set(result.obsm)
     assert json.loads((tmp_path / "a" / "run.json").read_text())["options"]["table"] == "table"
@@ -371,7 +377,7 @@ def test_command_line(store, tmp_path, capsys, monkeypatch):
     [
         (("--table", "tabel"), "Did you mean 'table'"),
         (("--table", "table", "--image", "simulated_hirez"), "Did you mean 'simulated_hires'"),
-        (("--table", "table", "--coordinate-system", "local"), "'local' in the coordinate systems of 'places'"),
+        (("--table", "table", "--coordinate-system", "local"), "'local' in the coordinate systems of 'spots'"),
         (("--table", "table", "--mode", "disk", "--spatialdata"), "stay on disk"),
     ],
 )

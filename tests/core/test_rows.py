@@ -133,7 +133,7 @@ def test_bad_values_are_found_in_any_chunk(tissue, tmp_path, home):
 
 def test_backed_is_for_files(tmp_path, tissue):
     (tmp_path / "filtered_feature_bc_matrix.h5").write_bytes(b"")
-    with pytest.raises(stmmr.InputError, match=r"can stay in the file, found 10x_h5"):
+    with pytest.raises(stmmr.InputError, match=r"can stay in the file, for backed, found 10x_h5"):
         stmmr.read(tmp_path, backed=True)
 
 

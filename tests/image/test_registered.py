@@ -227,7 +227,7 @@ def test_features_on_disk_are_those_of_the_same_image_and_spots(bare, image, tmp
 def test_a_scale_that_no_platform_has_is_warned_of(bare, image, caplog):
     with caplog.at_level(logging.WARNING, logger="stmmr"), pytest.raises(InputError, match="smaller than the image"):
         histology(bare, image=image, um_per_pixel=0.001)
-    assert "Check the scale: sizes in µm will be wrong" in caplog.text
+    assert "Check the scale, otherwise sizes in µm will be wrong" in caplog.text
 
 
 def test_registration_without_a_image_is_refused(tissue):

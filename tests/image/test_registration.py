@@ -54,5 +54,5 @@ def test_files_that_are_no_matrix_are_refused(tmp_path):
     (tmp_path / "he.csv").write_text("barcode,x,y\nA,1,2\n")
     with pytest.raises(InputError, match="a 3 × 3 matrix at"):
         read_registration(tmp_path / "he.csv")
-    with pytest.raises(FileNotFoundError, match=r"there is nothing; did you mean he\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"found nothing; did you mean he\.csv"):
         read_registration(tmp_path / "he2.csv")

@@ -71,7 +71,7 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     sections = list(dict.fromkeys(section_of))
     names: dict[str, str] = {}
     for section in sections:
-        names[section] = _valid_name(section, names.values())
+        names[section] = _valid_name(section, [*names.values(), table])
     n_images = sum(sharpest_image(library) is not None for library in libraries.values())
     # sections have their own coordinates unless all are on one image
     systems = names if len(sections) > 1 and n_images != 1 else dict.fromkeys(sections, GLOBAL)
