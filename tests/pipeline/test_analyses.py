@@ -257,7 +257,7 @@ BAD = [
     (("--root-spot", "nowhere"), "'nowhere' in obs_names"),
     (("--gene-sets", "none.gmt"), "Expected a file of gene sets (.gmt), found none at"),
     (("--gene-sets", "table.gmt"), "Expected a name, a description and genes in each line of table.gmt"),
-    (("--gene-sets", "mouse.gmt"), "Take the file of this species"),
+    (("--gene-sets", "mouse.gmt"), "Use a file for this species"),
     (("--enhance-gene", "CLOSE"), "found none. Did you mean 'g"),
     (("--group-key", "ground_truth"), "Expected several sections for group_key"),
     (("--pseudobulk",), "Expected several sections for pseudobulk"),
