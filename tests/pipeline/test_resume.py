@@ -11,6 +11,9 @@ import pytest
 
 import stmmr
 from stmmr._core import keys
+from stmmr._core.record import recorded
+from stmmr.io import read_h5ad
+from stmmr.io._tables import write_h5ad
 from stmmr.pipeline import run as _run
 from stmmr.pipeline.resume import KeptSteps, fingerprint
 from stmmr.pp import _graph
@@ -129,3 +132,34 @@ def test_steps_in_memory_leave_matrices_and_are_done_again(tissue, tmp_path, cap
     assert keys.LOGNORM in again.layers
     assert keys.GRAPH in again.obsp
     np.testing.assert_array_equal(again.obsm[keys.EMBEDDING], adata.obsm[keys.EMBEDDING])
+
+
+def test_names_with_a_slash(tissue, tmp_path, monkeypatch, caplog):
+    """From kept steps and from a result file, a user gets the names that were given."""
+    sections = {"P/1": tissue[: tissue.n_obs // 2].copy(), "P/2": tissue[tissue.n_obs // 2 :].copy()}
+    both = stmmr.pp.concat_sections(sections)
+    both.obs["T/NK"] = both.obs["ground_truth"].to_numpy()
+    done = both.copy()
+    stmmr.run(done, n_domains=4, section_key="section", label_key="T/NK", progress=False)
+
+    take = _run.take
+
+    def interrupted(name, *arguments, **options):
+        take(name, *arguments, **options)
+        if name == "embedding":
+            raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(_run, "take", interrupted)
+        stmmr.run(both.copy(), n_domains=4, section_key="section", checkpoint=tmp_path / "kept", progress=False)
+    with caplog.at_level("INFO", logger="stmmr"):
+        stmmr.run(both, n_domains=4, section_key="section", checkpoint=tmp_path / "kept", progress=False)
+    assert "Finished steps: embedding, histology" in caplog.text
+
+    write_h5ad(done, tmp_path / "result.h5ad")
+    for adata in (done, both, read_h5ad(tmp_path / "result.h5ad")):
+        assert list(adata.uns[keys.SPATIAL]) == list(adata.obs["section"].cat.categories) == ["P/1", "P/2"]
+        assert "T/NK" in adata.obs
+        np.testing.assert_array_equal(adata.obs[keys.DOMAIN], done.obs[keys.DOMAIN])
+        assert recorded(adata)["histology"].keys() == recorded(done)["histology"].keys()
+        stmmr.pl.domains(adata, library_id="P/2")
