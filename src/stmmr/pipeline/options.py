@@ -127,7 +127,7 @@ class RunOptions(InputOptions):
             if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
                 raise InputError(f"Expected n_domains to be a positive whole number or 'auto', found {number!r}.")
         seed: object = self.random_state
-        if not (isinstance(seed, Integral) and 0 <= seed < SEEDS):
+        if not (isinstance(seed, Integral) and 0 <= int(seed) < SEEDS):
             raise InputError(f"Expected random_state (--seed) from 0 to {SEEDS - 1}, found {seed!r}.")
 
 
