@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 from collections.abc import Generator
 from importlib.util import find_spec
@@ -18,6 +19,15 @@ def _shared(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data are not here ({name}); set STMMR_SHARED to their folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def level_of_messages():
+    """Undo what commands set for the whole process."""
+    logger = logging.getLogger("stmmr")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOG = VENV / "setup.log"
 QUIET_S = 15  # between two lines of progress where lines cannot be replaced
 LAST_LINES = 15  # of pip's output that an error shows
-# modules are compiled when they are first imported: most of them never are
-PIP = ["-m", "pip", "install", "--no-compile", "--progress-bar=off", "--disable-pip-version-check", "--no-input"]
+PIP = ["-m", "pip", "install", "--progress-bar=off", "--disable-pip-version-check", "--no-input"]
 
 
 def main(what):

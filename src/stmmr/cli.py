@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
@@ -39,6 +40,12 @@ def flat(arguments: type[Arguments]) -> type[Arguments]:
     return Parameter(name="*")(arguments)
 
 
+def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
+    """Read a whole number or "auto"; cyclopts itself would round 3.5."""
+    text = tokens[0].value
+    return text if text == "auto" else int(text)
+
+
 # Each class has the options of its Python function. Restated here are those that the command line takes in fewer forms.
 
 
@@ -58,6 +65,8 @@ class RunArguments(RunOptions):
     blocks: Annotated[list[str] | None, Parameter(name="--block", negative_iterable=())] = None
     """A further modality, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a key of obsm and a
     likelihood (nb, zinb, bernoulli, gaussian; none for image features). Repeat it for more."""
+    n_domains: Annotated[int | Literal["auto"], Parameter(converter=_whole_number)] = "auto"
+    """Number of domains; "auto" chooses it by `stmmr.tl.number_of_domains`."""
     in_3d: Annotated[bool, Flag] = False
     """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"] (--align writes it). Not
     with the preset "paper"."""

@@ -165,7 +165,7 @@ def test_genes_of_very_many_spots_are_not_found_by_default(source, tmp_path, mon
     options = ("--n-domains", 3, "--no-histology", "--no-progress", "--no-report")
     assert run_main("run", source / "in.h5ad", "-o", tmp_path / "out", *options) == 0
     assert not names(tmp_path / "out") & OF_ANALYSES
-    assert "Domain genes are left out: they take minutes for 133 spots. Request them by --genes" in caplog.text
+    assert "Domain genes are left out: 133 spots take minutes. Request them by --genes" in caplog.text
 
 
 def test_plain_run_has_none(plain):
@@ -257,7 +257,7 @@ BAD = [
     (("--root-spot", "nowhere"), "'nowhere' in obs_names"),
     (("--gene-sets", "none.gmt"), "Expected a file of gene sets (.gmt), found none at"),
     (("--gene-sets", "table.gmt"), "Expected a name, a description and genes in each line of table.gmt"),
-    (("--gene-sets", "mouse.gmt"), "Take the file of this species"),
+    (("--gene-sets", "mouse.gmt"), "Use a file for this species"),
     (("--enhance-gene", "CLOSE"), "found none. Did you mean 'g"),
     (("--group-key", "ground_truth"), "Expected several sections for group_key"),
     (("--pseudobulk",), "Expected several sections for pseudobulk"),

@@ -65,7 +65,7 @@ def test_auto_goes_by_size(tissue, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(sources, "IN_MEMORY_AT_MOST", 1000)
         assert sources.stays_on_disk(source, "auto")
     assert "read into memory: about" in caplog.text
-    assert "stay on disk" in caplog.text
+    assert "read from disk in chunks" in caplog.text
     with pytest.raises(stmmr.InputError, match="auto, memory, disk"):
         sources.stays_on_disk(source, "ram")
 
@@ -73,7 +73,7 @@ def test_auto_goes_by_size(tissue, tmp_path, monkeypatch, caplog):
 def test_other_inputs_are_read_into_memory(shared_fixtures, tmp_path, capsys):
     assert not sources.stays_on_disk(shared_fixtures / "visium_v1", "auto")
     assert run_main("run", shared_fixtures / "visium_v1", "-o", tmp_path / "out", "--mode", "disk") == 1
-    assert "can stay in the file, found visium" in capsys.readouterr().err
+    assert "can stay in the file, for backed, found visium" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -389,3 +389,41 @@ def test_real_tissue(name, shared_data):
     stmmr.run(adata, n_domains=adata.obs["ground_truth"].nunique(), progress=False)
     chance = 0.05
     assert adjusted_rand_score(adata.obs["ground_truth"][known], adata.obs[keys.DOMAIN][known]) > chance
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_domains": 3.5}, "a positive whole number or 'auto', found 3.5"),
+        ({"n_domains": "three"}, "a positive whole number or 'auto', found 'three'"),
+        ({"n_domains": True}, "a positive whole number or 'auto', found True"),
+        ({"n_domains": None}, "a positive whole number or 'auto', found None"),
+        ({"random_state": -1}, "random_state .* from 0 to 4294967295, found -1"),
+        ({"random_state": 2**32}, "random_state .* from 0 to 4294967295"),
+        ({"um_per_pixel": 0}, "um_per_pixel to be a positive number, found 0"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(stmmr.InputError, match=message):
+        stmmr.RunOptions(**options)
+
+
+def test_command_takes_no_fraction_for_a_number_of_domains(tissue, tmp_path):
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    done = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "out", "--n-domains", "3.5")
+    assert done.returncode != 0
+    assert "3.5" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_spots(tissue):
+    with pytest.raises(stmmr.InputError, match="Expected at least 13 spots, found 3"):
+        stmmr.run(tissue[:3].copy(), n_domains=2, histology=False)
+
+
+def test_what_is_no_model_or_no_file(tissue, done, tmp_path):
+    with pytest.raises(stmmr.InputError, match=r"Expected a fitted stmmr\.StMMR or a result folder as model, found N"):
+        stmmr.map(tissue, None)
+    with pytest.raises(stmmr.InputError, match="Expected a file name for the report in an existing folder"):
+        stmmr.report.write(done, tmp_path / "nowhere" / "report.html")

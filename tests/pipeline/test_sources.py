@@ -78,7 +78,7 @@ def test_report_names_both(result):
     page = (result / "report.html").read_text(encoding="utf-8")
     assert "Spatial domains of upper, lower" in page
     assert "upper (upper.h5ad), lower (lower.h5ad)" in page
-    assert "The H&amp;E picture of each section was described" in page
+    assert "The H&amp;E image of each section was described" in page
 
 
 def refused(capsys, tmp_path, *arguments):

@@ -71,6 +71,10 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
 
 
 def _check(adata: AnnData, model: StMMR, options: MapOptions) -> None:
+    from stmmr.model import StMMR
+
+    if not isinstance(model, StMMR):
+        raise InputError(f"Expected a fitted stmmr.StMMR or a result folder as model, found {type(model).__name__}.")
     require_key(model.adata.obs.columns, keys.DOMAIN, where="obs of the section that the model was fitted on")
     coordinates(adata)
     sections_of(adata, options.section_key)

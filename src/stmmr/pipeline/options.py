@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
@@ -13,6 +14,8 @@ from stmmr._core.checks import InputError, require_choice, require_positive
 from stmmr.settings import Block, Mode, Preset
 
 Options = TypeVar("Options")
+SEEDS: Final = 2**32
+"""Number of random seeds."""
 Method = Literal["consensus", "gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 """Ways to cluster the embedding into domains."""
 if TYPE_CHECKING:
@@ -54,6 +57,13 @@ class InputOptions:
     """Coordinate system of a SpatialData object to take coordinates from."""
     progress: bool = True
     """Show progress bars."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.um_per_pixel is not None:
+            require_positive(self.um_per_pixel, name="um_per_pixel")
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(self.cache))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +116,19 @@ class RunOptions(InputOptions):
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
-        for name in ("cache", "checkpoint", "save_model"):
+        super().__post_init__()
+        for name in ("checkpoint", "save_model"):
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, Path(path))
         require_choice(self.preset, get_args(Preset), name="preset")
         require_choice(self.method, get_args(Method), name="method")
-        if isinstance(self.n_domains, str):
-            require_choice(self.n_domains, ("auto",), name="n_domains")
-        else:
-            require_positive(self.n_domains, name="n_domains")
+        if self.n_domains != "auto":
+            number: object = self.n_domains
+            if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+                raise InputError(f"Expected n_domains to be a positive whole number or 'auto', found {number!r}.")
+        seed: object = self.random_state
+        if not (isinstance(seed, Integral) and 0 <= int(seed) < SEEDS):
+            raise InputError(f"Expected random_state (--seed) from 0 to {SEEDS - 1}, found {seed!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)

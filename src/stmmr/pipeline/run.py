@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FULL_BATCH_AT_MOST: Final = 20_000
 """Spots that the preset "paper" reads in one batch, as published; of more, it draws batches."""
 BATCH: Final = 4_096
+FEWEST_SPOTS: Final = 13
+"""Fewest spots of a run: each takes part in a vote with its twelve nearest."""
 
 
 @shows_options(RunOptions)
@@ -154,6 +156,8 @@ def _check(state: Run) -> None:
             f"Expected at least as many {rows_called(adata)} as domains ({options.n_domains}), found {adata.n_obs}."
         )
     coordinates(adata)
+    if adata.n_obs < FEWEST_SPOTS:
+        raise InputError(f"Expected at least {FEWEST_SPOTS} {rows_called(adata)}, found {adata.n_obs}.")
     if options.label_key is not None:
         require_key(adata.obs.columns, options.label_key, where="obs")
     if options.use_rep is not None:

@@ -62,9 +62,12 @@ def svg_of(draw: Callable[[Axes], object], name: str, *, size: tuple[float, floa
     options = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
     with style.context(["default", options]):
         figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
+        axes = figure.subplots()
+        draw(axes)
+        for background in (figure.patch, axes.patch):
+            background.set_visible(False)
         file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata=_METADATA)
+        figure.savefig(file, format="svg", metadata=_METADATA)
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</defs>", "", svg, count=1, flags=re.DOTALL)  # would hold for the whole page

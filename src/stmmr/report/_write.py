@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
-from stmmr._core.checks import listed, require_key
+from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.files import atomic_write
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
@@ -71,9 +71,12 @@ def write(
         If there are no domains or coordinates, or a gene is not in the data.
     """
     require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
-    facts = dict(run_facts or {})
+    facts, path = dict(run_facts or {}), Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "a folder" if path.is_dir() else "no such folder"
+        raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
     page = _template().render(**_parts(adata, facts, title, genes))
-    with atomic_write(Path(path)) as new:
+    with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
 
