@@ -107,6 +107,7 @@ def built(tmp_path):
     return tmp_path / "site"
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_site_builds_without_a_warning_and_tutorials_run(tmp_path):
     site = built(tmp_path)
@@ -125,6 +126,7 @@ def test_site_builds_without_a_warning_and_tutorials_run(tmp_path):
         assert re.findall(r'<(?:script|link|img)\b[^>]*(?:src|href)="https?:[^"]+"', text) == [], page.name
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_tutorial_of_real_data_runs(shared_data, monkeypatch):

@@ -188,6 +188,7 @@ def run(folder, model, kill_at):
     return code, [int(line) for line in (folder / "calls.txt").read_text().split()]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_killed_midway_it_goes_on_where_it_was(models, tmp_path):
     code, calls = run(tmp_path / "undisturbed", models / "vit", -1)

@@ -19,11 +19,13 @@ def above_the_baseline_mb(path):
     return json.loads(done.stdout)["above_mb"]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_slide_of_100_000_by_80_000_pixels(tmp_path):
     assert above_the_baseline_mb(write_slide(tmp_path / "slide.ome.tif")) < 1000
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_jpeg_of_92_million_pixels(shared_data):

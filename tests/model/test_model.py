@@ -328,6 +328,7 @@ def torchrun(folder, *more):
     return subprocess.run(list(map(str, line)), capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_processes_that_torchrun_started(tissue, tmp_path):
     tissue.write_h5ad(tmp_path / "in.h5ad")

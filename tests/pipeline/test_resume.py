@@ -31,6 +31,7 @@ def command(source, out, *options):
     return subprocess.Popen(list(map(str, line)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_killed_at_random_moments(tissue, tmp_path):
     tissue.write_h5ad(tmp_path / "in.h5ad")

@@ -139,7 +139,7 @@ def test_refuses_what_is_not_finite(blobs):
 
 def test_refuses_other_words_for_a_number(blobs):
     adata = stmmr.datasets.simulated_tissue(n_rows=8, n_cols=8, n_genes=20)
-    with pytest.raises(stmmr.InputError, match="n_domains to be one of auto, found 'many'"):
+    with pytest.raises(stmmr.InputError, match="n_domains to be a positive whole number or 'auto', found 'many'"):
         stmmr.run(adata, n_domains="many", progress=False)
 
 

@@ -125,6 +125,7 @@ def _as_if_there(monkeypatch):
     monkeypatch.setattr(pseudobulk, "require_extra", lambda *_, **__: None)
 
 
+@pytest.mark.nightly
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_myosins_of_the_heart(shared_data):
