@@ -24,12 +24,7 @@ MORE_TOOLS = ("spatialdata-plot", "squidpy")
 """Packages that some tests compare with."""
 NEED_NEWER = {"spatialdata"}
 """Extras whose own lower bounds are above those of stmmr: beside them, the oldest versions could not be installed."""
-QUIET = (
-    "ignore::DeprecationWarning",
-    "ignore::PendingDeprecationWarning",
-    "ignore::FutureWarning",
-    "ignore:The codec:UserWarning",
-)
+QUIET = ("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning", "ignore::FutureWarning")
 """Old packages do not know what newer ones, which are installed beside them, deprecate."""
 SHOWN = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "zarr", "h5py", "matplotlib", "bokeh")
 
