@@ -235,16 +235,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def require_no(options: Mapping[str, Any], *, why: str) -> None:
-    """Check that options are left out, where `why` they do not apply.
-
-    Raises
-    ------
-    InputError
-        If one is given.
-    """
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(f"{why}, found {name}={value!r}. Leave {name} out.")
