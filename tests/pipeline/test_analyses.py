@@ -14,10 +14,10 @@ import pytest
 import stmmr
 from stmmr import cli
 from stmmr._core import keys
+from stmmr._core.options import option_names
 from stmmr.pipeline import analyse
 from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES
-from stmmr.pipeline.options import option_names
 
 GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
 TRAJECTORY = {"trajectory.png", "paga.png", "gene_trends.csv", "gene_trends.png"}

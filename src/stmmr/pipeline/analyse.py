@@ -9,11 +9,11 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
+from stmmr._core.options import option_names, plain, shows_options, with_changes
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
 from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared, Work
-from stmmr.pipeline.options import option_names, plain, shows_options, with_changes
 from stmmr.pipeline.steps import take
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
+from stmmr._core.options import plain
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
 from stmmr.pipeline.analyses import ANALYSES, analysis_files
-from stmmr.pipeline.options import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -10,11 +10,12 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
+from stmmr._core.options import shows_options, with_changes
 from stmmr._core.record import drop_results, record, recorded
 from stmmr._core.sections import graph_sections, sections_of
 from stmmr._core.space import coordinates
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
-from stmmr.pipeline.options import MapOptions, shows_options, with_changes
+from stmmr.pipeline.options import MapOptions
 from stmmr.pipeline.run import evaluate_domains, log_result
 from stmmr.pipeline.steps import take
 

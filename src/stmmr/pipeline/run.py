@@ -10,11 +10,12 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
 from stmmr._core.log import RESULT
+from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, started_outside
 from stmmr._core.record import drop_results, record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
-from stmmr.pipeline.options import NOT_RESULTS, RunOptions, shows_options, with_changes
+from stmmr.pipeline.options import NOT_RESULTS, RunOptions
 from stmmr.pipeline.resume import KeptSteps
 from stmmr.pipeline.sources import Inputs, inputs_of
 from stmmr.pipeline.steps import take

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core.checks import InputError, listed, logger
-from stmmr.pipeline.options import shows_options, with_changes
+from stmmr._core.options import shows_options, with_changes
 from stmmr.reproduce._options import ReproduceOptions
 from stmmr.reproduce._recipes import Recipe, recipe_of
 
