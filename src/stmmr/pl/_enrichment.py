@@ -10,7 +10,8 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import category_colors
-from stmmr._core.checks import InputError, require_key, require_positive
+from stmmr._core.checks import InputError, require_key
+from stmmr._core.options import checked
 from stmmr._core.record import recorded
 from stmmr.pl._axes import add_legend, new_axes, text_width
 
@@ -26,6 +27,7 @@ _LEAST: Final = 1e-300
 """Smallest p-value that is drawn."""
 
 
+@checked
 def enrichment(
     adata: AnnData,
     *,
@@ -60,7 +62,6 @@ def enrichment(
     InputError
         If there is no table, or no set has so small a p-value.
     """
-    require_positive(n_sets, name="n_sets")
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.enrichment(adata, gmt) first.")
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())

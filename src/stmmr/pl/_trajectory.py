@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,12 @@ from stmmr._core import keys
 from stmmr._core.categories import PALETTE, categories, category_colors
 from stmmr._core.checks import InputError, require_key, require_step
 from stmmr._core.genes import gene_list
+from stmmr._core.options import checked, shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
 from stmmr.pl._axes import new_axes, text_width
-from stmmr.pl._tissue import values
+from stmmr.pl._tissue import TissueOptions, values
 from stmmr.tl._graphs import Rooted
 
 if TYPE_CHECKING:
@@ -44,14 +45,13 @@ PER_THIRD: Final = 2
 STYLES: Final = ("-", "--", ":")
 
 
+@checked
+@shows_options(TissueOptions)
 def trajectory(
     adata: AnnData,
     *,
     cmap: str | Colormap = "viridis",
-    image: bool = True,
-    library_id: str | None = None,
-    alpha: float | None = None,
-    ax: Axes | None = None,
+    **options: Any,
 ) -> Axes:
     """Draw the pseudotime of every spot in the tissue, with the root as a star; light grey if it is missing.
 
@@ -64,14 +64,6 @@ def trajectory(
         After `stmmr.tl.trajectory`.
     cmap
         Colour map of matplotlib.
-    image
-        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
-    library_id
-        Key of ``uns["spatial"]``, if it has several images.
-    alpha
-        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------
@@ -83,7 +75,7 @@ def trajectory(
         If there is no pseudotime.
     """
     require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
-    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, **options)
     step = recorded(adata).get("trajectory", {})
     root = np.flatnonzero(adata.obs_names == step.get("root_spot"))
     if len(root) and graph_sections(adata) is None:
@@ -92,6 +84,7 @@ def trajectory(
     return ax
 
 
+@checked
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
     """Draw the graph over domains, from the root at the left along its tree.
 
@@ -218,6 +211,7 @@ def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
     return xy
 
 
+@checked
 def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Draw the expression of genes over pseudotime with confidence bands, on the scale of log1p.
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, require_positive, unique_names
+from stmmr._core.checks import InputError, unique_names
 from stmmr._core.counts import (
     Normalisation,
     count_statistics,
@@ -17,6 +17,7 @@ from stmmr._core.counts import (
     lognorm,
     raw_counts,
 )
+from stmmr._core.options import checked
 from stmmr._core.pca import gene_components
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
 def expression(
     adata: AnnData,
     *,
@@ -95,8 +97,6 @@ def expression(
             f"Expected {rows_called(adata)} and genes, found a matrix of {adata.n_obs} × {adata.n_vars}. Without "
             'genes name a key of obsm (use_rep="…", --use-rep …).'
         )
-    require_positive(n_top_genes, name="n_top_genes")
-    require_positive(n_components, name="n_components")
     unique_names(adata)
     sections = sections_of(adata, section_key)
     where, matrix = raw_counts(adata, layer)

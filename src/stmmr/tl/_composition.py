@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.options import checked
 from stmmr._core.sections import sections_of
 from stmmr._core.stats import fdr_bh
 
@@ -20,6 +21,7 @@ PSEUDO: Final = 0.5
 """Pseudo-count that is added to each domain of a section, so that its logarithm is finite."""
 
 
+@checked
 def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMAIN) -> pd.DataFrame:
     """Count the spots of every domain in every section.
 
@@ -52,6 +54,7 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMA
     return pd.DataFrame({"n_obs": counts.ravel(), "share": share.ravel()}, index=index).reset_index()
 
 
+@checked
 def compare_composition(
     adata: AnnData, section_key: str, *, group_key: str, domain_key: str = keys.DOMAIN
 ) -> pd.DataFrame:
