@@ -16,7 +16,8 @@ from stmmr import cli
 from stmmr._core import keys
 from stmmr._core.options import option_names
 from stmmr.pipeline import analyse
-from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared
+from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
+from stmmr.pipeline.analysis import Prepared
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES
 
 GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}

@@ -28,7 +28,8 @@ from stmmr.pipeline.analyse import (
     require_request,
     with_genes,
 )
-from stmmr.pipeline.analyses import AnalysisOptions, named_rows
+from stmmr.pipeline.analyses import AnalysisOptions
+from stmmr.pipeline.analysis import named_rows
 from stmmr.pipeline.folder import MODEL
 from stmmr.pipeline.mapping import count_domains, map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions

@@ -140,7 +140,7 @@ def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
         drawn |= {
             name: (lambda draw=figure.draw: draw(adata))  # type: ignore[misc]  # bound at once
             for name, figure in analysis.figures.items()
-            if figure.drawn(adata)
+            if analysis.ran(adata) and figure.drawn(adata)
         }
     return drawn
 

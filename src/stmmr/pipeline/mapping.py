@@ -11,9 +11,10 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
 from stmmr._core.options import shows_options, with_changes
-from stmmr._core.record import drop_results, record, recorded
+from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, sections_of
 from stmmr._core.space import coordinates
+from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
 from stmmr.pipeline.options import MapOptions
 from stmmr.pipeline.run import evaluate_domains, log_result
@@ -63,7 +64,7 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
     steps = {"embedding": _embedding(adata, model, options), "domains": _domains(adata, model)}
     if model.use_histology:
         steps = {"histology": _histology(adata, model, options), **steps}
-    drop_results(adata, "embedding", "domains", "analysis", "run")
+    drop_earlier(adata)
     for number, (name, step) in enumerate(steps.items(), start=1):
         take(name, step, adata, number=f"{number}/{len(steps)}")
     if options.label_key is not None:

@@ -12,9 +12,10 @@ from stmmr._core.checks import InputError, logger, require_key, unique_names
 from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, started_outside
-from stmmr._core.record import drop_results, record, recorded
+from stmmr._core.record import record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
+from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.options import NOT_RESULTS, RunOptions
 from stmmr.pipeline.resume import KeptSteps
 from stmmr.pipeline.sources import Inputs, inputs_of
@@ -77,7 +78,7 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     if checkpoint is not None and started_outside():
         logger.info("Finished steps are not kept, because several processes run this command together.")
         checkpoint = None
-    drop_results(adata, "embedding", "domains", "analysis", "run")
+    drop_earlier(adata)
     if checkpoint is not None:
         state.kept = KeptSteps(checkpoint, adata, _decisive(state))
     if options.use_rep is not None and options.layer is not None:  # for analyses of genes later

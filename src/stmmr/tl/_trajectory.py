@@ -144,7 +144,7 @@ def trajectory(
     chosen = TrajectoryOptions(**options)
     domains = categories(adata, domain_key, hint="Run stmmr.tl.consensus(adata) first.").remove_unused_categories()
     names = [str(name) for name in domains.categories]
-    root = chosen_root(adata, names, domain_key, domain=root_domain, gene=root_gene, spot=root_spot)
+    root = chosen_root(adata, names, domain_key, root_domain=root_domain, root_gene=root_gene, root_spot=root_spot)
     if len(names) < 2:
         raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(names)}.")
     points, _ = points_of(adata, use_rep, fewest=FEWEST, random_state=random_state)
@@ -186,10 +186,16 @@ def trajectory(
 
 
 def chosen_root(
-    adata: AnnData, names: list[str], domain_key: str, *, domain: str | None, gene: str | None, spot: str | None
+    adata: AnnData,
+    names: list[str],
+    domain_key: str,
+    *,
+    root_domain: str | None,
+    root_gene: str | None,
+    root_spot: str | None,
 ) -> Root:
     """Get the root from the options, checked."""
-    options = {"domain": domain, "gene": gene, "spot": spot}
+    options = {"domain": root_domain, "gene": root_gene, "spot": root_spot}
     given = {kind: str(name) for kind, name in options.items() if name is not None}
     if len(given) > 1:
         roots = " and ".join(f"root_{kind}={name!r}" for kind, name in given.items())
