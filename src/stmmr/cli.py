@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -155,6 +157,8 @@ class Messages:
 
     def apply(self) -> None:
         """Set the level of the messages."""
+        if self.quiet and self.verbose:
+            raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
         level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
         logging.getLogger("stmmr").setLevel(level)
 
@@ -355,12 +359,15 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Message())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
     try:
         app(arguments)
     except (InputError, ImportError, FloatingPointError, OSError) as error:
-        print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        lines = [f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]
+        print(by_option("\n".join(lines)), file=sys.stderr)
         sys.exit(1)
 
 
@@ -370,7 +377,42 @@ def _sentence(error: Exception) -> str:
             "Expected room for the results, found the disk or your quota full. Free some space or choose another "
             "--output; an earlier result there is as it was."
         )
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"Expected to read and write {error.filename or 'files'}, found: {error.strerror}. Choose another path."
     return str(error)
+
+
+class _Message(logging.Formatter):
+    """Names options as on the command line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the text of a message."""
+        return by_option(record.getMessage())
+
+
+def by_option(text: str) -> str:
+    """Name options as on the command line, in a message that names the arguments of Python as well or instead."""
+    options = _options()
+    any_name, value = "|".join(options), r"""('[^']*'|"[^"]*"|\[[^]]*\]|[^\s()]+)"""
+    text = re.sub(rf"\b({any_name})(={value})? \((--[^()]*)\)", r"\4", text)
+    text = re.sub(rf"\(({any_name})={value}, (--[^()]*)\)", r"(\3)", text)
+    text = re.sub(rf"^Expected ({any_name})(?= to be )", lambda match: f"Expected {options[match[1]]}", text)
+    # a single word may be one of the sentence; in a call of Python it stays as it is
+    words = "|".join(name for name in options if "_" in name)
+    text = re.sub(rf"(?<![\w.'\"/(])(?<!, )({words})=", lambda match: f"{options[match[1]]} ", text)
+    return re.sub(rf"(?<![\w.'\"/])({words})(?![\w'\"=(]|\.\w)", lambda match: options[match[1]], text)
+
+
+@cache
+def _options() -> dict[str, str]:
+    """Get the option on the command line for each argument of Python."""
+    options = {}
+    for arguments in (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments):
+        for name, annotation in arguments.__init__.__annotations__.items():
+            given = [each.name for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Parameter)]
+            names = [name for names in given if names for name in ((names,) if isinstance(names, str) else names)]
+            options[name] = next((name for name in names if name.startswith("--")), f"--{name.replace('_', '-')}")
+    return options
 
 
 if __name__ == "__main__":

@@ -206,7 +206,8 @@ def read_facts(result: Path) -> dict[str, Any]:
     """
     path = result / "run.json"
     if not path.is_file():
-        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else "no such folder"
+        missing = "a file" if result.exists() else "no such folder"
+        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else missing
         raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {content}.")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -73,8 +73,11 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
 
 
 def _check(adata: AnnData, model: StMMR, options: MapOptions) -> None:
+    from stmmr.encoders._registry import require_encoder
     from stmmr.model import StMMR
 
+    if options.encoder is not None:
+        require_encoder(options.encoder)
     if not isinstance(model, StMMR):
         raise InputError(f"Expected a fitted stmmr.StMMR or a result folder as model, found {type(model).__name__}.")
     require_key(model.adata.obs.columns, keys.DOMAIN, where="obs of the section that the model was fitted on")

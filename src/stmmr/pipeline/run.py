@@ -119,6 +119,7 @@ class Run:
 def _prepare(data: Any, options: RunOptions) -> Run:
     """Check data and options, so that whatever is wrong is reported before the first long step."""
     from stmmr import pp
+    from stmmr.encoders._registry import require_encoder
     from stmmr.image.sections import images_available, registered_images
 
     inputs = inputs_of(data, options)
@@ -126,6 +127,7 @@ def _prepare(data: Any, options: RunOptions) -> Run:
     uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
+    require_encoder("he" if options.encoder is None else options.encoder)
     _check(state)
     if uses_image:
         state.encoder = pp.encoder_of(options.encoder)
@@ -150,9 +152,7 @@ def _check(state: Run) -> None:
     if options.in_3d:
         stacked_coordinates(adata)
         if options.preset == "paper":
-            raise InputError(
-                "Expected in_3d=False with the preset 'paper', whose graph is of the array. Use the default."
-            )
+            raise InputError("Expected no in_3d with the preset 'paper', whose graph is of the array. Use the default.")
     if not isinstance(options.n_domains, str) and options.n_domains > adata.n_obs:
         raise InputError(
             f"Expected at least as many {rows_called(adata)} as domains ({options.n_domains}), found {adata.n_obs}."

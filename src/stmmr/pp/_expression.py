@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, unique_names
+from stmmr._core.checks import InputError, logger, unique_names
 from stmmr._core.counts import (
     Normalisation,
     count_statistics,
@@ -26,6 +26,9 @@ from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+FEW_GENES: Final = 10
+"""Varying genes below which there is a warning."""
 
 
 @checked
@@ -105,6 +108,8 @@ def expression(
     statistics.check(where)
     size = library_size(adata, statistics.size, size_key=size_key)
     selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
+    if (n_genes := int(selected.sum())) < FEW_GENES:
+        logger.warning("Domains rest on only %d genes. Check that all genes were read.", n_genes)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
@@ -124,7 +129,7 @@ def expression(
         "section_key": section_key or "",
         "n_top_genes": n_top_genes,
         "min_spots": min_spots,
-        "n_genes_read": int(selected.sum()),
+        "n_genes_read": n_genes,
         "median_library_size": normalise.median,
         "n_empty_spots": int((size == 0).sum()),
     }
