@@ -129,9 +129,9 @@ def public_functions():
 def test_public_functions_have_docs_and_few_positional_parameters(function):
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     assert sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters) <= 4
-    function = inspect.unwrap(function)
-    own = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
     assert function.__doc__
+    code = inspect.unwrap(function).__code__
+    own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     for name in own[1:]:
         assert name in function.__doc__
 

@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -60,6 +61,15 @@ OBJECTS: Final = {
     "model": ("adata", "a model (stmmr.StMMR)"),
 }
 """Attribute that an argument must have, and what it is then, by its name."""
+DESCRIPTIONS: Final = {
+    "ax": "Axes to draw on; a new figure if None.",
+    "cmap": "Colour map of matplotlib.",
+    "domain_key": "Column of ``obs`` with the domains.",
+    "key": "Key of ``uns`` with the table.",
+    "progress": "Show progress bars for steps that take longer than two seconds.",
+    "section_key": "Column of ``obs`` with the section of each spot.",
+}
+"""Documentation of arguments that a docstring leaves out, by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +102,7 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
 
 
 def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Check the arguments of a function by their names before each call.
+    """Check the arguments of a function by their names before each call, and complete their documentation.
 
     Raises
     ------
@@ -117,7 +127,23 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
             )
         return function(*args, **kwargs)
 
+    left_out = [name for name in signature.parameters if not re.search(rf"^(.*, )?{name}(,.*)?$", doc_of(call), re.M)]
+    described = [f"{name}\n    {DESCRIPTIONS[name]}" for name in left_out if name in DESCRIPTIONS]
+    call.__doc__ = with_parameters(doc_of(call), described)
     return call
+
+
+def doc_of(described: Any) -> str:
+    """Get the docstring of a function or class, without its indentation."""
+    return inspect.cleandoc(described.__doc__ or "")
+
+
+def with_parameters(doc: str, parameters: Iterable[str]) -> str:
+    """Add parameters at the end of their section of a docstring."""
+    _, heading, rest = doc.partition("\nParameters\n----------\n")
+    end = re.search(r"\n\n\w+\n---|$(?!\n)", rest)
+    position = len(doc) - len(rest) + (end.start() if end and heading else len(rest))
+    return "\n".join([doc[:position], *parameters]) + doc[position:]
 
 
 def require_names(names: Iterable[str], known: Iterable[str], *, function: str) -> None:
@@ -169,10 +195,8 @@ def shows_options(kind: type) -> Callable[[Function], Function]:
             if f.name not in taken
         ]
         function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined]
-        head, returns, tail = inspect.cleandoc(function.__doc__ or "").partition("\n\nReturns\n-------\n")
-        docs = [inspect.cleandoc(each.__doc__ or "") for each in kind.__mro__]
-        documented = [doc.partition("\n\nAttributes\n----------\n")[2] for doc in docs]
-        function.__doc__ = "\n".join([head, *filter(None, documented)]) + returns + tail
+        documented = [doc_of(each).partition("\n\nAttributes\n----------\n")[2] for each in kind.__mro__]
+        function.__doc__ = with_parameters(doc_of(function), filter(None, documented))
         return function
 
     return decorate

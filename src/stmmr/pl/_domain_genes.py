@@ -11,10 +11,9 @@ from stmmr._core import keys
 from stmmr._core.categories import MISSING, category_colors
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.genes import close_names, gene_list
-from stmmr._core.options import checked
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import new_axes, text_width
+from stmmr.pl._axes import drawing, new_axes, text_width
 from stmmr.tl import domain_genes_table
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ _ROWS: Final = 11
 """Height of the legend and the colour bar, in cells."""
 
 
-@checked
+@drawing
 def domain_genes(
     adata: AnnData,
     genes: Sequence[str] | None = None,
@@ -64,12 +63,6 @@ def domain_genes(
         Number of genes of each domain.
     against
         Comparison of the leading genes: "rest" or "neighbors".
-    key
-        Key of ``uns`` with the table.
-    cmap
-        Colour map of matplotlib.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------

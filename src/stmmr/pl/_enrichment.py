@@ -11,9 +11,8 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import category_colors
 from stmmr._core.checks import InputError, require_key
-from stmmr._core.options import checked
 from stmmr._core.record import recorded
-from stmmr.pl._axes import add_legend, new_axes, text_width
+from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,7 +26,7 @@ _LEAST: Final = 1e-300
 """Smallest p-value that is drawn."""
 
 
-@checked
+@drawing
 def enrichment(
     adata: AnnData,
     *,
@@ -48,14 +47,6 @@ def enrichment(
         Largest number of sets of each domain.
     max_pval_adj
         Largest adjusted p-value of a set that is drawn.
-    key
-        Key of ``uns`` with the table.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("enrichment.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

@@ -8,9 +8,8 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import require_key, require_step
-from stmmr._core.options import checked
 from stmmr.image.library import find_library, scale_key
-from stmmr.pl._axes import Colored, new_axes
+from stmmr.pl._axes import Colored, drawing, new_axes
 from stmmr.pl._tissue import LONG_SIDE, TissueOptions, draw_spots
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ _OUTLINE: Final = "#222222"
 _TISSUE: Final = "#EBDCE8"
 
 
-@checked
+@drawing
 def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw spots over the whole image with the outline of its tissue, to check that they match.
 
@@ -31,8 +30,6 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         After `stmmr.pp.histology`.
     library_id
         Key of ``uns["spatial"]``, if it has several images; for the image of a section, its spots are drawn.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------

@@ -14,11 +14,11 @@ from stmmr._core.categories import MISSING, title_of
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.compat import names_in
 from stmmr._core.genes import close_names, gene_values
-from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.options import Checked, shows_options
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
-from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
+from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, drawing, new_axes, text_width
 from stmmr.pl.layout import ALONE, FADED, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
 
@@ -59,8 +59,6 @@ class TissueOptions(Checked):
         Key of ``uns["spatial"]``, if it has several images.
     alpha
         Opacity of the spots; None: 0.9 over an image and 1 otherwise.
-    ax
-        Axes to draw on; a new figure if None.
     """
 
     image: bool = True
@@ -157,7 +155,7 @@ def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
     ax.add_artist(bar)
 
 
-@checked
+@drawing
 @shows_options(TissueOptions)
 def domains(
     adata: AnnData,
@@ -182,10 +180,6 @@ def domains(
     domain_key
         Column of ``obs``. Spots without a value are light grey.
 
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("domains.png", dpi=200, bbox_inches="tight")``.
-
     Raises
     ------
     InputError
@@ -194,7 +188,7 @@ def domains(
     return draw_spots(adata, Colored(adata, domain_key), TissueOptions(**options))
 
 
-@checked
+@drawing
 @shows_options(TissueOptions)
 def values(
     adata: AnnData,
@@ -219,8 +213,6 @@ def values(
     layer
         Layer to take a gene from; None: its log-normalised values, computed from the counts if `stmmr.pp.expression`
         left none.
-    cmap
-        Colour map of matplotlib.
     vmin
         Value of its lowest colour; None: the smallest.
     vmax

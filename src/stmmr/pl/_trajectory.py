@@ -11,11 +11,11 @@ from stmmr._core import keys
 from stmmr._core.categories import PALETTE, categories, category_colors
 from stmmr._core.checks import InputError, require_key, require_step
 from stmmr._core.genes import gene_list
-from stmmr._core.options import checked, shows_options
+from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
-from stmmr.pl._axes import new_axes, text_width
+from stmmr.pl._axes import drawing, new_axes, text_width
 from stmmr.pl._tissue import TissueOptions, values
 from stmmr.tl._graphs import Rooted
 
@@ -45,7 +45,7 @@ PER_THIRD: Final = 2
 STYLES: Final = ("-", "--", ":")
 
 
-@checked
+@drawing
 @shows_options(TissueOptions)
 def trajectory(
     adata: AnnData,
@@ -62,12 +62,6 @@ def trajectory(
     ----------
     adata
         After `stmmr.tl.trajectory`.
-    cmap
-        Colour map of matplotlib.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("trajectory.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -84,7 +78,7 @@ def trajectory(
     return ax
 
 
-@checked
+@drawing
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
     """Draw the graph over domains, from the root at the left along its tree.
 
@@ -98,12 +92,6 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
         After `stmmr.tl.trajectory`.
     threshold
         Weakest link outside of the tree that is drawn; 1 is as many links as expected at random.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("paga.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -211,7 +199,7 @@ def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
     return xy
 
 
-@checked
+@drawing
 def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Draw the expression of genes over pseudotime with confidence bands, on the scale of log1p.
 
@@ -222,12 +210,6 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     genes
         Names of at most 18 fitted genes. None: the two with the smallest p-values among those that peak early, midway
         and late, because the genes with the smallest p-values of all often rise and fall together.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("gene_trends.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

@@ -68,8 +68,6 @@ def expression(
         Column of ``obs`` with the section of each spot, if there are several. Each gene is then centred within each
         section before the components are computed, so that a shift between sections is no signal. Sections should hold
         much the same tissue.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------

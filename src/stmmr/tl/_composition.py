@@ -29,10 +29,6 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMA
     ----------
     adata
         With domains.
-    section_key
-        Column of ``obs`` with the section of each spot.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------
@@ -68,12 +64,8 @@ def compare_composition(
     ----------
     adata
         With domains.
-    section_key
-        Column of ``obs`` with the section of each spot.
     group_key
         Column of ``obs`` with the group of each section, e.g. a condition.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------

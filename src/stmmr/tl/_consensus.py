@@ -94,8 +94,6 @@ def consensus(
         Seed of the starts.
     key_added
         Column of ``obs`` for the domains.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------

@@ -75,8 +75,6 @@ def enrichment(
         Tab-separated file with a set in each line: name, description, genes; as from MSigDB and Enrichr.
     against
         Comparison from which genes are taken: "rest" or "neighbors".
-    key
-        Key of ``uns`` with the table.
     key_added
         Key of ``uns`` to write.
 

@@ -99,8 +99,6 @@ def domain_genes(
     ----------
     adata
         Annotated data with domains, raw counts and coordinates. Spots without a domain are left out.
-    domain_key
-        Column of ``obs`` with the domains.
     section_key
         Column of ``obs`` with the section of each spot; None: that of the spatial graph. Domains are neighbours within
         a section only, but ranks are over all sections.
@@ -109,8 +107,6 @@ def domain_genes(
         otherwise ``X``.
     key_added
         Key of ``uns`` to write.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------

@@ -37,8 +37,6 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
         Annotated data with coordinates.
     label_key
         Column of ``obs`` with the annotation; NaN, None, ``""`` and ``"nan"`` count as not annotated.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------

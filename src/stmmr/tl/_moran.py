@@ -98,8 +98,6 @@ def spatially_variable_genes(
     null
         Variance of I under the null: that of random permutations ("randomization"), which accounts for many zeros, or
         that of normal values ("normality", as in squidpy).
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------

@@ -62,8 +62,6 @@ def number_of_domains(
         Key of ``obsm``. For an embedding that is not from `stmmr.StMMR`, every spot counts as independent.
     random_state
         Seed of the starts.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------

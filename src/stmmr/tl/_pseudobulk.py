@@ -83,16 +83,12 @@ def domain_genes_pseudobulk(
     ----------
     adata
         Annotated data with domains and raw counts of several sections.
-    section_key
-        Column of ``obs`` with the section of each spot.
     domain_key
         Column of ``obs`` with the domains. Spots without one are left out.
     layer
         Layer with the raw counts, as in :func:`stmmr.tl.domain_genes`.
     key_added
         Key of ``uns`` to write.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------

@@ -110,8 +110,6 @@ def trajectory(
         Name of the gene to start from.
     root_spot
         Name of the spot to start at.
-    domain_key
-        Column of ``obs`` with the domains.
     use_rep
         Key of ``obsm`` with the embedding.
     random_state
