@@ -62,7 +62,7 @@ class AnalysisOptions:
     root_gene: str | None = None
     """Gene at whose highest expression the trajectory starts."""
     root_spot: str | None = None
-    """Spot at which the trajectory starts."""
+    """Spot or cell at which the trajectory starts."""
     root_expression: Literal["highest", "lowest"] = "highest"
     """"lowest" starts where the root gene is lowest instead."""
     enhance: bool = False
