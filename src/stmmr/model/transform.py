@@ -63,13 +63,7 @@ def mapped_features(
 
 
 def _expression(
-    trained: AnnData,
-    new: AnnData,
-    *,
-    layer: str | None,
-    size_key: str | None,
-    section_key: str | None,
-    progress: bool,
+    trained: AnnData, new: AnnData, *, layer: str | None, size_key: str | None, section_key: str | None, progress: bool
 ) -> NDArray[np.float32]:
     """Project the log-normalised genes of a section on the components of the model, centred in each section."""
     step = require_step(trained, "expression", by="stmmr.pp.expression")

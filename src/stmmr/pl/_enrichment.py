@@ -28,12 +28,7 @@ _LEAST: Final = 1e-300
 
 @drawing
 def enrichment(
-    adata: AnnData,
-    *,
-    n_sets: int = 3,
-    max_pval_adj: float = 0.05,
-    key: str = keys.ENRICHMENT,
-    ax: Axes | None = None,
+    adata: AnnData, *, n_sets: int = 3, max_pval_adj: float = 0.05, key: str = keys.ENRICHMENT, ax: Axes | None = None
 ) -> Axes:
     """Draw the most enriched gene sets of each domain: the longer the bar, the smaller the adjusted p-value.
 

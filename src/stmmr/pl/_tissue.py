@@ -157,12 +157,7 @@ def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
 
 @drawing
 @shows_options(TissueOptions)
-def domains(
-    adata: AnnData,
-    *,
-    domain_key: str = keys.DOMAIN,
-    **options: Any,
-) -> Axes:
+def domains(adata: AnnData, *, domain_key: str = keys.DOMAIN, **options: Any) -> Axes:
     """Draw the domain of every spot, over the image of the tissue if there is one.
 
     Works for any categorical column, e.g. an annotation; numbers are drawn by `stmmr.pl.values`. Coordinates are those

@@ -47,12 +47,7 @@ STYLES: Final = ("-", "--", ":")
 
 @drawing
 @shows_options(TissueOptions)
-def trajectory(
-    adata: AnnData,
-    *,
-    cmap: str | Colormap = "viridis",
-    **options: Any,
-) -> Axes:
+def trajectory(adata: AnnData, *, cmap: str | Colormap = "viridis", **options: Any) -> Axes:
     """Draw the pseudotime of every spot in the tissue, with the root as a star; light grey if it is missing.
 
     Drawn as numbers by `stmmr.pl.values`. With several sections side by side, the root is not marked. Branches are

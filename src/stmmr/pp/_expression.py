@@ -9,14 +9,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, unique_names
-from stmmr._core.counts import (
-    Normalisation,
-    count_statistics,
-    highly_variable,
-    library_size,
-    lognorm,
-    raw_counts,
-)
+from stmmr._core.counts import Normalisation, count_statistics, highly_variable, library_size, lognorm, raw_counts
 from stmmr._core.options import checked
 from stmmr._core.pca import gene_components
 from stmmr._core.record import record

@@ -10,13 +10,7 @@ from stmmr._core.checks import InputError, logger, require_choice
 from stmmr._core.kernel import Kernel, nearest_neighbour_distance
 from stmmr._core.options import checked
 from stmmr._core.record import record, recorded
-from stmmr._core.sections import (
-    check_frames,
-    laid_apart,
-    planes,
-    sections_of,
-    stacked_coordinates,
-)
+from stmmr._core.sections import check_frames, laid_apart, planes, sections_of, stacked_coordinates
 from stmmr._core.space import array_positions, coordinates, rows_called, units
 from stmmr.linear.bandwidth import Curve, bandwidth_curve
 from stmmr.linear.noise import expression_features

@@ -22,11 +22,7 @@ __all__ = ["ReproduceOptions", "reproduce"]
 
 @shows_options(ReproduceOptions)
 def reproduce(
-    dataset: str,
-    data: str | Path,
-    output: str | Path,
-    options: ReproduceOptions | None = None,
-    **changes: Any,
+    dataset: str, data: str | Path, output: str | Path, options: ReproduceOptions | None = None, **changes: Any
 ) -> pd.DataFrame:
     """Run an analysis of the stMMR paper: the authors' settings, the default and the linear baseline in one table.
 

@@ -140,12 +140,7 @@ def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:
 
 
 def _cluster(
-    points: Floats,
-    n_domains: int | None,
-    options: DomainsOptions,
-    *,
-    method: Method,
-    random_state: int,
+    points: Floats, n_domains: int | None, options: DomainsOptions, *, method: Method, random_state: int
 ) -> tuple[Ints, dict[str, object]]:
     """Label the points, and get the parameters of the method."""
     if method == "leiden":

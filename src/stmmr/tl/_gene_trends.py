@@ -174,15 +174,7 @@ class Sums(NamedTuple):
         return cls(times / n_each, sizes, y, yy, ys, squares, len(used))
 
 
-def _sums(
-    rows: Csr,
-    where: slice,
-    *,
-    columns: Ints,
-    size: Matrix,
-    bins: Ints,
-    n_bins: int,
-) -> Matrix:
+def _sums(rows: Csr, where: slice, *, columns: Ints, size: Matrix, bins: Ints, n_bins: int) -> Matrix:
     """Sum up counts, their squares, and counts times size in a chunk of rows, shape (3, B, G)."""
     own = bins[where]
     used = np.flatnonzero(own >= 0)

@@ -27,11 +27,7 @@ logger = logging.getLogger("stmmr")
 
 @checked
 def refine(
-    adata: AnnData,
-    *,
-    n_neighbors: int = 12,
-    domain_key: str = keys.DOMAIN,
-    key_added: str = keys.DOMAIN_REFINED,
+    adata: AnnData, *, n_neighbors: int = 12, domain_key: str = keys.DOMAIN, key_added: str = keys.DOMAIN_REFINED
 ) -> None:
     """Assign each spot the domain of most of its neighbours, in one pass.
 
