@@ -208,10 +208,7 @@ def encoder_of(encoder: str | Path | Encoder | None, *, folder: str | Path | Non
 def require_encoder(encoder: object) -> None:
     """Check that there may be an encoder of a name, without looking for its weights.
 
-    Raises
-    ------
-    InputError
-        If there is none; the message lists those that are known.
+    Raises InputError if there is none; the message lists those that are known.
     """
     if not isinstance(encoder, str | Path):
         _checked(encoder, {})

@@ -107,11 +107,8 @@ def compare_composition(
 def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Series:
     """Get the group of each section, checked.
 
-    Raises
-    ------
-    InputError
-        If a column does not exist, a spot has no section, a section has no group or two of them, or there are not two
-        groups of at least two sections.
+    Raises InputError if a column does not exist, a spot has no section, a section has no group or two of them, or there
+    are not two groups of at least two sections.
     """
     require_key(adata.obs.columns, group_key, where="obs")
     sections_of(adata, section_key)

@@ -182,10 +182,7 @@ def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> 
     n_genes
         Number of named genes; None if no genes are named.
 
-    Raises
-    ------
-    InputError
-        If the result is larger than 2 GB, or the counts stay on disk and no genes are named.
+    Raises InputError if the result is larger than 2 GB, or the counts stay on disk and no genes are named.
     """
     width = adata.n_vars if n_genes is None else n_genes
     n_bytes = 4 * int(adata.n_obs) * int(width)

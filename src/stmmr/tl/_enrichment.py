@@ -217,10 +217,7 @@ class GeneSets(NamedTuple):
 def read_gmt(path: str | Path) -> dict[str, set[str]]:
     """Read a .gmt: each line has the name of a set, a description and genes, separated by tabs.
 
-    Raises
-    ------
-    InputError
-        If there is no such file, or a line has no genes.
+    Raises InputError if there is no such file, or a line has no genes.
     """
     path = Path(path)
     if not path.is_file():
@@ -251,10 +248,7 @@ def measured_sets(sets: dict[str, set[str]], measured: Iterable[str], *, name: s
 
     Shares are relative to the shorter list: the names in the file, or the measured genes.
 
-    Raises
-    ------
-    InputError
-        If fewer than a tenth are shared; the message gives the share if the case of letters is ignored.
+    Raises InputError if fewer than a tenth are shared; the message gives the share if the case of letters is ignored.
     """
     genes = set(measured)
     names = set().union(*sets.values())

@@ -218,10 +218,7 @@ def domain_genes_table(
 def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:
     """Get the domain of each spot, checked: at least two domains, one of them large enough for a test.
 
-    Raises
-    ------
-    InputError
-        If there are fewer.
+    Raises InputError if there are fewer.
     """
     domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.").remove_unused_categories()
     sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))

@@ -81,11 +81,8 @@ def gaussian_mixture(
     Mixtures with an empty group are only considered if all have one. They are fitted to `fitted_at_most` points, drawn
     at random; the others are assigned. Labels are 0 … K − 1, shape (N,).
 
-    Raises
-    ------
-    InputError
-        If there are fewer different points than groups, `covariance` is not one of its choices, or a covariance is
-        singular in spite of the regularisation.
+    Raises InputError if there are fewer different points than groups, `covariance` is not one of its choices, or a
+    covariance is singular in spite of the regularisation.
     """
     require_choice(covariance, get_args(Covariance), name="covariance")
     fitted = sample(points, n_domains, at_most=fitted_at_most, random_state=random_state)
