@@ -42,10 +42,7 @@ def verbosity() -> int:
 def set_verbosity(level: int) -> None:
     """Choose which messages are shown.
 
-    Raises
-    ------
-    ValueError
-        If the level is not 0, 1, 2 or 3.
+    Raises ValueError if the level is not 0, 1, 2 or 3.
     """
     if level not in range(len(LEVELS)):
         raise ValueError(

@@ -85,10 +85,7 @@ class Checked:
 def check_argument(name: str, value: object, *, default: object, annotation: str, function: str = "") -> None:
     """Check an argument by its name.
 
-    Raises
-    ------
-    InputError
-        If it is not what its name stands for, or a number out of range.
+    Raises InputError if it is not what its name stands for, or a number out of range.
     """
     if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
         raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.")
@@ -149,10 +146,7 @@ def with_parameters(doc: str, parameters: Iterable[str]) -> str:
 def require_names(names: Iterable[str], known: Iterable[str], *, function: str) -> None:
     """Check that a function has parameters of these names.
 
-    Raises
-    ------
-    TypeError
-        If there is no parameter of a name; the message suggests the closest.
+    Raises TypeError if there is no parameter of a name; the message suggests the closest.
     """
     known = list(known)
     for name in names:
@@ -165,10 +159,7 @@ def require_names(names: Iterable[str], known: Iterable[str], *, function: str) 
 def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any], *, function: str) -> Options:
     """Make the options of a function from an options object, single options by name, or both.
 
-    Raises
-    ------
-    TypeError
-        If there is no option of that name.
+    Raises TypeError if there is no option of that name.
     """
     require_names(changes, option_names(kind), function=function)
     return replace(options if options is not None else kind(), **changes)  # type: ignore[type-var]  # a dataclass
