@@ -228,21 +228,24 @@ class GeneRows:
         Raw counts of all genes, from `by_rows`.
     genes
         Whether each gene is selected, shape (n_vars,).
+    order
+        Row of each spot, shape (N,).
     size
         Library size of each spot to normalise by, shape (N,); None leaves counts as they are.
     """
 
-    def __init__(self, counts: CountRows, genes: Bools, *, size: Float64 | None = None) -> None:
+    def __init__(self, counts: CountRows, genes: Bools, *, order: Ints, size: Float64 | None = None) -> None:
         # counts in memory are subset once
         self._counts = counts[:, genes] if isinstance(counts, sparse.csr_matrix) else counts
         self._genes = None if self._counts is not counts else genes
-        self._size = size
+        self._order, self._size = order, size
         self.shape = (int(counts.shape[0]), int(genes.sum()))
 
     def take(self, index: Ints) -> Csr:
-        """Read the rows of an ascending index, shape (len(index), G)."""
-        counts = take(self._counts, index)
-        counts = counts if self._genes is None else counts[:, self._genes]
+        """Read the rows of some spots, shape (len(index), G)."""
+        rows, position = np.unique(self._order[index], return_inverse=True)  # a file is read from start to end
+        counts = take(self._counts, rows)
+        counts = (counts if self._genes is None else counts[:, self._genes])[position]
         if self._size is None:
             return counts
         return lognorm(counts, self._size[index], float(np.median(self._size[self._size > 0])))
@@ -289,9 +292,9 @@ def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Floa
     return size
 
 
-def gene_rows(adata: AnnData, *, normalised: bool) -> GeneRows:
-    """Get the counts of the genes that `stmmr.pp.expression` selected, or their log-normalised values."""
+def gene_rows(adata: AnnData, order: Ints, *, normalised: bool) -> GeneRows:
+    """Get the counts of the genes that `stmmr.pp.expression` selected, or their log-normalised values, in an order."""
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     _, counts = raw_counts(adata, str(step["layer"]) or None)
-    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
-    return GeneRows(by_rows(counts), adata.var[keys.HIGHLY_VARIABLE].to_numpy(), size=size if normalised else None)
+    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)[order] if normalised else None
+    return GeneRows(by_rows(counts), adata.var[keys.HIGHLY_VARIABLE].to_numpy(), order=order, size=size)

@@ -203,6 +203,7 @@ class StMMR:
             path = None if checkpoint is None else Path(checkpoint)
             options = Options(self.random_state, progress, path, precision)
             self.history, embedding = train_on(self.devices, self.network, self.inputs, options=options)
+            embedding = self.inputs.put_back(embedding)
         else:
             logger.info(
                 "The %s preset needs no training: the embedding is linear. A decoder is fitted when denoised "
@@ -252,11 +253,11 @@ class StMMR:
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
         if self._linear is not None:
-            return self._linear.embed([block.features for block in self.inputs.blocks])
+            return self.inputs.put_back(self._linear.embed([block.features for block in self.inputs.blocks]))
         from stmmr.model.embed import embedded
 
         self.network.eval()
-        return embedded(self.network, self.inputs)
+        return self.inputs.put_back(embedded(self.network, self.inputs))
 
     def denoise(
         self, block: str = EXPRESSION, *, genes: Sequence[str] | None = None, progress: bool = True
@@ -289,7 +290,7 @@ class StMMR:
         from stmmr.model.embed import means
 
         self.network.eval()
-        return means(self.network, self.inputs, names.index(block), columns=columns)
+        return self.inputs.put_back(means(self.network, self.inputs, names.index(block), columns=columns))
 
     def transform(
         self,

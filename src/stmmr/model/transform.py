@@ -11,9 +11,10 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_step
 from stmmr._core.counts import Normalisation, count_statistics, library_size, raw_counts
 from stmmr._core.kernel import kernel_of, nearest_neighbour_distance
+from stmmr._core.order import put_back, taken, tissue_order, without_counts
 from stmmr._core.pca import projected
 from stmmr._core.record import record, recorded
-from stmmr._core.rows import by_rows, map_rows
+from stmmr._core.rows import by_rows, in_memory, map_rows
 from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
 from stmmr._core.space import coordinates, units
 from stmmr.linear.blocks import block_features, block_values, standardised
@@ -52,14 +53,15 @@ def mapped_features(
         If most genes, the counts or the coordinates are missing, or a block cannot be mapped.
     """
     _check_blocks(new, blocks)
-    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
-        :, :n_components
-    ]
+    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
     spatial_graph(new, bandwidth=_bandwidth(trained, new, section_key), section_key=section_key)
-    expression = _with_noise_of(trained, new, expression)
+    order = tissue_order(new)
+    trained, new = without_counts(trained, tissue_order(trained)), without_counts(new, order)
+    expression = _with_noise_of(trained, new, taken(expression, order)[:, :n_components])
     images = [_image(trained, new, block, n_components=n_components) for block in blocks.values()]
     kernel = kernel_of(new)
-    return [propagated(features, kernel, progress=progress) for features in (expression, *images)]
+    smooth = [propagated(features, kernel, progress=progress) for features in (expression, *images)]
+    return [put_back(features, order) for features in smooth]
 
 
 def _expression(
@@ -78,18 +80,20 @@ def _expression(
     genes = new.var_names.isin(model_genes)
     _check_genes(list(model_genes), int(genes.sum()), new)
     where, matrix = raw_counts(new, layer)
-    counts = by_rows(matrix)
+    order = tissue_order(new) if in_memory(matrix) else np.arange(new.n_obs)
+    counts = by_rows(matrix, order)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
-    size = library_size(new, statistics.size, size_key=size_key)
+    size = library_size(new, put_back(statistics.size, order), size_key=size_key)
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes)
+    normalise = Normalisation(genes, size[order], float(step["median_library_size"]), codes[order])
     totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
     new.obs[keys.LIBRARY_SIZE] = size
-    return projected(counts, normalise, centres=centres, axes=axes, progress=progress)
+    scores = projected(counts, normalise, centres=centres, axes=axes, progress=progress)
+    return np.asarray(put_back(scores, order))
 
 
 def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, representation, require_extra, require_key, require_positive
 from stmmr._core.compat import libraries_of
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
@@ -37,6 +38,7 @@ MIRRORED: Final = 0.7
 """Remaining mean squared distance with a reflection, over that without, below which a section looks mirrored."""
 
 
+@in_tissue_order
 def align_sections(
     adata: AnnData,
     section_key: str,

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_positive
 from stmmr._core.kernel import kernel_of
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._domains import by_size
@@ -33,6 +34,7 @@ COMPARED_AT_MOST: Final = 5_000
 ROUNDS: Final = 20
 
 
+@in_tissue_order
 def consensus(
     adata: AnnData,
     n_domains: int | Literal["auto"],

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_choice, require_positive
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 
 
+@in_tissue_order
 def domains(
     adata: AnnData,
     n_domains: int | Literal["auto"] | None = None,

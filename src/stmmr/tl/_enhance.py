@@ -104,11 +104,11 @@ def enhance(
     chosen = known if genes is None else _chosen(adata, genes, known)
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
-    size = np.asarray(model.inputs.blocks[0].library_size, dtype=np.float64)  # (N, 1)
+    size = np.asarray(model.inputs.put_back(model.inputs.blocks[0].library_size), dtype=np.float64)  # (N, 1)
     mean = model.denoise(genes=chosen, progress=progress)
     columns = np.array([known.index(name) for name in chosen])
-    rows = gene_rows(adata, normalised=False)
-    sample = np.sort(np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST])
+    rows = gene_rows(adata, np.arange(adata.n_obs), normalised=False)
+    sample = model.inputs.order[np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST]]
     theta = dispersions(rows.take(sample)[:, columns].toarray(), mean[sample].astype(np.float64))
     for spots in slices(adata.n_obs, ROWS):
         counts = rows.take(np.arange(spots.start, spots.stop))[:, columns].toarray()

@@ -11,6 +11,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import logger, require_positive
 from stmmr._core.kernel import independent_spots, kernel_of
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -30,6 +31,7 @@ FITTED_AT_MOST: Final = 5_000
 """Spots that mixtures are fitted to."""
 
 
+@in_tissue_order
 def number_of_domains(
     adata: AnnData,
     *,

@@ -12,6 +12,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
 from stmmr._core.space import rows_called
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 
+@in_tissue_order
 def refine(
     adata: AnnData,
     *,

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, logger, require_choice, require_key
 from stmmr._core.genes import gene_values, require_gene
+from stmmr._core.order import put_back, tissue_order
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
 from stmmr._core.space import rows_called
@@ -129,8 +130,9 @@ def trajectory(
         raise InputError(f"Expected n_neighbors of at least 3, found {n_neighbors!r}.")
     points, _ = points_of(adata, use_rep, fewest=FEWEST, random_state=random_state)
     n_neighbors = min(n_neighbors, adata.n_obs - 1)
-    fitted = _sample(adata.n_obs, root, adata.obs_names, random_state)
-    codes = domains.codes.astype(np.intp)
+    order = tissue_order(adata)
+    points, codes, spots = points[order], domains.codes[order].astype(np.intp), adata.obs_names[order]
+    fitted = _sample(adata.n_obs, root, spots, random_state)
     graph = Linked.of(points[fitted], codes[fitted], n_neighbors=n_neighbors, random_state=random_state)
     weights = connectivities(points[fitted], codes[fitted], n_neighbors=n_neighbors)
     tree = spanning_tree(weights)
@@ -139,13 +141,13 @@ def trajectory(
         logger.info(
             "No root given: starting in domain %r, the larger end of the longest path through the tree.", root.name
         )
-    index = _root_index(adata, graph, root, fitted, names, lowest=expression == "lowest")
+    index = _root_index(adata, graph, root, order[fitted], names, lowest=expression == "lowest")
     time = _of_all(points, fitted, graph.pseudotime(index))
     n_unreachable = _warn_unreachable(time, rows_called(adata))
     start = graph.domain_at(index)
     branch = Rooted.at(tree, start).branches(names)
-    adata.obs[keys.PSEUDOTIME] = time
-    adata.obs[keys.BRANCH] = _by_domain(branch, codes)
+    adata.obs[keys.PSEUDOTIME] = put_back(time, order)
+    adata.obs[keys.BRANCH] = _by_domain(branch, domains.codes.astype(np.intp))
     step = {
         "connectivities": weights,
         "tree": tree,
@@ -157,7 +159,7 @@ def trajectory(
         "root": root.kind,
         "root_gene": root.name if root.kind == "gene" else "",
         "expression": expression,
-        "root_spot": str(adata.obs_names[fitted[index]]),
+        "root_spot": str(spots[fitted[index]]),
         "root_domain": names[start],
         "n_unreachable": n_unreachable,
         "n_fitted": len(fitted),
@@ -197,10 +199,10 @@ def _sample(n_spots: int, root: Root, names: pd.Index, random_state: int) -> Int
 
 
 def _root_index(adata: AnnData, graph: Linked, root: Root, fitted: Ints, names: list[str], *, lowest: bool) -> int:
-    """Find the root among the spots of the graph."""
+    """Find the root among the spots of the graph, which are the rows `fitted` of the data."""
     match root.kind:
         case "spot":
-            return int(fitted.searchsorted(_index(adata.obs_names, root.name)))
+            return int(np.flatnonzero(fitted == _index(adata.obs_names, root.name))[0])
         case "gene":
             return graph.extreme(gene_values(adata, root.name)[fitted], lowest=lowest)
         case _:
