@@ -11,7 +11,7 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, require_step
 from stmmr._core.compat import names_in
-from stmmr._core.rows import as_csr, by_rows, map_rows, take
+from stmmr._core.rows import as_csr, by_rows, map_rows, slices, take
 from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Bools, CountRows, Csr, Float32, Float64, Ints
 
+DENSE: Final = 2_048
+"""Spots whose values are made dense at a time."""
 SPAN: Final = 0.3
 """Share of the genes that the variance trend is fitted to at each point."""
 
@@ -142,7 +144,9 @@ def highly_variable(
     scaled = (n * mean**2 + squares - 2 * total * mean) / ((n - 1) * spread**2)
     selected = np.zeros(len(seen), dtype=bool)
     candidates = np.flatnonzero(seen)
-    selected[candidates[np.argsort(-scaled[candidates])[:n_top_genes]]] = True
+    # sums in another order differ by round-off, and genes that are equally variable stay in their order
+    ranked = np.argsort(-np.round(scaled[candidates], 9), kind="stable")
+    selected[candidates[ranked[:n_top_genes]]] = True
     return selected
 
 
@@ -192,6 +196,8 @@ class Normalisation(NamedTuple):
     """Library size that all are scaled to."""
     sections: Ints
     """Section of each spot, shape (N,)."""
+    largest: float
+    """Largest count."""
 
     def __call__(self, counts: Csr, rows: slice) -> Csr:
         """Compute the log-normalised values of some rows."""
@@ -203,15 +209,32 @@ class Normalisation(NamedTuple):
         shape = (int(self.sections.max()) + 1, len(sections))
         return sparse.csr_matrix((np.ones(len(sections)), (sections, np.arange(len(sections)))), shape=shape)
 
+    @property
+    def step(self) -> float:
+        """Width of the steps that values are rounded to in sums: the smallest that keeps sums of products exact.
+
+        Sums of whole numbers below 2⁵³ are the same in any order and in chunks of any size.
+        """
+        bound = 1 + np.log1p(self.largest * self.median / self.size[self.size > 0].min())
+        return float(2.0 ** np.ceil(np.log2(bound) - (53 - np.log2(len(self.size))) / 2))
+
+    def rounded(self, counts: Csr, rows: slice) -> Csr:
+        """Compute the log-normalised values of some rows as whole numbers of steps, float64."""
+        values = self(counts, rows).astype(np.float64)
+        np.rint(values.data / self.step, out=values.data)
+        return values
+
     def moments(self, counts: Csr, rows: slice) -> GeneMoments:
         """Sum the values of some rows, and their products."""
-        values = self(counts, rows)
-        dense = values.toarray()
-        return GeneMoments((self.members(rows) @ values).toarray(), (dense.T @ dense).astype(np.float64))
+        values, products = self.rounded(counts, rows), np.zeros((int(self.genes.sum()),) * 2)
+        for part in slices(values.shape[0], DENSE):
+            dense = values[part].toarray()
+            products += dense.T @ dense
+        return GeneMoments((self.members(rows) @ values).toarray() * self.step, products * self.step**2)
 
     def totals(self, counts: Csr, rows: slice) -> Float64:
         """Sum the values of some rows by section, shape (S, G)."""
-        return np.asarray((self.members(rows) @ self(counts, rows)).toarray(), dtype=np.float64)
+        return np.asarray((self.members(rows) @ self.rounded(counts, rows)).toarray()) * self.step
 
     def projected(self, counts: Csr, rows: slice, *, centres: Float64, axes: Float64) -> Float32:
         """Project the values of some rows, relative to the centre of their section, on axes of shape (G, n)."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import warnings
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Ints, Numbers
 
-Options = ParamSpec("Options")
-Result = TypeVar("Result")
+Step = TypeVar("Step", bound="Callable[..., Any]")
 ARRAY: Final = [keys.ARRAY_COL, keys.ARRAY_ROW]
 
 
-def tissue_order(adata: AnnData) -> Ints:
-    """Get the rows in the order of x, then y, then name, shape (n_obs,); it is the same for any order of the rows."""
+def tissue_order(adata: AnnData, *, section_key: str | None = None) -> Ints:
+    """Get the rows in the order of section, x, y and name, shape (n_obs,).
+
+    The spots have the same order whatever the order of the rows. Sections are those of the key, otherwise those that
+    the data were prepared with.
+    """
+    for step in ("spatial_graph", "expression"):
+        section_key = section_key or str(recorded(adata).get(step, {}).get("section_key") or "")
     positions: Any = np.zeros((adata.n_obs, 0))
     if keys.SPATIAL in adata.obsm:
         positions = np.asarray(adata.obsm[keys.SPATIAL])
@@ -38,8 +44,13 @@ def tissue_order(adata: AnnData) -> Ints:
     if positions.ndim != 2 or positions.dtype.kind not in "biuf":  # the step itself says what is wrong with them
         return np.arange(adata.n_obs)
     columns = list(positions.T)
+    if section_key in adata.obs.columns:
+        columns.insert(0, pd.Categorical(adata.obs[section_key]).codes)
     order = np.lexsort(columns[::-1]) if columns else np.arange(adata.n_obs)
-    if (positions[order[1:]] == positions[order[:-1]]).all(axis=1).any():
+    at_one_position = np.ones(max(adata.n_obs - 1, 0), dtype=bool)
+    for column in columns:
+        at_one_position &= column[order[1:]] == column[order[:-1]]
+    if at_one_position.any():
         names = np.unique(adata.obs_names.to_numpy(str), return_inverse=True)[1]
         order = np.lexsort([names, *columns[::-1]])
     return order.astype(np.intp)
@@ -75,14 +86,12 @@ def taken(values: Any, order: Ints) -> Any:
     return values[order]
 
 
-def in_tissue_order(
-    step: Callable[Concatenate[AnnData, Options], Result],
-) -> Callable[Concatenate[AnnData, Options], Result]:
+def in_tissue_order(step: Step) -> Step:
     """Carry out a step that reads no counts on the spots in the order of the tissue."""
 
     @wraps(step)
-    def ordered(adata: AnnData, *args: Options.args, **options: Options.kwargs) -> Result:
-        order = tissue_order(adata)
+    def ordered(adata: AnnData, *args: Any, **options: Any) -> Any:
+        order = tissue_order(adata, section_key=options.get("section_key"))
         if (np.diff(order) == 1).all():
             return step(adata, *args, **options)
         arranged = without_counts(adata, order)
@@ -91,7 +100,7 @@ def in_tissue_order(
         _write_back(arranged, before, adata, order)
         return result
 
-    return ordered
+    return cast("Step", ordered)
 
 
 def without_counts(adata: AnnData, order: Ints) -> AnnData:
@@ -118,7 +127,7 @@ def _write_back(arranged: AnnData, before: dict[str, dict[str, Any]], adata: Ann
             del target[name]
         for name in list(new):
             values = new[name]
-            if name in known and (values is known[name] or (container in ("obs", "var") and values.equals(known[name]))):
+            if name in known and (values is known[name] or _same_column(values, known[name])):
                 continue
             if container == "obs":
                 values = put_back(values.array, order)
@@ -129,6 +138,10 @@ def _write_back(arranged: AnnData, before: dict[str, dict[str, Any]], adata: Ann
             elif container == "obsp":
                 values = _both_axes(values, np.argsort(order, kind="stable"))
             target[name] = values
+
+
+def _same_column(values: Any, other: Any) -> bool:
+    return isinstance(values, pd.Series) and values.equals(other)
 
 
 def _both_axes(matrix: Numbers, order: Ints) -> Any:

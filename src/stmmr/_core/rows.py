@@ -13,7 +13,6 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError
-from stmmr._core.order import Arranged
 from stmmr._core.parallel import in_parallel, progress_bar
 
 if TYPE_CHECKING:
@@ -90,24 +89,18 @@ def is_dask(matrix: Any) -> bool:
     return hasattr(matrix, "to_delayed")
 
 
-def by_rows(matrix: Any, order: Ints | None = None) -> Any:
-    """Prepare a matrix for reading rows, those of a matrix in memory in an order.
+def by_rows(matrix: Any) -> Any:
+    """Prepare a matrix for reading rows.
 
     Returns
     -------
-    CSR if the matrix is in memory, in an order `Arranged`; `OnDisk` if it is in a file; a dask array gets chunks of
-    whole rows.
+    CSR if the matrix is in memory, `OnDisk` if it is in a file; a dask array gets chunks of whole rows.
     """
     if is_dask(matrix):
         return matrix.rechunk({1: -1})
     if is_on_disk(matrix):
         return OnDisk(matrix)
-    return as_csr(matrix) if order is None else Arranged(as_csr(matrix), order)
-
-
-def in_memory(matrix: Any) -> bool:
-    """Check whether a matrix of an AnnData is in memory."""
-    return not (is_dask(matrix) or is_on_disk(matrix))
+    return as_csr(matrix)
 
 
 def as_csr(rows: Any) -> Csr:

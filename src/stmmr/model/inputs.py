@@ -190,7 +190,8 @@ def model_inputs(
         sources = [_features(adata, settings, genes, use_rep=use_rep), *others]
         smooth = [propagated(source, kernel, progress=progress) for source in sources]
         weights = [1.0 if block.weight is None else block.weight for block in (first, *further)]
-    targets = [_expression_target(adata, settings, genes, use_rep=use_rep), *(_target(adata, block) for block in further)]
+    target = _expression_target(adata, settings, genes, use_rep=use_rep)
+    targets = [target, *(_target(adata, block) for block in further)]
     parts = zip([EXPRESSION, *blocks], map(_single, smooth), targets, [first, *further], weights, strict=True)
     has_genes = use_rep is None
     return ModelInputs(

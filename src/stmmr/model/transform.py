@@ -14,7 +14,7 @@ from stmmr._core.kernel import kernel_of, nearest_neighbour_distance
 from stmmr._core.order import put_back, taken, tissue_order, without_counts
 from stmmr._core.pca import projected
 from stmmr._core.record import record, recorded
-from stmmr._core.rows import by_rows, in_memory, map_rows
+from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
 from stmmr._core.space import coordinates, units
 from stmmr.linear.blocks import block_features, block_values, standardised
@@ -80,20 +80,18 @@ def _expression(
     genes = new.var_names.isin(model_genes)
     _check_genes(list(model_genes), int(genes.sum()), new)
     where, matrix = raw_counts(new, layer)
-    order = tissue_order(new) if in_memory(matrix) else np.arange(new.n_obs)
-    counts = by_rows(matrix, order)
+    counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
-    size = library_size(new, put_back(statistics.size, order), size_key=size_key)
+    size = library_size(new, statistics.size, size_key=size_key)
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(genes, size[order], float(step["median_library_size"]), codes[order])
+    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes, statistics.largest)
     totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]
     new.obs[keys.LIBRARY_SIZE] = size
-    scores = projected(counts, normalise, centres=centres, axes=axes, progress=progress)
-    return np.asarray(put_back(scores, order))
+    return projected(counts, normalise, centres=centres, axes=axes, progress=progress)
 
 
 def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float32]) -> NDArray[np.float32]:

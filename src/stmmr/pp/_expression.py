@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_positive, unique_names
@@ -16,10 +17,9 @@ from stmmr._core.counts import (
     lognorm,
     raw_counts,
 )
-from stmmr._core.order import Arranged, put_back, tissue_order
 from stmmr._core.pca import gene_components
 from stmmr._core.record import record
-from stmmr._core.rows import by_rows, in_memory
+from stmmr._core.rows import by_rows
 from stmmr._core.sections import sections_of
 from stmmr._core.space import rows_called
 
@@ -100,22 +100,21 @@ def expression(
     unique_names(adata)
     sections = sections_of(adata, section_key)
     where, matrix = raw_counts(adata, layer)
-    order = tissue_order(adata) if in_memory(matrix) else np.arange(adata.n_obs)
-    counts = by_rows(matrix, order)
+    counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
     statistics.check(where)
-    size = library_size(adata, put_back(statistics.size, order), size_key=size_key)
+    size = library_size(adata, statistics.size, size_key=size_key)
     selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(selected, size[order], float(np.median(size[size > 0])), codes[order])
+    normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes, statistics.largest)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
-    if isinstance(counts, Arranged):
-        adata.layers[keys.LOGNORM] = lognorm(counts.values, size, normalise.median)
+    if isinstance(counts, sparse.csr_matrix):
+        adata.layers[keys.LOGNORM] = lognorm(counts, size, normalise.median)
         if keys.COUNTS not in adata.layers:
-            adata.layers[keys.COUNTS] = counts.values
+            adata.layers[keys.COUNTS] = counts
     adata.obs[keys.LIBRARY_SIZE] = size
     adata.var[keys.HIGHLY_VARIABLE] = selected
-    adata.obsm[keys.COMPONENTS] = put_back(components, order)
+    adata.obsm[keys.COMPONENTS] = components
     adata.varm[keys.LOADINGS] = np.zeros((adata.n_vars, axes.shape[1]), dtype=np.float32)
     adata.varm[keys.LOADINGS][selected] = axes
     parameters = {

@@ -262,7 +262,7 @@ def _combined(
             features[rows[name]] = own
     if not reduces:
         return features, names
-    arranged = Arranged(features, order)
+    arranged: Any = Arranged(features, order)
     pca = feature_pca(arranged, n_components=n_components)
     return put_back(pca.project(arranged), order), [f"pc{i + 1}" for i in range(pca.axes.shape[1])]
 

@@ -104,7 +104,7 @@ def enhance(
     chosen = known if genes is None else _chosen(adata, genes, known)
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
-    size = np.asarray(model.inputs.put_back(model.inputs.blocks[0].library_size), dtype=np.float64)  # (N, 1)
+    size = model.inputs.put_back(np.asarray(model.inputs.blocks[0].library_size)).astype(np.float64)  # (N, 1)
     mean = model.denoise(genes=chosen, progress=progress)
     columns = np.array([known.index(name) for name in chosen])
     rows = gene_rows(adata, np.arange(adata.n_obs), normalised=False)

@@ -86,7 +86,8 @@ def _sample(adata: AnnData, random_state: int) -> Ints:
     if n <= LAID_OUT_AT_MOST:
         return order
     logger.info("UMAP lays out a random sample of %s of %s %s.", f"{LAID_OUT_AT_MOST:,}", f"{n:,}", spots)
-    return order[np.sort(np.random.default_rng(random_state).choice(n, LAID_OUT_AT_MOST, replace=False))]
+    drawn = np.random.default_rng(random_state).choice(n, LAID_OUT_AT_MOST, replace=False)
+    return np.asarray(order[np.sort(drawn)])
 
 
 def _layout(points: Float64, random_state: int) -> Float32:
