@@ -149,7 +149,8 @@ class ModelInputs:
     def rows(self, index: NDArray[np.intp]) -> ModelInputs:
         """Keep some spots; `index` ascends."""
         graph = None if self.graph is None else self.graph[index][:, index]
-        return replace(self, blocks=tuple(block.rows(index) for block in self.blocks), graph=graph)
+        blocks = tuple(block.rows(index) for block in self.blocks)
+        return replace(self, blocks=blocks, graph=graph, order=self.order[index])
 
     def targets(self, index: NDArray[np.intp]) -> list[NDArray[np.float32] | CSR]:
         """Read the targets of some spots from each block with a likelihood; `index` ascends."""

@@ -183,13 +183,22 @@ def _batches(state: Run) -> dict[str, int]:
 
 
 def _decisive(state: Run) -> dict[str, Any]:
-    """Get the options that the results depend on."""
+    """Get what the results depend on beside the data: options by value, images and encoders by content."""
+    from stmmr.encoders import encoder_fingerprint, image_fingerprint
+
     options = state.options
     values = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in NOT_RESULTS}
+    images = {
+        name: (image_fingerprint(image.slide.identity), image.matrix.tolist(), image.um_per_px)
+        for name, image in (state.image or {}).items()
+    }
     return values | {
         "devices": options.devices * options.num_nodes,
         "blocks": state.blocks,
         "encoder": getattr(state.encoder, "name", state.encoder),
+        "encoder_fingerprint": None if state.encoder is None else encoder_fingerprint(state.encoder),
+        "image": images,
+        "registration": None,
     }
 
 

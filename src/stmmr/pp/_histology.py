@@ -221,7 +221,7 @@ def _encode(
     # spread over the tissue, whatever the order of the spots
     sample = read(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))
     encoder = encoder.fit(normalised(sample), um_per_px=image.um_per_px)
-    fingerprint = "" if cache is None else image_fingerprint(image.slide.path or overview)
+    fingerprint = "" if cache is None else image_fingerprint(image.slide.identity)
     values = FeatureCache.open(
         cache,
         image=fingerprint,
