@@ -11,12 +11,13 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys as _keys
-from stmmr._core.checks import representation
+from stmmr._core.checks import InputError, representation
 from stmmr._core.counts import gene_rows
 from stmmr._core.kernel import kernel_of
 from stmmr._core.order import put_back, tissue_order, without_counts
 from stmmr._core.rows import empty
 from stmmr._core.sections import plane_coordinates
+from stmmr._core.space import rows_called
 from stmmr.linear.blocks import block_features, block_target, features_of
 from stmmr.linear.noise import expression_features
 from stmmr.linear.start import LinearStart, linear_start
@@ -25,6 +26,7 @@ from stmmr.settings import EXPRESSION, Block
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -127,6 +129,34 @@ class ModelInputs:
     keys: tuple[Keys, ...] | None = None
     """Keys of the attention of each block, where there is attention."""
 
+    spots: pd.Index | None = None
+    """Names of the spots, in the order of the AnnData."""
+
+    def check_spots(self, adata: AnnData) -> None:
+        """Check that the data still have the spots that the model read, in their order.
+
+        Raises
+        ------
+        InputError
+            If spots were removed, added, renamed or reordered since.
+        """
+        if self.spots is not None and not adata.obs_names.equals(self.spots):
+            same = len(adata.obs_names.intersection(self.spots))
+            raise InputError(
+                f"Expected the {self.n_obs} {rows_called(adata)} that the model was made with, in their order, found "
+                f"{adata.n_obs}, of which {same} have their names. Fit a model to the data as they are now."
+            )
+
+    def data_fingerprint(self) -> str:
+        """Hash what tells these data from those of another section: their spots, genes and library sizes or values."""
+        first = self.blocks[0]
+        digest = hashlib.sha256(repr((self.n_obs, self.gene_names)).encode())
+        if self.gene_names and first.library_size is not None:
+            digest.update(np.ascontiguousarray(first.library_size).data)
+        elif isinstance(first.target, np.ndarray):
+            digest.update(np.ascontiguousarray(first.target).data)
+        return digest.hexdigest()
+
     def put_back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring rows into the order of the AnnData."""
         return np.ascontiguousarray(put_back(values, self.order))
@@ -150,7 +180,7 @@ class ModelInputs:
         """Keep some spots; `index` ascends."""
         graph = None if self.graph is None else self.graph[index][:, index]
         blocks = tuple(block.rows(index) for block in self.blocks)
-        return replace(self, blocks=blocks, graph=graph, order=self.order[index])
+        return replace(self, blocks=blocks, graph=graph, order=self.order[index], spots=None)
 
     def targets(self, index: NDArray[np.intp]) -> list[NDArray[np.float32] | CSR]:
         """Read the targets of some spots from each block with a likelihood; `index` ascends."""
@@ -203,6 +233,7 @@ def model_inputs(
         graph=kernel.weights() if settings.graph_loss else None,
         start=start,
         order=order,
+        spots=adata.obs_names[np.argsort(order)],
         gene_names=adata.var_names[adata.var[_keys.HIGHLY_VARIABLE].to_numpy()].tolist() if has_genes else [],
     )
 

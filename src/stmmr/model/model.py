@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra, require_key
+from stmmr._core.depends import drop_outdated
 from stmmr.linear.blocks import check_blocks
 from stmmr.model.devices import Devices
 from stmmr.model.inputs import ModelInputs, model_inputs
@@ -213,6 +214,7 @@ class StMMR:
             embedding = self.embed()
         self.fitted = True
         note_fitted(self, embedding)
+        drop_outdated(self.adata)
         return self
 
     def fit_decoder(self, *, progress: bool = True) -> StMMR:
@@ -252,6 +254,7 @@ class StMMR:
 
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
+        self.inputs.check_spots(self.adata)
         if self._linear is not None:
             return self.inputs.put_back(self._linear.embed([block.features for block in self.inputs.blocks]))
         from stmmr.model.embed import embedded
@@ -280,6 +283,7 @@ class StMMR:
         InputError
             If the model is not fitted, or there is no such block with a likelihood or no such gene.
         """
+        self.inputs.check_spots(self.adata)
         names = [each.name for each in self.inputs.decoded]
         require_key(names, block, where="the blocks with a likelihood")
         known = self.inputs.gene_names if block == EXPRESSION else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra
+from stmmr._core.depends import depends
 from stmmr._core.record import record, recorded
 
 if TYPE_CHECKING:
@@ -151,15 +152,13 @@ class Analysis:
     """Attributes of `AnalysisOptions` that belong to it."""
     requested: Callable[[AnnData, AnalysisOptions], bool]
     """Whether the options request it, for data with domains."""
-    step: Callable[[Work], object]
+    step: Callable[[Work], None]
     check: Callable[[AnnData, AnalysisOptions, Prepared], None] = lambda *_: None
     """Raises an InputError for options that do not fit the data. It is called before the first long step."""
     compares: Callable[[AnalysisOptions], bool] = lambda _: False
     """Whether options request a comparison of at least two domains."""
     needs: str = ""
     """Analysis whose results it reads."""
-    outdates: tuple[str, ...] = ()
-    """Notes of ``uns["stmmr"]`` that no longer hold once it ran again."""
     tables: Mapping[str, Table] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     methods: Callable[[AnnData, dict[str, Any], Cite], str] = lambda *_: ""
@@ -413,6 +412,9 @@ def _compose(work: Work) -> None:
         tests = tl.compare_composition(adata, key, group_key=group_key)
         adata.uns[keys.COMPOSITION_TESTS] = named_rows(tests)
     record(adata, composition={"section_key": key, "group_key": group_key or ""})
+    sources = [f"obs:{column}" for column in (keys.DOMAIN, key, group_key) if column]
+    tables = [f"uns:{table}" for table in (keys.COMPOSITION, keys.COMPOSITION_TESTS)]
+    depends(adata, "composition", on=sources, writes=[*tables, "notes:composition"])
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -510,7 +512,6 @@ _TRAJECTORY = Analysis(
     step=_find_trajectory,
     check=_check_trajectory,
     compares=lambda options: options.ordered,
-    outdates=("gene_trends",),
     figures={
         "trajectory.png": Figure("pseudotime in the tissue, its root as a star", _has_trajectory, _draw("trajectory")),
         "paga.png": Figure("the graph of domains (PAGA) and the trajectory in it", _has_trajectory, _draw("paga")),

@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
+from stmmr._core.depends import drop_outdated
 from stmmr._core.log import RESULT
 from stmmr._core.parallel import is_first, started_outside
 from stmmr._core.record import drop_results, record, recorded
@@ -87,6 +88,7 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
             _take(step, state, f"{number}/{len(steps)}")
             if step.name == "embedding" and not is_first():
                 return
+    drop_outdated(adata)
     if options.label_key is not None:
         evaluate_domains(adata, options.label_key)
     state.inputs.put_back()
@@ -294,12 +296,15 @@ def domains(state: Run) -> None:
 
     adata, options = state.adata, state.options
     n_domains = options.n_domains
+    number = "auto" if isinstance(n_domains, str) else "given"
     if isinstance(n_domains, str):
         n_domains = int(recorded(adata)["number_of_domains"]["chosen"])
     if options.method == "consensus":
         tl.consensus(adata, n_domains, random_state=options.random_state, progress=options.progress)
     else:
         tl.domains(adata, n_domains, method=options.method, random_state=options.random_state)
+    step = "consensus" if options.method == "consensus" else "domains"
+    record(adata, **{step: recorded(adata)[step] | {"number": number}})
     tl.refine(adata)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
+from stmmr._core.depends import depends
 from stmmr._core.genes import close_names
 from stmmr._core.record import record, recorded
 from stmmr._core.stats import fdr_bh
@@ -109,6 +110,8 @@ def enrichment(
         "n_sets": len(tested),
     }
     record(adata, enrichment={**recorded(adata).get("enrichment", {}), key_added: step})
+    writes = [f"uns:{key_added}", f"notes:enrichment:{key_added}"]
+    depends(adata, f"enrichment:{key_added}", on=[f"uns:{key}"], writes=writes)
 
 
 def gene_set_enrichment(

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_extra, require_positive, unique_names
+from stmmr._core.depends import depends
 from stmmr._core.genes import gene_columns
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import map_rows
@@ -146,6 +147,9 @@ def domain_genes_pseudobulk(
         "n_tested": int(tested.sum()),
     }
     record(adata, domain_genes_pseudobulk={**recorded(adata).get("domain_genes_pseudobulk", {}), key_added: step})
+    sources = [f"obs:{domain_key}", f"obs:{section_key}"]
+    writes = [f"uns:{key_added}", f"notes:domain_genes_pseudobulk:{key_added}"]
+    depends(adata, f"domain_genes_pseudobulk:{key_added}", on=sources, writes=writes)
 
 
 def _summed(

@@ -11,6 +11,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
+from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record, recorded
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 
+@clears_outdated
 @in_tissue_order
 def refine(
     adata: AnnData,
@@ -82,6 +84,8 @@ def refine(
     logger.info("The vote of %d neighbours changed the domain of %.1f %% of %s.", n_neighbors, 100 * changed, spots)
     step = {"n_neighbors": n_neighbors, "domain_key": domain_key, "changed": changed}
     record(adata, refine={**recorded(adata).get("refine", {}), key_added: step})
+    writes = [f"obs:{key_added}", f"notes:refine:{key_added}"]
+    depends(adata, f"refine:{key_added}", on=[f"obs:{domain_key}"], writes=writes)
 
 
 def _vote(codes: Ints, index: Ints, neighbors: Ints) -> Ints:

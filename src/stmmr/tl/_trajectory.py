@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, logger, require_choice, require_key
+from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.genes import gene_values, require_gene
 from stmmr._core.order import put_back, tissue_order
 from stmmr._core.record import record
@@ -43,6 +44,7 @@ class Root(NamedTuple):
     name: str = ""
 
 
+@clears_outdated
 def trajectory(
     adata: AnnData,
     *,
@@ -165,6 +167,8 @@ def trajectory(
         "n_fitted": len(fitted),
     }
     record(adata, trajectory=step)
+    writes = [f"obs:{keys.PSEUDOTIME}", f"obs:{keys.BRANCH}", "notes:trajectory"]
+    depends(adata, "trajectory", on=[f"obs:{domain_key}", f"obsm:{use_rep}"], writes=writes)
 
 
 def chosen_root(

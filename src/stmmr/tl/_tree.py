@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
+from stmmr._core.depends import clears_outdated
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr.tl._points import points_of
@@ -70,6 +71,7 @@ def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str =
     record(adata, domain_tree=tree)
 
 
+@clears_outdated
 def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) -> None:
     """Merge domains along their tree until `n_domains` are left; partitions of different numbers are nested.
 

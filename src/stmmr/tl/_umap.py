@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, representation, require_key
+from stmmr._core.depends import depends
 from stmmr._core.order import tissue_order
 from stmmr._core.pca import principal_scores
 from stmmr._core.space import rows_called
@@ -78,6 +79,7 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -
     layout = np.full((adata.n_obs, 2), np.nan, dtype=np.float32)
     layout[sample] = _layout(np.asarray(points), random_state)
     adata.obsm[key_added] = layout
+    depends(adata, f"umap:{key_added}", on=[f"obsm:{keys.EMBEDDING}"], writes=[f"obsm:{key_added}"])
 
 
 def _sample(adata: AnnData, random_state: int) -> Ints:
