@@ -69,7 +69,7 @@ def trajectory(
     - `root_domain`: the far end of a domain is the tenth of its spots with the largest diffusion distance from all
       other domains; the root is the spot in the middle of these;
     - `root_gene`: the root is the spot where the mean expression of the gene, over the spot and its neighbours in the
-      embedding, is highest (or lowest);
+      embedding, is highest (or lowest), also if it is in a small piece that is not connected to the rest;
     - `root_spot`: the root is this spot;
     - none: the root is one end of the longest path through the tree of domains, the one with more spots. The direction
       of pseudotime is then arbitrary.
@@ -146,6 +146,8 @@ def trajectory(
     index = _root_index(adata, graph, root, order[fitted], names, lowest=expression == "lowest")
     time = _of_all(points, fitted, graph.pseudotime(index))
     n_unreachable = _warn_unreachable(time, rows_called(adata))
+    if root.kind == "gene":
+        _warn_small_piece(graph, index, root.name, rows_called(adata))
     start = graph.domain_at(index)
     branch = Rooted.at(tree, start).branches(names)
     adata.obs[keys.PSEUDOTIME] = put_back(time, order)
@@ -225,6 +227,21 @@ def _warn_unreachable(time: Float64, spots: str) -> int:
     if n:
         logger.warning("%d of %d %s are not connected to the root: their pseudotime is NaN.", n, len(time), spots)
     return n
+
+
+def _warn_small_piece(graph: Linked, root: int, gene: str, spots: str) -> None:
+    """Warn if the root is in a piece of the embedding that is not the largest."""
+    sizes = np.bincount(graph.component)
+    own = sizes[graph.component[root]]
+    if own < sizes.max():
+        logger.warning(
+            "%s is most extreme in a separate piece of %d %s, where the trajectory starts: pseudotime is NaN elsewhere. "
+            "For the largest piece (%d), name a root in it instead: root_domain or root_spot (--root-domain, --root-spot).",
+            gene,
+            own,
+            spots,
+            sizes.max(),
+        )
 
 
 def _index(names: pd.Index, name: str) -> int:
