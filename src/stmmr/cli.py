@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import cyclopts
 from cyclopts import Group, Parameter
 
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
@@ -208,7 +210,8 @@ def run_command(
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply()
-    run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    _end(failed, folder.output)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -236,7 +239,8 @@ def analyse_command(
     from stmmr.pipeline.commands import analyse_folder
 
     messages.apply()
-    analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    _end(failed, result)
 
 
 @app.command(name="map")
@@ -261,7 +265,8 @@ def map_command(
     from stmmr.pipeline.commands import map_to_folder
 
     messages.apply()
-    map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
+    report = _report if folder.report else None
+    _end(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output)
 
 
 @app.command
@@ -285,7 +290,7 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    run_to_folder([], folder, options, AnalysisOptions(), report=_report)
+    _end(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output)
 
 
 @app.command
@@ -354,7 +359,12 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
+    """Run the command line, on ``sys.argv`` by default.
+
+    An error of the input is one sentence and exit status 1. If only optional parts failed, the exit status is 3.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be imported here
+    provide_caches()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
     try:
@@ -364,11 +374,24 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _end(failed: dict[str, Exception], output: Path) -> None:
+    """End with exit status 3 and one sentence if optional parts failed."""
+    if failed:
+        from stmmr.pipeline.steps import reason_of
+
+        parts = "; ".join(f"{part} failed ({reason_of(error)})" for part, error in failed.items())
+        print(
+            f"stmmr: {parts}. All other results are in {output}; stmmr analyse {output} … adds analyses.",
+            file=sys.stderr,
+        )
+        sys.exit(3)
+
+
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return (
             "Expected room for the results, found the disk or your quota full. Free some space or choose another "
-            "--output; an earlier result there is as it was."
+            "--output."
         )
     return str(error)
 

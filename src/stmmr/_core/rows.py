@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -204,4 +205,6 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Numbers:
     if np.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY_AT_MOST:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(dir=_folder.get(), prefix="stmmr_") as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an OSError now; later, it would end the process
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         return np.memmap(file, dtype, mode="w+", shape=shape)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.categories import MISSING, categories, category_colors, title_of
+from stmmr.pl.canvas import is_off_screen
 from stmmr.pl.raster import most_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
 
 def new_axes(width: float, height: float) -> Axes:
     """Create a figure with one axes; sizes in inches."""
+    if is_off_screen():
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(width, height), layout="constrained").subplots()
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

@@ -9,6 +9,7 @@ from stmmr._core.categories import category_colors, title_of
 from stmmr._core.checks import require_key
 from stmmr._core.space import rows_called
 from stmmr.pl._axes import add_legend, new_axes, text_width
+from stmmr.pl.canvas import literal
 from stmmr.tl import composition as composition_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _BAR: Final = 0.8
 """Share of this distance that the bar takes."""
 
 
+@literal
 def composition(
     adata: AnnData, section_key: str | None = None, *, domain_key: str = keys.DOMAIN, ax: Axes | None = None
 ) -> Axes:

@@ -13,6 +13,7 @@ from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
 from stmmr._core.space import graph_um, rows_called
 from stmmr.pl._axes import new_axes
+from stmmr.pl.canvas import literal
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float64
 
 
+@literal
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the error of predicting spots from their neighbours at each bandwidth, and the chosen bandwidth.
 
@@ -79,6 +81,7 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@literal
 def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the criterion over the number of domains, the best number and those that fit almost equally well.
 
@@ -128,6 +131,7 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@literal
 def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw each term of the loss over the training steps.
 
@@ -198,6 +202,7 @@ def _over_range(values: Float64) -> Float64:
     return np.where(np.isfinite(values), (values - low) / (span or 1.0), np.nan)
 
 
+@literal
 def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the tree of domains: the further left two domains join, the more they differ.
 

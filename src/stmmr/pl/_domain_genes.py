@@ -14,6 +14,7 @@ from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
 from stmmr.pl._axes import new_axes, text_width
+from stmmr.pl.canvas import literal
 from stmmr.tl import domain_genes_table
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _ROWS: Final = 11
 """Height of the legend and the colour bar, in cells."""
 
 
+@literal
 def domain_genes(
     adata: AnnData,
     genes: Sequence[str] | None = None,

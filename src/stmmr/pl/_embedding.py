@@ -10,6 +10,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
 from stmmr._core.space import rows_called
 from stmmr.pl._axes import RASTERISE_FROM, Colored, new_axes
+from stmmr.pl.canvas import literal
 from stmmr.pl.raster import PIXELS_FROM, draw_pixels
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _MARGIN: Final = 0.05
 _QUIET: Final = "#595959"
 
 
+@literal
 def embedding(adata: AnnData, *, basis: str = keys.UMAP, color: str = keys.DOMAIN, ax: Axes | None = None) -> Axes:
     """Draw the first two columns of an embedding, coloured by a categorical column.
 

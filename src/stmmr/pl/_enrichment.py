@@ -13,6 +13,7 @@ from stmmr._core.categories import category_colors
 from stmmr._core.checks import InputError, require_key, require_positive
 from stmmr._core.record import recorded
 from stmmr.pl._axes import add_legend, new_axes, text_width
+from stmmr.pl.canvas import literal
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +27,7 @@ _LEAST: Final = 1e-300
 """Smallest p-value that is drawn."""
 
 
+@literal
 def enrichment(
     adata: AnnData,
     *,

@@ -11,6 +11,7 @@ from stmmr._core.checks import require_key, require_step
 from stmmr.image.library import find_library, scale_key
 from stmmr.pl._axes import Colored, new_axes
 from stmmr.pl._tissue import LONG_SIDE, draw_spots
+from stmmr.pl.canvas import literal
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,6 +21,7 @@ _OUTLINE: Final = "#222222"
 _TISSUE: Final = "#EBDCE8"
 
 
+@literal
 def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw spots over the whole image with the outline of its tissue, to check that they match.
 

@@ -17,6 +17,7 @@ from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
+from stmmr.pl.canvas import literal
 from stmmr.pl.layout import ALONE, FADED, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
 
@@ -135,6 +136,7 @@ def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
     ax.add_artist(bar)
 
 
+@literal
 def domains(
     adata: AnnData,
     *,
@@ -182,6 +184,7 @@ def domains(
     return draw_spots(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
 
 
+@literal
 def values(
     adata: AnnData,
     key: str,

@@ -16,6 +16,7 @@ from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
 from stmmr.pl._axes import new_axes, text_width
 from stmmr.pl._tissue import values
+from stmmr.pl.canvas import literal
 from stmmr.tl._graphs import Rooted
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ PER_THIRD: Final = 2
 STYLES: Final = ("-", "--", ":")
 
 
+@literal
 def trajectory(
     adata: AnnData,
     *,
@@ -92,6 +94,7 @@ def trajectory(
     return ax
 
 
+@literal
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
     """Draw the graph over domains, from the root at the left along its tree.
 
@@ -218,6 +221,7 @@ def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
     return xy
 
 
+@literal
 def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Draw the expression of genes over pseudotime with confidence bands, on the scale of log1p.
 
