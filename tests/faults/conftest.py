@@ -10,6 +10,12 @@ import pytest
 
 import stmmr
 
+
+def some(values, *selected):
+    """Leave all but the selected values of a parameter to ``make test-faults``."""
+    return [value if value in selected else pytest.param(value, marks=pytest.mark.nightly) for value in values]
+
+
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
 """Stands for a full disk: writing beyond a size fails, whoever writes."""
 

@@ -386,7 +386,7 @@ def test_folders_that_are_no_result(source, tmp_path, result, capsys):
     assert run_main("analyse", result, "--genes") == 1
     assert "found other text" in capsys.readouterr().err
     shutil.rmtree(result / "model")
-    (result / "run.json").write_text("{}")
+    (result / "run.json").write_text('{"stmmr": {}, "versions": {}}')
     assert run_main("analyse", result, "--enhance") == 1
     assert "Expected the model in" in capsys.readouterr().err
     assert run_main("map", source / "in.h5ad", "--model", result, "-o", tmp_path / "out") == 1
@@ -532,7 +532,7 @@ def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
     monkeypatch.setattr("stmmr.tl.spatially_variable_genes", broken)
     with pytest.raises(stmmr.InputError, match="no such thing") as error:
         stmmr.analyse(adata, genes=True, trajectory=True, progress=False)
-    assert error.value.__notes__ == ["Trajectory: no such thing"]
+    assert error.value.__notes__ == ["Trajectory: no such thing", "Gene trends: left out, because trajectory failed"]
     assert keys.DOMAIN_GENES in adata.uns
 
 

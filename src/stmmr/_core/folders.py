@@ -57,7 +57,7 @@ class Kind(NamedTuple):
         return re.fullmatch(f"{self.files}|{TEMPORARY}", path) is not None
 
 
-DRAFT: Final = Kind("a draft", ".stmmr", frozenset({"draft"}), ".*")
+DRAFT: Final = Kind("a draft", ".stmmr", frozenset(), ".*")
 """A folder that is not complete yet; all in it is ours."""
 
 
@@ -232,12 +232,12 @@ class Draft:
     def __init__(self, target: Path, kind: Kind, *, overwrite: bool) -> None:
         self.target, self.kind, self.overwrite = target, kind, overwrite
         restore(target)
-        self._require_replaceable()
-        for path in _left_behind(target, "new", "old"):
+        for path in list(_left_behind(target, "new", "old")):
             if DRAFT.marks(path):
                 remove(path, DRAFT)
-            elif kind.marks(path):
+            elif kind.marks(path) and kind.marks(target):
                 self._dispose(path)
+        self._require_replaceable()
         self.replaces = target.exists()
         """Whether an earlier result gives way."""
         self.folder = beside(target, "new")
@@ -274,7 +274,11 @@ class Draft:
 
     def _mark(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / DRAFT.marker).write_text('{"draft": true}', encoding="utf-8")
+        try:
+            (folder / DRAFT.marker).touch()
+        except OSError:
+            folder.rmdir()
+            raise
 
     def _publish(self, complete: Path) -> None:
         for file in _files_in(complete):

@@ -100,6 +100,7 @@ class FeatureCache:
         if not _valid(path, facts):
             if path.is_dir():
                 logger.warning("The features in %s are damaged and are computed again.", path)
+                (path / MANIFEST).touch()  # it may be what is missing, and marks the folder as ours
             _create(path, facts, shape)
         values = np.load(path / VALUES, mmap_mode="r")
         return cls(values, facts, path, [(int(start), int(stop)) for start, stop in _manifest(path)["done"]])
