@@ -7,6 +7,9 @@ import time
 
 import pytest
 
+import stmmr
+from stmmr._core import keys
+
 from .conftest import finish, some, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="needs signals")]
@@ -64,8 +67,6 @@ def test_at_the_same_moment(source, tmp_path):
 
 def test_steps_of_another_run_are_not_taken(tissue, tmp_path):
     """Even when a file was put among them."""
-    import stmmr
-
     for seed in (0, 1):
         stmmr.run(tissue.copy(), n_domains=3, random_state=seed, checkpoint=tmp_path / str(seed), progress=False)
     for name in ("embedding.h5", "domains.h5"):
@@ -73,5 +74,5 @@ def test_steps_of_another_run_are_not_taken(tissue, tmp_path):
     once, again = tissue.copy(), tissue.copy()
     stmmr.run(once, n_domains=3, random_state=1, progress=False)
     stmmr.run(again, n_domains=3, random_state=1, checkpoint=tmp_path / "1", progress=False)
-    assert (once.obsm["stmmr"] == again.obsm["stmmr"]).all()
+    assert (once.obsm[keys.EMBEDDING] == again.obsm[keys.EMBEDDING]).all()
     assert again.uns["stmmr"]["model"]["random_state"] == 1

@@ -22,8 +22,8 @@ from stmmr._core.files import alive, beside, flush
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-TEMPORARY: Final = r"(.*/)?\.[^/]+(-\d+-[0-9a-f]{8}\.new[^/]*|\.stmmr-lock)"
-"""Files that a killed process left in a folder of ours."""
+TEMPORARY: Final = r"(.*/)?\.([^/]+-\d+-[0-9a-f]{8}\.(new|old)[^/]*(/.*)?|[^/]+\.stmmr-lock|stmmr)"
+"""What a killed process left in a folder of ours: files and folders beside their targets, locks, marks of drafts."""
 WAIT: Final = 30.0
 """Seconds that the writing of a model or of features waits for another process."""
 _held: ContextVar[frozenset[Path]] = ContextVar("locked folders", default=frozenset())
@@ -248,16 +248,17 @@ class Draft:
         _link(self.target, self.folder, chosen)
 
     def show(self) -> None:
-        """Publish what is complete so far. Files written already must not be changed after this, but replaced."""
+        """Publish what is complete so far, if there is room. From then on, files may be replaced but not changed."""
         copy = beside(self.target, "new")
-        self._mark(copy)
         try:
+            self._mark(copy)
             _link(self.folder, copy, lambda name: name != DRAFT.marker)
             self._publish(copy)
-        except BaseException:
-            self._mark(copy)  # its files are links and copies
-            remove(copy, DRAFT)
-            raise
+        except OSError as error:
+            logger.debug("The results so far could not be published: %s", error)
+        finally:
+            if DRAFT.marks(copy):
+                remove(copy, DRAFT)
 
     def publish(self) -> None:
         """Give the folder its name. If only this fails, the folder is kept and the error names it."""
