@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed
+from stmmr._core.untrusted import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,9 +182,12 @@ def existing(path: str | Path) -> Path:
     ------
     FileNotFoundError
         If it does not exist; the message suggests similar names.
+    InputError
+        If it is neither file nor folder, such as a pipe.
     """
     absolute = Path(path).expanduser().absolute()
     if absolute.exists():
+        require_regular(absolute)
         return absolute
     if not absolute.parent.is_dir():
         raise FileNotFoundError(f"Expected data at {path}, but the folder {absolute.parent} does not exist either.")
@@ -211,9 +215,16 @@ def parsing(path: Path, *, expected: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError, PermissionError):
+    except (InputError, ImportError, PermissionError):
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"Expected data that fit into memory at {path}, found {expected} that needs more. Read it on a machine "
+            "with more memory, or leave the counts in the file (backed=True, --mode disk)."
+        ) from error
     except Exception as error:
+        if type(error) is FileNotFoundError and error.errno is None:  # of `existing`
+            raise
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"Expected {expected} at {path}, found content that cannot be read ({type(error).__name__}: {reason}). "
