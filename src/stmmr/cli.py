@@ -136,6 +136,8 @@ class RunFolder(RunFolderOptions):
     """Folder to write the results to."""
     overwrite: Annotated[bool, Flag] = False
     """Replace an output folder of an earlier run."""
+    keep_off_tissue: Annotated[bool, Flag] = False
+    """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
     spatialdata: Annotated[bool, Flag] = False
     """Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata (extra ``spatialdata``)."""
 
@@ -149,6 +151,8 @@ class Folder(FolderOptions):
     """Folder to write the results to."""
     overwrite: Annotated[bool, Flag] = False
     """Replace an output folder of an earlier run."""
+    keep_off_tissue: Annotated[bool, Flag] = False
+    """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
 
 
 @flat
@@ -304,6 +308,9 @@ def info(
     registration: Path | None = None,
     um_per_pixel: float | None = None,
     bin_size: int | None = None,
+    layer: str | None = None,
+    section_key: str | None = None,
+    keep_off_tissue: Annotated[bool, Flag] = False,
 ) -> None:
     """Describe an input: what it was recognised as, what it holds, whether its image fits, and what a run would do.
 
@@ -318,12 +325,20 @@ def info(
     um_per_pixel
         µm per unit of the coordinates, where the data do not tell.
     bin_size
-        Side of Visium HD bins in µm.
+        Side of the bins, as for stmmr run.
+    layer
+        Layer with the raw counts, as for stmmr run.
+    section_key
+        Column of obs with the section of each spot, as for stmmr run.
+    keep_off_tissue
+        Keep the spots that are off the tissue.
     """
     from stmmr.pipeline.info import describe
 
-    options = RunOptions(image=image, registration=registration, um_per_pixel=um_per_pixel)
-    described = describe(source, options, bin_size=bin_size)
+    options = RunOptions(
+        image=image, registration=registration, um_per_pixel=um_per_pixel, layer=layer, section_key=section_key
+    )
+    described = describe(source, options, bin_size=bin_size, keep_off_tissue=keep_off_tissue)
     print("\n".join(f"{name:<14}{text}" for name, text in described.items()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import CountRows, Csc, Csr, Float64
 
+ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
+"""Ensembl gene identifiers of any species."""
 VALUES_AT_ONCE: Final = 2**24
 """Nonzero values of a block of genes: 134 MB, three times as much while the block is assembled."""
 

@@ -24,6 +24,8 @@ GLASS_OD: Final = 0.05
 """Mean optical density below which a pixel shows glass instead of tissue."""
 BLACK: Final = 16
 """Every channel of a masked pixel is below this level; no stain is that dark."""
+DARKEST_STAIN: Final = 30
+"""Median of the darkest channel below which lit pixels are those of fluorescence; stains and glass are lighter."""
 
 # what Pillow, tifffile and imagecodecs raise on damaged files
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError, struct.error, zlib.error)
@@ -252,8 +254,15 @@ def over_white(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def require_colour(image: NDArray[np.uint8], *, where: str) -> None:
-    """Refuse grey levels stored as RGB; an image of one colour is blank, not grey."""
+    """Refuse grey levels stored as RGB, and fluorescence; an image of one colour is blank, not grey."""
     step = 1 + max(image.shape[:2]) // 2000  # four million pixels are enough
-    red, green, blue = np.moveaxis(image[::step, ::step], -1, 0)
+    sample = image[::step, ::step]
+    red, green, blue = np.moveaxis(sample, -1, 0)
     if np.array_equal(red, green) and np.array_equal(green, blue) and np.ptp(red) > 0:
         raise greyscale(where)
+    lit = sample[sample.max(axis=-1) >= BLACK]  # without the mask of an H&E image
+    if len(lit) and np.ptp(lit) > 0 and np.median(lit.min(axis=-1)) < DARKEST_STAIN:
+        raise InputError(
+            f"Expected an H&E image (tissue on light glass) in {where}, found a dark background, as of fluorescence. "
+            "Give the H&E image of the section."
+        )

@@ -13,7 +13,7 @@ from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.space import coordinates, rows_called, um_per_unit, warn_implausible_scale
-from stmmr.image.library import FULLRES, IMAGES, find_library, scale_key
+from stmmr.image.library import FULLRES, find_library, image_names, scale_key
 from stmmr.image.registration import mapped, read_registration, scale_of, scaling
 from stmmr.image.slide import open_slide
 from stmmr.image.tissue import UNCHANGED, in_mask, share_by_turn, tissue_mask
@@ -167,9 +167,7 @@ def _stored_image(library: Library) -> tuple[Slide, NDArray[np.float64]]:
     """Get the image with the highest resolution that a library holds, and the map from coordinates to its pixels."""
     images, factors = library.get("images", {}), library.get("scalefactors", {})
     blank = []
-    for name in IMAGES:
-        if name not in images:
-            continue
+    for name in image_names(library):
         try:
             slide = open_slide(np.asarray(images[name]), where=f"the {name} image of uns['spatial']")
         except InputError as error:

@@ -87,8 +87,12 @@ def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | Non
     return bins[size], size
 
 
+<<<<<<< HEAD
 @reader("the output folder of Space Ranger")
 def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
+=======
+def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tissue: bool = False) -> AnnData:
+>>>>>>> 2a50949
     """Read the spots of a Visium section.
 
     Parameters
@@ -98,6 +102,8 @@ def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
         The filtered matrix is read if there is one, else the raw one. Names may start with a sample name.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
+    keep_off_tissue
+        Keep the spots outside the tissue.
 
     Returns
     -------
@@ -120,11 +126,18 @@ def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
         If it is no Visium output, a table is damaged, positions are missing, or no spot is in tissue.
     """
     matrix = require_match(path, find_matrix, EXPECTED, advice="Give the output folder of Space Ranger (outs).")
-    return _read_section(matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
+    counts = _placed(matrix, keep_off_tissue=keep_off_tissue)
+    return _with_library(counts, matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
 
 
+<<<<<<< HEAD
 @reader("the output folder of Space Ranger")
 def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
+=======
+def read_visium_hd(
+    path: str | Path, *, bin_size: int | None = None, library_id: str | None = None, keep_off_tissue: bool = False
+) -> AnnData:
+>>>>>>> 2a50949
     """Read the square bins of a Visium HD section.
 
     Parameters
@@ -135,6 +148,8 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
         Width of the bins in µm. By default the smallest from 8 µm on.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
+    keep_off_tissue
+        Keep the bins outside the tissue.
 
     Returns
     -------
@@ -150,20 +165,30 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
     folder, size = require_match(path, find_size, "binned_outputs/square_…um", advice=advice)
     matrix = require_match(folder, find_matrix, EXPECTED, advice="Complete the folder.")
     metadata: dict[str, str | int] = {"platform": "Visium HD", "bin_size_um": size}
-    return _read_section(matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
+    counts = _placed(matrix, keep_off_tissue=keep_off_tissue)
+    return _with_library(counts, matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
 
 
-def _read_section(
-    matrix: Path, *, step: tuple[float, float], library_id: str | None, metadata: dict[str, str | int]
-) -> AnnData:
-    """Read counts, positions and images."""
+def _placed(matrix: Path, *, keep_off_tissue: bool) -> tuple[AnnData, pd.DataFrame]:
+    """Read counts with positions, and the positions of all barcodes."""
     prefix = sample_name(matrix, MATRICES)
     # counts first: if the file is no count matrix, a message about missing positions would mislead
     counts = read_counts(matrix)
     positions = _read_positions(spatial_folder(matrix, prefix), prefix=prefix)
-    adata = add_10x_library(
-        _keep_in_tissue(counts, positions), matrix, prefix=prefix, library_id=library_id, metadata=metadata
-    )
+    return _keep_in_tissue(counts, positions, keep_off_tissue=keep_off_tissue), positions
+
+
+def _with_library(
+    placed: tuple[AnnData, pd.DataFrame],
+    matrix: Path,
+    *,
+    step: tuple[float, float],
+    library_id: str | None,
+    metadata: dict[str, str | int],
+) -> AnnData:
+    """Add images and scale factors, with the µm per pixel that the positions of all barcodes tell."""
+    adata, positions = placed
+    add_10x_library(adata, matrix, prefix=sample_name(matrix, MATRICES), library_id=library_id, metadata=metadata)
     (library,) = adata.uns[keys.SPATIAL].values()
     if UM not in library["scalefactors"]:
         array, pixels = (positions[columns].to_numpy(np.float64) for columns in (ARRAY, PIXELS))
@@ -228,11 +253,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
 
 
-def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
-    """Add positions, and drop barcodes that have none or are outside the tissue."""
+def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame, *, keep_off_tissue: bool) -> AnnData:
+    """Add positions, and drop barcodes that have none or, unless they are kept, are outside the tissue."""
     table = positions.reindex(adata.obs_names)
     placed = table[keys.IN_TISSUE].notna().to_numpy()
-    keep = (table[keys.IN_TISSUE] == 1).to_numpy()
+    keep = placed if keep_off_tissue else (table[keys.IN_TISSUE] == 1).to_numpy()
     if not keep.any():
         raise InputError(
             f"Expected barcodes in tissue, found {int(placed.sum())} of {adata.n_obs} with a position and none of "

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 
-from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.compat import names_in
+from stmmr._core.compat import libraries_of, names_in
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
@@ -26,7 +25,9 @@ IN_CHUNKS: Final = ("h5ad", "zarr")
 """Kinds of files whose counts can stay on disk."""
 
 
-def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) -> dict[str, str]:
+def describe(
+    source: Path, options: RunOptions, *, bin_size: int | None = None, keep_off_tissue: bool = False
+) -> dict[str, str]:
     """Describe an input, without reading the counts of an .h5ad or .zarr.
 
     Parameters
@@ -36,7 +37,9 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
     options
         Options of a run: the image, its registration and the scale.
     bin_size
-        Side of Visium HD bins in µm.
+        Side of the bins.
+    keep_off_tissue
+        Keep the spots that are off the tissue.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
 
     recognised = recognise(source, bin_size=bin_size)
     can_stay = recognised.platform in IN_CHUNKS
-    adata, options = open_input(source, options, bin_size=bin_size, backed=can_stay)
+    adata, options = open_input(source, options, bin_size=bin_size, backed=can_stay, keep_off_tissue=keep_off_tissue)
     # the size of a sparse matrix is the number of its stored values
     entries = counts_in_file(recognised.path)[1] if can_stay else 0 if adata.X is None else int(adata.X.size)
     return {
@@ -86,7 +89,7 @@ def _stored_images(adata: AnnData) -> str:
     """Name the images in the data, with their sizes."""
     images = [
         f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
-        for library, content in adata.uns.get(keys.SPATIAL, {}).items()
+        for library, content in libraries_of(adata).items()
         if content.get("images")
     ]
     return "; ".join(images) or "none"

@@ -14,10 +14,10 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
-from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
+from stmmr._core.compat import layers_of, libraries_of, names_in, renamed, renamed_uns, unescaped, write_escaped
 from stmmr._core.files import atomic_write
 from stmmr._core.version import VERSION
-from stmmr.image.library import IMAGES
+from stmmr.image.library import image_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,13 +107,10 @@ def fingerprint(adata: AnnData) -> str:
     for name, matrix in (("X", adata.X), *layers_of(adata).items(), *adata.obsm.items()):
         digest.update(str(name).encode())
         _add_matrix(digest, matrix)
-    libraries = adata.uns.get(keys.SPATIAL, {})
-    for name, library in libraries.items() if isinstance(libraries, Mapping) else ():
-        if not isinstance(library, Mapping):
-            continue
+    for name, library in libraries_of(adata).items():
         digest.update(f"{name}{library.get('scalefactors', {})}".encode())
-        for image in IMAGES:
-            pixels = np.asarray(library.get("images", {}).get(image, ()))
+        for image in image_names(library):
+            pixels = np.asarray(library["images"][image])
             digest.update(f"{image}{pixels.shape}".encode() + pixels.tobytes())
     return digest.hexdigest()
 

@@ -16,7 +16,7 @@ from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.options import NOT_RESULTS, RunOptions, shows_options, with_changes
 from stmmr.pipeline.resume import KeptSteps
-from stmmr.pipeline.sources import Inputs, inputs_of
+from stmmr.pipeline.sources import Inputs, inputs_of, settled
 from stmmr.pipeline.steps import take
 from stmmr.settings import named_blocks, settings_of
 
@@ -121,6 +121,7 @@ def _prepare(data: Any, options: RunOptions) -> Run:
 
     inputs = inputs_of(data, options)
     adata = inputs.adata
+    options = settled(adata, options)
     uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
@@ -162,10 +163,23 @@ def _check(state: Run) -> None:
         require_key(adata.obs.columns, options.label_key, where="obs")
     if options.use_rep is not None:
         require_key(adata.obsm, options.use_rep, where="obsm")
+    _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
     _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
     sections_of(adata, options.section_key)
     unique_names(adata)
+
+
+def _warn_of_rows_and_columns(adata: AnnData) -> None:
+    """Warn of spots off the tissue and of controls among the genes, which `stmmr.read` drops."""
+    from stmmr.io._adopt import controls_of, off_tissue
+
+    for number, what, how in (
+        (off_tissue(adata).sum(), f"{rows_called(adata)} are off the tissue", "adata[adata.obs['in_tissue'] == 1]"),
+        (controls_of(adata).sum(), "features are controls and no genes", "adata[:, …]"),
+    ):
+        if number:
+            logger.warning("%d %s, and are used as the others. Leave them out by %s.copy().", number, what, how)
 
 
 def _devices(state: Run) -> Devices:

@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.compat import libraries_of
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.pca import COMPONENTS, feature_pca
 from stmmr._core.record import record, recorded
@@ -183,7 +184,7 @@ def histology(
 
 def has_image(adata: AnnData) -> bool:
     """Tell whether ``uns["spatial"]`` has an image that is not a blank placeholder."""
-    return any(map(holds_image, adata.uns.get(keys.SPATIAL, {}).values()))
+    return any(map(holds_image, libraries_of(adata).values()))
 
 
 class _Encoded(NamedTuple):
