@@ -87,12 +87,8 @@ def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | Non
     return bins[size], size
 
 
-<<<<<<< HEAD
 @reader("the output folder of Space Ranger")
-def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
-=======
 def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tissue: bool = False) -> AnnData:
->>>>>>> 2a50949
     """Read the spots of a Visium section.
 
     Parameters
@@ -130,14 +126,10 @@ def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tis
     return _with_library(counts, matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
 
 
-<<<<<<< HEAD
 @reader("the output folder of Space Ranger")
-def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
-=======
 def read_visium_hd(
     path: str | Path, *, bin_size: int | None = None, library_id: str | None = None, keep_off_tissue: bool = False
 ) -> AnnData:
->>>>>>> 2a50949
     """Read the square bins of a Visium HD section.
 
     Parameters
