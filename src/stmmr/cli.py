@@ -19,6 +19,7 @@ import cyclopts
 from cyclopts import Group, Parameter
 
 from stmmr._core.checks import InputError
+from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
@@ -164,9 +165,12 @@ class Messages:
     """Print warnings and errors only."""
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="", show_default=False)] = False
     """Print details as well."""
+    max_memory: float | None = None
+    """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
 
     def apply(self) -> None:
-        """Set the level of the messages."""
+        """Set the level of the messages and the limit of memory."""
+        set_max_memory(self.max_memory)
         level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
         logging.getLogger("stmmr").setLevel(level)
 
@@ -308,6 +312,7 @@ def info(
     registration: Path | None = None,
     um_per_pixel: float | None = None,
     bin_size: int | None = None,
+    max_memory: float | None = None,
     layer: str | None = None,
     section_key: str | None = None,
     keep_off_tissue: Annotated[bool, Flag] = False,
@@ -332,9 +337,12 @@ def info(
         Column of obs with the section of each spot, as for stmmr run.
     keep_off_tissue
         Keep the spots that are off the tissue.
+    max_memory
+        Memory in GB that reading may take, as for stmmr run.
     """
     from stmmr.pipeline.info import describe
 
+    set_max_memory(max_memory)
     options = RunOptions(
         image=image, registration=registration, um_per_pixel=um_per_pixel, layer=layer, section_key=section_key
     )
@@ -398,7 +406,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (InputError, ImportError, FloatingPointError, OSError, MemoryError) as error:
         print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         print(f"stmmr: {_unexpected(error, arguments)}", file=sys.stderr)
         sys.exit(UNEXPECTED)
 

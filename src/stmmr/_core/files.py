@@ -21,6 +21,8 @@ from stmmr._core.untrusted import require_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
+
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
@@ -230,6 +232,22 @@ def parsing(path: Path, *, expected: str) -> Iterator[None]:
             f"Expected {expected} at {path}, found content that cannot be read ({type(error).__name__}: {reason}). "
             "It may be damaged or cut short. Copy or download it again."
         ) from error
+
+
+def write_csv(table: pd.DataFrame, path: Path, **options: Any) -> None:
+    """Write a table as CSV in which no text is a formula: a quote goes before ``= + - @`` at the start of a name.
+
+    Texts that are numbers, such as "-1.5", stay as they are.
+    """
+    texts = table.select_dtypes(["object", "string", "category"])
+    table = table.assign(**{str(name): column.astype(object).map(_harmless) for name, column in texts.items()})
+    table.rename(index=_harmless, columns=_harmless).to_csv(path, **options)
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
 
 
 @contextmanager

@@ -157,7 +157,12 @@ class _Examiner:
             process = self._started()
             assert process.stdin is not None and process.stdout is not None  # noqa: S101 - pipes
             too_long = threading.Event()
-            timer = threading.Timer(SECONDS, lambda: (too_long.set(), process.kill()))
+
+            def stop() -> None:
+                too_long.set()
+                process.kill()
+
+            timer = threading.Timer(SECONDS, stop)
             timer.start()
             try:
                 process.stdin.write(json.dumps([str(path), free_memory()]) + "\n")
