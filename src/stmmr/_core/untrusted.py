@@ -125,7 +125,7 @@ def examined(path: Path) -> dict[str, int]:
     files = [path, *(file for name in names if (file := path / name).exists())]
     states = [file.stat() for file in files]
     state = tuple((str(file), s.st_ino, s.st_size, s.st_mtime_ns) for file, s in zip(files, states, strict=True))
-    return _examined(path.resolve(), state)
+    return _examined(path.resolve(), (*state, max_memory()))
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from stmmr._core.checks import InputError
+from stmmr._core.untrusted import require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS: Final = 1_000_000_000
 """Largest image that is decoded: 30,000 × 30,000 pixels, 3 GB as RGB, are still read."""
+DECODING_BYTES: Final = 6
+"""Bytes that decoding takes for each pixel: as it is stored, and as RGB."""
 GLASS_OD: Final = 0.05
 """Mean optical density below which a pixel shows glass instead of tissue."""
 BLACK: Final = 16
@@ -76,6 +79,11 @@ def decoding(path: Path | str) -> Iterator[None]:
         yield
     except (InputError, PermissionError):
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"Expected an image that fits into memory at {path}, found one that needs more. Save it at a lower "
+            "resolution, or as a tiled TIFF."
+        ) from error
     except _DAMAGED as error:
         if "imagecodecs" in str(error):  # tifffile names the missing package
             raise InputError(
@@ -154,6 +162,7 @@ def _check_size(width: int, height: int, *, path: Path, max_pixels: int) -> None
             f"Expected an image of at most {max_pixels:,} pixels in {path}, found {width:,} × {height:,}. "
             "Save it at a lower resolution (0.5 µm per pixel is enough) or raise max_pixels."
         )
+    require_memory(DECODING_BYTES * width * height, path, advice="Save it at a lower resolution, or as a tiled TIFF.")
 
 
 def _read_by_pillow(path: Path, *, max_pixels: int) -> NDArray[np.uint8]:
