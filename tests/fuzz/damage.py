@@ -100,7 +100,8 @@ def _packed(file: Path, rng: random.Random) -> None:
     try:
         text = gzip.decompress(file.read_bytes()).decode(errors="replace")
     except (OSError, EOFError, zlib.error):  # damaged before
-        return _bytes(file, rng)
+        _bytes(file, rng)
+        return
     file.write_bytes(gzip.compress(_changed(text, rng).encode()))
 
 
@@ -108,7 +109,8 @@ def _json(file: Path, rng: random.Random) -> None:
     try:
         content = json.loads(file.read_text())
     except (ValueError, UnicodeError):
-        return _bytes(file, rng)
+        _bytes(file, rng)
+        return
     node = content
     while isinstance(node, dict | list) and len(node):
         key = rng.choice(sorted(node)) if isinstance(node, dict) else rng.randrange(len(node))
@@ -127,7 +129,8 @@ def _object(file: Path, rng: random.Random) -> None:
     try:
         opened = h5py.File(file, "a")
     except OSError:
-        return _bytes(file, rng)
+        _bytes(file, rng)
+        return
     with opened as content:
         names: list[str] = []
         content.visit(names.append)

@@ -121,10 +121,31 @@ SPATIAL_UNS: list[Any] = [
 ]
 COLOURS: list[Any] = [{"1": "red"}, ["red"], "red", np.array([1, 2]), []]
 UNS = {"spatial": "spatial", "notes": "stmmr", "colours": "stmmr_domain_colors"}
-NOTES: list[Any] = ["text", 3, {}, {"model": "x"}, {"model": {}}, {"spatial_graph": {}}, {"expression": {"layer": 4}}, []]
+NOTES: list[Any] = [
+    "text",
+    3,
+    {},
+    {"model": "x"},
+    {"model": {}},
+    {"spatial_graph": {}},
+    {"expression": {"layer": 4}},
+    [],
+]
 
 
-ASPECTS = ["size", "values", "dtype", "positions", "names", "genes", "spatial", "notes", "colours", "domains", "columns"]
+ASPECTS = [
+    "size",
+    "values",
+    "dtype",
+    "positions",
+    "names",
+    "genes",
+    "spatial",
+    "notes",
+    "colours",
+    "domains",
+    "columns",
+]
 ASPECTS += ["no X", "no positions", "layer", "view", "options", "X_pca"]
 
 

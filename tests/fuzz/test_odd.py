@@ -4,7 +4,6 @@ import os
 import warnings
 
 import odd
-import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from test_reading import in_time
 

@@ -2,7 +2,7 @@
 
 `stmmr._core.untrusted` runs this file as a program of its own, since damaged files can crash the libraries or keep them
 busy for ever. It imports nothing of stmmr. To each path it answers with ``sizes``, the bytes of each array in memory by
-its name, or ``refused``, the end of a sentence.
+its name, with ``refused``, the end of a sentence, or with ``damaged``, an error.
 """
 
 from __future__ import annotations
@@ -62,8 +62,11 @@ def _hdf5(path: Path, budget: int) -> dict[str, int]:
     with h5py.File(path) as file:
         datasets = list(_datasets(file, h5py))
         for name, dataset in datasets:
-            sizes[name] = _bytes_in_memory(dataset.shape, dataset.dtype)
-            _require_chunk(name, dataset.chunks, dataset.dtype, budget)
+            try:
+                sizes[name] = _bytes_in_memory(dataset.shape, dataset.dtype)
+                _require_chunk(name, dataset.chunks, dataset.dtype, budget)
+            except TypeError:  # values that numpy has no type for
+                sizes[name] = dataset.id.get_storage_size()
         share = _share(sizes)
         for name, dataset in datasets:
             if sizes[name] <= budget:
@@ -117,13 +120,12 @@ def _store(path: Path, budget: int) -> dict[str, int]:
                 raise RefusedError(f"{entry.relative_to(path)}, which is no file")
         for name in {"zarr.json", ".zarray", ".zmetadata"}.intersection(files):
             metadata[Path(folder, name)] = json.loads(Path(folder, name).read_bytes())
-    arrays = {
-        node.relative_to(path): array for file, content in metadata.items() for node, array in _arrays(file, content)
-    }
-    sizes = {}
-    for node, array in arrays.items():
-        _require_codecs(node, array)
-        sizes[f"/{node.as_posix()}"] = _declared(node, array, budget)
+    sizes: dict[str, int] = {}
+    for file, content in metadata.items():
+        for node, array in _arrays(file, content):  # the same array may be described in several files
+            _require_codecs(node.relative_to(path), array)
+            name = f"/{node.relative_to(path).as_posix()}"
+            sizes[name] = max(sizes.get(name, 0), _declared(name, array, budget))
     _try_store(path, sizes, budget)
     return sizes
 
@@ -159,7 +161,7 @@ def _require_codecs(node: Path, array: dict[str, Any]) -> None:
             waiting += [(codec.get("configuration") or {}).get(part) for part in ("codecs", "index_codecs")]
 
 
-def _declared(node: Path, array: dict[str, Any], budget: int) -> int:
+def _declared(name: str, array: dict[str, Any], budget: int) -> int:
     """Get the bytes of an array in memory from its description, and check the size of its chunks."""
     import numpy as np
 
@@ -169,7 +171,7 @@ def _declared(node: Path, array: dict[str, Any], budget: int) -> int:
     except TypeError:
         dtype = np.dtype("O")
     grid = (array.get("chunk_grid") or {}).get("configuration") or {}
-    _require_chunk(f"/{node}", grid.get("chunk_shape", array.get("chunks")), dtype, budget)
+    _require_chunk(name, grid.get("chunk_shape", array.get("chunks")), dtype, budget)
     return _bytes_in_memory(array["shape"], dtype)
 
 
@@ -237,8 +239,8 @@ def answer(path: str, budget: int) -> dict[str, Any]:
         return {"refused": str(error)}
     except MemoryError:
         return {"refused": "values that need more memory than there is"}
-    except Exception:  # noqa: BLE001 - the reader says more about a damaged file
-        return {"sizes": {}}
+    except Exception as error:  # noqa: BLE001 - what cannot be examined is not read
+        return {"damaged": f"{type(error).__name__}: {error}"}
 
 
 def main() -> None:

@@ -111,9 +111,9 @@ def as_csr(rows: Any) -> Csr:
     InputError
         If they hold no numbers.
     """
-    if isinstance(rows, sparse.csr_matrix):
-        return rows
     dtype = np.dtype(getattr(rows, "dtype", "f4"))
+    if isinstance(rows, sparse.csr_matrix) and dtype.isnative and dtype.kind in "biuf":
+        return rows
     if dtype.kind not in "biuf":
         raise InputError(f"Expected a matrix of numbers, found values of the type {dtype}. Convert them first.")
     # scipy knows no half precision and only the byte order of this machine

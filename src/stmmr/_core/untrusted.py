@@ -113,12 +113,14 @@ def examined(path: Path) -> dict[str, int]:
 
     Returns
     -------
-    The bytes of each array in memory, by its name; empty if the container is too damaged to tell.
+    The bytes of each array in memory, by its name.
 
     Raises
     ------
     InputError
         If reading it is not safe, or crashes or never ends.
+    OSError
+        If it is damaged.
     """
     require_regular(path)
     names = ("zarr.json", ".zgroup", ".zmetadata", "tables", "X", "obs") if path.is_dir() else ()
@@ -132,6 +134,8 @@ def examined(path: Path) -> dict[str, int]:
 def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
     try:
         answer = _examiner.ask(path)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # such as Python inside another program
         logger.debug("%s is read without being examined before (%s).", path, error)
         return {}
@@ -140,6 +144,8 @@ def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
             f"Expected a file or store that is safe to read at {path}, found {answer['refused']}. Read it with the "
             "program that wrote it, and write it again as one file without links and with the usual compression."
         )
+    if "damaged" in answer:
+        raise OSError(answer["damaged"])
     return dict(answer["sizes"])
 
 
