@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -29,9 +27,6 @@ BLACK: Final = 16
 """Every channel of a masked pixel is below this level; no stain is that dark."""
 DARKEST_STAIN: Final = 30
 """Median of the darkest channel below which lit pixels are those of fluorescence; stains and glass are lighter."""
-
-# what Pillow, tifffile and imagecodecs raise on damaged files
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError, struct.error, zlib.error)
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -84,7 +79,7 @@ def decoding(path: Path | str) -> Iterator[None]:
             f"Expected an image that fits into memory at {path}, found one that needs more. Save it at a lower "
             "resolution, or as a tiled TIFF."
         ) from error
-    except _DAMAGED as error:
+    except Exception as error:
         if "imagecodecs" in str(error):  # tifffile names the missing package
             raise InputError(
                 f"Expected a compression that can be decoded in {path}, found one that needs imagecodecs ({error}). "
@@ -112,8 +107,8 @@ def check_image(array: ArrayLike, *, where: str = "the image") -> NDArray[np.uin
 
 
 def is_blank(image: NDArray[np.generic]) -> bool:
-    """Tell whether all pixels have one colour, as in the placeholders of some output folders."""
-    return bool((image == image[0, 0]).all())
+    """Tell whether all pixels have one colour, as in the placeholders of some output folders, or there are none."""
+    return image.ndim < 2 or image.size == 0 or bool((image == image[0, 0]).all())
 
 
 def masked_glass(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
