@@ -281,20 +281,10 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 def test_memory_is_limited(tmp_path, capsys):
     stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
-    with pytest.raises(SystemExit) as ended:
-        cli.main(
-            [
-                "run",
-                str(tmp_path / "a.h5ad"),
-                "-o",
-                str(tmp_path / "out"),
-                "--max-memory",
-                "0.00001",
-                "--mode",
-                "memory",
-            ]
-        )
-    assert ended.value.code == 1
+    options = ["--max-memory", "0.00001", "--mode", "memory"]
+    try:
+        assert run_main("run", tmp_path / "a.h5ad", "-o", tmp_path / "out", *options) == 1
+    finally:
+        stmmr.settings.max_memory = None
     assert "--max-memory" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    stmmr.settings.max_memory = None

@@ -114,7 +114,7 @@ def _huge_chunk(file):
         (_soft_link, "a link to / under /uns/x"),
         (_group_in_itself, "groups without an end"),
         (_huge, r"fit into 1\.0 GB of memory"),
-        (_huge_chunk, r"chunks of 4\.0 GB in /uns/x"),
+        (_huge_chunk, r"found 4\.0 GB"),
     ],
 )
 @pytest.mark.parametrize("read", [stmmr.read, lambda path: stmmr.read(path, backed=True)], ids=["memory", "backed"])
@@ -161,7 +161,7 @@ def test_stores_with_links_pipes_and_huge_chunks_are_refused(adata, tmp_path):
     grid = description["chunk_grid"]["configuration"] if name == "zarr.json" else description
     grid["chunk_shape" if name == "zarr.json" else "chunks"] = [10**12]
     (store / "X" / "data" / name).write_text(json.dumps(description))
-    with pytest.raises(stmmr.InputError, match="chunks of 4000"):
+    with pytest.raises(stmmr.InputError, match=r"found 4000\.0 GB"):
         stmmr.read(store)
 
 

@@ -82,13 +82,16 @@ def require_memory(n_bytes: int, path: Path | str, *, advice: str = "") -> None:
     InputError
         If it does not.
     """
-    free = free_memory()
-    if n_bytes > free:
-        advice = advice or "If the file is right, use a machine with more memory."
-        raise InputError(
-            f"Expected data that fit into {free / 1e9:.1f} GB of memory (max_memory, --max-memory) at {path}, found "
-            f"{n_bytes / 1e9:.1f} GB. {advice}"
-        )
+    if n_bytes > free_memory():
+        raise _too_large(n_bytes, path, advice)
+
+
+def _too_large(n_bytes: int, path: Path | str, advice: str = "") -> InputError:
+    advice = advice or "If the file is right, use a machine with more memory."
+    return InputError(
+        f"Expected data that fit into {free_memory() / 1e9:.1f} GB of memory (max_memory, --max-memory) at {path}, "
+        f"found {n_bytes / 1e9:.1f} GB. {advice}"
+    )
 
 
 # files and folders
@@ -144,6 +147,8 @@ def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
             f"Expected a file or store that is safe to read at {path}, found {answer['refused']}. Read it with the "
             "program that wrote it, and write it again as one file without links and with the usual compression."
         )
+    if "too_large" in answer:
+        raise _too_large(answer["too_large"], path)
     if "damaged" in answer:
         raise OSError(answer["damaged"])
     return dict(answer["sizes"])
