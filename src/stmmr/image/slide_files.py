@@ -139,7 +139,7 @@ def _tiff_slide(path: Path, tiff: tifffile.TiffFile) -> Slide:
     block = _block(keyframe)
     for level in series.levels:
         high, wide = _block(level.keyframe)
-        require_memory(high * wide * keyframe.samplesperpixel * keyframe.dtype.itemsize, path, advice=SMALL_TILES)
+        require_memory(high * wide * keyframe.samplesperpixel * series.dtype.itemsize, path, advice=SMALL_TILES)
     sources = [
         Chunked(zarr.open(series.aszarr(level=i), mode="r"), level.axes.replace("Q", "C"), where=path, block=block)
         for i, level in enumerate(series.levels)
