@@ -9,7 +9,7 @@ from test_reading import in_time
 
 import stmmr
 
-COUNT = int(os.environ.get("STMMR_FUZZ_ODD", "25"))
+COUNT = int(os.environ.get("STMMR_FUZZ_ODD", "20"))
 
 
 @seed(0)

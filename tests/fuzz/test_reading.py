@@ -13,7 +13,7 @@ import seeds
 
 import stmmr
 
-COUNT = int(os.environ.get("STMMR_FUZZ_READS", "70"))
+COUNT = int(os.environ.get("STMMR_FUZZ_READS", "42"))
 """Damaged inputs of all formats together."""
 SECONDS = 20
 PER_TEST = 250
