@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -18,6 +20,7 @@ from stmmr._core.checks import InputError
 from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import with_options
 from stmmr._core.options import option_names
+from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
@@ -26,7 +29,12 @@ from stmmr.reproduce._options import Preset, ReproduceOptions
 if TYPE_CHECKING:
     from anndata import AnnData
 
-app = cyclopts.App(name="stmmr", version=VERSION, help="Spatial domains from counts, coordinates and histology.")
+app = cyclopts.App(
+    name="stmmr",
+    version=VERSION,
+    help="Spatial domains from counts, coordinates and histology.",
+    suppress_keyboard_interrupt=False,
+)
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
@@ -157,11 +165,14 @@ class Messages:
     """Print warnings and errors only."""
     verbose: bool = False
     """Print details as well."""
+    max_memory: float | None = None
+    """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
 
     def apply(self) -> None:
-        """Set the level of the messages."""
+        """Set the level of the messages and the limit of memory."""
         if self.quiet and self.verbose:
             raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
+        set_max_memory(self.max_memory)
         level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
         logging.getLogger("stmmr").setLevel(level)
 
@@ -297,6 +308,10 @@ def info(
     registration: Path | None = None,
     um_per_pixel: float | None = None,
     bin_size: int | None = None,
+    max_memory: float | None = None,
+    layer: str | None = None,
+    section_key: str | None = None,
+    keep_off_tissue: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
     """Describe an input: what it was recognised as, what it holds, whether its image fits, and what a run would do.
 
@@ -311,12 +326,23 @@ def info(
     um_per_pixel
         µm per unit of the coordinates, where the data do not tell.
     bin_size
-        Side of Visium HD bins in µm.
+        Side of the bins, as for stmmr run.
+    layer
+        Layer with the raw counts, as for stmmr run.
+    section_key
+        Column of obs with the section of each spot, as for stmmr run.
+    keep_off_tissue
+        Keep the spots that are off the tissue.
+    max_memory
+        Memory in GB that reading may take, as for stmmr run.
     """
     from stmmr.pipeline.info import describe
 
-    options = RunOptions(image=image, registration=registration, um_per_pixel=um_per_pixel)
-    described = describe(source, options, bin_size=bin_size)
+    set_max_memory(max_memory)
+    options = RunOptions(
+        image=image, registration=registration, um_per_pixel=um_per_pixel, layer=layer, section_key=section_key
+    )
+    described = describe(source, options, bin_size=bin_size, keep_off_tissue=keep_off_tissue)
     print("\n".join(f"{name:<14}{text}" for name, text in described.items()))
 
 
@@ -357,16 +383,22 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default.
 
-    An error of the input is one sentence and exit status 1. If only optional parts failed, the exit status is 3.
+    An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
+    optional parts failed, the exit status is 3.
     """
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be imported here
     provide_caches()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # µ and × on a terminal without them
+            stream.reconfigure(errors="replace")
     handler = logging.StreamHandler()
     handler.setFormatter(_Message())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
-    with errors_as_sentences(by_option):
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments)}"):
         app(arguments)
+        sys.stdout.flush()
 
 
 class _Message(logging.Formatter):

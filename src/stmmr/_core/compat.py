@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
 
+LIBRARY_PARTS = ("images", "scalefactors", "metadata")
+"""Mappings in a library of ``uns["spatial"]``."""
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -29,8 +32,44 @@ def layers_of(adata: AnnData) -> dict[str, Any]:
 
 
 def libraries_of(adata: AnnData) -> dict[str, Any]:
-    """Get the libraries of ``uns["spatial"]`` by name, also of a file that anndata itself read."""
-    return {unescaped(name): library for name, library in adata.uns.get(keys.SPATIAL, {}).items()}
+    """Get the libraries of ``uns["spatial"]`` by name: those of the spots that are there, if ``obs`` names them.
+
+    Files of others hold more or less in ``uns["spatial"]``: flags beside the libraries, a library without a name, scale
+    factors in arrays of one, the libraries of sections that were left out, or no library at all.
+    """
+    content = adata.uns.get(keys.SPATIAL)
+    if not isinstance(content, Mapping):
+        return {}
+    if "images" in content or "scalefactors" in content:
+        content = {"library": content}
+    libraries = {unescaped(str(name)): _library(part) for name, part in content.items() if isinstance(part, Mapping)}
+    if len(libraries) > 1 and (present := _names_in_obs(adata, libraries)):
+        return {name: library for name, library in libraries.items() if name in present}
+    return libraries
+
+
+def _library(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Get a library with scale factors that are numbers, and without parts of other types."""
+    parts = {name: part for name, part in content.items() if name not in LIBRARY_PARTS or isinstance(part, Mapping)}
+    if "scalefactors" in parts:
+        factors = {name: _number(value) for name, value in parts["scalefactors"].items()}
+        parts["scalefactors"] = {name: value for name, value in factors.items() if value is not None}
+    return parts
+
+
+def _number(value: Any) -> Any:
+    """Get a scale factor as a number, also from an array of one; None from larger arrays and mappings."""
+    value = value.item() if getattr(value, "size", 0) == 1 else value
+    return None if hasattr(value, "__len__") else value
+
+
+def _names_in_obs(adata: AnnData, libraries: Iterable[str]) -> set[str]:
+    """Get the names of libraries that a column of ``obs`` gives the spots; empty if there is no such column."""
+    for _, column in adata.obs.select_dtypes(["category", "object", "string"]).items():
+        names = {unescaped(str(name)) for name in column.dropna().unique()}
+        if names and names <= set(libraries):
+            return names
+    return set()
 
 
 def escaped(name: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DENSE: Final = 2_048
 """Spots whose values are made dense at a time."""
+LARGEST: Final = 1e12
+"""Largest count; squares of larger ones overflow."""
 SPAN: Final = 0.3
 """Share of the genes that the variance trend is fitted to at each point."""
 
@@ -64,6 +66,11 @@ class CountStatistics(NamedTuple):
             raise InputError(
                 f"Expected raw counts in {where}, found negative values (smallest {self.smallest:.4g}): these look "
                 f"scaled. {instead}"
+            )
+        if self.largest > LARGEST:
+            raise InputError(
+                f"Expected raw counts in {where}, found values up to {self.largest:.4g}, more than molecules can be "
+                f"counted. {instead}"
             )
         if self.fractions:
             raise InputError(
@@ -297,6 +304,8 @@ def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
 
 def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Float64:
     """Get library sizes, shape (n_obs,): from the column, otherwise `size`, the sums of the counts."""
+    if not (size > 0).any():
+        raise InputError("Expected counts, found only zeros.")
     if size_key is not None:
         require_key(adata.obs.columns, size_key, where="obs")
         try:
@@ -306,7 +315,7 @@ def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Floa
         if not np.isfinite(size).all() or (size < 0).any():
             raise InputError(f"Expected library sizes ≥ 0 in obs[{size_key!r}], found NaN, infinite or negative ones.")
     if not (size > 0).any():
-        raise InputError("Expected counts, found only zeros.")
+        raise InputError(f"Expected library sizes in obs[{size_key!r}], found only zeros.")
     empty = int((size == 0).sum())
     if empty:
         logger.warning(

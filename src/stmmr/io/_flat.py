@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,7 @@ from scipy import sparse
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import parsing
+from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory, require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,7 +27,6 @@ TABLES: Final = tuple(f"{suffix}{packed}" for suffix in (".csv", ".tsv", ".txt",
 """File endings of text tables."""
 CHUNK_VALUES: Final = 16_000_000
 """Values that are dense in memory at a time, 64 MB."""
-LONGEST_LINE: Final = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ def is_table(path: Path) -> bool:
 def peek(path: Path) -> Peek:
     """Read the first two lines of a text table; raises InputError if the file is empty or no text."""
     with parsing(path, expected="a table"):
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as lines:
+        with open_text(path) as lines:
             header, first = (lines.readline(LONGEST_LINE).decode("utf-8-sig").rstrip("\r\n") for _ in range(2))
         if not header or "\0" in header:
             raise InputError(f"Expected a table with a header in {path}, found {'no text' if header else 'nothing'}.")
@@ -106,15 +104,17 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
     The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
     InputError if the file cannot be read, or ends within a row.
     """
-    import pandas as pd
-
     with parsing(path, expected="a table"):
         if path.suffix == ".parquet":
-            frame: pd.DataFrame = pd.read_parquet(path)
+            frame: pd.DataFrame = read_parquet(path)
             return frame
         head = peek(path)
+        _require_unique(head.header, path)
         text = [i for i, name in enumerate(head.header) if name in ids] if ids else [0]
-        with _open_rows(path, head, dtype=dict.fromkeys(text, str), low_memory=False) as rows:
+        # pandas needs about three times the size of the text
+        with _open_rows(
+            path, head, dtype=dict.fromkeys(text, str), low_memory=False, at_most=free_memory() // 3
+        ) as rows:
             table = rows.read().set_axis(head.header, axis=1)
         last = table.iloc[:, -1].isna()
         if len(last) and last.iloc[-1] and last.sum() == 1:
@@ -132,10 +132,11 @@ def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collecti
 
     with parsing(path, expected="a table of counts"):
         head = peek(path)
+        _require_unique([name for name in head.header if name in ids], path)
         naming = [i for i, name in enumerate(head.header) if name in ids] or [0]
         counted = [i for i, name in enumerate(head.header) if i not in naming and name not in others]
         dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
-        names, blocks = [], []
+        names, blocks, size = [], [], 0
         rows = max(1, CHUNK_VALUES // len(head.header))
         with _open_rows(path, head, dtype=dtype, chunksize=rows, keep_default_na=False) as chunks:
             for chunk in chunks:
@@ -144,6 +145,8 @@ def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collecti
                 if np.isnan(values).any():
                     raise ValueError(f"row {chunk.index[np.isnan(values).any(axis=1)][0] + 1} is incomplete")
                 blocks.append(sparse.csr_matrix(values))
+                size += blocks[-1].data.nbytes + blocks[-1].indices.nbytes
+                require_memory(2 * size, path)  # they are joined at the end
         if not blocks or not counted:
             raise InputError(
                 f"Expected a table of counts in {path}, found {'no counts' if blocks else 'no rows'} under the "
@@ -153,7 +156,31 @@ def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collecti
         return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
 
 
-def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a parquet file whose content fits into memory."""
+    import pandas as pd
+    from pyarrow.parquet import ParquetFile
+
+    require_regular(path)
+    with ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    n_rows = sum(group.num_rows for group in groups)
+    require_memory(max(sum(g.total_byte_size for g in groups), 8 * n_rows * file.metadata.num_columns), path)
+    frame: pd.DataFrame = pd.read_parquet(path)
+    return frame
+
+
+def _require_unique(names: list[str], path: Path) -> None:
+    """Check that columns have different names."""
+    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+    if repeated:
+        raise InputError(
+            f"Expected a unique name for each column of {path}, found {listed(sorted(repeated))} more than once. "
+            "Export it again."
+        )
+
+
+def _open_rows(path: Path, head: Peek, *, at_most: int = sys.maxsize, **options: Any) -> TextFileReader:
     """Open the rows below the header; columns are numbered, and a row with too many fields is an error."""
     import pandas as pd
 
@@ -161,5 +188,7 @@ def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
     if len(head.first) > len(names):  # pandas reports later rows itself
         raise ValueError(f"{len(head.first)} fields in a row under {len(names)} names")
     options |= {"sep": head.separator, "names": names, "index_col": False}
-    rows: TextFileReader = pd.read_csv(path, header=None, skiprows=1, iterator=True, **options)
+    rows: TextFileReader = pd.read_csv(
+        open_text(path, at_most=at_most), header=None, skiprows=1, iterator=True, **options
+    )
     return rows

@@ -8,6 +8,7 @@ import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.files import existing, parsing, visible
+from stmmr._core.untrusted import open_text, reader
 from stmmr.io._flat import CountTable, is_table, peek, read_counts_table, read_frame, tables_at
 from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
 
@@ -71,6 +72,7 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
     return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
 
 
+@reader("tables of counts and coordinates")
 def read_table(
     path: str | Path,
     *,
@@ -181,7 +183,7 @@ def _description_columns(file: Path, header: list[str], xy: tuple[str, str]) -> 
 
     with parsing(file, expected="a table of counts"):
         sample = pd.read_csv(
-            file, sep=peek(file).separator, header=None, skiprows=1, nrows=SAMPLE_ROWS, low_memory=False
+            open_text(file), sep=peek(file).separator, header=None, skiprows=1, nrows=SAMPLE_ROWS, low_memory=False
         )
         if sample.shape[1] != len(header):
             raise ValueError(f"{sample.shape[1]} fields in a row under {len(header)} names")

@@ -127,17 +127,20 @@ def _table(path: Path, _: int | None) -> Match:
 
 LIBRARY: Final = {"library_id": "library_id"}
 BINS: Final = LIBRARY | {"bin_size": "bin_size"}
-BACKED: Final = {"backed": "backed"}
+OFF_TISSUE: Final = {"keep_off_tissue": "keep_off_tissue"}
+BACKED: Final = OFF_TISSUE | {"backed": "backed"}
 KINDS: Final[dict[Platform, Kind]] = {
     "h5ad": Kind("an AnnData file (.h5ad)", _by_ending(".h5ad"), read_h5ad, BACKED),
     "zarr": Kind("an AnnData or SpatialData store (.zarr)", _zarr, read_zarr, BACKED),
-    "h5mu": Kind("a MuData file (.h5mu)", _by_ending(".h5mu"), read_h5mu, {}),
-    "visium_hd": Kind("a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, BINS),
+    "h5mu": Kind("a MuData file (.h5mu)", _by_ending(".h5mu"), read_h5mu, OFF_TISSUE),
+    "visium_hd": Kind("a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, BINS | OFF_TISSUE),
     "visium_hd_cells": Kind(
         "cells of Visium HD (segmented_outputs/)", _by_name(find_segmented, "Visium HD"), read_visium_hd_cells, LIBRARY
     ),
     "xenium": Kind("Xenium (cell_feature_matrix.h5)", _by_name(find_xenium, "Xenium"), read_xenium, LIBRARY),
-    "visium": Kind("a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY),
+    "visium": Kind(
+        "a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY | OFF_TISSUE
+    ),
     "10x_h5": Kind(
         "a 10x .h5", _by_path(find_matrix, "{} is a 10x matrix without positions beside it"), read_10x_h5, {}
     ),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import existing, visible
+from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
+from stmmr.io._adopt import adopt
 from stmmr.io._mudata import from_mudata, is_mudata
 from stmmr.io._platforms import KINDS, Platform
 
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
 SUPPORTED: Final = ", ".join(kind.label for kind in KINDS.values())
 IMAGES: Final = SCANNERS | {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".qptiff"}
 """File endings of images, which are no counts."""
+ADOPTED: Final = frozenset({"h5ad", "zarr", "h5mu"})
+"""Platforms whose data other software may have written."""
 GOES_WITH: Final = {
     "bin_size": "a Visium HD folder or Stereo-seq .gef",
     "library_id": "the output folder of a platform",
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
+    "keep_off_tissue": "Visium, .h5ad or .zarr",
 }
 
 
@@ -39,6 +44,7 @@ class Recognised:
     """Why it was recognised."""
 
 
+@reader("a section of a supported platform")
 def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     """Recognise the platform of a file or folder, without reading the counts.
 
@@ -70,6 +76,7 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     raise InputError(f"Expected {SUPPORTED} at {path}, found {listed(visible(location))}. {_advice(location)}")
 
 
+@reader("a section of a supported platform")
 def read(
     path: str | Path,
     *,
@@ -77,6 +84,7 @@ def read(
     library_id: str | None = None,
     coordinates: str | Path | None = None,
     backed: bool = False,
+    keep_off_tissue: bool = False,
 ) -> AnnData:
     """Read a section of any supported platform.
 
@@ -95,10 +103,14 @@ def read(
         Table with the coordinates of the spots, if it is not in the folder of the count table.
     backed
         Leave the counts of an .h5ad or .zarr in the file, if memory cannot hold them.
+    keep_off_tissue
+        Keep the spots that are off the tissue (``in_tissue`` is 0), which are dropped otherwise.
 
     Returns
     -------
-    Counts and coordinates; the reader of the platform lists the keys. Of a MuData file, the modality with the
+    Counts and coordinates; the reader of the platform lists the keys. In an AnnData of other software, coordinates
+    under another name are put into ``obsm["spatial"]``, genes named by identifiers get the symbols of ``var``, and
+    controls, antibodies and spots off the tissue are dropped. Of a MuData file, the modality with the
     expression, and the others in ``obsm`` (`from_mudata` returns them as blocks).
 
     Raises
@@ -107,7 +119,14 @@ def read(
         If the input is not supported or damaged, or an option does not apply to it.
     """
     recognised = recognise(path, bin_size=bin_size)
-    return read_recognised(recognised, bin_size=bin_size, library_id=library_id, coordinates=coordinates, backed=backed)
+    return read_recognised(
+        recognised,
+        bin_size=bin_size,
+        library_id=library_id,
+        coordinates=coordinates,
+        backed=backed,
+        keep_off_tissue=keep_off_tissue,
+    )
 
 
 def read_recognised(recognised: Recognised, **options: str | Path | int | None) -> AnnData:
@@ -117,8 +136,10 @@ def read_recognised(recognised: Recognised, **options: str | Path | int | None) 
     for name in options.keys() - kind.options.keys():
         raise InputError(f"Expected {GOES_WITH[name]} for {name}, found {platform}. Leave {name} out.")
     logger.info("Reading %s as %s: %s.", recognised.path, platform, recognised.because)
+    keep = platform in ADOPTED and bool(options.pop("keep_off_tissue", False))
     data = kind.read(recognised.path, **{kind.options[name]: value for name, value in options.items()})
-    return from_mudata(data)[0] if is_mudata(data) else data
+    adata = from_mudata(data)[0] if is_mudata(data) else data
+    return adopt(adata, keep_off_tissue=keep) if platform in ADOPTED else adata
 
 
 def _advice(location: Path) -> str:

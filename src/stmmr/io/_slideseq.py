@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
 from stmmr._core.files import parsing, visible
+from stmmr._core.untrusted import open_text, reader
 from stmmr.io._files import find, locate, require_match
 from stmmr.io._flat import peek, read_counts_table
 from stmmr.io._placing import add_library, add_positions, library_name
@@ -40,6 +41,7 @@ find_slideseq = partial(locate, names=COUNTS)
 """Find the counts of a Slide-seq array, and the array name in front of them."""
 
 
+@reader("a Slide-seq array")
 def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float = UM_PER_PX) -> AnnData:
     """Read the beads of a Slide-seq array.
 
@@ -97,5 +99,5 @@ def _read_beads(path: Path) -> pd.DataFrame:
                 "published it."
             )
         bare = re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", head.header[-1].strip(), flags=re.IGNORECASE) is not None
-        table = pd.read_csv(path, sep=head.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})
+        table = pd.read_csv(open_text(path), sep=head.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})
         return table.iloc[:, [0, -2, -1]].set_axis(["bead", "x", "y"], axis=1).set_index("bead")

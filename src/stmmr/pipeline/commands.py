@@ -36,7 +36,15 @@ from stmmr.pipeline.mapping import count_domains, map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
-from stmmr.pipeline.sources import check_several, named_inputs, open_input, read_inputs, stays_on_disk
+from stmmr.pipeline.sources import (
+    check_several,
+    named_inputs,
+    open_input,
+    read_inputs,
+    require_on_tissue,
+    settled,
+    stays_on_disk,
+)
 from stmmr.pipeline.steps import attempt
 from stmmr.pipeline.writing import Writing, write_report
 
@@ -158,7 +166,12 @@ def map_to_folder(
     with _folder(folder, facts, inputs) as draft:
         read = Unchanged(inputs)
         backed = stays_on_disk(source, folder.mode, table=options.table)
-        adata, left = open_input(source, options, bin_size=folder.bin_size, backed=backed)
+        adata, left = open_input(
+            source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
+        )
+        left = settled(adata, left)
+        if backed and not folder.keep_off_tissue:
+            require_on_tissue(adata)
         trained, _ = results.read_data(model, trained_facts)
         read.check()
         read = Unchanged([*([source] if backed else []), options.image])
@@ -291,8 +304,8 @@ def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size"} & set(option_names(type(folder)))
-    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) is not None}
+    shaping = {"align", "bin_size", "keep_off_tissue"} & set(option_names(type(folder)))
+    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
 
 
 def _input_name(facts: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,12 +14,13 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.exits import reason_of
-from stmmr._core.files import atomic_write
+from stmmr._core.files import atomic_write, write_csv
 from stmmr._core.folders import Kind, restore
 from stmmr._core.options import plain
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
+from stmmr._core.validated import from_json, read_json
 from stmmr.pipeline.analyses import ANALYSES, analysis_files
 from stmmr.pipeline.steps import attempt
 
@@ -80,7 +82,7 @@ def write_domains(adata: AnnData, folder: Path) -> None:
     if (key := section_key_of(adata)) is not None:
         table.insert(0, "section", adata.obs[key].to_numpy())
     with atomic_write(folder / "domains.csv") as new:
-        table.rename_axis(index=rows_called(adata)[:-1]).to_csv(new)
+        write_csv(table.rename_axis(index=rows_called(adata)[:-1]), new)
 
 
 def write_tables(adata: AnnData, folder: Path) -> dict[str, Exception]:
@@ -90,7 +92,7 @@ def write_tables(adata: AnnData, folder: Path) -> dict[str, Exception]:
         for name, file in analysis.tables.items():
             with attempt(name, failed):
                 if (table := file.of(adata)) is not None:
-                    table.to_csv(folder / name, index=False, float_format="%.6g")
+                    write_csv(table, folder / name, index=False, float_format="%.6g")
     return failed
 
 
@@ -213,6 +215,17 @@ def continues(result: Path, facts: Mapping[str, Any]) -> bool:
     return UNFINISHED in earlier and all(earlier.get(name) == fact for name, fact in facts.items())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is read of run.json."""
+
+    input: str | dict[str, str] = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stmmr: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+
+
 def read_facts(result: Path) -> dict[str, Any]:
     """Read the run.json of a result folder.
 
@@ -225,14 +238,11 @@ def read_facts(result: Path) -> dict[str, Any]:
     path = result / "run.json"
     if not path.is_file():
         missing = "a file" if result.exists() else "no such folder"
-        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else missing
-        raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {content}.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InputError(
-            f"Expected a run.json that stmmr run wrote at {path}, found other text. Run it again."
-        ) from error
+        present = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else missing
+        raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {present}.")
+    content = read_json(path, expected="the run.json of a result")
+    from_json(Facts, content, where=f"the run.json of a result at {path}")
+    return content
 
 
 def read_data(result: Path, facts: dict[str, Any]) -> tuple[AnnData, Path | None]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psutil
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.compat import libraries_of, names_in
 from stmmr._core.space import coordinates, rows_called
+from stmmr._core.untrusted import free_memory
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
 from stmmr.pipeline.sources import memory_needed, open_input, shown_bytes, would_stay_on_disk
@@ -25,7 +25,9 @@ IN_CHUNKS: Final = ("h5ad", "zarr")
 """Kinds of files whose counts can stay on disk."""
 
 
-def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) -> dict[str, str]:
+def describe(
+    source: Path, options: RunOptions, *, bin_size: int | None = None, keep_off_tissue: bool = False
+) -> dict[str, str]:
     """Describe an input, without reading the counts of an .h5ad or .zarr.
 
     Parameters
@@ -35,7 +37,9 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
     options
         Options of a run: the image, its registration and the scale.
     bin_size
-        Side of Visium HD bins in µm.
+        Side of the bins.
+    keep_off_tissue
+        Keep the spots that are off the tissue.
 
     Returns
     -------
@@ -46,7 +50,7 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
 
     recognised = recognise(source, bin_size=bin_size)
     can_stay = recognised.platform in IN_CHUNKS
-    adata, options = open_input(source, options, bin_size=bin_size, backed=can_stay)
+    adata, options = open_input(source, options, bin_size=bin_size, backed=can_stay, keep_off_tissue=keep_off_tissue)
     # the size of a sparse matrix is the number of its stored values
     entries = counts_in_file(recognised.path)[1] if can_stay else 0 if adata.X is None else int(adata.X.size)
     return {
@@ -130,7 +134,7 @@ def _fit(image: Registered, rows: str) -> str:
 
 def _memory(entries: int, n_spots: int, *, can_stay: bool) -> str:
     """Describe the memory that a run would take."""
-    needed, free = memory_needed(entries, n_spots), psutil.virtual_memory().available
+    needed, free = memory_needed(entries, n_spots), free_memory()
     where = "the counts would be read into memory"
     if can_stay and would_stay_on_disk(needed, free):
         where = "the counts would stay on disk"

@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import logger
+from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
-from stmmr._core.files import atomic_write, hdf5_file
+from stmmr._core.files import atomic_write, hdf5_file, parsing
 from stmmr._core.fingerprints import file_fingerprint
 from stmmr._core.folders import Kind, remove, require_ours
 from stmmr._core.rows import by_rows
+from stmmr._core.untrusted import open_hdf5
+from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class KeptSteps:
         self.run = hashlib.blake2b(json.dumps(facts).encode()).hexdigest()
         path = folder / FACTS
         require_ours(folder, KEPT, option="checkpoint (--checkpoint)")
-        if path.exists() and json.loads(path.read_text()) == facts:
+        if path.exists() and _facts_in(path) == facts:
             finished = sorted(step.stem for step in folder.glob("*.h5"))
             logger.info("Continuing an interrupted run. Finished steps: %s.", ", ".join(finished) or "none")
             return
@@ -75,16 +77,22 @@ class KeptSteps:
 
     def restore(self, step: str, adata: AnnData) -> bool:
         """Set what a finished step wrote; tell whether it was finished."""
-        import h5py
         from anndata.io import read_elem
 
         path = self._path(step)
         if not path.exists():
             return False
-        with h5py.File(path) as file:
-            if file.attrs.get("run") != self.run:
-                return False
-            kept = {name: read_elem(file[name]) for name in file}
+        try:
+            with parsing(path, expected="a finished step"), open_hdf5(path) as file:
+                if file.attrs.get("run") != self.run:
+                    return False
+                kept = {name: read_elem(file[name]) for name in file}
+                containers = [kept[name] for name in ("obs", "var", "obsm", "varm", "uns")]
+            if not all(isinstance(container, pd.DataFrame | dict) for container in containers):
+                raise InputError(f"Expected tables and mappings in {path}, found something else.")
+        except InputError as error:
+            logger.warning("A finished step is carried out again. %s", error)
+            return False
         for container in ("obs", "var"):
             for name, column in kept[container].items():
                 getattr(adata, container)[name] = column.to_numpy() if container == "var" else column.array
@@ -113,6 +121,14 @@ class KeptSteps:
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    """Read the facts of a run; none if they are damaged."""
+    try:
+        return read_json(path, expected="what a run depends on")
+    except InputError:
+        return {}
 
 
 def _matrices(adata: AnnData) -> set[str]:

@@ -21,7 +21,7 @@ from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.options import NOT_RESULTS, RunOptions
 from stmmr.pipeline.resume import KEPT, KeptSteps
-from stmmr.pipeline.sources import Inputs, inputs_of
+from stmmr.pipeline.sources import Inputs, inputs_of, settled
 from stmmr.pipeline.steps import attempt, take
 from stmmr.settings import named_blocks, settings_of
 
@@ -137,6 +137,7 @@ def _prepare(data: Any, options: RunOptions) -> Run:
 
     inputs = inputs_of(data, options)
     adata = inputs.adata
+    options = settled(adata, options)
     uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
@@ -179,10 +180,23 @@ def _check(state: Run) -> None:
         require_key(adata.obsm, options.use_rep, where="obsm")
     if options.checkpoint is not None:
         require_ours(options.checkpoint, KEPT, option="checkpoint (--checkpoint)")
+    _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
     _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
     sections_of(adata, options.section_key)
     unique_names(adata)
+
+
+def _warn_of_rows_and_columns(adata: AnnData) -> None:
+    """Warn of spots off the tissue and of controls among the genes, which `stmmr.read` drops."""
+    from stmmr.io._adopt import controls_of, off_tissue
+
+    for number, what, how in (
+        (off_tissue(adata).sum(), f"{rows_called(adata)} are off the tissue", "adata[adata.obs['in_tissue'] == 1]"),
+        (controls_of(adata).sum(), "features are controls and no genes", "adata[:, …]"),
+    ):
+        if number:
+            logger.warning("%d %s, and are used as the others. Leave them out by %s.copy().", number, what, how)
 
 
 def _devices(state: Run) -> Devices:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,8 +12,9 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
-from stmmr._core.compat import layers_of, names_in
+from stmmr._core.compat import layers_of, libraries_of, names_in
 from stmmr._core.files import names_may_repeat
+from stmmr._core.genes import ENSEMBL
 from stmmr._core.space import coordinates, rows_called, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 Join = Literal["inner", "outer"]
 FEW_SHARED: Final = 0.5
 """Share of shared genes, of the section with the fewest genes, below which there is a warning."""
-ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
-"""Ensembl gene identifiers of any species."""
 
 
 def concat_sections(
@@ -141,7 +139,7 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
             var=part.var[[column for column in part.var if keys.survives_join(str(column))]].copy(),
             obsm={key: value for key, value in part.obsm.items() if keys.survives_join(key)},
             layers={key: _as_csr(value) if filled else value for key, value in layers.items()},
-            uns={keys.SPATIAL: dict(part.uns.get(keys.SPATIAL, {}))},
+            uns={keys.SPATIAL: libraries_of(part)},
         )
     unique_names(kept)
     return kept
