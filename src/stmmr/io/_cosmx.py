@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz")
 CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz")
 FIELDS: Final = ("fov_positions_file.csv", "fov_positions_file.csv.gz")
-CONTROLS: Final = r"neg(prb|probe|ative)|sys(tem)?control|falsecode"
 GLOBAL: Final = ["CenterX_global_px", "CenterY_global_px"]
 LOCAL: Final = ["CenterX_local_px", "CenterY_local_px"]
 FIELD_PX: Final = ["x_global_px", "y_global_px"]
@@ -77,7 +76,7 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
     if outside.any():
         logger.info("%d rows of counts outside of cells dropped (cell_ID 0).", outside.sum())
         adata = adata[~outside].copy()
-    adata = without_controls(adata, CONTROLS, controls="negative probes and controls")
+    adata = without_controls(adata, controls="negative probes and controls")
     unique_names(adata)
 
     field_file = find(file.parent, *FIELDS, prefix=prefix)

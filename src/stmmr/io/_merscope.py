@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from stmmr._core.checks import unique_names
 from stmmr.io._files import companion, locate, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
-from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
+from stmmr.io._placing import add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     """
     file, prefix = require_match(path, find_merscope, COUNTS[0], advice="Give the folder of a region.")
     cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
-    adata = without_controls(read_counts_table(file).as_anndata(), BLANKS, controls="blanks")
+    adata = without_controls(read_counts_table(file).as_anndata(), controls="blanks")
     unique_names(adata)
     # names are numbers of more than 64 bits: read as text
     first = peek(cells).header[0]

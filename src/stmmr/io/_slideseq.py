@@ -11,9 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
+from stmmr._core.columns import coordinate_columns, names_rows
 from stmmr._core.files import parsing, visible
 from stmmr.io._files import find, locate, require_match
-from stmmr.io._flat import peek, read_counts_table
+from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
 
 if TYPE_CHECKING:
@@ -86,16 +87,15 @@ def _find_beads(file: Path, prefix: str) -> Path:
 
 
 def _read_beads(path: Path) -> pd.DataFrame:
-    """Read barcode, x and y of the beads, with or without a header."""
-    import pandas as pd
-
+    """Read barcode, x and y of the beads: by the names of the columns, or the last two where there are none."""
     with parsing(path, expected="the locations of beads"):
-        head = peek(path)
-        if len(head.header) < 3:
+        header = peek(path).header
+        named = next((name for name in header if name and names_rows(name)), None)
+        table = read_frame(path, ids=[named or header[0]])
+        xy = coordinate_columns(header) or (header[-2:] if len(header) > 2 else None)
+        if xy is None:
             raise InputError(
-                f"Expected barcode, x and y in {path}, found {listed(head.header)}. Use the file as the authors "
+                f"Expected barcode, x and y in {path}, found {listed(header)}. Use the file as the authors "
                 "published it."
             )
-        bare = re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", head.header[-1].strip(), flags=re.IGNORECASE) is not None
-        table = pd.read_csv(path, sep=head.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})
-        return table.iloc[:, [0, -2, -1]].set_axis(["bead", "x", "y"], axis=1).set_index("bead")
+        return table.set_index(named or header[0])[list(xy)].set_axis(["x", "y"], axis=1)
