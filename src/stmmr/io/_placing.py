@@ -56,7 +56,9 @@ def add_positions(
     rows_of = matched(adata.obs_names, table.index)
     known = rows_of >= 0
     if known.any() and not adata.obs_names[known].equals(table.index[rows_of[known]]):
-        logger.info("Names differ in their form (%s, %s); those of %s are kept.", names[0], adata.obs_names[0], positions)
+        logger.info(
+            "Names differ in their form (%s, %s); those of %s are kept.", names[0], adata.obs_names[0], positions
+        )
         adata.obs_names = np.where(known, table.index[rows_of], adata.obs_names)
     table = table.iloc[rows_of[known]].set_axis(adata.obs_names[known], axis=0).reindex(adata.obs_names)
     points = table[list(xy)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
