@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
+import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,7 @@ import cyclopts
 from cyclopts import Group, Parameter
 
 from stmmr._core.checks import InputError
+from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
@@ -31,6 +37,9 @@ OptionalImage = Annotated[Path | None, Parameter(name=("--image", "-i"))]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
 Arguments = TypeVar("Arguments")
+REPORTS = "https://github.com/stmmr/stmmr-kit/issues"
+UNEXPECTED = 70
+"""Exit status after an error that is not one of the input."""
 
 
 def flat(arguments: type[Arguments]) -> type[Arguments]:
@@ -156,9 +165,12 @@ class Messages:
     """Print warnings and errors only."""
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="", show_default=False)] = False
     """Print details as well."""
+    max_memory: float | None = None
+    """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
 
     def apply(self) -> None:
-        """Set the level of the messages."""
+        """Set the level of the messages and the limit of memory."""
+        set_max_memory(self.max_memory)
         level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
         logging.getLogger("stmmr").setLevel(level)
 
@@ -300,6 +312,7 @@ def info(
     registration: Path | None = None,
     um_per_pixel: float | None = None,
     bin_size: int | None = None,
+    max_memory: float | None = None,
     layer: str | None = None,
     section_key: str | None = None,
     keep_off_tissue: Annotated[bool, Flag] = False,
@@ -324,9 +337,12 @@ def info(
         Column of obs with the section of each spot, as for stmmr run.
     keep_off_tissue
         Keep the spots that are off the tissue.
+    max_memory
+        Memory in GB that reading may take, as for stmmr run.
     """
     from stmmr.pipeline.info import describe
 
+    set_max_memory(max_memory)
     options = RunOptions(
         image=image, registration=registration, um_per_pixel=um_per_pixel, layer=layer, section_key=section_key
     )
@@ -369,17 +385,53 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
+    """Run the command line, on ``sys.argv`` by default.
+
+    An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # µ and × on a terminal without them
+            stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
     try:
         app(arguments)
-    except (InputError, ImportError, FloatingPointError, OSError) as error:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has ended, as in stmmr info … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        print("stmmr: interrupted. The same command continues after the last finished step.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except (InputError, ImportError, FloatingPointError, OSError, MemoryError) as error:
         print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        print(f"stmmr: {_unexpected(error, arguments)}", file=sys.stderr)
+        sys.exit(UNEXPECTED)
+
+
+def _unexpected(error: Exception, arguments: list[str] | None) -> str:
+    """Write the traceback of an unexpected error to a log, and say where it is and how to report it."""
+    from stmmr._core.version import versions
+
+    file, path = tempfile.mkstemp(prefix="stmmr-error-", suffix=".log")
+    facts = f"stmmr {' '.join(sys.argv[1:] if arguments is None else arguments)}\n{versions()}\n"
+    with open(file, "w", encoding="utf-8", errors="replace") as log:  # noqa: PTH123 - it is open already
+        log.write(facts + "".join(traceback.format_exception(error)))
+    reason = (str(error).splitlines() or [""])[0][:200]
+    return (
+        f"an error that stmmr does not expect ({type(error).__name__}: {reason}). The details are in {path}; please "
+        f"report it with this file at {REPORTS}."
+    )
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return (
+            "Expected enough memory, found too little. Leave the counts on disk (--mode disk, for .h5ad and .zarr), or "
+            "use a machine with more memory."
+        )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return (
             "Expected room for the results, found the disk or your quota full. Free some space or choose another "

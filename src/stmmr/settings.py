@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Final, Literal, get_args
 
-from stmmr._core import keys, log
+from stmmr._core import keys, log, untrusted
 from stmmr._core.checks import InputError, listed, require_choice, require_positive
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
@@ -242,7 +242,7 @@ def settings_of(preset: str, **changes: object) -> Settings:
 
 
 class _Module(ModuleType):
-    """Module with a setting that acts when it is set."""
+    """Module with settings that act when they are set."""
 
     @property
     def verbosity(self) -> int:
@@ -255,6 +255,18 @@ class _Module(ModuleType):
     @verbosity.setter
     def verbosity(self, level: int) -> None:
         log.set_verbosity(level)
+
+    @property
+    def max_memory(self) -> float | None:
+        """Memory in GB that reading a file may take; None (default): what is free.
+
+        A file that holds more by what it declares is an `InputError`, before memory is taken.
+        """
+        return untrusted.max_memory()
+
+    @max_memory.setter
+    def max_memory(self, gigabytes: float | None) -> None:
+        untrusted.set_max_memory(gigabytes)
 
 
 sys.modules[__name__].__class__ = _Module

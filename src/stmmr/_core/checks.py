@@ -25,9 +25,14 @@ class InputError(ValueError):
     """The data or an option cannot be used; the message says what to do."""
 
 
+def printable(text: str) -> str:
+    """Write line breaks and other control characters, such as those that steer a terminal, as in Python."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def listed(names: Iterable[object], *, at_most: int = 12) -> str:
     """Join names for a message; of more than `at_most`, the first ones and their number."""
-    texts = [str(name) for name in names]
+    texts = [printable(str(name)) for name in names]
     more = f", … ({len(texts)} in all)" if len(texts) > at_most else ""
     return (", ".join(texts[:at_most]) or "nothing") + more
 

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed
+from stmmr._core.untrusted import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pandas as pd
 
 
 @contextmanager
@@ -181,9 +184,12 @@ def existing(path: str | Path) -> Path:
     ------
     FileNotFoundError
         If it does not exist; the message suggests similar names.
+    InputError
+        If it is neither file nor folder, such as a pipe.
     """
     absolute = Path(path).expanduser().absolute()
     if absolute.exists():
+        require_regular(absolute)
         return absolute
     if not absolute.parent.is_dir():
         raise FileNotFoundError(f"Expected data at {path}, but the folder {absolute.parent} does not exist either.")
@@ -211,14 +217,37 @@ def parsing(path: Path, *, expected: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError, PermissionError):
+    except (InputError, ImportError, PermissionError):
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"Expected data that fit into memory at {path}, found {expected} that needs more. Read it on a machine "
+            "with more memory, or leave the counts in the file (backed=True, --mode disk)."
+        ) from error
     except Exception as error:
+        if type(error) is FileNotFoundError and error.errno is None:  # of `existing`
+            raise
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"Expected {expected} at {path}, found content that cannot be read ({type(error).__name__}: {reason}). "
             "It may be damaged or cut short. Copy or download it again."
         ) from error
+
+
+def write_csv(table: pd.DataFrame, path: Path, **options: Any) -> None:
+    """Write a table as CSV in which no text is a formula: a quote goes before ``= + - @`` at the start of a name.
+
+    Texts that are numbers, such as "-1.5", stay as they are.
+    """
+    texts = table.select_dtypes(["object", "string", "category"])
+    table = table.assign(**{str(name): column.astype(object).map(_harmless) for name, column in texts.items()})
+    table.rename(index=_harmless, columns=_harmless).to_csv(path, **options)
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
 
 
 @contextmanager

@@ -204,7 +204,7 @@ def _valid(path: Path, facts: dict[str, object]) -> bool:
     """Tell whether a folder holds these features, in files of the right size."""
     try:
         manifest, values = _manifest(path), np.load(path / VALUES, mmap_mode="r")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
         return False
     same = {name: manifest.get(name) for name in facts} == json.loads(json.dumps(facts))
     return same and list(values.shape) == facts["shape"] and values.dtype == np.float32 and "done" in manifest

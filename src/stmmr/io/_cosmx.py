@@ -14,6 +14,7 @@ import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.files import parsing
+from stmmr._core.untrusted import reader
 from stmmr.io._files import companion, find, locate, require_columns, require_match
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name, without_controls
@@ -42,6 +43,7 @@ find_cosmx = partial(locate, names=COUNTS)
 """Find the counts among CosMx flat files, and the sample name in front of them."""
 
 
+@reader("a CosMx section")
 def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float | None = None) -> AnnData:
     """Read the cells of a CosMx section from its flat files.
 

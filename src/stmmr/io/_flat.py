@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
+import sys
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +16,7 @@ from scipy import sparse
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import describes_rows, names_rows, plain
 from stmmr._core.files import parsing
+from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory, require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
@@ -44,7 +45,6 @@ MOST_COMMENTS: Final = 100
 """Lines before the header, at most."""
 CHUNK_VALUES: Final = 16_000_000
 """Values that are dense in memory at a time, 64 MB."""
-LONGEST_LINE: Final = 50_000_000
 ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+|index|level_0|rownames?|row_names?|v1|x|id")
 """First columns that may only number the rows, as `plain` writes them."""
 EMPTY_IS_ZERO: Final = 0.5
@@ -64,7 +64,6 @@ class Peek:
     """Lines before the first row: comments and, if there is one, the header."""
     encoding: str = "utf-8-sig"
     decimal: str = "."
-    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,8 @@ def peek(path: Path) -> Peek:
     with parsing(path, expected="a table"):
         if path.suffix == PARQUET:
             return _peek_parquet(path)
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as lines:
-            encoding = "utf-16" if lines.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-            lines.seek(0)
+        with open_text(path) as lines:
+            encoding = "utf-16" if lines.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
             if encoding == "utf-16":
                 top = lines.read(LONGEST_LINE).decode(encoding, errors="ignore").splitlines()[:MOST_COMMENTS]
             else:
@@ -137,7 +133,7 @@ def peek(path: Path) -> Peek:
             names, row, comments = bare, names, comments - 1
         names = ["", *names] if len(row) == len(names) + 1 else names
         commas = separator != "," and any(DECIMAL_COMMA.fullmatch(value.strip()) for value in row)
-        return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".", packed)
+        return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".")
 
 
 def _decoded(lines: list[bytes]) -> tuple[str, list[str]]:
@@ -199,16 +195,17 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
     The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
     InputError if the file cannot be read, or ends within a row.
     """
-    import pandas as pd
-
     with parsing(path, expected="a table"):
         if path.suffix == PARQUET:
-            frame: pd.DataFrame = pd.read_parquet(path)
+            frame = read_parquet(path)
             named = frame.index.name is not None and frame.index.name not in frame.columns
             return storable(frame.reset_index() if named else frame)
         head = peek(path)
         text = [i for i, name in enumerate(head.header) if name in ids] if ids else [0]
-        with _open_rows(path, head, dtype=dict.fromkeys(text, str), low_memory=False) as rows:
+        # pandas needs about three times the size of the text
+        with _open_rows(
+            path, head, dtype=dict.fromkeys(text, str), low_memory=False, at_most=free_memory() // 3
+        ) as rows:
             table = rows.read().set_axis(head.header, axis=1)
         if len(table) and table.iloc[-1:, -1].isna().any() and _ends_within_row(path, head):
             raise ValueError(f"its last row, {len(table)}, is incomplete")
@@ -235,12 +232,9 @@ def _ends_within_row(path: Path, head: Peek) -> bool:
     if path.suffix == PARQUET:
         return False
     last = ""
-    with gzip.open(path, "rb") if head.packed else path.open("rb") as file:
-        if not head.packed:
-            file.seek(max(0, path.stat().st_size - LONGEST_LINE))
-        with io.TextIOWrapper(file, encoding=head.encoding, errors="replace") as lines:
-            for line in lines:
-                last = line if line.strip() else last
+    with io.TextIOWrapper(open_text(path, at_most=sys.maxsize), encoding=head.encoding, errors="replace") as lines:
+        for line in lines:
+            last = line if line.strip() else last
     return _fields(last.rstrip("\r\n"), head.separator) < len(head.header)
 
 
@@ -262,7 +256,7 @@ def read_counts_table(
         left_out = set(others) if genes_in_rows else {*others, *_no_genes(path, head.header, naming, others)}
         counted = [i for i, name in enumerate(head.header) if i not in naming and name not in left_out]
         dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
-        names, blocks, missing = [], [], []
+        names, blocks, missing, n_bytes = [], [], [], 0
         rows = max(1, CHUNK_VALUES // len(head.header))
         with closing(read_chunks(path, head, rows=rows, dtype=dtype)) as chunks:
             for chunk in chunks:
@@ -272,6 +266,8 @@ def read_counts_table(
                 names.append(chunk.loc[kept, naming].fillna(""))
                 missing.append(chunk.index[gaps.any(axis=1) & kept].to_numpy())
                 blocks.append(sparse.csr_matrix(np.nan_to_num(values[kept])))
+                n_bytes += blocks[-1].data.nbytes + blocks[-1].indices.nbytes
+                require_memory(2 * n_bytes, path)  # they are joined at the end
         cut = bool(blocks) and bool(gaps[-1:].any()) and _ends_within_row(path, head)
         if not blocks or not counted:
             raise InputError(
@@ -356,7 +352,21 @@ def _peek_parquet(path: Path) -> Peek:
     return Peek("", _unique(["" if name.startswith("__index") else name for name in names]), row)
 
 
-def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a parquet file whose content fits into memory."""
+    import pandas as pd
+    from pyarrow.parquet import ParquetFile
+
+    require_regular(path)
+    with ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    n_rows = sum(group.num_rows for group in groups)
+    require_memory(max(sum(g.total_byte_size for g in groups), 8 * n_rows * file.metadata.num_columns), path)
+    frame: pd.DataFrame = pd.read_parquet(path)
+    return frame
+
+
+def _open_rows(path: Path, head: Peek, *, at_most: int = sys.maxsize, **options: Any) -> TextFileReader:
     """Open the rows below the header; columns are numbered, and a row with too many fields is an error."""
     import pandas as pd
 
@@ -364,7 +374,8 @@ def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
     if len(head.first) > len(names):  # pandas reports later rows itself
         raise ValueError(f"{len(head.first)} fields in a row under {len(names)} names")
     options |= {"sep": head.separator, "names": names, "index_col": False, "decimal": head.decimal}
-    options |= {"encoding": head.encoding, "encoding_errors": "replace"}
-    options |= {"compression": "gzip" if head.packed else None, "skipinitialspace": True}
-    rows: TextFileReader = pd.read_csv(path, header=None, skiprows=head.skipped, iterator=True, **options)
+    options |= {"encoding": head.encoding, "encoding_errors": "replace", "skipinitialspace": True}
+    rows: TextFileReader = pd.read_csv(
+        open_text(path, at_most=at_most), header=None, skiprows=head.skipped, iterator=True, **options
+    )
     return rows

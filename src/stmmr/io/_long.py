@@ -12,6 +12,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.columns import coordinate_columns, microns_of, plain
 from stmmr._core.files import names_may_repeat, parsing
+from stmmr._core.untrusted import reader
 from stmmr.io._files import require_match
 from stmmr.io._flat import peek, read_chunks, tables_at
 from stmmr.io._placing import add_library, library_name, without_controls
@@ -76,6 +77,7 @@ def find_long(path: Path) -> Path | None:
     return files[0] if files else None
 
 
+@reader("a table of genes and positions")
 def read_long(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
     """Read a long table, such as .gem of Stereo-seq or transcripts, as bins or as cells.
 
@@ -185,11 +187,12 @@ def _rows_of(file: Path, head: Peek, columns: Columns) -> Any:
                 rows["cell"] = rows["cell"].fillna("").astype(str)
             if rows["count"].isna().any():
                 raise ValueError("a row is incomplete")
-            yield rows[np.isfinite(rows[["x", "y"]]).all(axis=1) & rows["gene"].notna()].copy()
+            rows = rows.dropna(subset=["gene", "x", "y"])
+            yield rows.copy()
 
 
 def _coded(names: pd.Index[str], values: pd.Series[str]) -> tuple[pd.Index[str], NDArray[np.intp]]:
-    """Number values by their names, and add those that are new."""
+    """Get the numbers of values among the names, and the names with those that are new."""
     import pandas as pd
 
     codes, unique = pd.factorize(values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import unique_names
+from stmmr._core.untrusted import reader
 from stmmr.io._files import companion, locate, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name, without_controls
@@ -28,6 +29,7 @@ def find_merscope(path: Path) -> tuple[Path, str] | None:
     return locate(path, COUNTS, inside=regions if len(regions) == 1 else ())
 
 
+@reader("a MERSCOPE section")
 def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData:
     """Read the cells of a MERSCOPE section.
 

@@ -10,7 +10,9 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_extra, require_key
+from stmmr._core.files import check_indices, existing
 from stmmr._core.space import rows_called
+from stmmr._core.untrusted import reader, require_parts
 from stmmr.settings import Block
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ PEAK_NAMES: Final = ("atac", "peak", "chromatin")
 RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED)
 
 
+@reader("a MuData file (.h5mu)")
 def read_h5mu(path: str | Path) -> MuData:
     """Read an ``.h5mu`` file.
 
@@ -47,16 +50,14 @@ def read_h5mu(path: str | Path) -> MuData:
     InputError
         If it cannot be read as MuData.
     """
-    mudata = require_extra("mudata", extra="mudata")
-    try:
-        # columns stay with their modalities: an option that mudata 0.4 dropped, as it is its default
-        quiet = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
-        with quiet:
-            mdata: MuData = mudata.read_h5mu(path)
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"Expected a whole .h5mu file, found something else in {path} ({error}).") from error
+    mudata, file_path = require_extra("mudata", extra="mudata"), existing(path)
+    require_parts(file_path)
+    # columns stay with their modalities: an option that mudata 0.4 dropped, as it is its default
+    quiet = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+    with quiet:
+        mdata: MuData = mudata.read_h5mu(file_path)
+    for modality in mdata.mod.values():
+        check_indices(modality.X)
     return mdata
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.columns import coordinate_columns, describes_rows, microns_of, names_rows
 from stmmr._core.files import existing, parsing, visible
+from stmmr._core.untrusted import reader
 from stmmr.io._flat import CountTable, first_rows, is_table, peek, read_counts_table, read_frame, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
@@ -47,6 +48,7 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
     return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
 
 
+@reader("tables of counts and coordinates")
 def read_table(
     path: str | Path,
     *,

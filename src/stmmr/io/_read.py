@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import existing, visible
+from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
 from stmmr.io._adopt import adopt
 from stmmr.io._mudata import from_mudata, is_mudata
@@ -43,6 +44,7 @@ class Recognised:
     """Why it was recognised."""
 
 
+@reader("a section of a supported platform")
 def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     """Recognise the platform of a file or folder, without reading the counts.
 
@@ -74,6 +76,7 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     raise InputError(f"Expected {SUPPORTED} at {path}, found {listed(visible(location))}. {_advice(location)}")
 
 
+@reader("a section of a supported platform")
 def read(
     path: str | Path,
     *,

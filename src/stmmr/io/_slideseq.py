@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
 from stmmr._core.columns import coordinate_columns, names_rows
 from stmmr._core.files import parsing, visible
+from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
@@ -41,6 +42,7 @@ find_slideseq = partial(locate, names=COUNTS)
 """Find the counts of a Slide-seq array, and the array name in front of them."""
 
 
+@reader("a Slide-seq array")
 def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float = UM_PER_PX) -> AnnData:
     """Read the beads of a Slide-seq array.
 

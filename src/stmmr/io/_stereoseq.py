@@ -14,6 +14,7 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import check_indices, names_may_repeat, parsing
+from stmmr._core.untrusted import open_hdf5, reader, require_parts
 from stmmr.io._files import require_match
 from stmmr.io._placing import add_library, library_name
 
@@ -51,6 +52,7 @@ def find_gef(path: Path) -> Path | None:
     return None
 
 
+@reader("a Stereo-seq file (.gef)")
 def read_stereoseq(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
     """Read the square bins or the cells of a Stereo-seq section.
 
@@ -75,10 +77,12 @@ def read_stereoseq(path: str | Path, *, bin_size: int | None = None, library_id:
     InputError
         If it is no .gef, is damaged, or has no bins of that size.
     """
-    import h5py
-
     gef = require_match(path, find_gef, "a .gef file", advice="Give the output folder of SAW.")
-    with parsing(gef, expected="a Stereo-seq file (.gef)"), names_may_repeat(), h5py.File(gef) as file:
+    with (
+        parsing(gef, expected="a Stereo-seq file (.gef)"),
+        names_may_repeat(),
+        open_hdf5(gef, parts=("/cellBin/",)) as file,
+    ):
         has_bins = "geneExp" in file
         if has_bins:
             adata, um = _read_bins(file["geneExp"], bin_size, gef)
@@ -105,6 +109,7 @@ def _read_bins(bins: h5py.Group, bin_size: int | None, path: Path) -> tuple[AnnD
     from anndata import AnnData
 
     size = _choose_size(bins, bin_size, path)
+    require_parts(path, (f"/geneExp/bin{size}/",))
     expression, genes = bins[f"bin{size}/expression"], bins[f"bin{size}/gene"][:]
     values = expression[:]
     x, y = (values[name].astype(np.int64) for name in "xy")

@@ -12,6 +12,7 @@ from stmmr._core.checks import InputError, listed, logger, require_key, unique_n
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
+from stmmr._core.untrusted import open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
 from stmmr.io._spatialdata import set_positions
 
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 TABLES: Final = "tables"
 ELEMENTS: Final = ("images", "labels", "shapes", "points")
 """Groups of a SpatialData store."""
+SMALL: Final = ("obs", "var", "uns", "obsm", "varm")
+"""What is read of an AnnData whose counts stay on disk."""
+ON_DISK: Final = "Leave its counts there: backed=True (--mode disk)."
 
 
+@reader("an AnnData file (.h5ad)")
 def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
     """Read an AnnData file.
 
@@ -56,8 +61,8 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
     import h5py
 
     file_path = existing(path)
-    with parsing(file_path, expected="an AnnData file (.h5ad)"), names_may_repeat():
-        with h5py.File(file_path) as file:
+    with names_may_repeat():
+        with open_hdf5(file_path, parts=_parts_read(backed=backed), advice=ON_DISK) as file:
             _require_anndata(file, file_path)
         if backed:
             return _left_on_disk(h5py.File(file_path))
@@ -91,7 +96,7 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     obsm_size = sum(values.nbytes for values in adata.obsm.values() if hasattr(values, "nbytes"))
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
     _require_free_space(target, sum(file.stat().st_size for file in files) + obsm_size)
-    small = {name: getattr(adata, name) for name in ("obs", "var", "uns", "obsm", "varm")}
+    small = {name: getattr(adata, name) for name in SMALL}
     small |= {name: dict(small[name]) for name in ("uns", "obsm", "varm")}
     if source.is_dir():
         for name in ("X", "layers"):
@@ -109,13 +114,13 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
 
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
     """Get the number of spots and the number of stored entries of ``X``, without reading them."""
-    import h5py
     import zarr
 
     with parsing(path, expected="an AnnData file or store"):
         if path.is_dir():
-            return _size_of_counts(zarr.open_group(counts_at(path, table), mode="r"))
-        with h5py.File(path) as file:
+            require_parts(folder := counts_at(path, table), ())
+            return _size_of_counts(zarr.open_group(folder, mode="r"))
+        with open_hdf5(path, parts=()) as file:
             return _size_of_counts(file)
 
 
@@ -143,6 +148,7 @@ def _require_free_space(target: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
 
 
+@reader("an AnnData or SpatialData store (.zarr)")
 def read_zarr(
     path: str | Path,
     *,
@@ -193,11 +199,16 @@ def read_store(
     full_image = None
     with parsing(location, expected="an AnnData or SpatialData store (.zarr)"), names_may_repeat():
         folder = counts_at(location, table)
+        root = folder.parents[1] if folder.parent.name == TABLES else None
+        if root is not None and not _has_elements(root):
+            root = None
+        outer = root or folder
+        prefix = "/" if root is None else f"/{TABLES}/{folder.name}/"
+        require_parts(outer, _parts_read(prefix, backed=backed), advice=ON_DISK)
         store = zarr.open_group(folder, mode="r")
         _require_anndata(store, location)
         adata = _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
-        root = folder.parents[1] if folder.parent.name == TABLES else None
-        if root is not None and _has_elements(root):
+        if root is not None:
             with quietly():
                 sdata = import_spatialdata().read_zarr(root, selection=ELEMENTS)
             full_image = set_positions(adata, sdata, image=image, system=coordinate_system)
@@ -245,6 +256,11 @@ def _has_elements(root: Path) -> bool:
     return False
 
 
+def _parts_read(prefix: str = "/", *, backed: bool) -> tuple[str, ...]:
+    """Get the start of the names of the arrays that are read into memory."""
+    return tuple(f"{prefix}{name}/" for name in SMALL) if backed else (prefix,)
+
+
 def _left_on_disk(store: Store) -> AnnData:
     """Read the small parts of an AnnData; matrices of n_obs × n_vars stay on disk."""
     from anndata import AnnData
@@ -253,7 +269,7 @@ def _left_on_disk(store: Store) -> AnnData:
     def matrix(node: Store | h5py.Dataset) -> CSRDataset | CSCDataset | h5py.Dataset:
         return sparse_dataset(node) if hasattr(node, "keys") else node
 
-    small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
+    small = {name: read_elem(store[name]) for name in SMALL if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     return _checked(AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import sparse
 
 from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
+from stmmr._core.untrusted import open_hdf5, open_text, reader, require_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 
 GENE: Final = "Gene Expression"
 MTX_FILES: Final = (
-    {"barcodes.tsv.gz", "features.tsv.gz", "matrix.mtx.gz"},
-    {"barcodes.tsv", "genes.tsv", "matrix.mtx"},
+    ("barcodes.tsv.gz", "features.tsv.gz", "matrix.mtx.gz"),
+    ("barcodes.tsv", "genes.tsv", "matrix.mtx"),
 )
+MTX_BYTES: Final = 32
+"""Bytes that reading takes for each entry of a matrix: as three columns, then as rows."""
 RUN: Final = {
     "chemistry_description": "chemistry_description",
     "software_version": "software_version",
@@ -53,6 +57,7 @@ def read_counts(matrix: Path) -> AnnData:
     return adata
 
 
+@reader("a 10x count matrix")
 def read_10x_h5(path: str | Path) -> AnnData:
     """Read a count matrix of 10x alone, without positions.
 
@@ -82,11 +87,9 @@ def read_10x_h5(path: str | Path) -> AnnData:
 
 def read_metadata(matrix: Path) -> dict[str, str]:
     """Read chemistry, software version and library name from an .h5 file."""
-    import h5py
-
     if matrix.is_dir():
         return {}
-    with parsing(matrix, expected="a 10x .h5 file"), h5py.File(matrix) as file:
+    with parsing(matrix, expected="a 10x .h5 file"), open_hdf5(matrix, parts=()) as file:
         return {name: _text(file.attrs[key]) for name, key in RUN.items() if key in file.attrs}
 
 
@@ -129,10 +132,9 @@ def _sum_probes(adata: AnnData) -> AnnData:
 
 def _read_h5(path: Path) -> AnnData:
     """Read an .h5 file with scanpy, which would read any other HDF5 file as one of Cell Ranger 2."""
-    import h5py
     import scanpy as sc
 
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         if "matrix" not in file:
             raise InputError(
                 f"Expected a 10x .h5 file (with the group 'matrix') at {path}, found an HDF5 file that holds "
@@ -142,16 +144,39 @@ def _read_h5(path: Path) -> AnnData:
 
 
 def _read_mtx(folder: Path) -> AnnData:
-    """Read a folder in Matrix Market format with scanpy."""
-    import scanpy as sc
+    """Read a folder in Matrix Market format, of Cell Ranger 3 or later or of an earlier one."""
+    import pandas as pd
+    from anndata import AnnData
+    from scipy.io import mmread
 
     names = visible(folder)
-    if not any(files <= set(names) for files in MTX_FILES):
+    files = next((files for files in MTX_FILES if set(files) <= set(names)), None)
+    if files is None:
         raise InputError(
             f"Expected barcodes.tsv.gz, features.tsv.gz and matrix.mtx.gz in {folder}, found {listed(names)}."
             " Complete the folder; compress plain .tsv and .mtx files with gzip."
         )
-    return sc.read_10x_mtx(folder, make_unique=False, gex_only=False)
+    barcodes, features = (
+        pd.read_csv(open_text(folder / name), sep="\t", header=None, dtype=str, keep_default_na=False)
+        for name in files[:2]
+    )
+    matrix = folder / files[2]
+    _require_entries(matrix)
+    with open_text(matrix, at_most=sys.maxsize) as text:
+        counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
+    if counts.shape != (len(barcodes), len(features)):
+        raise ValueError(f"{len(features)} features and {len(barcodes)} barcodes for a matrix of {counts.shape[::-1]}")
+    columns = dict(zip(("gene_ids", "name", "feature_types"), (features[i].to_numpy() for i in features), strict=False))
+    var = pd.DataFrame(columns, index=pd.Index(columns.pop("name")))
+    return AnnData(counts, pd.DataFrame(index=barcodes[0].to_numpy()), var)
+
+
+def _require_entries(matrix: Path) -> None:
+    """Check that the entries that a Matrix Market file announces fit into memory: room is made for them at once."""
+    with open_text(matrix) as lines:
+        line = next((line for line in lines if line.strip() and not line.startswith(b"%")), b"")
+    sizes = [int(number) for number in line.split()]
+    require_memory(8 * sum(sizes[:2]) + MTX_BYTES * sizes[2], matrix)
 
 
 def _text(value: bytes | str | NDArray[np.generic]) -> str:

@@ -13,8 +13,10 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.files import parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
+from stmmr._core.untrusted import open_text, reader
 from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._files import find, require_columns, require_match, sample_name
+from stmmr.io._flat import read_parquet
 from stmmr.io._placing import library_name
 from stmmr.io._tenx import read_counts, read_metadata
 
@@ -85,6 +87,7 @@ def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | Non
     return bins[size], size
 
 
+@reader("the output folder of Space Ranger")
 def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tissue: bool = False) -> AnnData:
     """Read the spots of a Visium section.
 
@@ -123,6 +126,7 @@ def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tis
     return _with_library(counts, matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
 
 
+@reader("the output folder of Space Ranger")
 def read_visium_hd(
     path: str | Path, *, bin_size: int | None = None, library_id: str | None = None, keep_off_tissue: bool = False
 ) -> AnnData:
@@ -218,7 +222,7 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
             f"{listed(visible(spatial))}. Put Space Ranger's folder spatial/ beside the count matrix."
         )
     with parsing(path, expected="a table of positions"):
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        table = read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
         require_columns(table.columns, COLUMNS, path)
         positions: pd.DataFrame = table[COLUMNS].set_index("barcode").apply(pd.to_numeric)
     bad = ~np.isfinite(positions.to_numpy(np.float64)).all(axis=1)
@@ -234,10 +238,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """Read positions with a header, as since Space Ranger 2, or without."""
     import pandas as pd
 
-    table = pd.read_csv(path, header=None, nrows=1)
+    table = pd.read_csv(open_text(path), header=None, nrows=1)
     if table.iloc[0, 0] == "barcode":
-        return pd.read_csv(path)
-    table = pd.read_csv(path, header=None)
+        return pd.read_csv(open_text(path))
+    table = pd.read_csv(open_text(path), header=None)
     return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
 
 

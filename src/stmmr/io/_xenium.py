@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from stmmr._core.untrusted import reader
 from stmmr.io._files import companion, locate, require_columns, require_match
 from stmmr.io._flat import read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
@@ -26,6 +27,7 @@ find_xenium = partial(locate, names=MATRICES)
 """Find the counts of a Xenium run, and the sample name in front of them."""
 
 
+@reader("a Xenium section")
 def read_xenium(path: str | Path, *, library_id: str | None = None) -> AnnData:
     """Read the cells of a Xenium section.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,9 +12,11 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
+from stmmr._core.files import write_csv
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
+from stmmr._core.validated import from_json, read_json
 from stmmr.pipeline.analyses import ANALYSES, analysis_files
 from stmmr.pipeline.options import plain
 
@@ -81,11 +84,11 @@ def write_tables(adata: AnnData, folder: Path) -> None:
     table = adata.obs[[key for key in _COLUMNS if key in adata.obs]].rename(columns=_COLUMNS)
     if (key := section_key_of(adata)) is not None:
         table.insert(0, "section", adata.obs[key].to_numpy())
-    table.rename_axis(index=rows_called(adata)[:-1]).to_csv(folder / "domains.csv")
+    write_csv(table.rename_axis(index=rows_called(adata)[:-1]), folder / "domains.csv")
     for analysis in ANALYSES:
         for name, file in analysis.tables.items():
             if (table := file.of(adata)) is not None:
-                table.to_csv(folder / name, index=False, float_format="%.6g")
+                write_csv(table, folder / name, index=False, float_format="%.6g")
 
 
 def write_figures(
@@ -196,6 +199,17 @@ def _short(step: Any) -> Any:
 # reading
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is read of run.json."""
+
+    input: str | dict[str, str] = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stmmr: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+
+
 def read_facts(result: Path) -> dict[str, Any]:
     """Read the run.json of a result folder.
 
@@ -206,14 +220,11 @@ def read_facts(result: Path) -> dict[str, Any]:
     """
     path = result / "run.json"
     if not path.is_file():
-        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else "no such folder"
-        raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {content}.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InputError(
-            f"Expected a run.json that stmmr run wrote at {path}, found other text. Run it again."
-        ) from error
+        present = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else "no such folder"
+        raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {present}.")
+    content = read_json(path, expected="the run.json of a result")
+    from_json(Facts, content, where=f"the run.json of a result at {path}")
+    return content
 
 
 def read_data(result: Path, facts: dict[str, Any]) -> tuple[AnnData, Path | None]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psutil
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.compat import libraries_of, names_in
 from stmmr._core.space import coordinates, rows_called
+from stmmr._core.untrusted import free_memory
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
 from stmmr.pipeline.sources import memory_needed, open_input, shown_bytes, would_stay_on_disk
@@ -132,7 +132,7 @@ def _fit(image: Registered, rows: str) -> str:
 
 def _memory(entries: int, n_spots: int, *, can_stay: bool) -> str:
     """Describe the memory that a run would take."""
-    needed, free = memory_needed(entries, n_spots), psutil.virtual_memory().available
+    needed, free = memory_needed(entries, n_spots), free_memory()
     where = "the counts would be read into memory"
     if can_stay and would_stay_on_disk(needed, free):
         where = "the counts would stay on disk"

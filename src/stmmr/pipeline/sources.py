@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-import psutil
-
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
 from stmmr._core.several import with_sections
 from stmmr._core.space import rows_called, set_coordinates
+from stmmr._core.untrusted import free_memory
 from stmmr.io._placing import GENERIC
 from stmmr.pipeline.options import RunOptions
 from stmmr.settings import Mode, named_blocks
@@ -355,7 +354,7 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
     if mode == "disk":
         return True
     n_spots, n_entries = counts_in_file(recognised.path, table=table)
-    needed, free = memory_needed(n_entries, n_spots), psutil.virtual_memory().available
+    needed, free = memory_needed(n_entries, n_spots), free_memory()
     on_disk = would_stay_on_disk(needed, free)
     logger.info(
         "%s: about %s of memory are needed, %s are free.",
