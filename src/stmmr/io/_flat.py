@@ -38,6 +38,7 @@ DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
 NUMBER: Final = re.compile(r"-?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 BARE: Final = {
     3: ("name", "x", "y"),
+    4: ("name", "other_name", "x", "y"),
     6: ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"),
 }
 """Columns of tables of positions that have no header, by their number."""
@@ -163,7 +164,7 @@ def _as_many_fields(line: str, other: str) -> bool:
 def _bare_columns(names: list[str]) -> list[str] | None:
     """Name the columns of a table of positions without a header; None if it has one."""
     numbers = [NUMBER.fullmatch(name) is not None for name in names]
-    if not names or numbers[0] or not names[0] or not all(numbers[1:]) or len(names) not in BARE:
+    if len(names) not in BARE or numbers[0] or not names[0] or not all(numbers[2 if len(names) == 4 else 1 :]):
         return None
     return list(BARE[len(names)])
 
@@ -319,7 +320,7 @@ def read_chunks(
 ) -> Generator[pd.DataFrame]:
     """Read a table in chunks of rows, with numbered columns; of `columns` only, if they are given."""
     if path.suffix != PARQUET:
-        options = {"dtype": dtype, "usecols": columns, "chunksize": rows, "low_memory": False}
+        options: dict[str, Any] = {"dtype": dtype, "usecols": columns, "chunksize": rows, "low_memory": False}
         with _open_rows(path, head, **options) as chunks:
             yield from chunks
         return

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 GENERIC: Final = re.compile(r"\.\.|outs|binned_outputs|segmented_outputs|feature_expression|spatial|square_\d+um|")
 """Names of folders that do not name the sample."""
+UNTELLING: Final = re.compile(
+    rf"{GENERIC.pattern}filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|result|spatialdata|adata"
+)
+"""Names of files and folders that do not name the sample."""
+DATA_ENDINGS: Final = (".gz", ".h5ad", ".h5mu", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".mtx", ".gef", ".parquet")
 FORMS: Final = (
     (r"^X(?=\d)|[-. ]|^\"|\"$", ""),  # R: an X before digits, dots for hyphens; quotes
     (r"[-_.]\d+$", ""),  # the number of the lane or of a merged sample
@@ -144,3 +149,29 @@ def library_name(library_id: str | None, prefix: str, file: Path, *, stated: str
 def _examples(names: pd.Index[str]) -> str:
     """List the first three names."""
     return listed(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def section_names(paths: Sequence[Path]) -> list[str]:
+    """Name inputs by the last telling part of their path; names become unique."""
+    first = [_telling(path)[0] for path in paths]
+    names = [
+        " ".join(_telling(path)[1::-1]) if first.count(name) > 1 else name
+        for path, name in zip(paths, first, strict=True)
+    ]
+    unique: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in unique or (number > 1 and candidate in names):
+            number += 1
+            candidate = f"{name} {number}"
+        unique.append(candidate)
+    return unique
+
+
+def _telling(path: Path) -> list[str]:
+    """Get the parts of a path that may name the sample, from its end."""
+    last = path.name
+    while last.lower().endswith(DATA_ENDINGS):
+        last = last.rpartition(".")[0]
+    parts = [part for part in (last, *(folder.name for folder in path.parents)) if not UNTELLING.fullmatch(part)]
+    return parts or ["section"]

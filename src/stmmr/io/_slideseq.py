@@ -17,6 +17,7 @@ from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._tenx import read_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,14 +27,25 @@ if TYPE_CHECKING:
 
 COUNTS: Final = tuple(
     name + packed
-    for name in ("MappedDGEForR.csv", "digital_expression.txt", "digital_expression.csv")
+    for name in (
+        "MappedDGEForR.csv",
+        "digital_expression.txt",
+        "digital_expression.csv",
+        "digital_expression_matrix.mtx",
+        "MoleculesPerMatchedBead.mtx",
+    )
     for packed in ("", ".gz")
 )
-BEADS: Final = tuple(
-    name + packed
-    for name in ("BeadLocationsForR.csv", "matched_bead_locations.txt", "bead_locations.csv", "bead_locations.txt")
-    for packed in ("", ".gz")
+BEADS: Final = (
+    "BeadLocationsForR.csv",
+    "matched_bead_locations.txt",
+    "MatchedBeadLocation.csv",
+    "bead_locations.csv",
+    "bead_locations.txt",
+    "barcode_xy.txt",
+    "barcode_matching.txt",
 )
+MTX: Final = re.compile(r"\.mtx(\.gz)?$")
 UM_PER_PX: Final = 0.65
 """Pixel size of the images in which the beads were sequenced (Rodriques et al. 2019, doi:10.1126/science.aaw1219).
 Arrays of 3 mm are about 4,600 of these pixels wide in published files."""
@@ -70,7 +82,10 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
     file, prefix = require_match(path, find_slideseq, COUNTS[0], advice="Give the folder of an array.")
     prefix = prefix.rstrip("._-")
     beads = _find_beads(file, prefix)
-    adata = read_counts_table(file).as_anndata(genes_in_rows=True)
+    if MTX.search(file.name):
+        adata = read_counts(file)
+    else:
+        adata = read_counts_table(file, genes_in_rows=True).as_anndata(genes_in_rows=True)
     unique_names(adata)
     adata = add_positions(adata, _read_beads(beads), xy=("x", "y"), counts=file, positions=beads, rows="beads")
     library = library_name(library_id, re.sub(r"[._-]*matched$", "", prefix), file)

@@ -46,7 +46,7 @@ class Columns(NamedTuple):
     gene: int
     x: int
     y: int
-    count: int | None
+    counted: int | None
     cell: int | None
     names: tuple[str, str]
     """Names of x and y."""
@@ -54,7 +54,7 @@ class Columns(NamedTuple):
     @property
     def is_gem(self) -> bool:
         """Whether it counts at the spots of a chip, as GEM files do."""
-        return self.count is not None
+        return self.counted is not None
 
 
 def long_columns(head: Peek) -> Columns | None:
@@ -71,14 +71,17 @@ def long_columns(head: Peek) -> Columns | None:
 
 def find_long(path: Path) -> Path | None:
     """Find a long table: the file itself, or the only one in a folder."""
-    files = [file for file, head in tables_at(path).items() if long_columns(head)]
+    heads = tables_at(path)
+    files = [file for file, head in heads.items() if long_columns(head)]
+    if len(files) < len(heads):  # a folder of other tables
+        return None
     if len(files) > 1:
         raise InputError(f"Expected one table in {path}, found {listed(file.name for file in files)}. Give one.")
     return files[0] if files else None
 
 
 @reader("a table of genes and positions")
-def read_long(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
+def read_transcripts(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
     """Read a long table, such as .gem of Stereo-seq or transcripts, as bins or as cells.
 
     Parameters
@@ -111,7 +114,7 @@ def read_long(path: str | Path, *, bin_size: int | None = None, library_id: str 
         if bin_size is not None:
             require_positive(bin_size, name="bin_size")
         by_cell = columns.cell is not None and bin_size is None
-        if not by_cell and columns.count is None and bin_size is None:
+        if not by_cell and columns.counted is None and bin_size is None:
             raise InputError(
                 f"Expected cells or bins, found single transcripts in {file} (columns {listed(head.header)}). Give the "
                 "table of the cells (such as cell_by_gene.csv), or the width of bins: bin_size=… (--bin-size …)."
@@ -175,7 +178,7 @@ def _rows_of(file: Path, head: Peek, columns: Columns) -> Any:
     """Read gene, x, y, count and cell in chunks, without rows that lack a position."""
     import pandas as pd
 
-    wanted = {"gene": columns.gene, "x": columns.x, "y": columns.y, "count": columns.count, "cell": columns.cell}
+    wanted = {"gene": columns.gene, "x": columns.x, "y": columns.y, "count": columns.counted, "cell": columns.cell}
     present = {name: i for name, i in wanted.items() if i is not None}
     dtype: dict[int, type] = {i: str if name in ("gene", "cell") else np.float64 for name, i in present.items()}
     with closing(read_chunks(file, head, rows=ROWS, dtype=dtype, columns=sorted(present.values()))) as chunks:
