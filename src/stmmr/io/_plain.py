@@ -11,7 +11,7 @@ from stmmr._core.checks import InputError, listed, logger, require_positive, uni
 from stmmr._core.columns import coordinate_columns, describes_rows, microns_of, names_rows
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader
-from stmmr.io._flat import CountTable, first_rows, is_table, peek, read_counts_table, read_frame, tables_at
+from stmmr.io._flat import CountTable, Peek, first_rows, is_table, peek, read_counts_table, read_frame, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
@@ -41,11 +41,34 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
         others = [table for table, head in tables_at(path.parent).items() if coordinate_columns(head.header)]
         own = [table for table in others if table.name.startswith(_stem(path))] if len(others) > 1 else others
         return path, own[0] if len(own) == 1 else None
-    if len(coordinates) != 1 or len(counts) > 1:
+    if len(coordinates) != 1:
         return None
+    if len(counts) > 1:  # other tables lie beside: the one that names the same spots
+        names = _spot_names(coordinates[0])
+        counts = [table for table in counts if _has_names(peek(table), names)]
+        if len(counts) != 1:
+            return None
     if counts:
         return counts[0], coordinates[0]
     return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
+
+
+def _spot_names(positions: Path) -> pd.Index[str]:
+    """Get the names of the spots in a table of coordinates; empty if it has none."""
+    import pandas as pd
+
+    table = read_frame(positions, ids=[name for name in peek(positions).header if names_rows(name)])
+    named = _name_column(table, coordinate_columns(table.columns) or ())
+    names: pd.Index[str] = pd.Index([] if named is None else table[named].astype(str))
+    return names
+
+
+def _has_names(head: Peek, names: pd.Index[str]) -> bool:
+    """Tell whether the columns of a table, or its first row, have names of spots."""
+    import pandas as pd
+
+    columns = pd.Index([*head.header[1:], *head.first[:2]])
+    return bool((matched(columns, names) >= 0).any())
 
 
 @reader("tables of counts and coordinates")

@@ -16,6 +16,7 @@ from stmmr.io._files import find, sample_name, variants
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import h5py
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -25,6 +26,8 @@ MTX: Final = ("matrix.mtx", "MoleculesPerMatchedBead.mtx")
 FEATURES: Final = ("features.tsv", "genes.tsv")
 MTX_BYTES: Final = 32
 """Bytes that reading takes for each entry of a matrix: as three columns, then as rows."""
+TAGS: Final = "_all_tag_keys"
+"""What an .h5 file holds of the columns of features besides them."""
 RUN: Final = {
     "chemistry_description": "chemistry_description",
     "software_version": "software_version",
@@ -131,16 +134,39 @@ def _sum_probes(adata: AnnData) -> AnnData:
 
 
 def _read_h5(path: Path) -> AnnData:
-    """Read an .h5 file with scanpy, which would read any other HDF5 file as one of Cell Ranger 2."""
-    import scanpy as sc
+    """Read an .h5 file of Cell Ranger 3 or later, whose counts may be stored as floats."""
+    import pandas as pd
+    from anndata import AnnData
 
     with open_hdf5(path) as file:
         if "matrix" not in file:
+            earlier = any("gene_names" in group for group in file.values() if hasattr(group, "keys"))
+            advice = "Give filtered_feature_bc_matrix.h5, or name an AnnData file .h5ad."
             raise InputError(
                 f"Expected a 10x .h5 file (with the group 'matrix') at {path}, found an HDF5 file that holds "
-                f"{listed(file)}. Give filtered_feature_bc_matrix.h5, or name an AnnData file .h5ad."
+                f"{listed(file)}. "
+                + ("It is of Cell Ranger 2: give the folder with matrix.mtx instead." if earlier else advice)
             )
-    return sc.read_10x_h5(path, gex_only=False)
+        matrix = file["matrix"]
+        features = {key: _column(values) for key, values in matrix["features"].items() if key != TAGS}
+        if "gene_id" in features:  # a matrix of probes
+            features["probe_ids"], features["id"] = features["id"], features.pop("gene_id")
+        barcodes = [_text(value) for value in matrix["barcodes"][:]]
+        obs = {key: matrix[key][:] for key in ("filtered_barcodes",) if key in matrix}
+        parts = [matrix[name][:] for name in ("data", "indices", "indptr")]
+        shape = tuple(int(n) for n in matrix["shape"][:])[::-1]
+    names = pd.Index(features.pop("name"))
+    if shape != (len(barcodes), len(names)):
+        raise ValueError(f"{len(names)} features and {len(barcodes)} barcodes for a matrix of {shape[::-1]}")
+    counts = sparse.csr_matrix((parts[0].astype(np.float32), parts[1], parts[2]), shape=shape)
+    var = pd.DataFrame(features, index=names).rename(columns={"id": "gene_ids", "feature_type": "feature_types"})
+    return AnnData(counts, pd.DataFrame(obs, index=barcodes), var)
+
+
+def _column(values: h5py.Dataset) -> list[str] | NDArray[np.generic]:
+    """Read a column of features, as text or numbers."""
+    content: NDArray[np.generic] = values[:]
+    return [_text(value) for value in content] if content.dtype.kind in "SO" else content
 
 
 def _read_mtx(path: Path) -> AnnData:

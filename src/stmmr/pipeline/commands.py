@@ -84,6 +84,8 @@ def run_to_folder(
     report
         Writes the report.
     """
+    from stmmr.io._tables import leave_out_unstorable
+
     start, named = time.perf_counter(), named_inputs(sources)
     if folder.spatialdata:
         _require_spatialdata()
@@ -95,6 +97,7 @@ def run_to_folder(
         return
     with publish_folder(folder.output, overwrite=folder.overwrite) as new, _kept_beside(folder.output) as beside:
         adata, left, counts = read_inputs(named, options, folder, in_memory=folder.spatialdata)
+        leave_out_unstorable(adata)
         check(adata, analyses, prepared_by(left))
         checkpoint = options.checkpoint or beside
         model = checkpoint / MODEL if options.preset != "paper" else None
@@ -142,7 +145,7 @@ def map_to_folder(
     report
         Writes the report.
     """
-    from stmmr.io._tables import counts_at
+    from stmmr.io._tables import counts_at, leave_out_unstorable
 
     start, trained_facts = time.perf_counter(), results.read_facts(model)
     with publish_folder(folder.output, overwrite=folder.overwrite) as new:
@@ -150,6 +153,7 @@ def map_to_folder(
         adata, left = open_input(
             source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
         )
+        leave_out_unstorable(adata)
         left = settled(adata, left)
         if backed and not folder.keep_off_tissue:
             require_on_tissue(adata)
