@@ -92,10 +92,10 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     """
     location = existing(path)
     refuse_others(location, path)
-    if location.is_file() and (ending := archive_ending(location)):
-        return Recognised("archive", location, f"its name ends with {ending}")
     try:
         match = _direct(location, bin_size)
+        if match is None and location.is_file() and (ending := archive_ending(location)):
+            return Recognised("archive", location, f"its name ends with {ending}")
     except InputError:  # files of several samples, maybe
         inside = _inside(location, bin_size, depth=0) if location.is_dir() else []
         if len(inside) < 2:
@@ -128,10 +128,9 @@ def _inside(folder: Path, bin_size: int | None, *, depth: int) -> list[Recognise
     for child in [folder / name for name in visible(folder)][:MOST_CHILDREN]:
         match: Recognised | None = None
         with suppress(InputError, OSError):
-            if child.is_file() and archive_ending(child):
-                match = Recognised("archive", child, f"its name ends with {archive_ending(child)}")
-            elif child.is_file() or depth:
-                match = _direct(child, bin_size)
+            match = _direct(child, bin_size) if child.is_file() or depth else None
+            if match is None and child.is_file() and (ending := archive_ending(child)):
+                match = Recognised("archive", child, f"its name ends with {ending}")
         if match is not None and (child.is_dir() or match.platform not in NOT_ALONE):
             found.append(match)
         elif match is None and child.is_dir() and depth:
