@@ -164,7 +164,7 @@ def _as_many_fields(line: str, other: str) -> bool:
 def _bare_columns(names: list[str]) -> list[str] | None:
     """Name the columns of a table of positions without a header; None if it has one."""
     numbers = [NUMBER.fullmatch(name) is not None for name in names]
-    if len(names) not in BARE or numbers[0] or not names[0] or not all(numbers[2 if len(names) == 4 else 1 :]):
+    if len(names) not in BARE or not names[0] or not all(numbers[2 if len(names) == 4 else 1 :]):
         return None
     return list(BARE[len(names)])
 

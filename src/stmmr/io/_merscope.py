@@ -81,7 +81,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     header = peek(cells).header
     named = [name for name in header if name in NAMED] or [header[0]]
     table = read_frame(cells, ids=named)
-    columns = {name: pd.Index(table[name].to_numpy()) for name in named}
+    columns = {name: pd.Index(table[name].unique()) for name in named}
     key = max(named, key=lambda name: int((matched(adata.obs_names, columns[name]) >= 0).sum()))
     table = table.drop(columns=[name for name in table.columns if name in ("", "X") and name != key])
     adata = add_positions(adata, table.set_index(key), xy=XY, counts=file, positions=cells)

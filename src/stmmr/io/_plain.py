@@ -68,7 +68,7 @@ def _has_names(head: Peek, names: pd.Index[str]) -> bool:
     import pandas as pd
 
     columns = pd.Index([*head.header[1:], *head.first[:2]])
-    return bool((matched(columns, names) >= 0).any())
+    return bool((matched(columns, names.unique()) >= 0).any())
 
 
 @reader("tables of counts and coordinates")
@@ -142,7 +142,7 @@ def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
     if has_names:
         table = table.set_index(table.pop(named).astype(str))
     columns = pd.Index(peek(file).header[1:])
-    genes_in_rows = has_names and columns.is_unique and bool((matched(columns, table.index) >= 0).any())
+    genes_in_rows = has_names and columns.is_unique and bool((matched(columns, table.index.unique()) >= 0).any())
     adata = read_counts_table(file, genes_in_rows=genes_in_rows).as_anndata(genes_in_rows=genes_in_rows)
     if not has_names:
         if len(table) != adata.n_obs:

@@ -104,12 +104,16 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     else:
         is_alone = match is None or match.platform == "10x_h5"  # counts without positions
         inside = _inside(location, bin_size, depth=DEEPEST) if is_alone and location.is_dir() else []
+    if match is not None:  # what lies packed beside counts belongs to them
+        inside = [part for part in inside if part.platform != "archive"]
     if len(inside) == 1:
         return inside[0]
     if inside:
         names = listed((str(part.path.relative_to(location)) for part in inside), at_most=4)
         return Recognised("sections", location, f"it holds {len(inside)} inputs ({names})", tuple(inside))
     if match is not None:
+        return match
+    if location.name == "spatial" and (match := _direct(location.parent, bin_size)) is not None:
         return match
     raise InputError(f"Expected {SUPPORTED} at {path}, found {listed(visible(location))}. {_advice(location)}")
 

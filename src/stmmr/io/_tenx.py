@@ -81,9 +81,11 @@ def read_10x_h5(path: str | Path) -> AnnData:
     """
     matrix = existing(path)
     adata = read_counts(matrix)
+    packed = [path.name for path in sorted(matrix.parent.glob("*spatial*")) if path.is_file()]
     logger.warning(
-        "%s holds counts but no positions. Put Space Ranger's folder spatial/ beside it, or set adata.obsm['spatial'].",
+        "%s holds counts but no positions. %s, or set adata.obsm['spatial'].",
         matrix,
+        f"Unpack {packed[0]} there" if packed else "Put Space Ranger's folder spatial/ beside it",
     )
     return adata
 
