@@ -45,6 +45,8 @@ def unpacked_archive(path: Path) -> Iterator[Path]:
         folder = Path(temporary) / stem
         room = _Room(path, shutil.disk_usage(temporary).free)
         try:
+            if not ending.endswith(".gz") or ".tar" in ending:
+                folder.mkdir()
             if ending == ".zip":
                 with zipfile.ZipFile(path) as archive:
                     _unpack_zip(archive, folder, room)

@@ -46,6 +46,8 @@ POSITIONS: Final = (
 PIXELS: Final = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
 ON_ARRAY: Final = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
 COLUMNS: Final = ["barcode", *ON_ARRAY, PIXELS[1], PIXELS[0]]
+TRUTH: Final = {"TRUE": "1", "FALSE": "0"}
+"""Values of ``in_tissue`` that R writes."""
 SCALES: Final = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
 BIN_FOLDER: Final = re.compile(r"square_(\d+)um")
 DEFAULT_BIN: Final = 8
@@ -226,7 +228,7 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
         if "barcode" not in table.columns and table.columns[0] == "":  # as R writes row names
             table = table.rename(columns={"": "barcode"})
         require_columns(table.columns, COLUMNS, path)
-        table[keys.IN_TISSUE] = table[keys.IN_TISSUE].replace({"TRUE": 1, "FALSE": 0, True: 1, False: 0})
+        table[keys.IN_TISSUE] = table[keys.IN_TISSUE].astype(str).str.upper().map(lambda text: TRUTH.get(text, text))
         positions: pd.DataFrame = table[COLUMNS].set_index("barcode").apply(pd.to_numeric)
     bad = ~np.isfinite(positions.to_numpy(np.float64)).all(axis=1)
     if bad.any() or not positions.index.is_unique:
