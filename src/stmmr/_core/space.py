@@ -175,7 +175,7 @@ def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
 
     The first of ``obsm["spatial"]``, another key of ``obsm`` such as ``"X_spatial"``, and two columns of ``obs`` such
     as ``x_centroid`` and ``y_centroid``. Columns of a data frame are taken by their names, in any order. Of an array
-    with three columns, z is the one with few different values, the last if all have many.
+    with three columns, z is the last, or the first if that has much fewer values.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
     if array.shape[1] == 2:
         return array, None
     different = [len(np.unique(column)) for column in array[:, :3].T]
-    depth_first = different[0] * FEW_DEPTHS <= len(array) < different[2] * FEW_DEPTHS
+    depth_first = different[0] * FEW_DEPTHS <= len(array) and different[0] * 3 < min(different[1:])
     z, first = (0, 1) if depth_first else (2, 0)
     return array[:, first : first + 2], array[:, z]
 

@@ -89,7 +89,7 @@ def leave_out_unstorable(adata: AnnData) -> None:
             for key in list(container):
                 number += 1
                 try:
-                    value = container[[key]].head(SMALL_ROWS) if name in ("obs", "var") else _small(container[key])
+                    value = _small(container[[key]] if name in ("obs", "var") else container[key])
                     write_escaped(file, str(number), value)
                 except Exception as error:  # noqa: BLE001 - whatever a writer raises
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -101,7 +101,10 @@ def _small(value: Any) -> Any:
     """Get the beginning of arrays and tables, also of those in mappings."""
     if isinstance(value, Mapping):
         return {str(key): _small(part) for key, part in value.items()}
-    return value[:SMALL_ROWS] if getattr(value, "ndim", 0) and hasattr(value, "shape") else value
+    part = value[:SMALL_ROWS] if getattr(value, "ndim", 0) and hasattr(value, "shape") else value
+    if hasattr(part, "select_dtypes"):  # text is written as categories
+        part = part.astype(dict.fromkeys(part.select_dtypes("object").columns, "category"))
+    return part
 
 
 def write_h5ad(adata: AnnData, path: Path) -> None:
