@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -18,7 +17,7 @@ from cyclopts import Group, Parameter
 from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError
 from stmmr._core.exits import end_partly, errors_as_sentences
-from stmmr._core.log import with_options
+from stmmr._core.log import print_messages, with_options
 from stmmr._core.options import option_names
 from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
@@ -29,12 +28,8 @@ from stmmr.reproduce._options import Preset, ReproduceOptions
 if TYPE_CHECKING:
     from anndata import AnnData
 
-app = cyclopts.App(
-    name="stmmr",
-    version=VERSION,
-    help="Spatial domains from counts, coordinates and histology.",
-    suppress_keyboard_interrupt=False,
-)
+ABOUT: Final = "Spatial domains from counts, coordinates and histology."
+app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
@@ -158,6 +153,27 @@ class Folder(FolderOptions):
 
 @flat
 @dataclass(frozen=True, kw_only=True)
+class InfoArguments:
+    """Options of a description."""
+
+    image: Any = None
+    """H&E image to check against the spots, as for stmmr run."""
+    registration: Any = None
+    """Affine map from coordinates to its pixels, as for stmmr run."""
+    um_per_pixel: float | None = None
+    """µm per unit of the coordinates, where the data do not tell."""
+    bin_size: int | None = None
+    """Side of the bins, as for stmmr run."""
+    layer: str | None = None
+    """Layer with the raw counts, as for stmmr run."""
+    section_key: str | None = None
+    """Column of obs with the section of each spot, as for stmmr run."""
+    keep_off_tissue: bool = False
+    """Keep the spots that are off the tissue."""
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
 class Messages:
     """Options of all commands."""
 
@@ -191,7 +207,7 @@ class ReproduceArguments(ReproduceOptions):
 
 
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
-REPRODUCE, MESSAGES = ReproduceArguments(), Messages()
+REPRODUCE, INFO, MESSAGES = ReproduceArguments(), InfoArguments(), Messages()
 
 
 @app.command(name="run")
@@ -301,48 +317,21 @@ def demo(
 
 
 @app.command
-def info(
-    source: Input,
-    *,
-    image: Annotated[Path | None, Parameter(name=NAMES["image"])] = None,
-    registration: Path | None = None,
-    um_per_pixel: float | None = None,
-    bin_size: int | None = None,
-    max_memory: float | None = None,
-    layer: str | None = None,
-    section_key: str | None = None,
-    keep_off_tissue: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-) -> None:
+def info(source: Input, *, options: InfoArguments = INFO, messages: Messages = MESSAGES) -> None:
     """Describe an input: what it was recognised as, what it holds, whether its image fits, and what a run would do.
 
     Parameters
     ----------
     source
         A vendor's folder, a table of counts, .h5ad, .h5mu or .zarr.
-    image
-        H&E image to check against the spots, as for stmmr run.
-    registration
-        Affine map from coordinates to its pixels, as for stmmr run.
-    um_per_pixel
-        µm per unit of the coordinates, where the data do not tell.
-    bin_size
-        Side of the bins, as for stmmr run.
-    layer
-        Layer with the raw counts, as for stmmr run.
-    section_key
-        Column of obs with the section of each spot, as for stmmr run.
-    keep_off_tissue
-        Keep the spots that are off the tissue.
-    max_memory
-        Memory in GB that reading may take, as for stmmr run.
     """
     from stmmr.pipeline.info import describe
 
-    set_max_memory(max_memory)
-    options = RunOptions(
-        image=image, registration=registration, um_per_pixel=um_per_pixel, layer=layer, section_key=section_key
+    messages.apply()
+    of_run = {name: getattr(options, name) for name in option_names(RunOptions) if hasattr(options, name)}
+    described = describe(
+        source, RunOptions(**of_run), bin_size=options.bin_size, keep_off_tissue=options.keep_off_tissue
     )
-    described = describe(source, options, bin_size=bin_size, keep_off_tissue=keep_off_tissue)
     print("\n".join(f"{name:<14}{text}" for name, text in described.items()))
 
 
@@ -388,25 +377,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be imported here
     provide_caches()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # µ and × on a terminal without them
-            stream.reconfigure(errors="replace")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Message())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
-    arguments = sys.argv[1:] if arguments is None else arguments
-    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments)}"):
+    print_messages(by_option)
+    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments or sys.argv[1:])}"):
         app(arguments)
         sys.stdout.flush()
-
-
-class _Message(logging.Formatter):
-    """Names options as on the command line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write the text of a message."""
-        return by_option(record.getMessage())
 
 
 def by_option(text: str) -> str:

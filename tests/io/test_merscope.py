@@ -69,7 +69,7 @@ def test_names_in_a_column_of_their_own(region, write):
 def test_missing_metadata(region, write):
     run = write(region, prefix="a_")
     (run / "a_cell_metadata.csv").unlink()
-    with pytest.raises(InputError, match=r"\(a_cell_metadata.csv or a_cell_metadata.csv.gz\) beside .*found a_cell_by"):
+    with pytest.raises(InputError, match=r"\(a_cell_metadata.csv\) beside .*found a_cell_by"):
         io.read(run)
     with pytest.raises(InputError, match=r"Expected cell_by_gene.csv in .*found nothing"):
         (run / "a_cell_by_gene.csv").unlink()

@@ -94,10 +94,19 @@ def test_unknown_folder_is_listed(tmp_path):
         io.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["counts.csv", "section.rds"])
-def test_unknown_file(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("counts.csv", "found counts.csv"),
+        ("section.rds", r"Convert it in R: anndataR::write_h5ad\(readRDS\('section.rds'\), 'section.h5ad'\)"),
+        ("section.h5Seurat", r"Convert it in R: SeuratDisk::Convert\('section.h5Seurat', dest = 'h5ad'\)"),
+        ("section.loom", r"Convert it in R: zellkonverter::writeH5AD"),
+        ("counts.xlsx", r"Save each sheet as \.csv"),
+    ],
+)
+def test_unknown_file(tmp_path, name, says):
     (tmp_path / name).touch()
-    with pytest.raises(InputError, match=f"found {name}"):
+    with pytest.raises(InputError, match=says):
         io.read(tmp_path / name)
 
 

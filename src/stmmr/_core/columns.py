@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 COORDINATES: Final = (
+    ("global_x", "global_y"),
+    ("x_global", "y_global"),
+    ("centerx_global", "centery_global"),
+    ("x_slide", "y_slide"),
     ("x", "y"),
     ("x_centroid", "y_centroid"),
     ("center_x", "center_y"),
     ("centroid_x", "centroid_y"),
-    ("centerx_global", "centery_global"),
-    ("x_global", "y_global"),
-    ("global_x", "global_y"),
-    ("x_slide", "y_slide"),
     ("xcoord", "ycoord"),
     ("x_coord", "y_coord"),
     ("x_coords", "y_coords"),
@@ -50,8 +50,8 @@ UNITS: Final = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0
 """µm of units at the end of a name; pixels have no fixed length."""
 _UNIT: Final = re.compile(rf"(?<=.)[_\[(]+({'|'.join(UNITS)}|px|pixels?)[\])]?$")
 NAMES: Final = re.compile(
-    r"|unnamed:?_?\d+|index|level_0|id|rownames?|row_names?|obs_names|v1"
-    r"|(cell|bead|spot|bin|object|entity|instance)s?_?(id|name|barcode|number|label|index)?2?|barcodes?|label_?(id)?"
+    r"|unnamed:?_?\d+|index|level_0|id|rownames?|row_names?|obs_names"
+    r"|(cell|bead|spot|bin|object|entity|instance)s?_?(id|name|barcode|number|label|index)2?|(cell|bead|spot)s?|barcodes?|label_?(id)?"
 )
 """Columns that name spots or number the rows, as `plain` writes them."""
 DESCRIPTIONS: Final = re.compile(

@@ -16,7 +16,7 @@ LIBRARY_PARTS = ("images", "scalefactors", "metadata")
 """Mappings in a library of ``uns["spatial"]``."""
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from anndata import AnnData
 
@@ -42,10 +42,22 @@ def libraries_of(adata: AnnData) -> dict[str, Any]:
         return {}
     if "images" in content or "scalefactors" in content:
         content = {"library": content}
-    libraries = {unescaped(str(name)): _library(part) for name, part in content.items() if isinstance(part, Mapping)}
+    libraries = dict(_libraries(content))
     if len(libraries) > 1 and (present := _names_in_obs(adata, libraries)):
         return {name: library for name, library in libraries.items() if name in present}
     return libraries
+
+
+def _libraries(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Find libraries in ``uns["spatial"]``; files nest those whose names have a slash."""
+    for name, part in content.items():
+        if not isinstance(part, Mapping):
+            continue
+        own = unescaped(f"{prefix}{name}")
+        if part and not set(LIBRARY_PARTS) & part.keys() and all(isinstance(value, Mapping) for value in part.values()):
+            yield from _libraries(part, f"{own}/")
+        else:
+            yield own, _library(part)
 
 
 def _library(content: Mapping[str, Any]) -> Mapping[str, Any]:

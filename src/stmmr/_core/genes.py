@@ -13,7 +13,8 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.counts import CountStatistics, count_statistics, library_size, lognorm, raw_counts
+from stmmr._core.counts import CountStatistics, count_statistics, library_size, lognorm
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import recorded
 from stmmr._core.rows import as_csr, by_rows, map_rows
 from stmmr._core.space import rows_called
@@ -106,7 +107,7 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
     where, matrix = raw_counts(adata, layer or counts_layer(adata))
     counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
-    statistics.check(where)
+    statistics.check(where, adata)
     size_key = keys.LIBRARY_SIZE if keys.LIBRARY_SIZE in adata.obs.columns else None
     return GeneColumns(counts, statistics, library_size(adata, statistics.size, size_key=size_key))
 

@@ -85,7 +85,7 @@ def with_sections(adata: AnnData, section_key: str | None) -> str | None:
         raise InputError(_advice(adata, several))
     key = several.key
     if several.values is not None:
-        key = keys.SECTION if keys.SECTION not in adata.obs else f"stmmr_{keys.SECTION}"
+        key = keys.SECTION if keys.SECTION not in adata.obs else keys.NEW_SECTION
         adata.obs[key] = several.values
     if key is None:
         raise InputError(_advice(adata, several))

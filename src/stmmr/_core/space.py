@@ -27,6 +27,8 @@ ST_LARGEST: Final = 35
 ARRAY = [keys.ARRAY_COL, keys.ARRAY_ROW]  # x, y
 SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 """µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
+HD_BIN: Final = re.compile(r"s_(\d{3})um_\d+_\d+")
+"""Names of the bins of Visium HD, with their width."""
 UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
@@ -91,7 +93,8 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
     -------
     The length, and the first source that has it: "microns_per_pixel" of the scale factors, if all libraries agree;
     "Stereo-seq chip", from the keys that stereopy writes (https://github.com/STOmics/SAW/issues/211); "hexagonal array"
-    (Visium, spots 100 µm apart) or "square array" (ST v1, 200 µm). Otherwise NaN and "unknown".
+    (Visium, spots 100 µm apart), "names of the bins" (Visium HD) or "square array" (ST v1, 200 µm). Otherwise NaN and
+    "unknown".
     """
     parts = libraries if keys.SPATIAL in adata.obsm else ()
     stated = [um for library in parts if (um := library.get("scalefactors", {}).get(UM)) is not None]
@@ -107,12 +110,25 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
         import pandas as pd
 
         array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-        finite = np.isfinite(array).all()
-        if finite and ((hexagonal := is_hexagonal(array)) or np.ptp(array, axis=0).max() < ST_LARGEST):
-            um = microns_per_pixel(array, xy, step=SPOT_STEP if hexagonal else ST_STEP)
-            if um is not None:
-                return um, "hexagonal array" if hexagonal else "square array"
+        step, source = _step_of(adata, array)
+        if step is not None and (um := microns_per_pixel(array, xy, step=step)) is not None:
+            return um, source
     return math.nan, "unknown"
+
+
+def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None, str]:
+    """Get the µm of a step on the array, and what tells it; None if nothing does.
+
+    The positions of ST arrays begin at their corner; those of a crop of a larger array do not.
+    """
+    if not len(array) or not np.isfinite(array).all():
+        return None, ""
+    if is_hexagonal(array):
+        return SPOT_STEP, "hexagonal array"
+    if bins := HD_BIN.match(str(adata.obs_names[0])):
+        return (float(bins[1]), float(bins[1])), "names of the bins"
+    is_st = array.min() >= -1 and array.max() <= ST_LARGEST
+    return (ST_STEP, "square array") if is_st else (None, "")
 
 
 def graph_um(graph: Mapping[str, Any]) -> float:
@@ -156,7 +172,7 @@ def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
 
     The first of ``obsm["spatial"]``, another key of ``obsm`` such as ``"X_spatial"``, and two columns of ``obs`` such
     as ``x_centroid`` and ``y_centroid``. Columns of a data frame are taken by their names, in any order. Of an array
-    with three columns, z is the one with few different values, the last if all have many.
+    with three columns, z is the last, or the first if that has much fewer values.
 
     Raises
     ------
@@ -194,7 +210,7 @@ def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
     if array.shape[1] == 2:
         return array, None
     different = [len(np.unique(column)) for column in array[:, :3].T]
-    depth_first = different[0] * FEW_DEPTHS <= len(array) < different[2] * FEW_DEPTHS
+    depth_first = different[0] * FEW_DEPTHS <= len(array) and different[0] * 3 < min(different[1:])
     z, first = (0, 1) if depth_first else (2, 0)
     return array[:, first : first + 2], array[:, z]
 

@@ -51,6 +51,8 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Library:
     """
     libraries: Mapping[str, Library] = libraries_of(adata)
     if library_id is None:
+        if len(libraries) > 1 and not any(map(holds_image, libraries.values())):
+            return Library()
         if len(libraries) > 1:
             raise InputError(
                 f"Expected library_id to name one of the libraries in uns['spatial'], found {listed(libraries)}. "

@@ -25,6 +25,8 @@ GLASS_OD: Final = 0.05
 """Mean optical density below which a pixel shows glass instead of tissue."""
 BLACK: Final = 16
 """Every channel of a masked pixel is below this level; no stain is that dark."""
+FEWEST_LIT: Final = 1000
+"""Pixels that tell fluorescence from the stain."""
 DARKEST_STAIN: Final = 30
 """Median of the darkest channel below which lit pixels are those of fluorescence; stains and glass are lighter."""
 
@@ -265,7 +267,7 @@ def require_colour(image: NDArray[np.uint8], *, where: str) -> None:
     if np.array_equal(red, green) and np.array_equal(green, blue) and np.ptp(red) > 0:
         raise greyscale(where)
     lit = sample[sample.max(axis=-1) >= BLACK]  # without the mask of an H&E image
-    if len(lit) and np.ptp(lit) > 0 and np.median(lit.min(axis=-1)) < DARKEST_STAIN:
+    if len(lit) >= FEWEST_LIT and np.ptp(lit) > 0 and np.median(lit.min(axis=-1)) < DARKEST_STAIN:
         raise InputError(
             f"Expected an H&E image (tissue on light glass) in {where}, found a dark background, as of fluorescence. "
             "Give the H&E image of the section."

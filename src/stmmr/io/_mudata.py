@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
     from stmmr.settings import BlockLikelihood
 
-EXPRESSION_NAMES: Final = ("rna", "gex", "gene expression", "expression", "transcriptome", "transcripts", "genes")
+EXPRESSION_NAMES: Final = (
+    "rna",
+    "mrna",
+    "spatial",
+    "xenium",
+    "nanostring",
+    "vizgen",
+    "gex",
+    "gene expression",
+    "expression",
+    "transcriptome",
+    "transcripts",
+    "genes",
+)
 """Names of modalities that hold the expression, in lower case."""
 PEAK_NAMES: Final = ("atac", "peak", "chromatin")
 """Parts of the names of modalities that hold peaks, in lower case."""

@@ -15,9 +15,9 @@ from stmmr._core.files import parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
 from stmmr._core.untrusted import open_text, reader
 from stmmr.image.library import IMAGES, Library, scale_key
-from stmmr.io._files import find, require_columns, require_match, sample_name
-from stmmr.io._flat import read_parquet
-from stmmr.io._placing import library_name
+from stmmr.io._files import find, require_columns, require_match, sample_name, unpacked
+from stmmr.io._flat import read_frame
+from stmmr.io._placing import library_name, matched
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
@@ -34,18 +34,20 @@ MATRICES: Final = (
     "raw_feature_bc_matrix.h5",
     "raw_feature_bc_matrix",
     "raw_probe_bc_matrix.h5",
+    "matrix.mtx.gz",
+    "matrix.mtx",
 )
 EXPECTED: Final = f"{MATRICES[0]} or {MATRICES[1]}/"
 POSITIONS: Final = (
     "tissue_positions.parquet",
     "tissue_positions.csv",
     "tissue_positions_list.csv",
-    "tissue_positions.csv.gz",
-    "tissue_positions_list.csv.gz",
 )
 PIXELS: Final = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
 ON_ARRAY: Final = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
 COLUMNS: Final = ["barcode", *ON_ARRAY, PIXELS[1], PIXELS[0]]
+TRUTH: Final = {"TRUE": "1", "FALSE": "0"}
+"""Values of ``in_tissue`` that R writes."""
 SCALES: Final = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
 BIN_FOLDER: Final = re.compile(r"square_(\d+)um")
 DEFAULT_BIN: Final = 8
@@ -54,7 +56,7 @@ DEFAULT_BIN: Final = 8
 def find_matrix(path: Path) -> Path | None:
     """Find the counts of a Visium run: the matrix itself, or the best one in a folder or its ``outs``."""
     if path.is_file():
-        return path if path.suffix == ".h5" else None
+        return path if path.name.endswith((".h5", *MATRICES)) else None
     if path.name.endswith(MATRICES):
         return path
     return find(path, *MATRICES) or find(path / "outs", *MATRICES)
@@ -222,8 +224,11 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
             f"{listed(visible(spatial))}. Put Space Ranger's folder spatial/ beside the count matrix."
         )
     with parsing(path, expected="a table of positions"):
-        table = read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        table = read_frame(path, ids=("barcode", ""))
+        if "barcode" not in table.columns and table.columns[0] == "":  # as R writes row names
+            table = table.rename(columns={"": "barcode"})
         require_columns(table.columns, COLUMNS, path)
+        table[keys.IN_TISSUE] = table[keys.IN_TISSUE].astype(str).str.upper().map(lambda text: TRUTH.get(text, text))
         positions: pd.DataFrame = table[COLUMNS].set_index("barcode").apply(pd.to_numeric)
     bad = ~np.isfinite(positions.to_numpy(np.float64)).all(axis=1)
     if bad.any() or not positions.index.is_unique:
@@ -234,20 +239,10 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
     return positions
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Read positions with a header, as since Space Ranger 2, or without."""
-    import pandas as pd
-
-    table = pd.read_csv(open_text(path), header=None, nrows=1)
-    if table.iloc[0, 0] == "barcode":
-        return pd.read_csv(open_text(path))
-    table = pd.read_csv(open_text(path), header=None)
-    return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
-
-
 def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame, *, keep_off_tissue: bool) -> AnnData:
     """Add positions, and drop barcodes that have none or, unless they are kept, are outside the tissue."""
-    table = positions.reindex(adata.obs_names)
+    rows = matched(adata.obs_names, positions.index)
+    table = positions.iloc[rows[rows >= 0]].set_axis(adata.obs_names[rows >= 0], axis=0).reindex(adata.obs_names)
     placed = table[keys.IN_TISSUE].notna().to_numpy()
     keep = placed if keep_off_tissue else (table[keys.IN_TISSUE] == 1).to_numpy()
     if not keep.any():
@@ -274,7 +269,8 @@ def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
         logger.info("No scalefactors_json.json in %s (found %s): images are not read.", spatial, names)
         return {}
     with parsing(path, expected="a JSON object of scale factors"):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with open_text(path) as file:
+            content: dict[str, Any] = json.loads(file.read().decode("utf-8-sig"))
         for key in SCALES & content.keys():
             require_positive(content[key], name=f"{key} in {path}")
         return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
@@ -292,7 +288,8 @@ def _read_images(spatial: Path, factors: dict[str, float], *, prefix: str) -> di
             logger.info("No %s image in %s, or its scale factor is missing.", size, spatial)
             continue
         try:
-            images[size] = read_image(path)
+            with unpacked(path) as file:
+                images[size] = read_image(file)
         except InputError as error:
             refused.append(str(error))
     if refused:

@@ -92,6 +92,8 @@ def run_to_folder(
     The errors of what is optional (comparison with labels, analyses, tables, figures, report, SpatialData), by name.
     All else is in the folder, whose run.json lists them.
     """
+    from stmmr.io._tables import leave_out_unstorable
+
     start, named = time.perf_counter(), named_inputs(sources)
     if folder.spatialdata:
         _require_spatialdata()
@@ -108,6 +110,7 @@ def run_to_folder(
         adata, left, counts = read_inputs(named, options, folder, in_memory=folder.spatialdata)
         read.check()
         read = Unchanged([*([] if counts is None else named.values()), options.image])
+        leave_out_unstorable(adata)
         check(adata, analyses, prepared_by(left))
         checkpoint = options.checkpoint or beside
         model = checkpoint / MODEL if options.preset != "paper" else None
@@ -158,7 +161,7 @@ def map_to_folder(
     -------
     The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import counts_at
+    from stmmr.io._tables import counts_at, leave_out_unstorable
 
     start, trained_facts = time.perf_counter(), results.read_facts(model)
     facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
@@ -169,6 +172,7 @@ def map_to_folder(
         adata, left = open_input(
             source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
         )
+        leave_out_unstorable(adata)
         left = settled(adata, left)
         if backed and not folder.keep_off_tissue:
             require_on_tissue(adata)

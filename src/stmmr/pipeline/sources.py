@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -12,10 +11,10 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
-from stmmr._core.several import with_sections
+from stmmr._core.several import AUTO, with_sections
 from stmmr._core.space import rows_called, set_coordinates
 from stmmr._core.untrusted import free_memory
-from stmmr.io._placing import GENERIC
+from stmmr.io._placing import section_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.settings import Mode, named_blocks
 
@@ -33,11 +32,6 @@ IN_MEMORY_AT_MOST: Final = 2 * 2**30
 ENTRY_BYTES, SPOT_BYTES = 28, 2_000
 """Bytes that a run in memory needs for each stored count (with a normalised copy, and what writing takes) and each
 spot; measured, see docs/performance.md."""
-UNTELLING: Final = re.compile(
-    rf"{GENERIC.pattern}filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|result|spatialdata|adata"
-)
-"""Names of files and folders that do not name the sample."""
-ENDINGS: Final = (".gz", ".h5ad", ".h5mu", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".mtx", ".gef", ".parquet")
 OF_ONE_SECTION: Final = ("image", "registration")
 """Options that hold for a single section."""
 
@@ -117,28 +111,7 @@ def named_inputs(sources: Sequence[Path]) -> dict[str, Path]:
     twice = [str(path) for index, path in enumerate(paths) if path in paths[:index]]
     if twice:
         raise InputError(f"Expected each section once, found {listed(twice)} twice. Leave it out.")
-    names = [_telling(path)[0] for path in paths]
-    names = [
-        " ".join(_telling(path)[1::-1]) if names.count(name) > 1 else name
-        for path, name in zip(paths, names, strict=True)
-    ]
-    named: dict[str, Path] = {}
-    for name, source in zip(names, sources, strict=True):
-        unique, number = name, 1
-        while unique in named or (number > 1 and unique in names):
-            number += 1
-            unique = f"{name} {number}"
-        named[unique] = source
-    return named
-
-
-def _telling(path: Path) -> list[str]:
-    """Get the parts of a path that may name the sample, from its end."""
-    last = path.name
-    while last.lower().endswith(ENDINGS):
-        last = last.rpartition(".")[0]
-    parts = [part for part in (last, *(folder.name for folder in path.parents)) if not UNTELLING.fullmatch(part)]
-    return parts or ["section"]
+    return dict(zip(section_names(paths), sources, strict=True))
 
 
 def read_inputs(
@@ -193,6 +166,7 @@ def open_input(
     from stmmr.io._read import read_recognised, recognise
 
     recognised = recognise(source, bin_size=bin_size)
+    source = recognised.path
     if recognised.platform == "zarr" and _has_tables(source):
         adata, options = _open_spatialdata(source, options, backed=backed)
         return adopt(adata, keep_off_tissue=keep_off_tissue), options
@@ -206,6 +180,9 @@ def open_input(
             options = replace(options, blocks=blocks | named_blocks(options.blocks))
         return adata, options
     adata = read_recognised(recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    if recognised.platform == "sections" and options.section_key in (None, AUTO):
+        key = keys.NEW_SECTION if keys.NEW_SECTION in adata.obs else keys.SECTION
+        options = replace(options, section_key=key)
     return adata, options
 
 
@@ -264,7 +241,7 @@ def _open_spatialdata(source: Path, options: InputOptions, *, backed: bool) -> t
 
 def check_several(options: RunOptions, *, mode: Mode) -> None:
     """Check that options apply to several inputs."""
-    if options.section_key is not None:
+    if options.section_key not in (None, AUTO):
         raise InputError(
             f"Expected no --section-key with several inputs, found {options.section_key!r}. Leave it out: each "
             "input is a section."
@@ -297,7 +274,7 @@ def join_sections(opened: Mapping[str, tuple[AnnData, RunOptions]], options: Run
 
     key = keys.SECTION
     if any(key in adata.obs for adata, _ in opened.values()):
-        key = f"stmmr_{key}"
+        key = keys.NEW_SECTION
         logger.info("obs has a column 'section' already; the sections are in obs[%r].", key)
     adata = concat_sections({name: adata for name, (adata, _) in opened.items()}, section_key=key)
     remaining = {name: left for name, (_, left) in opened.items()}

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
-from stmmr._core.counts import raw_counts
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
 from stmmr.pipeline.run import BATCH, FULL_BATCH_AT_MOST, run
