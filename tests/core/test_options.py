@@ -13,7 +13,7 @@ from stmmr._core.options import OBJECTS, Checked, checked, shows_options
 
 FUNCTIONS = [
     pytest.param(getattr(room, name), id=f"{room.__name__}.{name}")
-    for room in (stmmr.pp, stmmr.tl, stmmr.pl)
+    for room in (stmmr.pp, stmmr.tl, stmmr.pl, stmmr.report)
     for name in room.__all__
     if inspect.isfunction(getattr(room, name)) and inspect.signature(getattr(room, name)).parameters
 ]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from stmmr._core.checks import InputError
@@ -87,11 +88,14 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
 
     Raises InputError if it is not what its name stands for, or a number out of range.
     """
+    if value is None and default is None:
+        return
     if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
-        raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.")
+        hint = " Read it first: adata = stmmr.read(…)." if isinstance(value, str | Path) and name != "model" else ""
+        raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.{hint}")
     allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
     automatic = "auto" in annotation
-    if allowed is None or (value is None and default is None) or (automatic and str(value) == "auto"):
+    if allowed is None or (automatic and str(value) == "auto"):
         return
     if isinstance(value, bool) or not isinstance(value, allowed.kind) or not allowed.holds(value):
         text = f"{allowed.text} or 'auto'" if automatic else allowed.text
@@ -109,10 +113,12 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
         If there is no parameter of a name; the message suggests the closest.
     """
     signature = inspect.signature(function)
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
 
     @functools.wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        require_names(kwargs, signature.parameters, function=function.__name__)
+        if not takes_any:
+            require_names(kwargs, signature.parameters, function=function.__name__)
         try:
             arguments = signature.bind(*args, **kwargs).arguments
         except TypeError:
@@ -124,6 +130,8 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
             )
         return function(*args, **kwargs)
 
+    if "\nParameters\n" not in doc_of(call):
+        return call
     left_out = [name for name in signature.parameters if not re.search(rf"^(.*, )?{name}(,.*)?$", doc_of(call), re.M)]
     described = [f"{name}\n    {DESCRIPTIONS[name]}" for name in left_out if name in DESCRIPTIONS]
     call.__doc__ = with_parameters(doc_of(call), described)
@@ -138,8 +146,8 @@ def doc_of(described: Any) -> str:
 def with_parameters(doc: str, parameters: Iterable[str]) -> str:
     """Add parameters at the end of their section of a docstring."""
     _, heading, rest = doc.partition("\nParameters\n----------\n")
-    end = re.search(r"\n\n\w+\n---|$(?!\n)", rest)
-    position = len(doc) - len(rest) + (end.start() if end and heading else len(rest))
+    end = re.search(r"\n\n\w+\n---", rest) if heading else None
+    position = len(doc) - len(rest) + (end.start() if end else len(rest))
     return "\n".join([doc[:position], *parameters]) + doc[position:]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -104,10 +104,9 @@ def _named(
 
     if isinstance(sections, Mapping):
         named = {str(name): part for name, part in sections.items()}
-    elif isinstance(sections, AnnData):
-        raise InputError(
-            'Expected two sections or more, found one AnnData. Name the column of its sections (section_key="…").'
-        )
+    elif isinstance(sections, AnnData) or not isinstance(sections, Iterable):
+        hint = ' Name the column of its sections (section_key="…").' if isinstance(sections, AnnData) else ""
+        raise InputError(f"Expected two sections or more, found one {type(sections).__name__}.{hint}")
     else:
         named = {str(i): part for i, part in enumerate(sections, start=1)}
     if len(named) < 2:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.files import atomic_write
+from stmmr._core.options import checked
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._curves import curves_of, trends_of
@@ -35,6 +36,7 @@ GENE_BYTES = 6_000_000
 """Largest size of the genes on the page; later genes are left out."""
 
 
+@checked
 def write(
     adata: AnnData,
     path: str | Path,
