@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, did_you_mean
 
 Options = TypeVar("Options")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -160,8 +160,7 @@ def require_names(names: Iterable[str], known: Iterable[str], *, function: str) 
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{function}() got an unexpected option {name!r}.{hint}")
+            raise TypeError(f"{function}() got an unexpected option {name!r}.{did_you_mean(close)}")
 
 
 def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any], *, function: str) -> Options:
