@@ -59,6 +59,21 @@ def test_whole_numbers_are_neither_parts_nor_negative_nor_true(function):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
+def test_keys_are_names_and_switches_true_or_false(function):
+    for parameter in inspect.signature(function).parameters.values():
+        types = set(str(parameter.annotation).split(" | "))
+        if types <= {"str", "None"} and parameter.name.endswith(("key", "_rep", "key_added", "layer", "library_id")):
+            values, message = (3, ""), "to be a name, found"
+        elif types <= {"bool", "None"}:
+            values, message = ("he.png", 2), "to be True or False, found"
+        else:
+            continue
+        for wrong in values:
+            with pytest.raises(stmmr.InputError, match=f"Expected {parameter.name} {message}"):
+                function(**arguments(function) | {parameter.name: wrong})
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("wrong", [None, "data.h5ad", 3])
 def test_data_of_another_type_are_input_errors(function, wrong):
     for name in set(OBJECTS) & set(arguments(function)):

@@ -24,7 +24,7 @@ SEEDS: Final = 2**32
 
 
 class Range(NamedTuple):
-    """Numbers that an argument may have."""
+    """Values that an argument may have."""
 
     text: str
     kind: type
@@ -39,6 +39,8 @@ POSITIVE: Final = Range("a positive number", Real, lambda value: 0 < value < mat
 NOT_NEGATIVE: Final = Range("a number of at least 0", Real, lambda value: 0 <= value < math.inf)
 FRACTION: Final = Range("a number from 0 to 1", Real, lambda value: 0 <= value <= 1)
 INSIDE: Final = Range("a number between 0 and 1", Real, lambda value: 0 < value < 1)
+NAME: Final = Range("a name", str, bool)
+SWITCH: Final = Range("True or False", object, lambda value: str(value) in ("True", "False"))
 
 RANGES: Final = {
     **dict.fromkeys(("n_domains", "n_partitions", "n_neighbors", "n_components", "n_top_genes", "n_init"), COUNT),
@@ -57,6 +59,8 @@ RANGES: Final = {
     "domain_genes_pseudobulk.min_spots": COUNT,
 }
 """Range of each numeric argument, by its name, or by function and name where one function differs from the others."""
+NAMES: Final = {"key", "layer", "basis", "color", "library_id"}
+"""Arguments that are keys of an AnnData, beside those that end with _key, _rep or key_added."""
 OBJECTS: Final = {
     **dict.fromkeys(("adata", "reference"), ("obsm", "an AnnData")),
     "model": ("adata", "a model (stmmr.StMMR)"),
@@ -94,10 +98,15 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
         hint = " Read it first: adata = stmmr.read(…)." if isinstance(value, str | Path) and name != "model" else ""
         raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.{hint}")
     allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
-    automatic = "auto" in annotation
+    automatic, types = "auto" in annotation, set(annotation.split(" | ")) - {"None"}
+    if types == {"bool"}:
+        allowed = SWITCH
+    elif types == {"str"} and (name in NAMES or name.endswith(("_key", "_rep", "key_added"))):
+        allowed = NAME
     if allowed is None or (automatic and str(value) == "auto"):
         return
-    if isinstance(value, bool) or not isinstance(value, allowed.kind) or not allowed.holds(value):
+    fits = isinstance(value, allowed.kind) and (allowed is SWITCH or not isinstance(value, bool))
+    if not (fits and allowed.holds(value)):
         text = f"{allowed.text} or 'auto'" if automatic else allowed.text
         raise InputError(f"Expected {name} to be {text}, found {value!r}.")
 

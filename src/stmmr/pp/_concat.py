@@ -15,6 +15,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
 from stmmr._core.compat import layers_of, names_in
 from stmmr._core.files import names_may_repeat
+from stmmr._core.options import checked
 from stmmr._core.space import coordinates, rows_called, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
 
@@ -28,6 +29,7 @@ ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
 """Ensembl gene identifiers of any species."""
 
 
+@checked
 def concat_sections(
     sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = keys.SECTION, join: Join = "inner"
 ) -> AnnData:
