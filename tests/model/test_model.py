@@ -117,7 +117,7 @@ def test_the_linear_embedding_is_that_of_the_network(options, tissue):
     linear = tissue.obsm[keys.EMBEDDING]
     assert linear.dtype == np.float32
     with torch.no_grad():
-        features = torch.from_numpy(model.inputs.blocks[0].features)
+        features = torch.from_numpy(model.inputs.put_back(model.inputs.blocks[0].features))
         (encoder,), (weight,) = model.network.encoders, model.network.weights
         expected = weight * (features @ encoder.weights[0] + encoder.biases[0])
     np.testing.assert_allclose(linear, expected, rtol=1e-4, atol=1e-5)

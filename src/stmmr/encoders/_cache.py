@@ -15,9 +15,9 @@ import numpy as np
 
 from stmmr._core.checks import logger
 from stmmr._core.files import atomic_write
+from stmmr._core.fingerprints import array_fingerprint, digest
 from stmmr._core.parallel import in_parallel, progress_bar
 from stmmr._core.rows import empty
-from stmmr.encoders._fingerprints import array_fingerprint, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -81,6 +81,7 @@ def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
         "random_state": model.random_state,
         "settings": asdict(model.settings),
         "gene_names": model.inputs.gene_names,
+        "data": model.inputs.data_fingerprint(),
         "history": model.history,
     }
     with publish_folder(folder, overwrite=overwrite, marker="model.json") as partial:
@@ -105,8 +106,17 @@ def load_model(make: type[StMMR], folder: Path, adata: AnnData) -> StMMR:
             f"Expected the {len(saved['gene_names'])} genes of the model in {folder}, found "
             f"{len(model.inputs.gene_names)} others or another order. Load it with the AnnData it was fitted to."
         )
+    if saved.get("data", model.inputs.data_fingerprint()) != model.inputs.data_fingerprint():
+        raise InputError(
+            f"Expected the AnnData that the model in {folder} was fitted to, found other data with the same genes. For "
+            "another section, load the model with its own data and call model.transform(section), or map the section "
+            "onto the result folder: stmmr.map(section, result) (stmmr map)."
+        )
     _read_weights(model, folder, saved)
-    note_fitted(model, model.embed())
+    embedding, before = model.embed(), adata.obsm.get(keys.EMBEDDING)
+    # computed again, it differs by round-off, from which results that depend on it would look outdated
+    same = before is not None and np.shape(before) == embedding.shape and np.allclose(before, embedding, atol=1e-4)
+    note_fitted(model, None if same else embedding)
     return model
 
 

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_step
 from stmmr._core.counts import Normalisation, count_statistics, library_size, raw_counts
 from stmmr._core.kernel import kernel_of, nearest_neighbour_distance
+from stmmr._core.order import put_back, taken, tissue_order, without_counts
 from stmmr._core.pca import projected
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
@@ -49,14 +50,15 @@ def mapped_features(
     Raises InputError if most genes, the counts or the coordinates are missing, or a block cannot be mapped.
     """
     _check_blocks(new, blocks)
-    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
-        :, :n_components
-    ]
+    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
     spatial_graph(new, bandwidth=_bandwidth(trained, new, section_key), section_key=section_key)
-    expression = _with_noise_of(trained, new, expression)
+    order = tissue_order(new)
+    trained, new = without_counts(trained, tissue_order(trained)), without_counts(new, order)
+    expression = _with_noise_of(trained, new, taken(expression, order)[:, :n_components])
     images = [_image(trained, new, block, n_components=n_components) for block in blocks.values()]
     kernel = kernel_of(new)
-    return [propagated(features, kernel, progress=progress) for features in (expression, *images)]
+    smooth = [propagated(features, kernel, progress=progress) for features in (expression, *images)]
+    return [put_back(features, order) for features in smooth]
 
 
 def _expression(
@@ -75,7 +77,7 @@ def _expression(
     size = library_size(new, statistics.size, size_key=size_key)
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes)
+    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes, statistics.largest)
     totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]

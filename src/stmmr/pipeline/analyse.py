@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
+from stmmr._core.depends import drop_outdated
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
 from stmmr._core.options import checked, option_names, plain, shows_options, with_changes
@@ -163,6 +164,7 @@ def carry_out(
     -------
     By the name of each analysis its error, or None. An analysis that needs the results of a failed one is left out.
     """
+    drop_outdated(adata)
     work = Work(adata, options, model, progress)
     analyses = requested(adata, options)
     outcomes: dict[str, Exception | None] = {}
@@ -173,20 +175,12 @@ def carry_out(
             logger.warning("%s: left out, because %s failed.", analysis.name.capitalize(), analysis.needs)
             continue
         try:
-            take(analysis.name, lambda: _step(analysis, work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
+            take(analysis.name, lambda: analysis.step(work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
             outcomes[analysis.name] = None
         except Exception as error:  # noqa: BLE001 - a failed analysis must not cost the results before it
             logger.warning("%s failed: %s", analysis.name.capitalize(), error)
             outcomes[analysis.name] = error
     return outcomes
-
-
-def _step(analysis: Analysis, work: Work) -> None:
-    """Carry out an analysis and remove results that it outdates."""
-    analysis.step(work)
-    notes = recorded(work.adata)
-    if set(analysis.outdates) & set(notes):
-        work.adata.uns[keys.UNS] = {name: note for name, note in notes.items() if name not in analysis.outdates}
 
 
 def with_genes(adata: AnnData, options: AnalysisOptions) -> AnalysisOptions:

@@ -100,8 +100,6 @@ class Analysis:
     """Whether it compares at least two domains."""
     needs: str = ""
     """Analysis whose results it reads."""
-    outdates: tuple[str, ...] = ()
-    """Notes of ``uns["stmmr"]`` that no longer hold once it ran again."""
     tables: Mapping[str, Table] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     methods: Callable[[AnnData, dict[str, Any], Cite], str] = lambda *_: ""

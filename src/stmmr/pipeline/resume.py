@@ -16,8 +16,9 @@ from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
 from stmmr._core.files import atomic_write
+from stmmr._core.fingerprints import file_fingerprint
+from stmmr._core.rows import by_rows
 from stmmr._core.version import VERSION
-from stmmr.image.library import IMAGES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -100,47 +101,46 @@ def _matrices(adata: AnnData) -> set[str]:
 
 
 def fingerprint(adata: AnnData) -> str:
-    """Hash the values of data in memory, and the time and size of the file of data on disk."""
+    """Hash names and values of all that a run may read; of counts on disk, their file."""
     digest = hashlib.blake2b()
-    for table in (adata.obs, adata.var):
-        _add_table(digest, table)
-    for name, matrix in (("X", adata.X), *layers_of(adata).items(), *adata.obsm.items()):
-        digest.update(str(name).encode())
-        _add_matrix(digest, matrix)
-    libraries = adata.uns.get(keys.SPATIAL, {})
-    for name, library in libraries.items() if isinstance(libraries, Mapping) else ():
-        if not isinstance(library, Mapping):
-            continue
-        digest.update(f"{name}{library.get('scalefactors', {})}".encode())
-        for image in IMAGES:
-            pixels = np.asarray(library.get("images", {}).get(image, ()))
-            digest.update(f"{image}{pixels.shape}".encode() + pixels.tobytes())
+    for values in (adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm)):
+        _add(digest, values)
+    _add(digest, {name: values for name, values in adata.uns.items() if name != keys.UNS})
     return digest.hexdigest()
 
 
-def _add_table(digest: hashlib.blake2b, table: pd.DataFrame) -> None:
-    digest.update(repr(list(table.columns)).encode())
-    digest.update(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+def _add(digest: hashlib.blake2b, values: Any) -> None:
+    """Add names and values to a hash, with their kind and shape, so that no two look alike."""
+    from stmmr._core.rows import OnDisk, is_dask, is_on_disk, map_rows
 
-
-def _add_matrix(digest: hashlib.blake2b, matrix: Any) -> None:
-    from stmmr._core.rows import OnDisk, is_dask, is_on_disk
-
-    if is_dask(matrix):
-        digest.update(matrix.name.encode())
-    elif is_on_disk(matrix):
-        path = OnDisk(matrix).path
-        digest.update(f"{path}{_state(path)}".encode())
-    elif hasattr(matrix, "indptr"):
-        for part in (matrix.indptr, matrix.indices, matrix.data):
-            digest.update(part)
-    elif isinstance(matrix, pd.DataFrame):
-        _add_table(digest, matrix)
-    elif isinstance(matrix, np.ndarray):
-        digest.update(np.ascontiguousarray(matrix).data)
-
-
-def _state(path: str) -> str:
-    """Get the sizes and times of the files behind data on disk."""
-    files = [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*"))
-    return str([(file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    digest.update(f"{type(values).__name__} {getattr(values, 'shape', '')} {getattr(values, 'dtype', '')}".encode())
+    if isinstance(values, Mapping):
+        for name in sorted(values, key=str):
+            digest.update(repr(name).encode())
+            _add(digest, values[name])
+    elif isinstance(values, pd.DataFrame):
+        _add(digest, values.index.to_numpy())
+        for name, column in values.items():
+            digest.update(f"{name!r} {column.dtype!r}".encode())
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                _add(digest, column.cat.categories.to_numpy())
+                column = column.cat.codes
+            _add(digest, column.to_numpy())
+    elif is_dask(values):
+        for part in map_rows(lambda rows, _: rows, by_rows(values), task="reading counts", progress=False):
+            _add(digest, part)
+    elif is_on_disk(values):
+        matrix = OnDisk(values)
+        digest.update(f"{matrix.name} {file_fingerprint(Path(matrix.path))}".encode())
+    elif hasattr(values, "indptr"):
+        for part in (values.indptr, values.indices, values.data):
+            _add(digest, part)
+    elif isinstance(values, np.ndarray) and values.dtype.kind in "biufcSUV":
+        digest.update(np.ascontiguousarray(values).data)
+    elif isinstance(values, np.ndarray):
+        digest.update("\0".join(map(repr, values.ravel())).encode())
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _add(digest, value)
+    elif isinstance(values, str | int | float | np.generic):
+        digest.update(repr(values).encode())

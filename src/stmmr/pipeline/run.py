@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
+from stmmr._core.depends import drop_outdated
 from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, started_outside
@@ -89,6 +90,7 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
             _take(step, state, f"{number}/{len(steps)}")
             if step.name == "embedding" and not is_first():
                 return
+    drop_outdated(adata)
     if options.label_key is not None:
         evaluate_domains(adata, options.label_key)
     state.inputs.put_back()
@@ -185,13 +187,22 @@ def _batches(state: Run) -> dict[str, int]:
 
 
 def _decisive(state: Run) -> dict[str, Any]:
-    """Get the options that the results depend on."""
+    """Get what the results depend on beside the data: options by value, images and encoders by content."""
+    from stmmr.encoders import encoder_fingerprint, image_fingerprint
+
     options = state.options
     values = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in NOT_RESULTS}
+    images = {
+        name: (image_fingerprint(image.slide.identity), image.matrix.tolist(), image.um_per_px)
+        for name, image in (state.image or {}).items()
+    }
     return values | {
         "devices": options.devices * options.num_nodes,
         "blocks": state.blocks,
         "encoder": getattr(state.encoder, "name", state.encoder),
+        "encoder_fingerprint": None if state.encoder is None else encoder_fingerprint(state.encoder),
+        "image": images,
+        "registration": None,
     }
 
 
@@ -287,12 +298,15 @@ def domains(state: Run) -> None:
 
     adata, options = state.adata, state.options
     n_domains = options.n_domains
+    number = "auto" if isinstance(n_domains, str) else "given"
     if isinstance(n_domains, str):
         n_domains = int(recorded(adata)["number_of_domains"]["chosen"])
     if options.method == "consensus":
         tl.consensus(adata, n_domains, random_state=options.random_state, progress=options.progress)
     else:
         tl.domains(adata, n_domains, method=options.method, random_state=options.random_state)
+    step = "consensus" if options.method == "consensus" else "domains"
+    record(adata, **{step: recorded(adata)[step] | {"number": number}})
     tl.refine(adata)
 
 

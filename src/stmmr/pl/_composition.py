@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from stmmr._core import keys
 from stmmr._core.categories import category_colors, title_of
 from stmmr._core.checks import require_key
+from stmmr._core.depends import warn_outdated
 from stmmr._core.space import rows_called
 from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
 from stmmr.tl import composition as composition_of
@@ -46,6 +47,7 @@ def composition(
     if section_key is None:
         hint = "Give section_key, or run stmmr.analyse(adata) first."
         require_key(adata.uns, keys.COMPOSITION, where="uns", hint=hint)
+        warn_outdated(adata, "composition")
         table = adata.uns[keys.COMPOSITION]
     else:
         table = composition_of(adata, section_key, domain_key=domain_key)

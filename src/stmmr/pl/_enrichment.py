@@ -11,6 +11,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import category_colors
 from stmmr._core.checks import InputError, require_key
+from stmmr._core.depends import warn_outdated
 from stmmr._core.record import recorded
 from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
 
@@ -49,6 +50,7 @@ def enrichment(
         If there is no table, or no set has so small a p-value.
     """
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.enrichment(adata, gmt) first.")
+    warn_outdated(adata, f"enrichment:{key}")
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())
     step = recorded(adata).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})

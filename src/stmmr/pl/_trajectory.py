@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import PALETTE, categories, category_colors
 from stmmr._core.checks import InputError, require_key, require_step
+from stmmr._core.depends import warn_outdated
 from stmmr._core.genes import gene_list
 from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
@@ -64,6 +65,7 @@ def trajectory(adata: AnnData, *, cmap: str | Colormap = "viridis", **options: A
         If there is no pseudotime.
     """
     require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
+    warn_outdated(adata, "trajectory")
     ax = values(adata, keys.PSEUDOTIME, cmap=cmap, **options)
     step = recorded(adata).get("trajectory", {})
     root = np.flatnonzero(adata.obs_names == step.get("root_spot"))
@@ -98,6 +100,7 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     step = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
     names, key = [str(name) for name in step["domains"]], str(step["domain_key"])
     weights, tree = np.asarray(step["connectivities"]), np.asarray(step["tree"])
+    warn_outdated(adata, "trajectory")
     sizes = _sizes(adata, key, names)
     xy = layout(tree, names.index(str(step["root_domain"])), sizes)
     if ax is None:
@@ -212,6 +215,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
         If there are no curves, a gene is not among them, or there are more genes than lines that can be told apart.
     """
     step = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
+    warn_outdated(adata, "gene_trends")
     fitted = [str(name) for name in step["table"].index]
     shown = leading_trends(step["table"]) if genes is None else gene_list(genes)
     colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are hard to see on white

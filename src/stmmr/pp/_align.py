@@ -15,6 +15,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, representation, require_extra, require_key, require_positive
 from stmmr._core.compat import libraries_of
 from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
@@ -39,6 +40,7 @@ MIRRORED: Final = 0.7
 
 
 @checked
+@in_tissue_order
 def align_sections(
     adata: AnnData,
     section_key: str,

@@ -102,7 +102,7 @@ def expression(
     if (n_genes := int(selected.sum())) < FEW_GENES:
         logger.warning("Domains rest on only %d genes. Check that all genes were read.", n_genes)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes)
+    normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes, statistics.largest)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
     if isinstance(counts, sparse.csr_matrix):
         adata.layers[keys.LOGNORM] = lognorm(counts, size, normalise.median)

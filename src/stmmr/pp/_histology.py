@@ -12,6 +12,7 @@ from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.order import Arranged, put_back, tissue_order
 from stmmr._core.pca import COMPONENTS, feature_pca
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import empty
@@ -183,7 +184,7 @@ def histology(
             stains = None if stain is None else _stains(registered)
             encoded[name] = _encode(registered, encoder, stains, cache=chosen.cache, progress=progress)
     rows = rows_by_image(adata, images, section_key=section_key)
-    features, names = _combined(encoded, rows, n_components=n_components)
+    features, names = _combined(encoded, rows, tissue_order(adata), n_components=n_components)
 
     before = recorded(adata).get("histology", {})
     if key_added in adata.obsm and before.get("key_added") != key_added:
@@ -237,7 +238,7 @@ def _encode(
     # spread over the tissue, whatever the order of the spots
     sample = read(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))
     encoder = encoder.fit(normalised(sample), um_per_px=image.um_per_px)
-    fingerprint = "" if cache is None else image_fingerprint(image.slide.path or overview)
+    fingerprint = "" if cache is None else image_fingerprint(image.slide.identity)
     values = FeatureCache.open(
         None if cache is None else Path(cache),
         image=fingerprint,
@@ -256,25 +257,31 @@ def _encode(
 
 
 def _combined(
-    encoded: Mapping[str, _Encoded], rows: Mapping[str, NDArray[np.intp]], *, n_components: int
+    encoded: Mapping[str, _Encoded],
+    rows: Mapping[str, NDArray[np.intp]],
+    order: NDArray[np.intp],
+    *,
+    n_components: int,
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Combine the features that all sections have, or reduce them to principal components; with their names."""
     first, *others = encoded.values()
     names = [name for name in first.names if all(name in other.names for other in others)]
     if left_out := {name for section in encoded.values() for name in section.names} - set(names):
         logger.info("Features that not all images show are left out: %s.", listed(sorted(left_out)))
-    reduces = 0 < n_components < len(names)
+    reduces, position = 0 < n_components < len(names), np.argsort(order)
     features: NDArray[np.float32] = first.features
     if others:
         features = empty((sum(map(len, rows.values())), len(names)))
         for name, section in encoded.items():
             own = section.features[:, [section.names.index(feature) for feature in names]]
-            # otherwise the components would show how slides differ
-            features[rows[name]] = own - own.mean(axis=0, dtype=np.float64) if reduces else own
+            if reduces:  # otherwise the components would show how slides differ
+                own = own - own[np.argsort(position[rows[name]])].mean(axis=0, dtype=np.float64)
+            features[rows[name]] = own
     if not reduces:
         return features, names
-    pca = feature_pca(features, n_components=n_components)
-    return pca.project(features), [f"pc{i + 1}" for i in range(pca.axes.shape[1])]
+    arranged: Any = Arranged(features, order)
+    pca = feature_pca(arranged, n_components=n_components)
+    return put_back(pca.project(arranged), order), [f"pc{i + 1}" for i in range(pca.axes.shape[1])]
 
 
 def _flags(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr._core import keys as _keys
+from stmmr._core.depends import partition_of
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import graph_um, rows_called
@@ -54,6 +55,7 @@ def methods_of(adata: AnnData) -> tuple[str, Cited]:
         _model(steps, cite, spots),
         _number(steps, cite),
         _domains(steps, cite, spots),
+        _edited(adata, steps, spots),
         *_analyses(adata, steps, cite),
         _evaluation(steps, cite, spots),
         f"Data were handled with anndata {cite('anndata')}.",
@@ -73,10 +75,11 @@ def _start(adata: AnnData, steps: Steps, cite: Cited) -> str:
 
 
 def _expression(steps: Steps, cite: Cited, spots: str) -> str:
-    step = steps.get("expression")
+    step, rep = steps.get("expression"), steps.get("model", {}).get("use_rep")
+    if rep:
+        return f"Expression was represented by {rep}, computed beforehand."
     if step is None:
-        rep = steps.get("model", {}).get("use_rep")
-        return f"Expression was represented by {rep}, computed beforehand." if rep else ""
+        return ""
     size = f"the library size in {step['size_key']}" if step["size_key"] else "the median library size"
     n_genes = int(step["n_genes_read"])
     if n_genes < int(step["n_top_genes"]):
@@ -143,7 +146,10 @@ def _model(steps: Steps, cite: Cited, spots: str) -> str:
 
 def _number(steps: Steps, cite: Cited) -> str:
     step = steps.get("number_of_domains")
-    if step is None:
+    found: Steps = steps.get("consensus") or steps.get("domains") or {}
+    if found.get("number") == "given" and found.get("resolution") is None:
+        return f"The number of domains, {int(found['n_domains'])}, was given by the user."
+    if step is None or "n_domains" not in found:
         return ""
     return (
         f"The number of domains, {int(step['chosen'])}, was chosen by the Bayesian information criterion {cite('bic')} "
@@ -174,6 +180,19 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
             f"nearest neighbours, which changed {100 * float(refined['changed']):.1f} % of the {spots}."
         )
     return text
+
+
+def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
+    """Tell whether the domains are still those that were found."""
+    if _keys.DOMAIN not in adata.obs:
+        return ""
+    names = adata.obs[_keys.DOMAIN].dropna().unique()
+    found: Steps = next((steps[name] for name in ("consensus", "domains", "transfer") if name in steps), {})
+    if found.get("key_added") != _keys.DOMAIN:
+        return f"The {len(names)} domains were taken from an earlier result." if "model" in steps else ""
+    if found.get("partition", "") in ("", partition_of(adata, _keys.DOMAIN)):
+        return ""
+    return f"Domains were edited after they were found; the {spots} are now in {len(names)}."
 
 
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:

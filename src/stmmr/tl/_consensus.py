@@ -11,11 +11,12 @@ from scipy.optimize import linear_sum_assignment
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_positive
+from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
-from stmmr._core.record import record
+from stmmr._core.order import in_tissue_order
 from stmmr._core.rows import CHUNK, slices
-from stmmr.tl._domains import by_size
+from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import fit_from_kmeans, sample
@@ -66,6 +67,8 @@ class ConsensusOptions(Checked):
 
 @checked
 @shows_options(ConsensusOptions)
+@clears_outdated
+@in_tissue_order
 def consensus(
     adata: AnnData,
     n_domains: int | Literal["auto"],
@@ -113,6 +116,7 @@ def consensus(
         If there is no such embedding, or there are fewer different spots than domains.
     """
     chosen = ConsensusOptions(**options)
+    number = "auto" if n_domains == "auto" else "given"
     if n_domains == "auto":
         n_domains = chosen_number(adata, use_rep=use_rep, random_state=random_state)
     if n_domains > 127:
@@ -140,8 +144,9 @@ def consensus(
         "key_added": key_added,
         "confidence_key": chosen.confidence_key,
         "agreement": agreement,
+        "number": number,
     }
-    record(adata, consensus=parameters)
+    describe_domains(adata, "consensus", parameters)
 
 
 def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:

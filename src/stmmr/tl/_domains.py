@@ -10,8 +10,10 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_choice
+from stmmr._core.depends import clears_outdated, depends, partition_of
 from stmmr._core.options import Checked, checked, shows_options
-from stmmr._core.record import record
+from stmmr._core.order import in_tissue_order
+from stmmr._core.record import record, recorded
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import N_COMPONENTS, points_of
@@ -50,6 +52,8 @@ class DomainsOptions(Checked):
 
 @checked
 @shows_options(DomainsOptions)
+@clears_outdated
+@in_tissue_order
 def domains(
     adata: AnnData,
     n_domains: int | Literal["auto"] | None = None,
@@ -103,6 +107,7 @@ def domains(
     """
     require_choice(method, get_args(Method), name="method")
     chosen = DomainsOptions(**options)
+    number = "auto" if n_domains == "auto" else "given"
     if n_domains == "auto":
         n_domains = chosen_number(adata, use_rep=use_rep, random_state=random_state)
     points, whiten = points_of(
@@ -124,8 +129,24 @@ def domains(
         "n_components": points.shape[1],
         "random_state": random_state,
         "key_added": key_added,
+        "number": number,
     }
-    record(adata, domains=parameters)
+    describe_domains(adata, "domains", parameters)
+
+
+def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any]) -> None:
+    """Record how the domains of a column were found, instead of what described its domains before."""
+    key = parameters["key_added"]
+    notes, confidence = recorded(adata), parameters.get("confidence_key")
+    for name in ("consensus", "domains", "transfer"):
+        if notes.get(name, {}).get("key_added") == key:
+            before = notes.pop(name).get("confidence_key")
+            if before and before != confidence and before in adata.obs:
+                del adata.obs[before]
+    notes[step] = parameters | {"partition": partition_of(adata, key)}
+    adata.uns[keys.UNS] = {}
+    record(adata, **notes)
+    depends(adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"])
 
 
 def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:

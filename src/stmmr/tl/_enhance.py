@@ -12,6 +12,7 @@ from scipy import special
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_step
 from stmmr._core.counts import gene_rows, raw_counts
+from stmmr._core.depends import depends
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
 from stmmr._core.record import record
@@ -103,14 +104,19 @@ def enhance(
     require_choice(scale, get_args(Scale), name="scale")
     adata, known = model.adata, model.inputs.gene_names
     _check(model)
+    if list(adata.var_names[adata.var[keys.HIGHLY_VARIABLE].to_numpy()]) != known:
+        raise InputError(
+            f"Expected the {len(known)} genes of the model in var['stmmr_highly_variable'], in their order, found "
+            "others: genes were removed or reordered since. Fit a model to the data as they are now."
+        )
     chosen = known if genes is None else _chosen(adata, genes, known)
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
-    size = np.asarray(model.inputs.blocks[0].library_size, dtype=np.float64)  # (N, 1)
+    size = model.inputs.put_back(np.asarray(model.inputs.blocks[0].library_size)).astype(np.float64)  # (N, 1)
     mean = model.denoise(genes=chosen, progress=progress)
     columns = np.array([known.index(name) for name in chosen])
-    rows = gene_rows(adata, normalised=False)
-    sample = np.sort(np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST])
+    rows = gene_rows(adata, np.arange(adata.n_obs), normalised=False)
+    sample = model.inputs.order[np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST]]
     theta = dispersions(rows.take(sample)[:, columns].toarray(), mean[sample].astype(np.float64))
     for spots in slices(adata.n_obs, ROWS):
         counts = rows.take(np.arange(spots.start, spots.stop))[:, columns].toarray()
@@ -123,6 +129,8 @@ def enhance(
         adata.obsm[key_added] = pd.DataFrame(mean, index=adata.obs_names, columns=pd.Index(chosen))
     parameters = {"scale": scale, "key_added": key_added, "genes": np.array(chosen), "dispersion": theta}
     record(adata, enhance=parameters | {"random_state": random_state})
+    written = f"{'layers' if genes is None else 'obsm'}:{key_added}"
+    depends(adata, "enhance", on=[f"obsm:{keys.EMBEDDING}"], writes=[written, "notes:enhance"])
 
 
 def posterior_mean(

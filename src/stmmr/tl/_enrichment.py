@@ -11,6 +11,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, did_you_mean, listed, logger
+from stmmr._core.depends import depends
 from stmmr._core.genes import close_names
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
@@ -120,6 +121,8 @@ def enrichment(
         "n_sets": len(tested),
     }
     record(adata, enrichment={**recorded(adata).get("enrichment", {}), key_added: step})
+    writes = [f"uns:{key_added}", f"notes:enrichment:{key_added}"]
+    depends(adata, f"enrichment:{key_added}", on=[f"uns:{key}"], writes=writes)
 
 
 @checked

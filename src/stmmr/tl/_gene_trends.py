@@ -13,9 +13,10 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_key, require_step
 from stmmr._core.counts import raw_counts
+from stmmr._core.depends import depends
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
-from stmmr._core.record import record
+from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.space import rows_called
 from stmmr._core.stats import fdr_bh
@@ -138,6 +139,8 @@ def gene_trends(
         "n_spots": int(used.sum()),
     }
     record(adata, gene_trends=step)
+    path = f"obs:{recorded(adata)['trajectory']['domain_key']}" if to_domain is not None else ""
+    depends(adata, "gene_trends", on=[f"obs:{pseudotime_key}", path], writes=["notes:gene_trends"])
 
 
 class Sums(NamedTuple):

@@ -12,6 +12,7 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_choice, require_key, unique_names
+from stmmr._core.depends import depends, warn_outdated
 from stmmr._core.genes import gene_columns
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
@@ -161,6 +162,8 @@ def domain_genes(
         "neighbors": neighbours,
     }
     record(adata, domain_genes={**recorded(adata).get("domain_genes", {}), key_added: step})
+    writes = [f"uns:{key_added}", f"notes:domain_genes:{key_added}"]
+    depends(adata, f"domain_genes:{key_added}", on=[f"obs:{domain_key}"], writes=writes)
 
 
 @checked
@@ -200,6 +203,7 @@ def domain_genes_table(
         If there is no such table or domain.
     """
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.domain_genes(adata) first.")
+    warn_outdated(adata, f"domain_genes:{key}", f"domain_genes_pseudobulk:{key}")
     table = adata.uns[key]
     if domain is not None:
         names = list(dict.fromkeys(table["domain"].astype(str)))

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
+from stmmr._core.depends import depends
 from stmmr._core.kernel import nearest
 from stmmr._core.options import checked
 from stmmr._core.record import record, recorded
@@ -85,6 +86,8 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
         "n_domains": len(np.unique(codes)),
     }
     record(adata, evaluation={**recorded(adata).get("evaluation", {}), domain_key: scores})
+    sources, writes = [f"obs:{domain_key}", f"obs:{label_key}"], [f"notes:evaluation:{domain_key}"]
+    depends(adata, f"evaluation:{domain_key}", on=sources, writes=writes)
     return scores
 
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
+from stmmr._core.depends import depends
 from stmmr._core.kernel import independent_spots, kernel_of
 from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -32,6 +34,7 @@ FITTED_AT_MOST: Final = 5_000
 
 
 @checked
+@in_tissue_order
 def number_of_domains(
     adata: AnnData,
     *,
@@ -110,6 +113,7 @@ def number_of_domains(
         "random_state": random_state,
     }
     record(adata, number_of_domains=result)
+    depends(adata, "number_of_domains", on=[f"obsm:{use_rep}"], writes=["notes:number_of_domains"])
     others = f" ({low}–{high} fit almost equally well; choose with biology)" if low < high else ""
     logger.info("Best number of domains: %d%s.", chosen, others)
     if best == len(tried) - 1 and len(tried) == at_most:

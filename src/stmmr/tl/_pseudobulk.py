@@ -13,6 +13,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_extra, unique_names
+from stmmr._core.depends import depends
 from stmmr._core.genes import gene_columns
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
@@ -154,6 +155,9 @@ def domain_genes_pseudobulk(
         "n_tested": int(tested.sum()),
     }
     record(adata, domain_genes_pseudobulk={**recorded(adata).get("domain_genes_pseudobulk", {}), key_added: step})
+    sources = [f"obs:{domain_key}", f"obs:{section_key}"]
+    writes = [f"uns:{key_added}", f"notes:domain_genes_pseudobulk:{key_added}"]
+    depends(adata, f"domain_genes_pseudobulk:{key_added}", on=sources, writes=writes)
 
 
 def _summed(

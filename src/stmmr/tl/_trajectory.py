@@ -11,8 +11,10 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, logger, require_choice, require_key
+from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.genes import gene_values, require_gene
 from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.order import put_back, tissue_order
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
 from stmmr._core.space import rows_called
@@ -69,6 +71,7 @@ class TrajectoryOptions(Checked):
 
 @checked
 @shows_options(TrajectoryOptions)
+@clears_outdated
 def trajectory(
     adata: AnnData,
     *,
@@ -92,7 +95,7 @@ def trajectory(
     - `root_domain`: the far end of a domain is the tenth of its spots with the largest diffusion distance from all
       other domains; the root is the spot in the middle of these;
     - `root_gene`: the root is the spot where the mean expression of the gene, over the spot and its neighbours in the
-      embedding, is highest (or lowest);
+      embedding, is highest (or lowest), also if it is in a small piece that is not connected to the rest;
     - `root_spot`: the root is this spot;
     - none: the root is one end of the longest path through the tree of domains, the one with more spots. The direction
       of pseudotime is then arbitrary.
@@ -147,8 +150,9 @@ def trajectory(
         raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(names)}.")
     points, _ = points_of(adata, use_rep, fewest=FEWEST, random_state=random_state)
     n_neighbors = min(chosen.n_neighbors, adata.n_obs - 1)
-    fitted = _sample(adata.n_obs, root, adata.obs_names, random_state)
-    codes = domains.codes.astype(np.intp)
+    order = tissue_order(adata)
+    points, codes, spots = points[order], domains.codes[order].astype(np.intp), adata.obs_names[order]
+    fitted = _sample(adata.n_obs, root, spots, random_state)
     graph = Linked.of(points[fitted], codes[fitted], n_neighbors=n_neighbors, random_state=random_state)
     weights = connectivities(points[fitted], codes[fitted], n_neighbors=n_neighbors)
     tree = spanning_tree(weights)
@@ -157,13 +161,15 @@ def trajectory(
         logger.info(
             "No root given: starting in domain %r, the larger end of the longest path through the tree.", root.name
         )
-    index = _root_index(adata, graph, root, fitted, names, lowest=chosen.expression == "lowest")
+    index = _root_index(adata, graph, root, order[fitted], names, lowest=chosen.expression == "lowest")
     time = _of_all(points, fitted, graph.pseudotime(index))
     n_unreachable = _warn_unreachable(time, rows_called(adata))
+    if root.kind == "gene":
+        _warn_small_piece(graph, index, root.name, rows_called(adata))
     start = graph.domain_at(index)
     branch = Rooted.at(tree, start).branches(names)
-    adata.obs[keys.PSEUDOTIME] = time
-    adata.obs[keys.BRANCH] = _by_domain(branch, codes)
+    adata.obs[keys.PSEUDOTIME] = put_back(time, order)
+    adata.obs[keys.BRANCH] = _by_domain(branch, domains.codes.astype(np.intp))
     step = {
         "connectivities": weights,
         "tree": tree,
@@ -175,12 +181,14 @@ def trajectory(
         "root": root.kind,
         "root_gene": root.name if root.kind == "gene" else "",
         "expression": chosen.expression,
-        "root_spot": str(adata.obs_names[fitted[index]]),
+        "root_spot": str(spots[fitted[index]]),
         "root_domain": names[start],
         "n_unreachable": n_unreachable,
         "n_fitted": len(fitted),
     }
     record(adata, trajectory=step)
+    writes = [f"obs:{keys.PSEUDOTIME}", f"obs:{keys.BRANCH}", "notes:trajectory"]
+    depends(adata, "trajectory", on=[f"obs:{domain_key}", f"obsm:{use_rep}"], writes=writes)
 
 
 def chosen_root(
@@ -221,10 +229,10 @@ def _sample(n_spots: int, root: Root, names: pd.Index, random_state: int) -> Int
 
 
 def _root_index(adata: AnnData, graph: Linked, root: Root, fitted: Ints, names: list[str], *, lowest: bool) -> int:
-    """Find the root among the spots of the graph."""
+    """Find the root among the spots of the graph, which are the rows `fitted` of the data."""
     match root.kind:
         case "spot":
-            return int(fitted.searchsorted(_index(adata.obs_names, root.name)))
+            return int(np.flatnonzero(fitted == _index(adata.obs_names, root.name))[0])
         case "gene":
             return graph.extreme(gene_values(adata, root.name)[fitted], lowest=lowest)
         case _:
@@ -243,6 +251,21 @@ def _warn_unreachable(time: Float64, spots: str) -> int:
     if n:
         logger.warning("%d of %d %s are not connected to the root: their pseudotime is NaN.", n, len(time), spots)
     return n
+
+
+def _warn_small_piece(graph: Linked, root: int, gene: str, spots: str) -> None:
+    """Warn if the root is in a piece of the embedding that is not the largest."""
+    sizes = np.bincount(graph.component)
+    own = sizes[graph.component[root]]
+    if own < sizes.max():
+        logger.warning(
+            "%s is most extreme in a separate piece of %d %s: the root is there, elsewhere pseudotime is NaN. "
+            "For the largest piece (%d), name its root by root_domain or root_spot (--root-domain, --root-spot).",
+            gene,
+            own,
+            spots,
+            sizes.max(),
+        )
 
 
 def _index(names: pd.Index, name: str) -> int:
