@@ -9,7 +9,8 @@ import pytest
 from anndata import AnnData
 
 import stmmr
-from stmmr._core.options import OBJECTS, Checked, checked, shows_options
+from stmmr._core.options import OBJECTS, Checked, checked, option_names, shows_options
+from stmmr.settings import Settings, settings_of
 
 FUNCTIONS = [
     pytest.param(getattr(room, name), id=f"{room.__name__}.{name}")
@@ -122,6 +123,13 @@ def test_help_documents_what_the_signature_shows(function):
     names = {name for line in documented for name in line.split(", ")}
     parameters = set(inspect.signature(function).parameters)
     assert names >= parameters or parameters == {"adata"}
+
+
+@pytest.mark.parametrize("name", option_names(Settings))
+def test_settings_of_the_model_are_in_their_ranges(name):
+    for wrong in ("x", np.nan, -1, [0]):
+        with pytest.raises(stmmr.InputError, match=f"Expected {name} to be "):
+            settings_of("default", **{name: wrong})
 
 
 @dataclass(frozen=True, kw_only=True)

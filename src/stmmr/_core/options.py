@@ -51,6 +51,13 @@ RANGES: Final = {
     **dict.fromkeys(("min_spots", "min_counts", "histology.n_components"), NATURAL),
     **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution"), POSITIVE),
     **dict.fromkeys(("min_contact", "min_share_ratio", "threshold"), NOT_NEGATIVE),
+    # settings of the model
+    **dict.fromkeys(("hidden", "latent", "steps", "batch_size", "landmarks"), NATURAL),
+    **dict.fromkeys(("expression_weight", "histology_weight", "aligned_weight", "weight_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("likelihood_loss", "contrast_loss", "graph_loss"), NOT_NEGATIVE),
+    "decoder_hidden": COUNT,
+    "dropout": Range("a number from 0 to less than 1", Real, lambda value: 0 <= value < 1),
+    "learning_rate": POSITIVE,
     **dict.fromkeys(("max_pval_adj", "min_share", "alpha"), FRACTION),
     **dict.fromkeys(("vmin", "vmax"), FINITE),
     **dict.fromkeys(("confidence", "tolerance"), INSIDE),
@@ -92,7 +99,7 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
 
     Raises InputError if it is not what its name stands for, or a number out of range.
     """
-    if value is None and default is None:
+    if value is None and (default is None or "None" in annotation.split(" | ")):
         return
     if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
         hint = " Read it first: adata = stmmr.read(…)." if isinstance(value, str | Path) and name != "model" else ""
