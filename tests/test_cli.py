@@ -1,8 +1,10 @@
 """The whole command on what goes wrong: one sentence, exit status 1, and earlier results as they were."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,47 +58,61 @@ def test_picture_of_16_bit_is_kept_for_the_figures(earlier, simulated):
 def test_full_disk(earlier, monkeypatch, capsys):
     before = contents(earlier)
 
-    def full(path, content):
-        with path.open("wb") as file:
-            file.write(content[:1000])
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("stmmr.io._tables.write_escaped", full)
     monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
-    monkeypatch.setattr("stmmr.pl.embedding", stmmr.pl.domains)
     status = run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3, "--overwrite")
     assert status == 1
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    line, note = capsys.readouterr().err.splitlines()[-2:]
     assert line.startswith("stmmr: Expected room for the results, found the disk")
-    assert contents(earlier) == before
+    kept = earlier / ".out.unfinished"
+    assert note == f"Finished steps are kept in {kept}: the same command continues there."
+    after = contents(earlier)
+    assert before.items() < after.items()
+    assert all(name.startswith(".out.unfinished") for name in after.keys() - before.keys())
+    shutil.rmtree(kept)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-def test_kill_while_writing(earlier, capsys):
-    before = contents(earlier)
+@pytest.mark.parametrize("moment", ["analyses", "figures"])
+def test_kill_while_writing(earlier, tmp_path, capsys, moment):
+    """An earlier result stays until the new data are complete; then the new one is there, without figures."""
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
     code = (
         "import os, signal, sys\n"
         "from stmmr import cli, pl, tl\n"
-        "tl.umap = lambda adata: None\n"
-        "pl.domains = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "kill = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"tl.umap = {'kill' if moment == 'analyses' else 'lambda adata: None'}\n"
+        "pl.domains = kill\n"
         "cli.main()"
     )
-    arguments = ["run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 2, "--overwrite", "--no-progress"]
-    died = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=False, capture_output=True)
+    out = tmp_path / "out"
+    arguments = list(map(str, ["run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 2, "--no-progress"]))
+    died = subprocess.run([sys.executable, "-c", code, *arguments, "--overwrite"], check=False, capture_output=True)
     assert died.returncode == -9
-    after = contents(earlier)
-    assert before.items() < after.items()
-    new = after.keys() - before.keys()
-    kept = {name for name in new if name.startswith(".out.unfinished")}
-    assert {name.partition("/")[2] for name in kept} >= {"run.json", "embedding.h5", "domains.h5"}
-    partial = new - kept
-    assert all(name.startswith(".out.") for name in partial)
-    assert {name.rpartition("/")[2] for name in partial} >= {"domains.csv", "domain_genes.csv"}
-    assert keys.DOMAIN in ad.read_h5ad(earlier / "out/result.h5ad").obs
-    assert run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3) == 1
+    after = contents(tmp_path)
+    kept = {name.partition("/")[2] for name in after if name.startswith(".out.unfinished")}
+    assert kept >= {"run.json", "embedding.h5", "domains.h5"}
+    facts = json.loads((out / "run.json").read_text())
+    if moment == "analyses":
+        assert before.items() < after.items()
+        arguments.append("--overwrite")
+    else:
+        assert facts["unfinished"] == ["figures", "report"]
+        assert ad.read_h5ad(out / "result.h5ad").obs[keys.DOMAIN].nunique() == 2
+        assert {path.name for path in out.iterdir()} >= {"domains.csv", "domain_genes.csv", "model"}
+        assert not list(out.glob("*.png"))
+    assert run_main("run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 3) == 1
     assert "--overwrite" in capsys.readouterr().err
-    after = {name: content for name, content in contents(earlier).items() if name not in kept}
-    assert after == before  # the next run has tidied; what is done of the one that was killed waits for it
+    assert {path.name for path in tmp_path.glob(".*")} == {".out.unfinished"}
+    assert run_main(*arguments) == 0  # continues
+    assert "domains: finished before" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))
+    assert "unfinished" not in json.loads((out / "run.json").read_text())
+    assert (out / "domains.png").exists()
 
 
 def refused(folder, capsys, *arguments):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import sys
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_t
 import cyclopts
 from cyclopts import Group, Parameter
 
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError
+from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import with_options
 from stmmr._core.options import option_names
 from stmmr._core.version import VERSION
@@ -205,7 +206,8 @@ def run_command(
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply()
-    run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    end_partly(failed, folder.output)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -233,7 +235,8 @@ def analyse_command(
     from stmmr.pipeline.commands import analyse_folder
 
     messages.apply()
-    analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    end_partly(failed, result)
 
 
 @app.command(name="map")
@@ -258,7 +261,8 @@ def map_command(
     from stmmr.pipeline.commands import map_to_folder
 
     messages.apply()
-    map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
+    report = _report if folder.report else None
+    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output)
 
 
 @app.command
@@ -282,7 +286,7 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    run_to_folder([], folder, options, AnalysisOptions(), report=_report)
+    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output)
 
 
 @app.command
@@ -351,28 +355,18 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
+    """Run the command line, on ``sys.argv`` by default.
+
+    An error of the input is one sentence and exit status 1. If only optional parts failed, the exit status is 3.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be imported here
+    provide_caches()
     handler = logging.StreamHandler()
     handler.setFormatter(_Message())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
-    try:
+    with errors_as_sentences(by_option):
         app(arguments)
-    except (InputError, ImportError, FloatingPointError, OSError) as error:
-        lines = [f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]
-        print(by_option("\n".join(lines)), file=sys.stderr)
-        sys.exit(1)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return (
-            "Expected room for the results, found the disk or your quota full. Free some space or choose another "
-            "--output; an earlier result there is as it was."
-        )
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"Expected to read and write {error.filename or 'files'}, found: {error.strerror}. Choose another path."
-    return str(error)
 
 
 class _Message(logging.Formatter):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import sparse
 
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 
@@ -130,6 +131,8 @@ def _sum_probes(adata: AnnData) -> AnnData:
 def _read_h5(path: Path) -> AnnData:
     """Read an .h5 file with scanpy, which would read any other HDF5 file as one of Cell Ranger 2."""
     import h5py
+
+    provide_caches()
     import scanpy as sc
 
     with h5py.File(path) as file:
@@ -143,6 +146,7 @@ def _read_h5(path: Path) -> AnnData:
 
 def _read_mtx(folder: Path) -> AnnData:
     """Read a folder in Matrix Market format with scanpy."""
+    provide_caches()
     import scanpy as sc
 
     names = visible(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.files import publish_folder
+from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.record import recorded
 from stmmr._core.version import VERSION
 from stmmr.linear.start import Affine, LinearStart
@@ -36,6 +37,8 @@ RENAMED: Final = {
     "log_dispersion": "decoders.0.log_dispersion",
 }
 """New names of the weights of format 1."""
+MODEL: Final = Kind("a model", "model.json", frozenset({"format", "settings"}), rf"model\.json|{re.escape(WEIGHTS)}")
+"""A folder with a model."""
 REQUIRED: Final = {"preset", "use_rep", "use_histology", "random_state", "settings", "gene_names", "history"}
 """Entries of model.json."""
 
@@ -69,7 +72,7 @@ def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> N
 
 def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
     """Write both files to a folder; an earlier folder stays whole until then."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     description = {
         "format": FORMAT,
@@ -84,8 +87,8 @@ def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
         "data": model.inputs.data_fingerprint(),
         "history": model.history,
     }
-    with publish_folder(folder, overwrite=overwrite, marker="model.json") as partial:
-        save_file(_weights_of(model), partial / WEIGHTS)
+    with publish_folder(folder, MODEL, overwrite=overwrite) as partial:
+        (partial / WEIGHTS).write_bytes(save(_weights_of(model)))  # raises OSError on a full disk
         (partial / "model.json").write_text(json.dumps(description, indent=2) + "\n")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr._core.categories import MISSING, categories, category_colors, title_of
 from stmmr._core.options import checked
+from stmmr.pl.canvas import is_off_screen, literal
 from stmmr.pl.raster import most_of
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ _ROW_HEIGHT: Final = 0.21
 
 
 def drawing(function: Callable[Options, Axes]) -> Callable[Options, Axes]:
-    """Check the arguments of a function that draws, and document that it returns the axes."""
-    checking = checked(function)
+    """Check the arguments of a function that draws, never read its texts as TeX, and document what it returns."""
+    checking = checked(literal(function))
     name = function.__name__
     returned = f'The axes. Save by ``ax.figure.savefig("{name}.png", dpi=200, bbox_inches="tight")``.'
     if "\nReturns\n" not in (doc := checking.__doc__ or ""):
@@ -121,6 +122,10 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
 
 def new_axes(width: float, height: float) -> Axes:
     """Create a figure with one axes; sizes in inches."""
+    if is_off_screen():
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(width, height), layout="constrained").subplots()
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
