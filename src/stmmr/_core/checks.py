@@ -37,6 +37,12 @@ def listed(names: Iterable[object], *, at_most: int = 12) -> str:
     return (", ".join(texts[:at_most]) or "nothing") + more
 
 
+def did_you_mean(close: Iterable[str]) -> str:
+    """Ask about similar names at the end of a message; empty if there are none."""
+    names = " or ".join(map(repr, close))
+    return f" Did you mean {names}?" if names else ""
+
+
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
     """Check that a key exists.
 
@@ -46,9 +52,8 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
     if isinstance(key, str) and key in names:
         return
     close = difflib.get_close_matches(str(key), names, n=1)
-    suggestion = f" Did you mean {close[0]!r}?" if close else ""
     raise InputError(
-        f"Expected the key {key!r} in {where}, found {listed(names)}.{suggestion}{' ' + hint if hint else ''}"
+        f"Expected the key {key!r} in {where}, found {listed(names)}.{did_you_mean(close)}{' ' + hint if hint else ''}"
     )
 
 

@@ -11,7 +11,7 @@ from stmmr._core.depends import drop_outdated
 from stmmr._core.exits import reason_of
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
-from stmmr._core.options import option_names, plain, shows_options, with_changes
+from stmmr._core.options import checked, option_names, plain, shows_options, with_changes
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
@@ -32,6 +32,7 @@ BY_DEFAULT_AT_MOST: Final = 100_000
 """Spots up to which a run finds the genes of domains by default; for a million it takes longer than the run."""
 
 
+@checked
 @shows_options(AnalysisOptions)
 def analyse(
     adata: AnnData,

@@ -138,7 +138,8 @@ def read_inputs(
         backed = stays_on_disk(source, folder.mode, table=options.table)
         if backed and in_memory:
             raise InputError(
-                "Expected counts in memory for spatialdata (--spatialdata), found mode='disk' (--mode disk)."
+                "Expected counts in memory for spatialdata (--spatialdata), found that they stay on disk. "
+                'Choose mode="memory" (--mode memory).'
             )
         adata, options = open_input(source, options, backed=backed, **reading)
         options = settled(adata, options)

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 Options = ParamSpec("Options")
 RASTERISE_FROM: Final = 20_000
 """Number of spots from which a vector file holds them as an image, as it would take minutes to open otherwise."""
+LEGEND: Final[dict[str, Any]] = {
+    "frameon": False,
+    "fontsize": "small",
+    "title_fontsize": "small",
+    "loc": "upper left",
+    "alignment": "left",
+}
+"""Look of the legends beside the axes."""
 _ROWS: Final = 20
 """Largest number of entries in one column of a legend."""
 _ROW_HEIGHT: Final = 0.21
@@ -105,14 +113,10 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
             for name, color in entries.items()
         ],
         title=title,
-        loc="upper left",
         bbox_to_anchor=(1, top),
         ncols=n_columns,
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
         handletextpad=0.2,
+        **LEGEND,
     )
 
 
