@@ -235,8 +235,8 @@ def _warn_small_piece(graph: Linked, root: int, gene: str, spots: str) -> None:
     own = sizes[graph.component[root]]
     if own < sizes.max():
         logger.warning(
-            "%s is most extreme in a separate piece of %d %s, where the trajectory starts; elsewhere, pseudotime is NaN. "
-            "For the largest piece (%d), name its root by root_domain or root_spot (--root-domain, --root-spot).",
+            "%s is most extreme in a separate piece of %d %s: the trajectory starts there, the others get NaN. For the "
+            "largest piece (%d), name its root by root_domain or root_spot (--root-domain, --root-spot).",
             gene,
             own,
             spots,
