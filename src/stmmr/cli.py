@@ -14,6 +14,7 @@ import cyclopts
 from cyclopts import Group, Parameter
 
 from stmmr._core.checks import InputError
+from stmmr._core.parallel import limited_threads
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
@@ -208,7 +209,8 @@ def run_command(
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply()
-    run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    with limited_threads(options.threads):
+        run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -217,6 +219,7 @@ def analyse_command(
     *,
     analyses: AnalysisArguments = ANALYSES,
     report: bool = True,
+    threads: int | None = None,
     progress: bool = True,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -230,13 +233,16 @@ def analyse_command(
         Folder that stmmr run or stmmr map wrote.
     report
         Write report.html again.
+    threads
+        Largest number of threads; by default one for each available core.
     progress
         Show progress bars.
     """
     from stmmr.pipeline.commands import analyse_folder
 
     messages.apply()
-    analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    with limited_threads(threads):
+        analyse_folder(result, analyses, progress=progress, report=_report if report else None)
 
 
 @app.command(name="map")
@@ -261,7 +267,8 @@ def map_command(
     from stmmr.pipeline.commands import map_to_folder
 
     messages.apply()
-    map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
+    with limited_threads(options.threads):
+        map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
 
 
 @app.command

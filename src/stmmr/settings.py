@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Final, Literal, get_args
 
-from stmmr._core import keys, log
-from stmmr._core.checks import InputError, listed, require_choice, require_positive
+from stmmr._core import keys, log, parallel
+from stmmr._core.checks import InputError, listed, require_choice, require_count, require_positive
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
 BlockLikelihood = Literal["nb", "zinb", "bernoulli", "gaussian"]
@@ -255,6 +255,22 @@ class _Module(ModuleType):
     @verbosity.setter
     def verbosity(self, level: int) -> None:
         log.set_verbosity(level)
+
+    @property
+    def threads(self) -> int | None:
+        """Largest number of threads that stmmr uses at once; None (default): one for each available core.
+
+        ``threads=`` of `stmmr.run` (``--threads``) chooses it for one run, and limits NumPy, SciPy, scikit-learn and
+        PyTorch as well.
+        """
+        return parallel.chosen_threads()
+
+    @threads.setter
+    def threads(self, n: int | None) -> None:
+        """Choose the number of threads."""
+        if n is not None:
+            require_count(n, name="threads")
+        parallel.set_threads(n)
 
 
 sys.modules[__name__].__class__ = _Module

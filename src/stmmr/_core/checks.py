@@ -6,6 +6,7 @@ import difflib
 import importlib
 import logging
 import math
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core.record import recorded
@@ -68,6 +69,12 @@ def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:
     choices = list(choices)
     if value not in choices:
         raise InputError(f"Expected {name} to be one of {listed(choices)}, found {value!r}.")
+
+
+def require_count(value: object, *, name: str) -> None:
+    """Check that a value is a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InputError(f"Expected {name} to be a positive whole number, found {value!r}.")
 
 
 def require_positive(value: float, *, name: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
+from stmmr._core.parallel import threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -255,7 +256,7 @@ def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float 
     measured = points if at_most is None else points[:: 1 + len(points) // at_most]
     # an unbalanced tree is built several times faster
     tree = KDTree(points, compact_nodes=False, balanced_tree=False)
-    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=-1)[0]))
+    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=threads())[0]))
 
 
 def array_positions(adata: AnnData) -> Float64:

@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
-from stmmr._core.checks import InputError, require_choice, require_positive
+from stmmr._core.checks import InputError, require_choice, require_count, require_positive
 from stmmr.settings import Block, Mode, Preset
 
 Options = TypeVar("Options")
@@ -55,11 +55,15 @@ class InputOptions:
     """Name of the table of a SpatialData object, where there are several."""
     coordinate_system: str | None = None
     """Coordinate system of a SpatialData object to take coordinates from."""
+    threads: int | None = None
+    """Largest number of threads; by default one for each available core."""
     progress: bool = True
     """Show progress bars."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        if self.threads is not None:
+            require_count(self.threads, name="threads (--threads)")
         if self.um_per_pixel is not None:
             require_positive(self.um_per_pixel, name="um_per_pixel")
         if self.cache is not None:
@@ -168,7 +172,7 @@ class RunFolderOptions(FolderOptions):
 
 
 NOT_RESULTS: Final = frozenset(
-    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress"}
+    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
 )
 """Options of a run that its results do not depend on."""
 

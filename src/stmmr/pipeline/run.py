@@ -11,7 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
 from stmmr._core.depends import drop_outdated
 from stmmr._core.log import RESULT
-from stmmr._core.parallel import is_first, started_outside
+from stmmr._core.parallel import is_first, limited_threads, started_outside
 from stmmr._core.record import drop_results, record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
@@ -71,8 +71,15 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     TypeError
         If there is no option of a name.
     """
-    state = _prepare(data, with_changes(RunOptions, options, changes, function="run"))
-    adata, options = state.adata, state.options
+    options = with_changes(RunOptions, options, changes, function="run")
+    with limited_threads(options.threads):
+        _run(data, options)
+
+
+def _run(data: Any, options: RunOptions) -> None:
+    """Carry out a run."""
+    state = _prepare(data, options)
+    adata = state.adata
     checkpoint = options.checkpoint
     if checkpoint is not None and started_outside():
         logger.info("Finished steps are not kept, because several processes run this command together.")

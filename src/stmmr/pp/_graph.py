@@ -9,6 +9,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_choice, require_positive
 from stmmr._core.kernel import Kernel, nearest_neighbour_distance
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import (
     check_frames,
@@ -34,6 +35,7 @@ ACROSS_AT_LEAST: Final = 1e-3
 """Share of the weight of neighbours in other sections below which sections are practically not connected."""
 
 
+@one_thread
 @in_tissue_order
 def spatial_graph(
     adata: AnnData,

@@ -12,6 +12,7 @@ from stmmr._core.checks import InputError, require_positive
 from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
@@ -34,6 +35,7 @@ COMPARED_AT_MOST: Final = 5_000
 ROUNDS: Final = 20
 
 
+@one_thread
 @clears_outdated
 @in_tissue_order
 def consensus(

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_choice, require_positive
 from stmmr._core.depends import clears_outdated, depends, partition_of
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 
 
+@one_thread
 @clears_outdated
 @in_tissue_order
 def domains(

@@ -13,6 +13,7 @@ from stmmr._core.checks import logger, require_positive
 from stmmr._core.depends import depends
 from stmmr._core.kernel import independent_spots, kernel_of
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -32,6 +33,7 @@ FITTED_AT_MOST: Final = 5_000
 """Spots that mixtures are fitted to."""
 
 
+@one_thread
 @in_tissue_order
 def number_of_domains(
     adata: AnnData,

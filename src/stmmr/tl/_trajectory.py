@@ -13,6 +13,7 @@ from stmmr._core.checks import InputError, logger, require_choice, require_key
 from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.genes import gene_values, require_gene
 from stmmr._core.order import put_back, tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
 from stmmr._core.space import rows_called
@@ -44,6 +45,7 @@ class Root(NamedTuple):
     name: str = ""
 
 
+@one_thread
 @clears_outdated
 def trajectory(
     adata: AnnData,
