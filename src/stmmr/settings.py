@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Final, Literal, get_args
 
 from stmmr._core import keys, log, parallel
-from stmmr._core.checks import InputError, listed, require_choice, require_count, require_positive
+from stmmr._core.checks import InputError, listed, require_choice, require_positive
+from stmmr._core.options import check_argument
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
 BlockLikelihood = Literal["nb", "zinb", "bernoulli", "gaussian"]
@@ -269,7 +270,7 @@ class _Module(ModuleType):
     def threads(self, n: int | None) -> None:
         """Choose the number of threads."""
         if n is not None:
-            require_count(n, name="threads")
+            check_argument("threads", n, default=None, annotation="int")
         parallel.set_threads(n)
 
 

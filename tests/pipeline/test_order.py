@@ -8,14 +8,16 @@ from scipy import sparse
 import stmmr
 from stmmr._core import keys
 from stmmr.io import read_h5ad
+from stmmr.pipeline.analyses import ANALYSES
 
 
 def results(adata, rows):
     """Get everything that stmmr wrote about spots, in the order in which the rows were before."""
     back = np.argsort(rows)
     found = {}
+    written = [*keys.KEYS, *(key for analysis in ANALYSES for key in analysis.keys)]
     for container in ("obs", "obsm", "layers", "obsp"):
-        for name in keys.names_of(container):
+        for name in [key.name for key in written if key.container == container]:
             if name not in getattr(adata, container):
                 continue
             values = getattr(adata, container)[name]

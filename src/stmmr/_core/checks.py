@@ -6,7 +6,6 @@ import difflib
 import importlib
 import logging
 import math
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core.record import recorded
@@ -36,10 +35,7 @@ def listed(names: Iterable[object], *, at_most: int = 12) -> str:
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
     """Check that a key exists.
 
-    Raises
-    ------
-    InputError
-        If it does not; the message lists the keys that exist and suggests a similar one.
+    Raises InputError if it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
     if key in names:
@@ -54,10 +50,7 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
 def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
     """Get the record of a step in ``uns["stmmr"]``.
 
-    Raises
-    ------
-    InputError
-        If the step did not run; the message names the function `by` that runs it.
+    Raises InputError if the step did not run; the message names the function `by` that runs it.
     """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
@@ -71,12 +64,6 @@ def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:
         raise InputError(f"Expected {name} to be one of {listed(choices)}, found {value!r}.")
 
 
-def require_count(value: object, *, name: str) -> None:
-    """Check that a value is a positive whole number."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise InputError(f"Expected {name} to be a positive whole number, found {value!r}.")
-
-
 def require_positive(value: float, *, name: str) -> None:
     """Check that a number is positive and finite."""
     if not (math.isfinite(value) and value > 0):
@@ -86,10 +73,7 @@ def require_positive(value: float, *, name: str) -> None:
 def require_extra(module: str, *, extra: str) -> ModuleType:
     """Import an optional package.
 
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message names the extra that installs it.
+    Raises ImportError if it is not installed; the message names the extra that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -115,10 +99,7 @@ def unique_names(adata: AnnData) -> None:
 def representation(adata: AnnData, key: str) -> Float32:
     """Get a representation of ``obsm``, checked, shape (n_obs, n_components).
 
-    Raises
-    ------
-    InputError
-        If it does not exist, has no columns, or holds values that are not finite.
+    Raises InputError if it does not exist, has no columns, or holds values that are not finite.
     """
     import numpy as np
 

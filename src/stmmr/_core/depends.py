@@ -160,8 +160,7 @@ def _shown(source: str) -> str:
 def _is_of_spots(written: str) -> bool:
     """Check whether values hold for the remaining spots when some are dropped."""
     container, name = str(written).split(":", 1)
-    known = [key.survives_subset for key in keys.KEYS if (key.container, key.name) == (container, name.split(":")[0])]
-    return known[0] if known else container not in ("uns", "var")
+    return keys.Key(cast("keys.Container", container), name.split(":")[0], "run").survives_subset
 
 
 def _fingerprint(adata: AnnData, source: str, order: Ints) -> str:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from stmmr._core.checks import require_count
+from stmmr._core.options import check_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +31,14 @@ def chosen_threads() -> int | None:
     return _threads.get()
 
 
+def limit_threads(n: int | None) -> None:
+    """Use at most so many threads for the rest of the process, those of libraries included; None: no limit of ours."""
+    set_threads(n)
+    if n is not None:
+        check_argument("threads", n, default=None, annotation="int")
+        _libraries_limited(n)
+
+
 def set_threads(n: int | None) -> None:
     """Choose the number of threads from now on; None: one for each available core."""
     _threads.set(n)
@@ -42,7 +50,7 @@ def limited_threads(n: int | None) -> Iterator[None]:
     if n is None:
         yield
         return
-    require_count(n, name="threads")
+    check_argument("threads", n, default=None, annotation="int")
     before = _threads.set(n)
     torch = sys.modules.get("torch")
     torch_before = torch.get_num_threads() if torch is not None else 0

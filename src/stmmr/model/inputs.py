@@ -202,10 +202,7 @@ def model_inputs(
 ) -> ModelInputs:
     """Collect features, targets, graph and the linear embedding.
 
-    Raises
-    ------
-    InputError
-        If a preprocessing step is missing, or values do not fit their likelihood.
+    Raises InputError if a preprocessing step is missing, or values do not fit their likelihood.
     """
     order = tissue_order(adata)
     genes = partial(gene_rows, adata, order)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import publish_folder
+from stmmr._core.options import as_json, option_names
 from stmmr._core.parallel import is_first
 from stmmr._core.record import record
 from stmmr._core.version import VERSION, versions
@@ -27,10 +28,11 @@ from stmmr.pipeline.analyse import (
     require_request,
     with_genes,
 )
-from stmmr.pipeline.analyses import AnalysisOptions, named_rows
+from stmmr.pipeline.analyses import AnalysisOptions
+from stmmr.pipeline.analysis import named_rows
 from stmmr.pipeline.folder import MODEL
 from stmmr.pipeline.mapping import count_domains, map_section
-from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions, as_json, option_names
+from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.run import run
 from stmmr.pipeline.sources import check_several, named_inputs, open_input, read_inputs, stays_on_disk
 from stmmr.pipeline.steps import peak_memory_mb

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def take(
     name: str,
-    step: Callable[[], None],
+    step: Callable[[], object],
     adata: AnnData,
     *,
     number: str,

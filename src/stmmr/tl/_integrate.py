@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, representation, require_extra
 from stmmr._core.depends import depends
+from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr._core.sections import section_key_of, sections_of
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
 @in_tissue_order
 def integrate(
     adata: AnnData,

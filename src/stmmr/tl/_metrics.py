@@ -12,6 +12,7 @@ from stmmr._core.categories import UNTOLD, categories
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.depends import depends
 from stmmr._core.kernel import nearest
+from stmmr._core.options import checked
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
 from stmmr._core.space import rows_called
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PAS_NEIGHBORS: Final = 10
 
 
+@checked
 def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -> dict[str, float]:
     """Compare domains with an annotation, and measure their continuity in space.
 
@@ -38,8 +40,6 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
         Column of ``obs`` with the annotation. NaN, None and the texts that `pandas.read_csv` reads as missing (``""``,
         ``"nan"``, ``"NA"``, ``"None"``, …) count as not annotated. Names such as "unknown" are labels like all others,
         with a warning: set them to NaN to leave these spots out.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
 from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.pieces import gap_of, on_one_piece
 from stmmr._core.record import record, recorded
@@ -27,14 +28,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 
+@checked
 @clears_outdated
 @in_tissue_order
 def refine(
-    adata: AnnData,
-    *,
-    n_neighbors: int = 12,
-    domain_key: str = keys.DOMAIN,
-    key_added: str = keys.DOMAIN_REFINED,
+    adata: AnnData, *, n_neighbors: int = 12, domain_key: str = keys.DOMAIN, key_added: str = keys.DOMAIN_REFINED
 ) -> None:
     """Assign each spot the domain of most of its neighbours, in one pass.
 

@@ -11,12 +11,14 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, representation, require_key
 from stmmr._core.depends import clears_outdated
+from stmmr._core.options import checked
 from stmmr.tl._domains import describe_domains
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
 @clears_outdated
 def transfer_domains(
     adata: AnnData,
@@ -75,6 +77,7 @@ def transfer_domains(
     describe_domains(adata, "transfer", step)
 
 
+@checked
 @clears_outdated
 def match_domains(
     adata: AnnData, reference_key: str, *, domain_key: str = keys.DOMAIN, key_added: str | None = None

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.depends import clears_outdated
+from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr.tl._points import points_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float64, Floats, Ints
 
 
+@checked
 @in_tissue_order
 def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str = keys.EMBEDDING) -> None:
     """Merge domains step by step, each time the two whose union has the smallest variance (Ward).
@@ -71,6 +73,7 @@ def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str =
     record(adata, domain_tree=tree)
 
 
+@checked
 @clears_outdated
 def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) -> None:
     """Merge domains along their tree until `n_domains` are left; partitions of different numbers are nested.
