@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
@@ -19,14 +19,12 @@ from stmmr._core.checks import InputError
 from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import print_messages, with_options
 from stmmr._core.options import option_names
+from stmmr._core.parallel import limit_threads
 from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.reproduce._options import Preset, ReproduceOptions
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
 app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
@@ -184,13 +182,13 @@ class Messages:
     max_memory: float | None = None
     """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
 
-    def apply(self) -> None:
-        """Set the level of the messages and the limit of memory."""
+    def apply(self, *, threads: int | None = None) -> None:
+        """Set the level of the messages, the limit of memory and the number of threads."""
+        limit_threads(threads)
+        set_max_memory(self.max_memory)
         if self.quiet and self.verbose:
             raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
-        set_max_memory(self.max_memory)
-        level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
-        logging.getLogger("stmmr").setLevel(level)
+        logging.getLogger("stmmr").setLevel("WARNING" if self.quiet else "DEBUG" if self.verbose else "INFO")
 
 
 @flat
@@ -232,7 +230,7 @@ def run_command(
     """
     from stmmr.pipeline.commands import run_to_folder
 
-    messages.apply()
+    messages.apply(threads=options.threads)
     failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
     end_partly(failed, folder.output)
 
@@ -243,6 +241,7 @@ def analyse_command(
     *,
     analyses: AnalysisArguments = ANALYSES,
     report: bool = True,
+    threads: int | None = None,
     progress: bool = True,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -256,12 +255,14 @@ def analyse_command(
         Folder that stmmr run or stmmr map wrote.
     report
         Write report.html again.
+    threads
+        Largest number of threads; by default one for each available core.
     progress
         Show progress bars.
     """
     from stmmr.pipeline.commands import analyse_folder
 
-    messages.apply()
+    messages.apply(threads=threads)
     failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
     end_partly(failed, result)
 
@@ -287,7 +288,7 @@ def map_command(
     """
     from stmmr.pipeline.commands import map_to_folder
 
-    messages.apply()
+    messages.apply(threads=options.threads)
     report = _report if folder.report else None
     end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output)
 
@@ -362,7 +363,7 @@ def reproduce_command(
     print((output / "table.md").read_text(encoding="utf-8"))
 
 
-def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
+def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:
     """Write the report of a result folder."""
     from stmmr import report
 

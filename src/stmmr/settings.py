@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Final, Literal, get_args
 
-from stmmr._core import keys, log, untrusted
+from stmmr._core import keys, log, parallel, untrusted
 from stmmr._core.checks import InputError, listed, require_choice
-from stmmr._core.options import Checked
+from stmmr._core.options import Checked, check_argument
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
 BlockLikelihood = Literal["nb", "zinb", "bernoulli", "gaussian"]
@@ -267,6 +267,22 @@ class _Module(ModuleType):
     @max_memory.setter
     def max_memory(self, gigabytes: float | None) -> None:
         untrusted.set_max_memory(gigabytes)
+
+    @property
+    def threads(self) -> int | None:
+        """Largest number of threads that stmmr uses at once; None (default): one for each available core.
+
+        ``threads=`` of `stmmr.run` (``--threads``) chooses it for one run, and limits NumPy, SciPy, scikit-learn and
+        PyTorch as well.
+        """
+        return parallel.chosen_threads()
+
+    @threads.setter
+    def threads(self, n: int | None) -> None:
+        """Choose the number of threads."""
+        if n is not None:
+            check_argument("threads", n, default=None, annotation="int")
+        parallel.set_threads(n)
 
 
 sys.modules[__name__].__class__ = _Module

@@ -30,6 +30,10 @@ PALETTE: Final = (
 black and the grey of missing values, in normal vision and in simulated protanopia, deuteranopia and tritanopia
 (Machado 2009)."""
 
+ABSENT: Final = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null"})
+"""Texts that stand for a missing value, as `pandas.read_csv` reads them, in lower case."""
+UNTOLD: Final = frozenset({"unknown", "unlabelled", "unlabeled", "unassigned", "unannotated", "undefined", "other"})
+"""Names that annotators give what they did not name, in lower case. They are labels, and are warned of."""
 MISSING: Final = "#D9D9D9"
 """Colour of a missing value."""
 _TITLES: Final = {
@@ -43,7 +47,7 @@ _TITLES: Final = {
 
 
 def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
-    """Get a column of ``obs`` as categories, in which ``""`` and ``"nan"`` also count as missing.
+    """Get a column of ``obs`` as categories, in which texts such as ``""``, ``"nan"`` and ``"NA"`` count as missing.
 
     Raises InputError if the column does not exist.
     """
@@ -51,7 +55,12 @@ def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
 
     require_key(adata.obs.columns, key, where="obs", hint=hint)
     values = pd.Categorical(adata.obs[key])
-    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
+    return values.remove_categories([name for name in values.categories if is_absent(name)])
+
+
+def is_absent(name: object) -> bool:
+    """Check whether a name is a text that stands for a missing value."""
+    return str(name).strip().casefold() in ABSENT
 
 
 def title_of(key: str) -> str:

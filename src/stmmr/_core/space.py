@@ -12,6 +12,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.columns import coordinate_columns, depth_column, plain
 from stmmr._core.compat import libraries_of
+from stmmr._core.parallel import threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -325,7 +326,7 @@ def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float 
     measured = points if at_most is None else points[:: 1 + len(points) // at_most]
     # an unbalanced tree is built several times faster
     tree = KDTree(points, compact_nodes=False, balanced_tree=False)
-    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=-1)[0]))
+    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=threads())[0]))
 
 
 def array_positions(adata: AnnData) -> Float64:

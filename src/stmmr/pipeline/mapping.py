@@ -11,6 +11,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
 from stmmr._core.options import shows_options, with_changes
+from stmmr._core.parallel import limited_threads
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, sections_of
 from stmmr._core.space import coordinates
@@ -57,6 +58,12 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
         If there is no option of a name.
     """
     options = with_changes(MapOptions, options, changes, function="map")
+    with limited_threads(options.threads):
+        _map(adata, model, options)
+
+
+def _map(adata: AnnData, model: StMMR | str | Path, options: MapOptions) -> None:
+    """Carry out a mapping."""
     if isinstance(model, str | Path):
         folder = Path(model)
         trained, _ = read_data(folder, read_facts(folder))

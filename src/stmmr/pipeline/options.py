@@ -50,6 +50,8 @@ class InputOptions(Checked):
     """Name of the table of a SpatialData object, where there are several."""
     coordinate_system: str | None = None
     """Coordinate system of a SpatialData object to take coordinates from."""
+    threads: int | None = None
+    """Largest number of threads; by default one for each available core."""
     progress: bool = True
     """Show progress bars."""
 
@@ -157,6 +159,6 @@ class RunFolderOptions(FolderOptions):
 
 
 NOT_RESULTS: Final = frozenset(
-    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress"}
+    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
 )
 """Options of a run that its results do not depend on."""

@@ -14,7 +14,7 @@ from stmmr._core.depends import drop_outdated
 from stmmr._core.folders import locked, require_ours
 from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
-from stmmr._core.parallel import is_first, started_outside
+from stmmr._core.parallel import is_first, limited_threads, started_outside
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
@@ -75,7 +75,9 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     TypeError
         If there is no option of a name.
     """
-    run_steps(data, with_changes(RunOptions, options, changes, function="run"))
+    options = with_changes(RunOptions, options, changes, function="run")
+    with limited_threads(options.threads):
+        run_steps(data, options)
 
 
 def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:

@@ -15,6 +15,7 @@ from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
@@ -67,6 +68,7 @@ class ConsensusOptions(Checked):
 
 @checked
 @shows_options(ConsensusOptions)
+@one_thread
 @clears_outdated
 @in_tissue_order
 def consensus(

@@ -13,6 +13,7 @@ from stmmr._core.checks import InputError, logger, require_choice
 from stmmr._core.depends import clears_outdated, depends, partition_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
@@ -52,6 +53,7 @@ class DomainsOptions(Checked):
 
 @checked
 @shows_options(DomainsOptions)
+@one_thread
 @clears_outdated
 @in_tissue_order
 def domains(

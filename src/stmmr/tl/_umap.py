@@ -13,6 +13,7 @@ from stmmr._core.checks import InputError, logger, representation, require_key
 from stmmr._core.depends import depends
 from stmmr._core.options import checked
 from stmmr._core.order import tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.pca import principal_scores
 from stmmr._core.space import rows_called
 from stmmr.tl._graphs import fuzzy_graph
@@ -39,6 +40,7 @@ long."""
 
 
 @checked
+@one_thread
 def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -> None:
     """Compute a UMAP of the embedding.
 
