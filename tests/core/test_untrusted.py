@@ -185,7 +185,7 @@ def test_blosc_header_is_checked():
     ("program", "found"),
     [
         ("import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), signal.SIGSEGV)", "crashes"),
-        ("import sys, time; sys.stdin.readline(); time.sleep(60)", r"could not be read within 0\.5 seconds"),
+        ("import sys, time; sys.stdin.readline(); time.sleep(60)", r"could not be opened within 0\.5 seconds"),
     ],
 )
 def test_a_crash_or_an_endless_read_is_one_sentence(adata, tmp_path, monkeypatch, program, found):

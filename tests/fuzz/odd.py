@@ -61,6 +61,8 @@ def positions(draw: Any, odd: set[str], n: int) -> Any:
     kind = draw(st.sampled_from(kinds)) if "positions" in odd else "grid"
     if kind == "nan" and n:
         grid[0] = np.nan
+    with np.errstate(all="ignore"):
+        whole = grid.astype(np.int16)
     table = {
         "line": grid * [1, 0],
         "point": grid * 0,
@@ -68,8 +70,8 @@ def positions(draw: Any, odd: set[str], n: int) -> Any:
         "one": grid[:, :1],
         "three": np.column_stack([grid, rng.normal(size=n)]),
         "far": grid + 1e9,
-        "big": grid * 1e300,
-        "ints": grid.astype(np.int16),
+        "big": grid * 1e290,
+        "ints": whole,
         "frame": pd.DataFrame(grid, columns=["x", "y"]),
         "tiny": grid * 1e-12,
         "twice": grid // 200,

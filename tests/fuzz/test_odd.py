@@ -3,12 +3,15 @@
 import os
 import warnings
 
-import odd
+import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from test_reading import in_time
 
 import stmmr
 
+from . import odd
+from .test_reading import in_time
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # how it ends is what counts
 COUNT = int(os.environ.get("STMMR_FUZZ_ODD", "20"))
 
 

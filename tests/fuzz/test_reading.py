@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import damage
 import pytest
-import seeds
 
 import stmmr
 
+from . import damage, seeds
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # how it ends is what counts
 COUNT = int(os.environ.get("STMMR_FUZZ_READS", "42"))
 """Damaged inputs of all formats together."""
 SECONDS = 20
@@ -43,7 +44,8 @@ def read_and_run(path: Path) -> str:
         warnings.simplefilter("ignore")
         try:
             adata = stmmr.read(source)
-            stmmr.run(adata, n_domains=2, method="kmeans", image=image, um_per_pixel=1.0, progress=False)
+            options = {"image": image, "um_per_pixel": 1.0, "histology": image is not None}
+            stmmr.run(adata, n_domains=2, method="kmeans", progress=False, **options)
         except stmmr.InputError:
             return "refused"
     return "read"

@@ -4,16 +4,17 @@ import os
 import warnings
 from pathlib import Path
 
-import damage
 import pytest
-import seeds
-from test_reading import in_time
 
 import stmmr
 from stmmr.model import StMMR
 from stmmr.pipeline.commands import analyse_folder, run_to_folder
 from stmmr.pipeline.options import RunFolderOptions
 
+from . import damage, seeds
+from .test_reading import in_time
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # how it ends is what counts
 COUNT = int(os.environ.get("STMMR_FUZZ_RESULTS", "12"))
 
 

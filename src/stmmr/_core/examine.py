@@ -115,17 +115,18 @@ def _try_attributes(node: Any) -> None:
 
 
 def _store(path: Path, budget: int) -> dict[str, int]:
-    metadata, seen = {}, 0
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            entry = Path(folder, name)
-            seen += 1
-            if entry.is_symlink() and not entry.resolve().is_relative_to(path.resolve()):
-                raise RefusedError(f"a link to {entry.resolve()} under {entry.relative_to(path)}")
-            if not (entry.is_file() or entry.is_dir()):
-                raise RefusedError(f"{entry.relative_to(path)}, which is no file")
-        for name in {"zarr.json", ".zarray", ".zmetadata"}.intersection(files):
-            metadata[Path(folder, name)] = json.loads(Path(folder, name).read_bytes())
+    metadata, folders, root = {}, [path], path.resolve()
+    while folders:
+        for entry in os.scandir(folders.pop()):  # stores of images have very many files
+            file = Path(entry.path)
+            if entry.is_symlink() and not file.resolve().is_relative_to(root):
+                raise RefusedError(f"a link to {file.resolve()} under {file.relative_to(path)}")
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(file)
+            elif not entry.is_file():
+                raise RefusedError(f"{file.relative_to(path)}, which is no file")
+            elif entry.name in {"zarr.json", ".zarray", ".zmetadata"}:
+                metadata[file] = json.loads(file.read_bytes())
     sizes: dict[str, int] = {}
     for file, content in metadata.items():
         for node, array in _arrays(file, content):  # the same array may be described in several files

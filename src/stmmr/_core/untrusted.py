@@ -28,7 +28,7 @@ Arguments = ParamSpec("Arguments")
 Data = TypeVar("Data")
 LONGEST_LINE: Final = 50_000_000
 """Bytes of a line of text; the header of a table with a million cells has 20 MB."""
-SECONDS: Final = 15.0
+SECONDS: Final = float(os.environ.get("STMMR_OPEN_SECONDS", "15"))
 """Time that examining a container may take; a damaged HDF5 file can keep its library busy for ever."""
 CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -189,7 +189,11 @@ class _Examiner:
             if not line:
                 code = self.close()
         if too_long.is_set():
-            raise _unreadable(path, f"one that could not be read within {SECONDS:g} seconds")
+            raise _unreadable(
+                path,
+                f"one that could not be opened within {SECONDS:g} seconds (on a slow disk, set the environment "
+                "variable STMMR_OPEN_SECONDS to more)",
+            )
         if not line and (code < 0 or code > 255):
             raise _unreadable(path, "one at which the library that reads it crashes")
         return dict(json.loads(line))
