@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,69 @@ def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path)
     adata, options = open_input(tmp_path / "tables" / "in.h5ad", RunOptions(n_domains=3))
     assert adata.shape == simulated.shape
     assert options == RunOptions(n_domains=3)
+
+
+# no traceback reaches a user
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RuntimeError("odd\nmore"), 70, r"an error that stmmr does not expect \(RuntimeError: odd\)"),
+        (RecursionError("too deep"), 70, "RecursionError"),
+        (AssertionError(), 70, "AssertionError"),
+        (MemoryError(), 1, "Expected enough memory, found too little"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "x"), 1, "Permission denied"),
+    ],
+)
+def test_each_error_is_one_sentence(monkeypatch, tmp_path, capsys, error, status, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("stmmr.pipeline.info.describe", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["info", "x"])
+    assert ended.value.code == status
+    message = capsys.readouterr().err.strip()
+    assert re.search(said, message)
+    assert "\n" not in message
+    assert "Traceback" not in message
+    logs = list(tmp_path.glob("stmmr-error-*.log"))
+    assert len(logs) == (status == 70)
+    for log in logs:
+        assert str(log) in message
+        assert "https://" in message
+        text = log.read_text()
+        assert text.startswith("stmmr info x\n")
+        assert "Traceback" in text
+        assert "numpy" in text
+
+
+@pytest.mark.parametrize("variable", ["PYTHONIOENCODING=ascii", "LC_ALL=C"])
+def test_output_without_its_letters(tmp_path, variable):
+    stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
+    name, _, value = variable.partition("=")
+    command = [sys.executable, "-m", "stmmr.cli", "info", str(tmp_path / "a.h5ad")]
+    out = subprocess.run(command, capture_output=True, env=os.environ | {name: value}, check=True)
+    assert b"coordinates" in out.stdout
+    assert out.stderr == b""
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
+    command = f"'{sys.executable}' -m stmmr.cli info '{tmp_path / 'a.h5ad'}' | true"
+    out = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 - a pipe
+    assert out.stderr == ""
+
+
+def test_memory_is_limited(tmp_path, capsys):
+    stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
+    options = ["--max-memory", "0.00001", "--mode", "memory"]
+    try:
+        assert run_main("run", tmp_path / "a.h5ad", "-o", tmp_path / "out", *options) == 1
+    finally:
+        stmmr.settings.max_memory = None
+    assert "--max-memory" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

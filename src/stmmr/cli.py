@@ -28,7 +28,12 @@ from stmmr.reproduce._options import Preset, ReproduceOptions
 if TYPE_CHECKING:
     from anndata import AnnData
 
-app = cyclopts.App(name="stmmr", version=VERSION, help="Spatial domains from counts, coordinates and histology.")
+app = cyclopts.App(
+    name="stmmr",
+    version=VERSION,
+    help="Spatial domains from counts, coordinates and histology.",
+    suppress_keyboard_interrupt=False,
+)
 Flag = Parameter(negative="", show_default=False)
 Repeated = Parameter(negative_iterable=())
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]

@@ -160,6 +160,8 @@ def named_blocks(blocks: Blocks | None, *, histology: bool = False) -> dict[str,
     InputError
         If a text does not describe a block, or two blocks have the same name.
     """
+    if isinstance(blocks, str) or not isinstance(blocks, Iterable | None):
+        raise InputError(f"Expected a mapping of blocks, or a list of texts NAME=KEY, found {blocks!r}.")
     pairs = list(blocks.items()) if isinstance(blocks, Mapping) else [_parsed(text) for text in blocks or ()]
     named: dict[str, Block] = {}
     for name, block in pairs:

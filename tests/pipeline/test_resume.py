@@ -164,3 +164,25 @@ def test_names_with_a_slash(tissue, tmp_path, monkeypatch, caplog):
         np.testing.assert_array_equal(adata.obs[keys.DOMAIN], done.obs[keys.DOMAIN])
         assert recorded(adata)["histology"].keys() == recorded(done)["histology"].keys()
         stmmr.pl.domains(adata, library_id="P/2")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": 3}', "[" * 100_000])
+def test_damaged_facts_are_those_of_another_run(tissue, tmp_path, content):
+    adata = tissue.copy()
+    KeptSteps(tmp_path, adata, {}).keep("expression", adata, {})
+    (tmp_path / "run.json").write_text(content)
+    assert not KeptSteps(tmp_path, adata, {}).restore("expression", adata)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda step: step[:2000], lambda step: b"", lambda step: step.replace(b"obsm", b"obsx")]
+)
+def test_damaged_steps_are_carried_out_again(tissue, tmp_path, caplog, damage):
+    adata = tissue.copy()
+    kept = KeptSteps(tmp_path, adata, {})
+    kept.keep("expression", adata, {})
+    (step,) = tmp_path.glob("*.h5")
+    assert kept.restore("expression", adata)
+    step.write_bytes(damage(step.read_bytes()))
+    assert not kept.restore("expression", adata)
+    assert "carried out again" in caplog.text

@@ -46,9 +46,9 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
         If it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
-    if key in names:
+    if isinstance(key, str) and key in names:
         return
-    close = difflib.get_close_matches(key, names, n=1)
+    close = difflib.get_close_matches(str(key), names, n=1)
     suggestion = f" Did you mean {close[0]!r}?" if close else ""
     raise InputError(
         f"Expected the key {key!r} in {where}, found {listed(names)}.{suggestion}{' ' + hint if hint else ''}"
@@ -65,7 +65,21 @@ def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
     """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
-    return dict(steps[name])
+    return _Notes(name, by, steps[name])
+
+
+class _Notes(dict[str, Any]):
+    """The record of a step, in which a missing note is an InputError."""
+
+    def __init__(self, step: str, by: str, notes: Mapping[str, Any]) -> None:
+        super().__init__(notes)
+        self._step, self._by = step, by
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"Expected {key!r} among the notes of uns['stmmr'][{self._step!r}], found {listed(self)}. Run "
+            f"{self._by}(adata) again."
+        )
 
 
 def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Bools, CountRows, Csr, Float32, Float64, Ints
 
+LARGEST: Final = 1e12
+"""Largest count; squares of larger ones overflow."""
 SPAN: Final = 0.3
 """Share of the genes that the variance trend is fitted to at each point."""
 
@@ -68,6 +70,11 @@ class CountStatistics(NamedTuple):
             raise InputError(
                 f"Expected raw counts in {where}, found negative values (smallest {self.smallest:.4g}): these look "
                 f"scaled. {counts_elsewhere(adata, where)}"
+            )
+        if self.largest > LARGEST:
+            raise InputError(
+                f"Expected raw counts in {where}, found values up to {self.largest:.4g}, more than molecules can be "
+                f"counted. {counts_elsewhere(adata, where)}"
             )
         if self.fractions and self.different < CORRECTED:
             raise InputError(
@@ -272,6 +279,8 @@ class GeneRows:
 
 def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Float64:
     """Get library sizes, shape (n_obs,): from the column, otherwise `size`, the sums of the counts."""
+    if not (size > 0).any():
+        raise InputError("Expected counts, found only zeros.")
     if size_key is not None:
         require_key(adata.obs.columns, size_key, where="obs")
         try:
@@ -281,7 +290,7 @@ def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Floa
         if not np.isfinite(size).all() or (size < 0).any():
             raise InputError(f"Expected library sizes ≥ 0 in obs[{size_key!r}], found NaN, infinite or negative ones.")
     if not (size > 0).any():
-        raise InputError("Expected counts, found only zeros.")
+        raise InputError(f"Expected library sizes in obs[{size_key!r}], found only zeros.")
     empty = int((size == 0).sum())
     if empty:
         logger.warning(

@@ -2,7 +2,7 @@
 
 `stmmr._core.untrusted` runs this file as a program of its own, since damaged files can crash the libraries or keep them
 busy for ever. It imports nothing of stmmr. To each path it answers with ``sizes``, the bytes of each array in memory by
-its name, or ``refused``, the end of a sentence.
+its name, with ``refused``, the end of a sentence, ``too_large``, the bytes of a chunk, or ``damaged``, an error.
 """
 
 from __future__ import annotations
@@ -41,13 +41,19 @@ class RefusedError(Exception):
     """The container is not safe to read; the message is the end of a sentence."""
 
 
+class TooLargeError(Exception):
+    """A chunk of an array does not fit into memory; the argument is its size."""
+
+
 def examine(path: Path, *, budget: int) -> dict[str, int]:
     """Get the bytes that each array of a container takes in memory.
 
     Raises
     ------
     RefusedError
-        If it links to other files, could run code, or no array of such a size fits into `budget` bytes.
+        If it links to other files or could run code.
+    TooLargeError
+        If a chunk has more than `budget` bytes.
     """
     return _store(path, budget) if path.is_dir() else _hdf5(path, budget)
 
@@ -62,8 +68,11 @@ def _hdf5(path: Path, budget: int) -> dict[str, int]:
     with h5py.File(path) as file:
         datasets = list(_datasets(file, h5py))
         for name, dataset in datasets:
-            sizes[name] = _bytes_in_memory(dataset.shape, dataset.dtype)
-            _require_chunk(name, dataset.chunks, dataset.dtype, budget)
+            try:
+                sizes[name] = _bytes_in_memory(dataset.shape, dataset.dtype)
+                _require_chunk(dataset.chunks, dataset.dtype, budget)
+            except TypeError:  # values that numpy has no type for
+                sizes[name] = dataset.id.get_storage_size()
         share = _share(sizes)
         for name, dataset in datasets:
             if sizes[name] <= budget:
@@ -106,24 +115,24 @@ def _try_attributes(node: Any) -> None:
 
 
 def _store(path: Path, budget: int) -> dict[str, int]:
-    metadata, seen = {}, 0
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            entry = Path(folder, name)
-            seen += 1
-            if entry.is_symlink() and not entry.resolve().is_relative_to(path.resolve()):
-                raise RefusedError(f"a link to {entry.resolve()} under {entry.relative_to(path)}")
-            if not (entry.is_file() or entry.is_dir()):
-                raise RefusedError(f"{entry.relative_to(path)}, which is no file")
-        for name in {"zarr.json", ".zarray", ".zmetadata"}.intersection(files):
-            metadata[Path(folder, name)] = json.loads(Path(folder, name).read_bytes())
-    arrays = {
-        node.relative_to(path): array for file, content in metadata.items() for node, array in _arrays(file, content)
-    }
-    sizes = {}
-    for node, array in arrays.items():
-        _require_codecs(node, array)
-        sizes[f"/{node.as_posix()}"] = _declared(node, array, budget)
+    metadata, folders, root = {}, [path], path.resolve()
+    while folders:
+        for entry in os.scandir(folders.pop()):  # stores of images have very many files
+            file = Path(entry.path)
+            if entry.is_symlink() and not file.resolve().is_relative_to(root):
+                raise RefusedError(f"a link to {file.resolve()} under {file.relative_to(path)}")
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(file)
+            elif not entry.is_file():
+                raise RefusedError(f"{file.relative_to(path)}, which is no file")
+            elif entry.name in {"zarr.json", ".zarray", ".zmetadata"}:
+                metadata[file] = json.loads(file.read_bytes())
+    sizes: dict[str, int] = {}
+    for file, content in metadata.items():
+        for node, array in _arrays(file, content):  # the same array may be described in several files
+            _require_codecs(node.relative_to(path), array)
+            name = f"/{node.relative_to(path).as_posix()}"
+            sizes[name] = max(sizes.get(name, 0), _declared(array, budget))
     _try_store(path, sizes, budget)
     return sizes
 
@@ -159,7 +168,7 @@ def _require_codecs(node: Path, array: dict[str, Any]) -> None:
             waiting += [(codec.get("configuration") or {}).get(part) for part in ("codecs", "index_codecs")]
 
 
-def _declared(node: Path, array: dict[str, Any], budget: int) -> int:
+def _declared(array: dict[str, Any], budget: int) -> int:
     """Get the bytes of an array in memory from its description, and check the size of its chunks."""
     import numpy as np
 
@@ -169,7 +178,7 @@ def _declared(node: Path, array: dict[str, Any], budget: int) -> int:
     except TypeError:
         dtype = np.dtype("O")
     grid = (array.get("chunk_grid") or {}).get("configuration") or {}
-    _require_chunk(f"/{node}", grid.get("chunk_shape", array.get("chunks")), dtype, budget)
+    _require_chunk(grid.get("chunk_shape", array.get("chunks")), dtype, budget)
     return _bytes_in_memory(array["shape"], dtype)
 
 
@@ -195,11 +204,11 @@ def _bytes_in_memory(shape: Any, dtype: Any) -> int:
     return math.prod(int(length) for length in shape) * (TEXT_BYTES if dtype.hasobject else dtype.itemsize)
 
 
-def _require_chunk(name: str, chunks: Any, dtype: Any, budget: int) -> None:
+def _require_chunk(chunks: Any, dtype: Any, budget: int) -> None:
     """Check that one chunk fits: libraries make room for it before they read."""
     size = _bytes_in_memory(chunks, dtype)
     if size > budget:
-        raise RefusedError(f"chunks of {size / 1e9:.1f} GB in {name}, of {budget / 1e9:.1f} GB of memory")
+        raise TooLargeError(size)
 
 
 def _share(sizes: dict[str, int]) -> int:
@@ -235,10 +244,12 @@ def answer(path: str, budget: int) -> dict[str, Any]:
         return {"sizes": examine(Path(path), budget=budget)}
     except RefusedError as error:
         return {"refused": str(error)}
+    except TooLargeError as error:
+        return {"too_large": error.args[0]}
     except MemoryError:
         return {"refused": "values that need more memory than there is"}
-    except Exception:  # noqa: BLE001 - the reader says more about a damaged file
-        return {"sizes": {}}
+    except Exception as error:  # noqa: BLE001 - what cannot be examined is not read
+        return {"damaged": f"{type(error).__name__}: {error}"}
 
 
 def main() -> None:

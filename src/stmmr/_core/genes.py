@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -182,8 +183,9 @@ def gene_list(genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
     InputError
         If it is a single name, whose letters would be taken for names, or the list is empty.
     """
-    names = [] if isinstance(genes, str) else list(dict.fromkeys(map(str, genes)))
-    if isinstance(genes, str) or not (names or may_be_empty):
+    is_list = isinstance(genes, Iterable) and not isinstance(genes, str)
+    names = list(dict.fromkeys(map(str, genes))) if is_list else []
+    if not is_list or not (names or may_be_empty):
         hint = f" Write [{genes!r}]." if isinstance(genes, str) else ""
         raise InputError(f"Expected a list of gene names, found {genes or names!r}.{hint}")
     return names

@@ -28,7 +28,7 @@ Arguments = ParamSpec("Arguments")
 Data = TypeVar("Data")
 LONGEST_LINE: Final = 50_000_000
 """Bytes of a line of text; the header of a table with a million cells has 20 MB."""
-SECONDS: Final = 15.0
+SECONDS: Final = float(os.environ.get("STMMR_OPEN_SECONDS", "15"))
 """Time that examining a container may take; a damaged HDF5 file can keep its library busy for ever."""
 CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -82,13 +82,16 @@ def require_memory(n_bytes: int, path: Path | str, *, advice: str = "") -> None:
     InputError
         If it does not.
     """
-    free = free_memory()
-    if n_bytes > free:
-        advice = advice or "If the file is right, use a machine with more memory."
-        raise InputError(
-            f"Expected data that fit into {free / 1e9:.1f} GB of memory (max_memory, --max-memory) at {path}, found "
-            f"{n_bytes / 1e9:.1f} GB. {advice}"
-        )
+    if n_bytes > free_memory():
+        raise _too_large(n_bytes, path, advice)
+
+
+def _too_large(n_bytes: int, path: Path | str, advice: str = "") -> InputError:
+    advice = advice or "If the file is right, use a machine with more memory."
+    return InputError(
+        f"Expected data that fit into {free_memory() / 1e9:.1f} GB of memory (max_memory, --max-memory) at {path}, "
+        f"found {n_bytes / 1e9:.1f} GB. {advice}"
+    )
 
 
 # files and folders
@@ -113,25 +116,29 @@ def examined(path: Path) -> dict[str, int]:
 
     Returns
     -------
-    The bytes of each array in memory, by its name; empty if the container is too damaged to tell.
+    The bytes of each array in memory, by its name.
 
     Raises
     ------
     InputError
         If reading it is not safe, or crashes or never ends.
+    OSError
+        If it is damaged.
     """
     require_regular(path)
     names = ("zarr.json", ".zgroup", ".zmetadata", "tables", "X", "obs") if path.is_dir() else ()
     files = [path, *(file for name in names if (file := path / name).exists())]
     states = [file.stat() for file in files]
     state = tuple((str(file), s.st_ino, s.st_size, s.st_mtime_ns) for file, s in zip(files, states, strict=True))
-    return _examined(path.resolve(), state)
+    return _examined(path.resolve(), (*state, max_memory()))
 
 
 @lru_cache(maxsize=64)
 def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
     try:
         answer = _examiner.ask(path)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # such as Python inside another program
         logger.debug("%s is read without being examined before (%s).", path, error)
         return {}
@@ -140,6 +147,10 @@ def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
             f"Expected a file or store that is safe to read at {path}, found {answer['refused']}. Read it with the "
             "program that wrote it, and write it again as one file without links and with the usual compression."
         )
+    if "too_large" in answer:
+        raise _too_large(answer["too_large"], path)
+    if "damaged" in answer:
+        raise OSError(answer["damaged"])
     return dict(answer["sizes"])
 
 
@@ -178,7 +189,11 @@ class _Examiner:
             if not line:
                 code = self.close()
         if too_long.is_set():
-            raise _unreadable(path, f"one that could not be read within {SECONDS:g} seconds")
+            raise _unreadable(
+                path,
+                f"one that could not be opened within {SECONDS:g} seconds (on a slow disk, set the environment "
+                "variable STMMR_OPEN_SECONDS to more)",
+            )
         if not line and (code < 0 or code > 255):
             raise _unreadable(path, "one at which the library that reads it crashes")
         return dict(json.loads(line))

@@ -35,6 +35,8 @@ ON_TISSUE_AT_LEAST: Final = 0.9
 """Share of the spots expected on tissue; .99 to 1 on three sections of docs/images.md."""
 BETTER_BY: Final = 0.05
 """How much larger the share on tissue must be in a turned or mirrored image to report it."""
+PIXELS_UM: Final = (1e-3, 1e4)
+"""Sizes of pixels in µm that an image can have; patches of other images would have no end."""
 UM_MISMATCH: Final = 1.25
 """Ratio between the size of a pixel by the image and by the coordinates from which on to warn."""
 NO_POSITIONS: Final = "An image needs positions in pixels."
@@ -142,6 +144,11 @@ def registered_image(
             slide.name,
             stated,
             um / scale,
+        )
+    if not PIXELS_UM[0] <= um / scale <= PIXELS_UM[1]:
+        raise InputError(
+            f"Expected pixels of {PIXELS_UM[0]:g} to {PIXELS_UM[1]:g} µm in the image ({slide.name}), found "
+            f"{um / scale:.3g} µm by the {scale_from}. Check um_per_pixel, image_scale and the scale factors."
         )
     registered = Registered(slide, matrix, um / scale, scale_from, mapped(matrix, xy), image is not None, rows)
     _check_cover(registered)

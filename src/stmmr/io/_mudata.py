@@ -103,6 +103,8 @@ def from_mudata(mdata: MuData, *, expression: str | None = None) -> tuple[AnnDat
     InputError
         If the modalities share no spots, or none or several could be the expression.
     """
+    if not is_mudata(mdata):
+        raise InputError(f"Expected a MuData, found {type(mdata).__name__}. Read it first: mudata.read_h5mu(…).")
     if getattr(mdata, "axis", 0) != 0:
         raise InputError("Expected a MuData whose modalities share spots (axis 0), found one that shares variables.")
     first = _expression(list(mdata.mod), expression)

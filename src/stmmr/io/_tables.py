@@ -13,7 +13,7 @@ from stmmr._core.checks import InputError, listed, logger, require_key, unique_n
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
-from stmmr._core.untrusted import open_hdf5, reader, require_parts
+from stmmr._core.untrusted import examined, open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
 from stmmr.io._flat import storable
 from stmmr.io._spatialdata import set_positions
@@ -240,8 +240,8 @@ def read_store(
         root = folder.parents[1] if folder.parent.name == TABLES else None
         if root is not None and not _has_elements(root):
             root = None
-        outer = root or folder
-        prefix = "/" if root is None else f"/{TABLES}/{folder.name}/"
+        outer = root or location
+        prefix = "/" if outer == folder else f"/{TABLES}/{folder.name}/"
         require_parts(outer, _parts_read(prefix, backed=backed), advice=ON_DISK)
         store = zarr.open_group(folder, mode="r")
         _require_anndata(store, location)
@@ -259,6 +259,8 @@ def counts_at(path: Path, table: str | None = None) -> Path:
     """Find the AnnData file or store: the path itself, or a table of a SpatialData store, `table` or the only one."""
     import zarr
 
+    if path.is_dir():
+        examined(path)
     store: Store = zarr.open_group(path, mode="r") if path.is_dir() else ()
     if TABLES not in store:
         if table is not None:

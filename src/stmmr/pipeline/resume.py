@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import logger
+from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of, libraries_of, names_in, renamed, renamed_uns, unescaped, write_escaped
-from stmmr._core.files import atomic_write
+from stmmr._core.files import atomic_write, parsing
+from stmmr._core.untrusted import open_hdf5
+from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
 from stmmr.image.library import image_names
 
@@ -45,7 +47,7 @@ class KeptSteps:
         self.matrices = _matrices(adata)
         facts = {"version": VERSION, "data": fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
         path = folder / FACTS
-        if path.exists() and json.loads(path.read_text()) == facts:
+        if path.exists() and _facts_in(path) == facts:
             finished = sorted(step.stem for step in folder.glob("*.h5"))
             logger.info("Continuing an interrupted run. Finished steps: %s.", ", ".join(finished) or "none")
             return
@@ -56,14 +58,20 @@ class KeptSteps:
 
     def restore(self, step: str, adata: AnnData) -> bool:
         """Set what a finished step wrote; tell whether it was finished."""
-        import h5py
         from anndata.io import read_elem
 
         path = self._path(step)
         if not path.exists():
             return False
-        with h5py.File(path) as file:
-            kept = {name: read_elem(file[name]) for name in file}
+        try:
+            with parsing(path, expected="a finished step"), open_hdf5(path) as file:
+                kept = {name: read_elem(file[name]) for name in file}
+                containers = [kept[name] for name in ("obs", "var", "obsm", "varm", "uns")]
+            if not all(isinstance(container, pd.DataFrame | dict) for container in containers):
+                raise InputError(f"Expected tables and mappings in {path}, found something else.")
+        except InputError as error:
+            logger.warning("A finished step is carried out again. %s", error)
+            return False
         for container in ("obs", "var"):
             for name, column in kept[container].items():
                 getattr(adata, container)[name] = column.to_numpy() if container == "var" else column.array
@@ -93,6 +101,14 @@ class KeptSteps:
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    """Read the facts of a run; none if they are damaged."""
+    try:
+        return read_json(path, expected="what a run depends on")
+    except InputError:
+        return {}
 
 
 def _matrices(adata: AnnData) -> set[str]:

@@ -86,6 +86,11 @@ def _anndata(data: Any) -> AnnData:
     from anndata import AnnData
 
     if isinstance(data, AnnData):
+        if data.isbacked and data.is_view:
+            raise InputError(
+                "Expected an AnnData to write results to, found a part of one whose counts are in a file. Take the "
+                "part into memory first: adata = adata[…].to_memory()."
+            )
         return data
     hint = " Read it first: adata = stmmr.read(…)." if isinstance(data, str | Path) else ""
     raise InputError(f"Expected AnnData, MuData or SpatialData, found {type(data).__name__}.{hint}")
