@@ -46,6 +46,7 @@ class Several(NamedTuple):
 
 def find_several(adata: AnnData) -> Several | None:
     """Find out whether a table holds several sections, and by which column of ``obs``; None if it does not."""
+    coordinates(adata)  # checked
     xy, z, where = stored_coordinates(adata)
     columns = _columns(adata)
     if z is not None and (depths := _depths(z)) is not None:
