@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -14,21 +16,12 @@ import pytest
 import tifffile
 
 import stmmr
+from helpers import BAD_DATA, contents, run_main
 from stmmr import cli
 from stmmr._core import keys
+from stmmr._core.options import option_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.sources import open_input
-
-
-def run_main(*arguments):
-    """Run the command in this process; return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(map(str, arguments)))
-    return end.value.code
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -135,46 +128,12 @@ def refused(folder, capsys, *arguments):
     return error
 
 
-def negative(adata):
-    adata.X.data[0] = -1
-
-
-def with_nan(adata):
-    adata.X.data[0] = np.nan
-
-
-def normalised(adata):
-    adata.X = adata.X * 0.37
-
-
-def without_coordinates(adata):
-    del adata.obsm["spatial"]
-    adata.obs = adata.obs[["ground_truth"]]
-
-
-def nan_coordinates(adata):
-    adata.obsm["spatial"][0] = np.nan
-
-
-def one_point(adata):
-    adata.obsm["spatial"][:] = 1.0
-
-
-@pytest.mark.parametrize(
-    ("spoil", "found"),
-    [
-        (negative, "negative values"),
-        (with_nan, "NaN"),
-        (normalised, "look normalised"),
-        (without_coordinates, "Expected coordinates"),
-        (nan_coordinates, " without "),
-        (one_point, "at one point"),
-    ],
-)
-def test_bad_data(tissue, tmp_path, capsys, spoil, found):
+@pytest.mark.parametrize(("spoil", "message"), BAD_DATA)
+def test_bad_data(tissue, tmp_path, capsys, spoil, message):
     spoil(tissue)
     tissue.write_h5ad(tmp_path / "in.h5ad")
-    assert found in refused(tmp_path, capsys, tmp_path / "in.h5ad", "--n-domains", 3)
+    error = refused(tmp_path, capsys, tmp_path / "in.h5ad", "--n-domains", 3)
+    assert re.search(message.replace("layer=", "--layer ").replace("use_rep", "--use-rep"), error)
 
 
 @pytest.mark.parametrize(
@@ -236,3 +195,78 @@ def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path)
     adata, options = open_input(tmp_path / "tables" / "in.h5ad", RunOptions(n_domains=3))
     assert adata.shape == simulated.shape
     assert options == RunOptions(n_domains=3)
+
+
+@pytest.mark.parametrize(
+    ("python", "command"),
+    [
+        (
+            "x exists. Pass overwrite=True (--overwrite), or another name.",
+            "x exists. Pass --overwrite, or another name.",
+        ),
+        ('Choose one: coordinate_system="…" (--coordinate-system …).', "Choose one: --coordinate-system …."),
+        ("Name fewer genes, genes=[…] (--enhance-gene …).", "Name fewer genes, --enhance-gene …."),
+        ('Name it (layer="…", --layer …).', "Name it (--layer …)."),
+        ("Expected random_state to be a seed, found -1.", "Expected --seed to be a seed, found -1."),
+        ("Expected method to be one of a, found 'b'.", "Expected --method to be one of a, found 'b'."),
+        ("found root_domain='2' and root_gene='a'", "found --root-domain '2' and --root-gene 'a'"),
+        (
+            "Give one of root_domain, root_gene and root_spot.",
+            "Give one of --root-domain, --root-gene and --root-spot.",
+        ),
+        ("Run pp.expression(adata, section_key='s') first.", "Run pp.expression(adata, section_key='s') first."),
+        ("Expected the key 'n_domains' in obs of /n_domains/n_domains.csv", None),
+        ("Another image and its encoder are of a preset.", None),
+    ],
+)
+def test_messages_name_the_option_of_the_command(python, command):
+    assert cli.by_option(python) == (python if command is None else command)
+
+
+def test_every_option_that_messages_name_is_one_of_the_command():
+    for arguments in (cli.RUN, cli.MAP, cli.ANALYSES, cli.REPRODUCE):
+        for option in option_names(type(arguments)):
+            assert cli.by_option(f"Expected {option} to be a").startswith("Expected --")
+    assert cli.by_option("Give n_seeds or enhance_genes.") == "Give --seeds or --enhance-gene."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("analyse", "INPUT", "--genes"),
+            "Expected a folder that stmmr run wrote (with run.json) at INPUT, found a file",
+        ),
+        (("run", "INPUT", "-o", "out", "-v", "-q"), "Expected --quiet or --verbose, found both. Leave one out."),
+        (
+            ("run", "INPUT", "-o", "out", "--encoder", "nope", "--no-histology"),
+            "Expected the name of an encoder, found",
+        ),
+        (("run", "INPUT", "-o", "out", "--seed", "-1"), "Expected --seed to be a whole number from 0 to"),
+        (("run", "INPUT", "-o", "out", "--n-domains", "0"), "Expected --n-domains to be a positive whole number"),
+        (("run", "INPUT", "-o", "/proc/out"), "Expected to read and write /proc"),
+    ],
+)
+def test_wrong_calls_end_in_one_sentence(earlier, capsys, arguments, message):
+    if "/proc/out" in arguments and not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    path = str(earlier / "in.h5ad")
+    assert run_main(*(path if argument == "INPUT" else argument for argument in arguments)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"stmmr: {message.replace('INPUT', path)}")
+
+
+def test_info_says_that_an_image_is_blank(tissue, tmp_path, capsys):
+    images = tissue.uns["spatial"]["simulated"]["images"]
+    images["lowres"] = np.zeros_like(images["hires"])
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    assert run_main("info", tmp_path / "in.h5ad") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("images")]
+    assert line.endswith("px, blank")
+    assert line.count("blank") == 1
+
+
+def test_data_with_hardly_any_gene_are_warned_of(tissue, caplog):
+    with caplog.at_level("WARNING", logger="stmmr"):
+        stmmr.pp.expression(tissue[:, :1].copy())
+    assert "Domains rest on only 1 genes. Check that all genes were read." in caplog.messages

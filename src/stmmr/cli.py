@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
 
-from stmmr._core.caches import provide_caches
+from stmmr._core.caches import prepare_command
 from stmmr._core.checks import InputError
+from stmmr._core.log import with_options
+from stmmr._core.options import option_names
+from stmmr._core.sentences import sentence_of, sentence_of_parts
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
@@ -25,21 +27,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 app = cyclopts.App(name="stmmr", version=VERSION, help="Spatial domains from counts, coordinates and histology.")
-Flag = Parameter(negative="", show_default=False)
-Repeated = Parameter(negative_iterable=())
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
-Output = Annotated[Path, Parameter(name=("--output", "-o"))]
-OptionalImage = Annotated[Path | None, Parameter(name=("--image", "-i"))]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
 Arguments = TypeVar("Arguments")
-
-
-def flat(arguments: type[Arguments]) -> type[Arguments]:
-    """Make the fields of a dataclass options of a command."""
-    # types of inherited fields are names in the modules of the base classes
-    arguments.__init__.__annotations__ = get_type_hints(arguments, include_extras=True)
-    return Parameter(name="*")(arguments)
 
 
 def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
@@ -48,7 +39,55 @@ def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
     return text if text == "auto" else int(text)
 
 
-# Each class has the options of its Python function. Restated here are those that the command line takes in fewer forms.
+NAMES: Final = {
+    "output": ("--output", "-o"),
+    "image": ("--image", "-i"),
+    "blocks": ("--block",),
+    "random_state": ("--seed", "--random-state"),
+    "root_spot": ("--root-spot", "--root-cell"),
+    "enhance_genes": ("--enhance-gene",),
+    "quiet": ("--quiet", "-q"),
+    "verbose": ("--verbose", "-v"),
+    "sections": ("--section", "--sections"),
+    "presets": ("--preset",),
+    "n_seeds": ("--seeds",),
+}
+"""Names of options that are not called as the argument of Python."""
+TYPES: Final[dict[str, Any]] = {
+    "image": Path | None,
+    "registration": Path | None,
+    "gene_sets": Path | None,
+    "encoder": str | None,
+    "n_domains": Annotated[int | Literal["auto"], Parameter(converter=_whole_number)],
+    "blocks": list[str] | None,
+    "enhance_genes": list[str] | None,
+    "sections": tuple[str, ...],
+    "presets": tuple[Preset, ...],
+}
+"""Types of options that Python takes in more forms than the command line."""
+
+
+def option_names_of(name: str) -> tuple[str, ...]:
+    """Get the names of an option on the command line."""
+    return NAMES.get(name, (f"--{name.replace('_', '-')}",))
+
+
+def flat(arguments: type[Arguments]) -> type[Arguments]:
+    """Make the fields of a dataclass options of a command."""
+    hints = get_type_hints(arguments, include_extras=True)
+    for field in fields(arguments):  # type: ignore[arg-type]  # a dataclass
+        hint = hints[field.name]
+        if Hidden not in getattr(hint, "__metadata__", ()):
+            look: dict[str, Any] = {"negative_iterable": ()}
+            if field.default is False:
+                look = {"negative": "", "show_default": False}
+            look["name"] = option_names_of(field.name)
+            hints[field.name] = Annotated[TYPES.get(field.name, hint), Parameter(**look)]
+    arguments.__annotations__ = arguments.__init__.__annotations__ = hints
+    return Parameter(name="*")(arguments)
+
+
+# Each class has the options of its Python function. Restated here are those with another description.
 
 
 @flat
@@ -56,24 +95,15 @@ def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
 class RunArguments(RunOptions):
     """Options of a run."""
 
-    image: OptionalImage = None
+    image: Any = None
     """H&E image. Its pixels are the units of the coordinates unless --registration is given. Also the name of an image
     of a SpatialData store. Default: the image that comes with the data, if any."""
-    registration: Path | None = None
-    """Affine map from coordinates to pixels of the image: a 3 × 3 matrix as CSV, or the imagealignment.csv of Xenium
-    Explorer."""
-    encoder: str = "he"
-    """Image encoder: "he" needs no weights; otherwise a network by name or folder."""
-    blocks: Annotated[list[str] | None, Parameter(name="--block", negative_iterable=())] = None
+    blocks: Any = None
     """A further modality, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a key of obsm and a
     likelihood (nb, zinb, bernoulli, gaussian; none for image features). Repeat it for more."""
-    n_domains: Annotated[int | Literal["auto"], Parameter(converter=_whole_number)] = "auto"
-    """Number of domains; "auto" chooses it by `stmmr.tl.number_of_domains`."""
-    in_3d: Annotated[bool, Flag] = False
+    in_3d: bool = False
     """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"] (--align writes it). Not
     with the preset "paper"."""
-    random_state: Annotated[int, Parameter(name=("--seed", "--random-state"))] = 0
-    """Random seed."""
     save_model: Annotated[Path | None, Hidden] = None
 
 
@@ -82,12 +112,8 @@ class RunArguments(RunOptions):
 class MapArguments(MapOptions):
     """Options of a mapping."""
 
-    image: OptionalImage = None
+    image: Any = None
     """H&E image, if the model uses one. Default: the image that comes with the data."""
-    registration: Path | None = None
-    """Affine map from coordinates to pixels of the image, as for stmmr run."""
-    encoder: str | None = None
-    """Image encoder, where the one that the model was fitted with cannot be found by its name."""
 
 
 @Parameter(group=ANALYSES_GROUP)
@@ -96,18 +122,7 @@ class MapArguments(MapOptions):
 class AnalysisArguments(AnalysisOptions):
     """Options of analyses."""
 
-    pseudobulk: Annotated[bool, Flag] = False
-    """Find the genes of each domain with sections as replicates (extra ``deseq``)."""
-    gene_sets: Path | None = None
-    """A local .gmt file: find the gene sets enriched among the genes of each domain."""
-    trajectory: Annotated[bool, Flag] = False
-    """Order the spots by pseudotime and find the genes that change along it. Without a root, it starts at the larger
-    end of the longest path through the domains."""
-    root_spot: Annotated[str | None, Parameter(name=("--root-spot", "--root-cell"))] = None
-    """Spot or cell at which the trajectory starts."""
-    enhance: Annotated[bool, Flag] = False
-    """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
-    enhance_genes: Annotated[list[str] | None, Parameter(name="--enhance-gene", negative_iterable=())] = None
+    enhance_genes: Any = None
     """A gene to write denoised, instead of all. Repeat it for more."""
 
 
@@ -126,23 +141,11 @@ class MapAnalysisArguments(AnalysisArguments):
 class RunFolder(RunFolderOptions):
     """Options about inputs and the result folder of a run."""
 
-    output: Output
-    """Folder to write the results to."""
-    overwrite: Annotated[bool, Flag] = False
-    """Replace an output folder of an earlier run."""
-    spatialdata: Annotated[bool, Flag] = False
-    """Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata (extra ``spatialdata``)."""
-
 
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Folder(FolderOptions):
     """Options about the input and the result folder of a mapping."""
-
-    output: Output
-    """Folder to write the results to."""
-    overwrite: Annotated[bool, Flag] = False
-    """Replace an output folder of an earlier run."""
 
 
 @flat
@@ -150,13 +153,15 @@ class Folder(FolderOptions):
 class Messages:
     """Options of all commands."""
 
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="", show_default=False)] = False
+    quiet: bool = False
     """Print warnings and errors only."""
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="", show_default=False)] = False
+    verbose: bool = False
     """Print details as well."""
 
     def apply(self) -> None:
         """Set the level of the messages."""
+        if self.quiet and self.verbose:
+            raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
         level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
         logging.getLogger("stmmr").setLevel(level)
 
@@ -166,21 +171,12 @@ class Messages:
 class ReproduceArguments(ReproduceOptions):
     """Options of a reproduction."""
 
-    sections: Annotated[tuple[str, ...], Parameter(name=("--section", "--sections"), negative_iterable=())] = ()
+    sections: Any = ()
     """A section to run, such as 151507 of dlpfc, D4 of chicken-heart or the number of a field of view of cosmx-lung.
     Repeat it for more. By default those that the paper shows and that the data hold."""
-    together: Annotated[bool, Flag] = False
-    """Fit one model to several sections of dlpfc instead of one to each; 151673 to 151676 if no sections are named."""
-    presets: Annotated[tuple[Preset, ...], Parameter(name="--preset", negative_iterable=())] = (
-        "baseline",
-        "default",
-        "auto",
-        "paper",
-    )
+    presets: Any = ("baseline", "default", "auto", "paper")
     """A row of the table: baseline, default (with the paper's number of domains), auto (the default that chooses the
     number as well) or paper (the published model with the authors' settings for this data set). Repeat it for more."""
-    n_seeds: Annotated[int, Parameter(name="--seeds")] = 1
-    """Runs of each, with the seeds 110 (the authors'), 111 and so on."""
 
 
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
@@ -210,8 +206,8 @@ def run_command(
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply()
-    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
-    _end(failed, folder.output)
+    report = _report if folder.report else None
+    _end(run_to_folder(source, folder, options, analyses, report=report), folder.output)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -272,8 +268,8 @@ def map_command(
 @app.command
 def demo(
     *,
-    output: Output = Path("stmmr_demo"),
-    overwrite: Annotated[bool, Flag] = False,
+    output: Annotated[Path, Parameter(name=NAMES["output"])] = Path("stmmr_demo"),
+    overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     messages: Messages = MESSAGES,
 ) -> None:
     """Run on a simulated tissue with a drawn H&E image.
@@ -297,7 +293,7 @@ def demo(
 def info(
     source: Input,
     *,
-    image: OptionalImage = None,
+    image: Annotated[Path | None, Parameter(name=NAMES["image"])] = None,
     registration: Path | None = None,
     um_per_pixel: float | None = None,
     bin_size: int | None = None,
@@ -329,7 +325,7 @@ def reproduce_command(
     dataset: Annotated[str, Parameter(name=["DATASET", "--dataset"])],
     *,
     data: Path,
-    output: Output = Path("stmmr_reproduced"),
+    output: Annotated[Path, Parameter(name=NAMES["output"])] = Path("stmmr_reproduced"),
     options: ReproduceArguments = REPRODUCE,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -359,41 +355,45 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on ``sys.argv`` by default.
-
-    An error of the input is one sentence and exit status 1. If only optional parts failed, the exit status is 3.
-    """
-    os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be imported here
-    provide_caches()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
+    prepare_command()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Message())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
     try:
         app(arguments)
     except (InputError, ImportError, FloatingPointError, OSError) as error:
-        print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        lines = [f"stmmr: {sentence_of(error)}", *getattr(error, "__notes__", [])]
+        print(by_option("\n".join(lines)), file=sys.stderr)
         sys.exit(1)
 
 
 def _end(failed: dict[str, Exception], output: Path) -> None:
     """End with exit status 3 and one sentence if optional parts failed."""
     if failed:
-        from stmmr.pipeline.steps import reason_of
-
-        parts = "; ".join(f"{part} failed ({reason_of(error)})" for part, error in failed.items())
-        print(
-            f"stmmr: {parts}. All other results are in {output}; stmmr analyse {output} … adds analyses.",
-            file=sys.stderr,
-        )
+        print(by_option(f"stmmr: {sentence_of_parts(failed, output)}"), file=sys.stderr)
         sys.exit(3)
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return (
-            "Expected room for the results, found the disk or your quota full. Free some space or choose another "
-            "--output."
-        )
-    return str(error)
+class _Message(logging.Formatter):
+    """Names options as on the command line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the text of a message."""
+        return by_option(record.getMessage())
+
+
+def by_option(text: str) -> str:
+    """Name options as on the command line."""
+    return with_options(text, _options())
+
+
+@cache
+def _options() -> dict[str, str]:
+    """Get the option on the command line for each argument of Python."""
+    commands = (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments)
+    return {name: option_names_of(name)[0] for command in commands for name in option_names(command)}
 
 
 if __name__ == "__main__":

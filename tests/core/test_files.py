@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stmmr import InputError
-from stmmr._core import folders
+from stmmr._core import folders, locks
 from stmmr._core.files import atomic_write
 from stmmr._core.folders import Kind, publish_folder
 
@@ -405,16 +405,16 @@ def test_removing_follows_no_links_and_leaves_files_of_the_user(tmp_path, old):
 @posix
 def test_a_lock_is_of_a_live_process(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom stmmr._core import folders\n"
-        "with folders.locked(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(100)"
+        "import sys, time\nfrom pathlib import Path\nfrom stmmr._core import folders, locks\n"
+        "with locks.locked(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(100)"
     )
     target = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        with pytest.raises(InputError, match=f"found process {process.pid} on"), folders.locked(target):
+        with pytest.raises(InputError, match=f"found process {process.pid} on"), locks.locked(target):
             pass
         process.kill()
         process.wait()
-    with folders.locked(target), folders.locked(target):
+    with locks.locked(target), locks.locked(target):
         pass
     assert not list(tmp_path.iterdir())

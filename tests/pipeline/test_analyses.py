@@ -12,26 +12,17 @@ import pandas as pd
 import pytest
 
 import stmmr
+from helpers import contents, run_main
 from stmmr import cli
 from stmmr._core import keys
+from stmmr._core.options import option_names
 from stmmr.pipeline import analyse
-from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared
+from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
+from stmmr.pipeline.analysis import Prepared
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES
-from stmmr.pipeline.options import option_names
 
 GENES = {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
 TRAJECTORY = {"trajectory.png", "paga.png", "gene_trends.csv", "gene_trends.png"}
-
-
-def run_main(*arguments):
-    """Run the command in this process; return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(map(str, arguments)))
-    return end.value.code
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def names(folder):
@@ -251,7 +242,7 @@ def test_model_of_a_run_that_goes_on_is_saved(source, tmp_path, monkeypatch):
 
 
 BAD = [
-    (("--root-domain", "2", "--root-gene", "GENE"), "Expected one root, found root_domain='2' and root_gene='g"),
+    (("--root-domain", "2", "--root-gene", "GENE"), "Expected one root, found --root-domain '2' and --root-gene 'g"),
     (("--root-domain", "9"), "Expected the key '9' in obs['stmmr_domain'], found 1, 2, 3."),
     (("--root-gene", "CLOSE"), "found none. Did you mean 'g"),
     (("--root-spot", "nowhere"), "'nowhere' in obs_names"),
@@ -259,7 +250,7 @@ BAD = [
     (("--gene-sets", "table.gmt"), "Expected a name, a description and genes in each line of table.gmt"),
     (("--gene-sets", "mouse.gmt"), "Use a file for this species"),
     (("--enhance-gene", "CLOSE"), "found none. Did you mean 'g"),
-    (("--group-key", "ground_truth"), "Expected several sections for group_key"),
+    (("--group-key", "ground_truth"), "Expected several sections for --group-key"),
     (("--pseudobulk",), "Expected several sections for pseudobulk"),
 ]
 

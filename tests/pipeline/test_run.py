@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
+from helpers import BAD_DATA, without_coordinates
 from stmmr._core import keys
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_results
 
@@ -170,41 +171,6 @@ def test_empty_places_and_genes_are_kept(tissue):
     stmmr.run(tissue, n_domains=3, histology=False, progress=False)
     assert np.isfinite(tissue.obsm[keys.EMBEDDING]).all()
     assert not tissue.var[keys.HIGHLY_VARIABLE].iloc[5]
-
-
-def scaled(adata):
-    adata.X = adata.X.toarray() - 1.0
-
-
-def normalised(adata):
-    adata.X = adata.X * 0.37
-
-
-def with_nan(adata):
-    adata.X.data[0] = np.nan
-
-
-def without_coordinates(adata):
-    del adata.obsm["spatial"]
-    adata.obs = adata.obs[["ground_truth"]]
-
-
-def nan_coordinates(adata):
-    adata.obsm["spatial"][0] = np.nan
-
-
-def one_point(adata):
-    adata.obsm["spatial"][:] = 1.0
-
-
-BAD_DATA = [
-    (scaled, "negative values.*use_rep"),
-    (normalised, "look normalised.*layer=.*use_rep"),
-    (with_nan, "1 NaN or infinite"),
-    (without_coordinates, "Expected coordinates in obsm"),
-    (nan_coordinates, "1 of .* without"),
-    (one_point, "all .* at one point"),
-]
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_DATA)

@@ -91,7 +91,7 @@ def test_any_embedding_at_its_own_scale_only():
 @pytest.mark.parametrize(
     ("n_domains", "options", "message"),
     [
-        (0, {}, "1 to 127"),
+        (0, {}, "positive whole number"),
         (200, {}, "1 to 127"),
         (3, {"scales": (0.5, 2.0)}, "scales to contain 1"),
         (3, {"n_partitions": 0}, "n_partitions"),

@@ -101,9 +101,8 @@ def test_bad_input(tissue):
     with pytest.raises(stmmr.InputError, match="Did you mean 'stmmr_domain'"):
         domain_tree(tissue, domain_key="stmmr_domains")
     domain_tree(tissue)
-    for k in (0, 11):
-        with pytest.raises(stmmr.InputError, match=rf"between 1 and 10, the leaves of the tree, found {k}"):
-            cut_tree(tissue, k)
+    with pytest.raises(stmmr.InputError, match="between 1 and 10, the leaves of the tree, found 11"):
+        cut_tree(tissue, 11)
     cut_tree(tissue, 4)
     with pytest.raises(stmmr.InputError, match="found others"):
         cut_tree(tissue, 6)

@@ -44,10 +44,7 @@ _TITLES: Final = {
 def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
     """Get a column of ``obs`` as categories, in which ``""`` and ``"nan"`` also count as missing.
 
-    Raises
-    ------
-    InputError
-        If the column does not exist.
+    Raises InputError if the column does not exist.
     """
     import pandas as pd
 
@@ -71,10 +68,7 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
     -------
     Red, green, blue and opacity from 0 to 1, in the order of the categories, shape (n_categories, 4).
 
-    Raises
-    ------
-    InputError
-        If there are more categories than colours.
+    Raises InputError if there are more categories than colours.
     """
     from matplotlib.colors import to_rgba_array
 

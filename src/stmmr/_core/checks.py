@@ -35,10 +35,7 @@ def listed(names: Iterable[object], *, at_most: int = 12) -> str:
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
     """Check that a key exists.
 
-    Raises
-    ------
-    InputError
-        If it does not; the message lists the keys that exist and suggests a similar one.
+    Raises InputError if it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
     if key in names:
@@ -53,10 +50,7 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
 def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
     """Get the record of a step in ``uns["stmmr"]``.
 
-    Raises
-    ------
-    InputError
-        If the step did not run; the message names the function `by` that runs it.
+    Raises InputError if the step did not run; the message names the function `by` that runs it.
     """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
@@ -79,10 +73,7 @@ def require_positive(value: float, *, name: str) -> None:
 def require_extra(module: str, *, extra: str) -> ModuleType:
     """Import an optional package.
 
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message names the extra that installs it.
+    Raises ImportError if it is not installed; the message names the extra that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -108,10 +99,7 @@ def unique_names(adata: AnnData) -> None:
 def representation(adata: AnnData, key: str) -> Float32:
     """Get a representation of ``obsm``, checked, shape (n_obs, n_components).
 
-    Raises
-    ------
-    InputError
-        If it does not exist, has no columns, or holds values that are not finite.
+    Raises InputError if it does not exist, has no columns, or holds values that are not finite.
     """
     import numpy as np
 

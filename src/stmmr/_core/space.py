@@ -124,10 +124,7 @@ def coordinates(adata: AnnData) -> Float64:
     -------
     Coordinates as x and y, shape (n_obs, 2); without ``obsm["spatial"]`` in steps of ``array_col``.
 
-    Raises
-    ------
-    InputError
-        If there are no coordinates, one is not finite, or all are the same.
+    Raises InputError if there are no coordinates, one is not finite, or all are the same.
     """
     if keys.SPATIAL in adata.obsm:
         where = f"obsm[{keys.SPATIAL!r}]"

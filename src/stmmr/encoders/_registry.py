@@ -201,9 +201,22 @@ def encoder_of(encoder: str | Path | Encoder | None, *, folder: str | Path | Non
     prefix, colon, rest = name.partition(":")
     if colon and prefix in PREFIXES:
         return CLASSES[PREFIXES[prefix]](folder or rest, **options)
-    if not Path(encoder).expanduser().exists() and "/" not in name:
-        raise InputError(_unknown(name))
+    require_encoder(encoder)
     return CLASSES[_library(encoder)](encoder, **options)
+
+
+def require_encoder(encoder: object) -> None:
+    """Check that there may be an encoder of a name, without looking for its weights.
+
+    Raises InputError if there is none; the message lists those that are known.
+    """
+    if not isinstance(encoder, str | Path):
+        _checked(encoder, {})
+        return
+    name = str(encoder)
+    is_known = name.lower() in {HEEncoder.name, *(known.name for known in KNOWN)}
+    if not (is_known or "/" in name or name.partition(":")[0] in PREFIXES or Path(name).expanduser().exists()):
+        raise InputError(_unknown(name))
 
 
 def _make(known: _Known, folder: str | Path | None, options: Mapping[str, Any]) -> Encoder:

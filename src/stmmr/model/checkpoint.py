@@ -40,10 +40,7 @@ class Checkpoint:
     settings, inputs, random_state, processes
         The training; a file of another training is refused.
 
-    Raises
-    ------
-    InputError
-        If the folder of the file does not exist.
+    Raises InputError if the folder of the file does not exist.
     """
 
     def __init__(
@@ -99,10 +96,7 @@ class Checkpoint:
         -------
         The history until then.
 
-        Raises
-        ------
-        InputError
-            If the file is damaged, not a checkpoint, or of another training.
+        Raises InputError if the file is damaged, not a checkpoint, or of another training.
         """
         if not self.path.exists():
             return {}

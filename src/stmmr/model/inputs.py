@@ -161,10 +161,7 @@ def model_inputs(
 ) -> ModelInputs:
     """Collect features, targets, graph and the linear embedding.
 
-    Raises
-    ------
-    InputError
-        If a preprocessing step is missing, or values do not fit their likelihood.
+    Raises InputError if a preprocessing step is missing, or values do not fit their likelihood.
     """
     kernel, further = kernel_of(adata), list(blocks.values())
     first = Block(use_rep or "", settings.likelihood, settings.expression_weight)

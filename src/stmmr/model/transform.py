@@ -46,10 +46,7 @@ def mapped_features(
 ) -> list[NDArray[np.float32]]:
     """Get the propagated features of a new section, shape (N, F) each, and make its graph.
 
-    Raises
-    ------
-    InputError
-        If most genes, the counts or the coordinates are missing, or a block cannot be mapped.
+    Raises InputError if most genes, the counts or the coordinates are missing, or a block cannot be mapped.
     """
     _check_blocks(new, blocks)
     expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
@@ -63,13 +60,7 @@ def mapped_features(
 
 
 def _expression(
-    trained: AnnData,
-    new: AnnData,
-    *,
-    layer: str | None,
-    size_key: str | None,
-    section_key: str | None,
-    progress: bool,
+    trained: AnnData, new: AnnData, *, layer: str | None, size_key: str | None, section_key: str | None, progress: bool
 ) -> NDArray[np.float32]:
     """Project the log-normalised genes of a section on the components of the model, centred in each section."""
     step = require_step(trained, "expression", by="stmmr.pp.expression")

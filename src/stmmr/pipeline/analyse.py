@@ -9,12 +9,14 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
+from stmmr._core.options import option_names, plain, shows_options, with_changes
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
+from stmmr._core.sentences import reason_of
 from stmmr._core.space import rows_called
-from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared, Work
-from stmmr.pipeline.options import option_names, plain, shows_options, with_changes
-from stmmr.pipeline.steps import attempt, reason_of, take
+from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
+from stmmr.pipeline.analysis import Prepared, Work
+from stmmr.pipeline.steps import attempt, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr.model import StMMR
-    from stmmr.pipeline.analyses import Analysis
+    from stmmr.pipeline.analysis import Analysis
     from stmmr.pipeline.options import RunOptions
 
 BY_DEFAULT_AT_MOST: Final = 100_000
@@ -122,7 +124,7 @@ def check(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     """
     if prepared.domains is not None and len(prepared.domains) < 2:
         for analysis in ANALYSES:
-            if analysis.compares(options):
+            if analysis.compares and analysis.requested(adata, options):
                 raise InputError(
                     f"Expected at least 2 domains for the analysis {analysis.name!r}, found {len(prepared.domains)}."
                 )

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
-from stmmr._core.folders import Draft, drafted, locked, remove, require_outside, restore
+from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
+from stmmr._core.locks import locked
+from stmmr._core.options import as_json, option_names, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.record import record
 from stmmr._core.version import VERSION
@@ -28,10 +30,11 @@ from stmmr.pipeline.analyse import (
     require_request,
     with_genes,
 )
-from stmmr.pipeline.analyses import AnalysisOptions, named_rows
+from stmmr.pipeline.analyses import AnalysisOptions
+from stmmr.pipeline.analysis import named_rows
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.mapping import count_domains, map_section
-from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions, as_json, option_names, plain
+from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
 from stmmr.pipeline.sources import check_several, named_inputs, open_input, read_inputs, stays_on_disk

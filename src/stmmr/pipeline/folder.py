@@ -14,12 +14,13 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import atomic_write
 from stmmr._core.folders import Kind, restore
+from stmmr._core.options import plain
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import section_key_of
+from stmmr._core.sentences import reason_of
 from stmmr._core.space import rows_called
 from stmmr.pipeline.analyses import ANALYSES, analysis_files
-from stmmr.pipeline.options import plain
-from stmmr.pipeline.steps import attempt, reason_of
+from stmmr.pipeline.steps import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -141,7 +142,7 @@ def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
         drawn |= {
             name: (lambda draw=figure.draw: draw(adata))  # type: ignore[misc]  # bound at once
             for name, figure in analysis.figures.items()
-            if figure.drawn(adata)
+            if analysis.ran(adata) and figure.drawn(adata)
         }
     return drawn
 
@@ -223,7 +224,8 @@ def read_facts(result: Path) -> dict[str, Any]:
     restore(result)
     path = result / "run.json"
     if not path.is_file():
-        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else "no such folder"
+        missing = "a file" if result.exists() else "no such folder"
+        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else missing
         raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {content}.")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 
-from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.compat import names_in
+from stmmr._core.compat import libraries_of, names_in
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
@@ -84,10 +83,12 @@ def _coordinates(adata: AnnData) -> str:
 
 def _stored_images(adata: AnnData) -> str:
     """Name the images in the data, with their sizes."""
+    from stmmr.image.pixels import is_blank
+
     images = [
-        f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
-        for library, content in adata.uns.get(keys.SPATIAL, {}).items()
-        if content.get("images")
+        f"{library}: {name} {pixels.shape[1]} × {pixels.shape[0]} px{', blank' if is_blank(pixels) else ''}"
+        for library, content in libraries_of(adata).items()
+        for name, pixels in content.get("images", {}).items()
     ]
     return "; ".join(images) or "none"
 

@@ -10,13 +10,16 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
-from stmmr._core.folders import locked, require_ours
+from stmmr._core.folders import require_ours
+from stmmr._core.locks import locked
 from stmmr._core.log import RESULT
+from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, started_outside
-from stmmr._core.record import drop_results, record, recorded
+from stmmr._core.record import record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
-from stmmr.pipeline.options import NOT_RESULTS, RunOptions, shows_options, with_changes
+from stmmr.pipeline.analyses import drop_earlier
+from stmmr.pipeline.options import NOT_RESULTS, RunOptions
 from stmmr.pipeline.resume import KEPT, KeptSteps
 from stmmr.pipeline.sources import Inputs, inputs_of
 from stmmr.pipeline.steps import attempt, take
@@ -83,7 +86,7 @@ def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
     if checkpoint is not None and started_outside():
         logger.info("Finished steps are not kept, because several processes run this command together.")
         checkpoint = None
-    drop_results(adata, "embedding", "domains", "analysis", "run")
+    drop_earlier(adata)
     if options.use_rep is not None and options.layer is not None:  # for analyses of genes later
         record(adata, counts={"layer": options.layer})
     with ExitStack() as stack:
@@ -128,6 +131,7 @@ class Run:
 def _prepare(data: Any, options: RunOptions) -> Run:
     """Check data and options, so that whatever is wrong is reported before the first long step."""
     from stmmr import pp
+    from stmmr.encoders._registry import require_encoder
     from stmmr.image.sections import images_available, registered_images
 
     inputs = inputs_of(data, options)
@@ -135,6 +139,7 @@ def _prepare(data: Any, options: RunOptions) -> Run:
     uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
+    require_encoder("he" if options.encoder is None else options.encoder)
     _check(state)
     if uses_image:
         state.encoder = pp.encoder_of(options.encoder)
@@ -159,9 +164,7 @@ def _check(state: Run) -> None:
     if options.in_3d:
         stacked_coordinates(adata)
         if options.preset == "paper":
-            raise InputError(
-                "Expected in_3d=False with the preset 'paper', whose graph is of the array. Use the default."
-            )
+            raise InputError("Expected no in_3d with the preset 'paper', whose graph is of the array. Use the default.")
     if not isinstance(options.n_domains, str) and options.n_domains > adata.n_obs:
         raise InputError(
             f"Expected at least as many {rows_called(adata)} as domains ({options.n_domains}), found {adata.n_obs}."

@@ -157,7 +157,9 @@ def read_inputs(
         (source,) = named.values()
         backed = stays_on_disk(source, folder.mode, table=options.table)
         if backed and in_memory:
-            raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
+            raise InputError(
+                "Expected counts in memory for spatialdata (--spatialdata), found mode='disk' (--mode disk)."
+            )
         adata, options = open_input(source, options, bin_size=folder.bin_size, backed=backed)
         counts = counts_at(source, options.table) if backed else None
     return adata, options if folder.align is None else align(adata, folder.align, options), counts

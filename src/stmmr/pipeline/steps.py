@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stmmr._core.checks import logger
 from stmmr._core.record import record, recorded
+from stmmr._core.sentences import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,11 +27,6 @@ def attempt(part: str, failed: dict[str, Exception]) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001
         logger.warning("%s failed: %s", part if "." in part else part[0].upper() + part[1:], reason_of(error))
         failed[part] = error
-
-
-def reason_of(error: Exception) -> str:
-    """Get the first line of the message of an error, or what kind of error it is."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def take(

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import numpy as np
 
 from stmmr._core.categories import MISSING, categories, category_colors, title_of
-from stmmr.pl.canvas import is_off_screen
+from stmmr._core.options import checked
+from stmmr.pl.canvas import is_off_screen, literal
 from stmmr.pl.raster import most_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anndata import AnnData
     from matplotlib.axes import Axes
 
     from stmmr._core.types import Bools, Float64, Ints
 
+Options = ParamSpec("Options")
 RASTERISE_FROM: Final = 20_000
 """Number of spots from which a vector file holds them as an image, as it would take minutes to open otherwise."""
 _ROWS: Final = 20
 """Largest number of entries in one column of a legend."""
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
+
+
+def drawing(function: Callable[Options, Axes]) -> Callable[Options, Axes]:
+    """Check the arguments of a function that draws, draw texts as they are, and document that it returns the axes."""
+    checking = checked(literal(function))
+    name = function.__name__
+    returned = f'The axes. Save by ``ax.figure.savefig("{name}.png", dpi=200, bbox_inches="tight")``.'
+    if "\nReturns\n" not in (doc := checking.__doc__ or ""):
+        checking.__doc__ = doc.replace("\n\nRaises\n", f"\n\nReturns\n-------\n{returned}\n\nRaises\n")
+    return checking
 
 
 class Colored:

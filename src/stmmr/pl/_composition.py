@@ -8,8 +8,7 @@ from stmmr._core import keys
 from stmmr._core.categories import category_colors, title_of
 from stmmr._core.checks import require_key
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import add_legend, new_axes, text_width
-from stmmr.pl.canvas import literal
+from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
 from stmmr.tl import composition as composition_of
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ _BAR: Final = 0.8
 """Share of this distance that the bar takes."""
 
 
-@literal
+@drawing
 def composition(
     adata: AnnData, section_key: str | None = None, *, domain_key: str = keys.DOMAIN, ax: Axes | None = None
 ) -> Axes:
@@ -38,12 +37,6 @@ def composition(
         Column of ``obs`` with the section of each spot. None: the table of `stmmr.analyse`.
     domain_key
         Column of ``obs`` with the domains; colours are those of every other figure.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("composition.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

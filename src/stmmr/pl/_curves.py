@@ -12,8 +12,7 @@ from stmmr._core.categories import MISSING, PALETTE, category_colors
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
 from stmmr._core.space import graph_um, rows_called
-from stmmr.pl._axes import new_axes
-from stmmr.pl.canvas import literal
+from stmmr.pl._axes import drawing, new_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float64
 
 
-@literal
+@drawing
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the error of predicting spots from their neighbours at each bandwidth, and the chosen bandwidth.
 
@@ -33,12 +32,6 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         After `stmmr.pp.spatial_graph` with a bandwidth that was chosen.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("bandwidth.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -81,7 +74,7 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-@literal
+@drawing
 def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the criterion over the number of domains, the best number and those that fit almost equally well.
 
@@ -89,12 +82,6 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         After `stmmr.tl.number_of_domains`.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("number_of_domains.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -131,7 +118,7 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-@literal
+@drawing
 def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw each term of the loss over the training steps.
 
@@ -142,12 +129,6 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         With ``uns["stmmr"]["history"]``, the value of each term in every step.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("history.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -202,7 +183,7 @@ def _over_range(values: Float64) -> Float64:
     return np.where(np.isfinite(values), (values - low) / (span or 1.0), np.nan)
 
 
-@literal
+@drawing
 def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the tree of domains: the further left two domains join, the more they differ.
 
@@ -210,12 +191,6 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         After `stmmr.tl.domain_tree`.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("domain_tree.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

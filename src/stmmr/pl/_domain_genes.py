@@ -9,12 +9,11 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, category_colors
-from stmmr._core.checks import InputError, listed, require_key, require_positive
+from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import new_axes, text_width
-from stmmr.pl.canvas import literal
+from stmmr.pl._axes import drawing, new_axes, text_width
 from stmmr.tl import domain_genes_table
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ _ROWS: Final = 11
 """Height of the legend and the colour bar, in cells."""
 
 
-@literal
+@drawing
 def domain_genes(
     adata: AnnData,
     genes: Sequence[str] | None = None,
@@ -64,12 +63,6 @@ def domain_genes(
         Number of genes of each domain.
     against
         Comparison of the leading genes: "rest" or "neighbors".
-    key
-        Key of ``uns`` with the table.
-    cmap
-        Colour map of matplotlib.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------
@@ -82,7 +75,6 @@ def domain_genes(
         If there is no table, it has no shares and means (as that of `stmmr.tl.domain_genes_pseudobulk`), or a gene is
         not in it.
     """
-    require_positive(n_genes, name="n_genes")
     table = domain_genes_table(adata, against=against, key=key)
     require_key(table.columns, "share", where=f"the columns of uns[{key!r}]", hint="Run stmmr.tl.domain_genes first.")
     table["domain"] = table["domain"].cat.remove_unused_categories()

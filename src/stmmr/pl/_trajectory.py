@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,12 @@ from stmmr._core import keys
 from stmmr._core.categories import PALETTE, categories, category_colors
 from stmmr._core.checks import InputError, require_key, require_step
 from stmmr._core.genes import gene_list
+from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
-from stmmr.pl._axes import new_axes, text_width
-from stmmr.pl._tissue import values
-from stmmr.pl.canvas import literal
+from stmmr.pl._axes import drawing, new_axes, text_width
+from stmmr.pl._tissue import TissueOptions, values
 from stmmr.tl._graphs import Rooted
 
 if TYPE_CHECKING:
@@ -45,16 +45,9 @@ PER_THIRD: Final = 2
 STYLES: Final = ("-", "--", ":")
 
 
-@literal
-def trajectory(
-    adata: AnnData,
-    *,
-    cmap: str | Colormap = "viridis",
-    image: bool = True,
-    library_id: str | None = None,
-    alpha: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+@drawing
+@shows_options(TissueOptions)
+def trajectory(adata: AnnData, *, cmap: str | Colormap = "viridis", **options: Any) -> Axes:
     """Draw the pseudotime of every spot in the tissue, with the root as a star; light grey if it is missing.
 
     Drawn as numbers by `stmmr.pl.values`. With several sections side by side, the root is not marked. Branches are
@@ -64,20 +57,6 @@ def trajectory(
     ----------
     adata
         After `stmmr.tl.trajectory`.
-    cmap
-        Colour map of matplotlib.
-    image
-        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
-    library_id
-        Key of ``uns["spatial"]``, if it has several images.
-    alpha
-        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("trajectory.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -85,7 +64,7 @@ def trajectory(
         If there is no pseudotime.
     """
     require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
-    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, **options)
     step = recorded(adata).get("trajectory", {})
     root = np.flatnonzero(adata.obs_names == step.get("root_spot"))
     if len(root) and graph_sections(adata) is None:
@@ -94,7 +73,7 @@ def trajectory(
     return ax
 
 
-@literal
+@drawing
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
     """Draw the graph over domains, from the root at the left along its tree.
 
@@ -108,12 +87,6 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
         After `stmmr.tl.trajectory`.
     threshold
         Weakest link outside of the tree that is drawn; 1 is as many links as expected at random.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("paga.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -221,7 +194,7 @@ def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
     return xy
 
 
-@literal
+@drawing
 def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Draw the expression of genes over pseudotime with confidence bands, on the scale of log1p.
 
@@ -232,12 +205,6 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     genes
         Names of at most 18 fitted genes. None: the two with the smallest p-values among those that peak early, midway
         and late, because the genes with the smallest p-values of all often rise and fall together.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("gene_trends.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

@@ -26,22 +26,6 @@ FEW_SHARED: Final = 0.5
 """Share of shared genes, of the section with the fewest genes, below which there is a warning."""
 ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
 """Ensembl gene identifiers of any species."""
-OF_ONE_RUN: Final = frozenset(
-    {
-        keys.LOGNORM,
-        keys.ENHANCED,
-        keys.COMPONENTS,
-        keys.EMBEDDING,
-        keys.UMAP,
-        keys.DOMAIN,
-        keys.CONFIDENCE,
-        keys.DOMAIN_REFINED,
-        keys.PSEUDOTIME,
-        keys.BRANCH,
-        keys.LIBRARY_SIZE,
-    }
-)
-"""Results for a single section: domain 1 of one section is not domain 1 of another."""
 
 
 def concat_sections(
@@ -149,13 +133,13 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
     """Copy a section without the results of a single section, and make names unique."""
     from anndata import AnnData
 
-    layers = {key: value for key, value in layers_of(part).items() if key not in OF_ONE_RUN}
+    layers = {key: value for key, value in layers_of(part).items() if keys.survives_join(key)}
     with names_may_repeat():
         kept = AnnData(
             X=_as_csr(part.X) if filled else part.X,
-            obs=part.obs[[column for column in part.obs if column not in OF_ONE_RUN]].copy(),
-            var=part.var[[column for column in part.var if not str(column).startswith("stmmr_")]].copy(),
-            obsm={key: value for key, value in part.obsm.items() if key not in OF_ONE_RUN},
+            obs=part.obs[[column for column in part.obs if keys.survives_join(str(column))]].copy(),
+            var=part.var[[column for column in part.var if keys.survives_join(str(column))]].copy(),
+            obsm={key: value for key, value in part.obsm.items() if keys.survives_join(key)},
             layers={key: _as_csr(value) if filled else value for key, value in layers.items()},
             uns={keys.SPATIAL: dict(part.uns.get(keys.SPATIAL, {}))},
         )

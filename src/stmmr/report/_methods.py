@@ -178,9 +178,9 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
 
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:
     """Describe the analyses that ran, each by its row in the table of analyses."""
-    described = {analysis: analysis.methods(adata, steps, cite) for analysis in ANALYSES}
-    sentences = [sentence for sentence in described.values() if sentence]
-    if any(sentence and analysis.adjusts_pvalues for analysis, sentence in described.items()):
+    ran = [analysis for analysis in ANALYSES if analysis.ran(adata)]
+    sentences = [sentence for analysis in ran if (sentence := analysis.methods(adata, steps, cite))]
+    if any(analysis.adjusts_pvalues for analysis in ran):
         sentences.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
     if _keys.UMAP in adata.obsm:
         sentences.append(f"The embedding was laid out by UMAP {cite('umap')}.")

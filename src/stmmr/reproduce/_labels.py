@@ -47,10 +47,7 @@ class LabelSource:
     def check(self) -> None:
         """Check that the table has a column of labels for these spots; only its header and first column are read.
 
-        Raises
-        ------
-        InputError
-            If there is no such column, or all rows are of other spots.
+        Raises InputError if there is no such column, or all rows are of other spots.
         """
         if self.path is None:
             return

@@ -211,10 +211,7 @@ RECIPES: Final[dict[str, Recipe]] = {
 def recipe_of(dataset: str) -> Recipe:
     """Get a recipe by its name.
 
-    Raises
-    ------
-    InputError
-        If there is no such recipe; the message suggests similar names.
+    Raises InputError if there is no such recipe; the message suggests similar names.
     """
     if dataset in RECIPES:
         return RECIPES[dataset]

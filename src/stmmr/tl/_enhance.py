@@ -12,7 +12,8 @@ from scipy import special
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_step
 from stmmr._core.counts import gene_rows, raw_counts
-from stmmr._core.genes import require_gene
+from stmmr._core.genes import require_genes
+from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr._core.rows import is_dask, is_on_disk, slices
 
@@ -35,6 +36,7 @@ DISPERSIONS: Final = np.geomspace(0.02, 500, 24)
 Scale = Literal["median", "own"]
 
 
+@checked
 def enhance(
     model: StMMR,
     *,
@@ -96,7 +98,7 @@ def enhance(
     Huang et al. 2018, doi:10.1038/s41592-018-0033-z (SAVER); there, the mean is a regression on other genes.
     """
     if scale == "place":
-        warnings.warn("scale='place' is now scale='own'.", FutureWarning, stacklevel=2)
+        warnings.warn("scale='place' is now scale='own'.", FutureWarning, stacklevel=3)
         scale = "own"
     require_choice(scale, get_args(Scale), name="scale")
     adata, known = model.adata, model.inputs.gene_names
@@ -158,17 +160,14 @@ def _check(model: StMMR) -> None:
 
 def _chosen(adata: AnnData, genes: Sequence[str], known: list[str]) -> list[str]:
     """Get the names of genes, checked, without duplicates."""
-    if isinstance(genes, str) or not len(genes):
-        raise InputError(f"Expected a list of gene names, found {genes!r}.")
-    for gene in genes:
-        require_gene(adata, gene)
-    unknown = [gene for gene in genes if gene not in set(known)]
+    names = require_genes(adata, genes)
+    unknown = [gene for gene in names if gene not in set(known)]
     if unknown:
         raise InputError(
             f"Expected genes that the model uses (var['stmmr_highly_variable']), found {listed(unknown)}, which are "
             f"not among its {len(known)}. Use a larger n_top_genes in stmmr.pp.expression."
         )
-    return list(dict.fromkeys(genes))
+    return names
 
 
 def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> int:
@@ -183,10 +182,7 @@ def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> 
     n_genes
         Number of named genes; None if no genes are named.
 
-    Raises
-    ------
-    InputError
-        If the result is larger than 2 GB, or the counts stay on disk and no genes are named.
+    Raises InputError if the result is larger than 2 GB, or the counts stay on disk and no genes are named.
     """
     width = adata.n_vars if n_genes is None else n_genes
     n_bytes = 4 * int(adata.n_obs) * int(width)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, representation, require_extra
+from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr._core.sections import section_key_of, sections_of
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
 def integrate(
     adata: AnnData,
     section_key: str | None = None,

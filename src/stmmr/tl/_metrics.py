@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest
+from stmmr._core.options import checked
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
 from stmmr._core.space import rows_called
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _PAS_NEIGHBORS: Final = 10
 
 
+@checked
 def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -> dict[str, float]:
     """Compare domains with an annotation, and measure their continuity in space.
 
@@ -35,8 +37,6 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
         Annotated data with coordinates.
     label_key
         Column of ``obs`` with the annotation; NaN, None, ``""`` and ``"nan"`` count as not annotated.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import logger, require_positive
+from stmmr._core.checks import logger
 from stmmr._core.kernel import independent_spots, kernel_of
+from stmmr._core.options import checked
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -30,6 +31,7 @@ FITTED_AT_MOST: Final = 5_000
 """Spots that mixtures are fitted to."""
 
 
+@checked
 def number_of_domains(
     adata: AnnData,
     *,
@@ -60,8 +62,6 @@ def number_of_domains(
         Key of ``obsm``. For an embedding that is not from `stmmr.StMMR`, every spot counts as independent.
     random_state
         Seed of the starts.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -86,8 +86,6 @@ def number_of_domains(
     Schwarz 1978, doi:10.1214/aos/1176344136. Vuong 1989, doi:10.2307/1912557. Degrees of freedom of a smoother: Buja,
     Hastie & Tibshirani 1989, doi:10.1214/aos/1176347115.
     """
-    require_positive(at_most, name="at_most")
-    require_positive(n_init, name="n_init")
     every_point, n = independent_points(adata, use_rep, random_state=random_state, progress=progress)
     points = sample(every_point, 1, at_most=FITTED_AT_MOST, random_state=random_state)
     n = min(n, float(len(points)))

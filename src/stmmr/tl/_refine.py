@@ -12,6 +12,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
 from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.options import checked
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
 from stmmr._core.space import rows_called
@@ -24,12 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 
+@checked
 def refine(
-    adata: AnnData,
-    *,
-    n_neighbors: int = 12,
-    domain_key: str = keys.DOMAIN,
-    key_added: str = keys.DOMAIN_REFINED,
+    adata: AnnData, *, n_neighbors: int = 12, domain_key: str = keys.DOMAIN, key_added: str = keys.DOMAIN_REFINED
 ) -> None:
     """Assign each spot the domain of most of its neighbours, in one pass.
 

@@ -10,12 +10,14 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, representation, require_key
+from stmmr._core.options import checked
 from stmmr._core.record import record
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
 def transfer_domains(
     adata: AnnData,
     reference: AnnData,
@@ -72,6 +74,7 @@ def transfer_domains(
     record(adata, transfer={"domain_key": domain_key, "use_rep": use_rep, "key_added": key_added})
 
 
+@checked
 def match_domains(
     adata: AnnData, reference_key: str, *, domain_key: str = keys.DOMAIN, key_added: str | None = None
 ) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
+from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr.tl._points import points_of
 from stmmr.tl._readouts import REGULARISATION
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float64, Floats, Ints
 
 
+@checked
 def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str = keys.EMBEDDING) -> None:
     """Merge domains step by step, each time the two whose union has the smallest variance (Ward).
 
@@ -68,6 +70,7 @@ def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str =
     record(adata, domain_tree=tree)
 
 
+@checked
 def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) -> None:
     """Merge domains along their tree until `n_domains` are left; partitions of different numbers are nested.
 

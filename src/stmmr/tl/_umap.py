@@ -10,6 +10,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError, logger, representation, require_key
+from stmmr._core.options import checked
 from stmmr._core.pca import principal_scores
 from stmmr._core.space import rows_called
 from stmmr.tl._graphs import fuzzy_graph
@@ -35,6 +36,7 @@ _EPOCHS: Final = 200
 long."""
 
 
+@checked
 def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -> None:
     """Compute a UMAP of the embedding.
 
