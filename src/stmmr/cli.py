@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 import cyclopts
 from cyclopts import Group, Parameter
 
-from stmmr._core.caches import provide_caches
+from stmmr._core.caches import prepare_command
 from stmmr._core.checks import InputError
 from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import print_messages, with_options
@@ -232,7 +231,7 @@ def run_command(
 
     messages.apply(threads=options.threads)
     failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
-    end_partly(failed, folder.output)
+    end_partly(failed, folder.output, by_option)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -264,7 +263,7 @@ def analyse_command(
 
     messages.apply(threads=threads)
     failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
-    end_partly(failed, result)
+    end_partly(failed, result, by_option)
 
 
 @app.command(name="map")
@@ -290,7 +289,7 @@ def map_command(
 
     messages.apply(threads=options.threads)
     report = _report if folder.report else None
-    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output)
+    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
 
 
 @app.command
@@ -314,7 +313,7 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output)
+    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output, by_option)
 
 
 @app.command
@@ -376,8 +375,7 @@ def main(arguments: list[str] | None = None) -> None:
     An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
     optional parts failed, the exit status is 3.
     """
-    os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be imported here
-    provide_caches()
+    prepare_command()
     print_messages(by_option)
     with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments or sys.argv[1:])}"):
         app(arguments)

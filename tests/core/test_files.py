@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stmmr import InputError
-from stmmr._core import folders
+from stmmr._core import folders, locks
 from stmmr._core.files import atomic_write
 from stmmr._core.folders import Kind, publish_folder
 
@@ -254,7 +254,7 @@ def test_full_disk_at_the_renaming_leaves_old_and_new(old, monkeypatch, call):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = contents(old)
-    monkeypatch.setattr(folders, "exchange", (lambda *_: False) if call else full)
+    monkeypatch.setattr(folders, "_exchange", (lambda *_: False) if call else full)
     fail_at(monkeypatch, call)
     with pytest.raises(OSError, match="No space left") as caught:
         publish(old)
@@ -293,7 +293,7 @@ def test_kill_in_the_body_leaves_the_old_folder_and_the_next_run_tidies(tmp_path
 def test_kill_between_the_renamings_is_mended_by_the_next_run(tmp_path, old):
     before = contents(old)
     run_until_killed(
-        "folders.exchange = lambda *_: False\n"
+        "folders._exchange = lambda *_: False\n"
         "replace = os.replace\n"
         "def then_die(*args):\n"
         "    replace(*args)\n"
@@ -329,7 +329,7 @@ def check_user_files(folder: Path) -> None:
 @pytest.mark.parametrize("system", ["exchanges", "moves aside", "has no hard links"])
 def test_files_of_the_user_move_to_the_new_folder(tmp_path, old, monkeypatch, system):
     if system != "exchanges":
-        monkeypatch.setattr(folders, "exchange", lambda *_: False)
+        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
     if system == "has no hard links":
 
         def link(*_, **__):
@@ -405,16 +405,16 @@ def test_removing_follows_no_links_and_leaves_files_of_the_user(tmp_path, old):
 @posix
 def test_a_lock_is_of_a_live_process(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom stmmr._core import folders\n"
-        "with folders.locked(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(100)"
+        "import sys, time\nfrom pathlib import Path\nfrom stmmr._core import folders, locks\n"
+        "with locks.locked(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(100)"
     )
     target = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        with pytest.raises(InputError, match=f"found process {process.pid} on"), folders.locked(target):
+        with pytest.raises(InputError, match=f"found process {process.pid} on"), locks.locked(target):
             pass
         process.kill()
         process.wait()
-    with folders.locked(target), folders.locked(target):
+    with locks.locked(target), locks.locked(target):
         pass
     assert not list(tmp_path.iterdir())

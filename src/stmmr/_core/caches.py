@@ -13,6 +13,12 @@ VARIABLES: Final = {"NUMBA_CACHE_DIR": (".cache/numba",), "MPLCONFIGDIR": (".con
 """Variables that name a folder of a cache, and the folders below the user's home without them."""
 
 
+def prepare_command() -> None:
+    """Provide caches, and let matplotlib draw without windows: the backend of a notebook works only there."""
+    os.environ["MPLBACKEND"] = "agg"
+    provide_caches()
+
+
 @cache
 def provide_caches() -> None:
     """Give numba and matplotlib a folder of this process, where theirs cannot be written: umap and scanpy need one."""

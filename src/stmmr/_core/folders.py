@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import platform
 import re
+import shutil
+import sys
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import alive, beside, flush
-from stmmr._core.moving import exchange, files_in, link, name_in, same_file
+from stmmr._core.locks import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +26,6 @@ TEMPORARY: Final = r"(.*/)?\.([^/]+-\d+-[0-9a-f]{8}\.(new|old)[^/]*(/.*)?|[^/]+\
 """What a killed process left in a folder of ours: files and folders beside their targets, locks, marks of drafts."""
 WAIT: Final = 30.0
 """Seconds that the writing of a model or of features waits for another process."""
-_held: ContextVar[frozenset[Path]] = ContextVar("locked folders", default=frozenset())
 
 
 class Kind(NamedTuple):
@@ -78,7 +80,7 @@ def remove(folder: Path, kind: Kind, *, keep: bool = False) -> None:
     if not os.path.lexists(folder):
         return
     require_ours(folder, kind)
-    ours = [path for path in files_in(folder) if kind.owns(name_in(path, folder))]
+    ours = [path for path in _files_in(folder) if kind.owns(_name(path, folder))]
     for path in sorted(ours, key=lambda path: path == folder / kind.marker):  # until the end it is recognised
         path.unlink(missing_ok=True)
     for root, _, _ in os.walk(folder, topdown=False):
@@ -129,62 +131,7 @@ def require_outside(target: Path, inputs: Iterable[object]) -> None:
                     )
 
 
-# one process at a time
-
-
-@contextmanager
-def locked(target: Path, *, wait: float = 0.2) -> Iterator[None]:
-    """Let no other process write to a folder meanwhile. The lock of a process that died counts no more.
-
-    Parameters
-    ----------
-    target
-        The folder; it need not exist. A lock that this thread holds already is enough.
-    wait
-        Seconds to wait for another process.
-
-    Raises
-    ------
-    InputError
-        If another process writes there; the message names it.
-    """
-    from filelock import FileLock, SoftFileLock, Timeout
-
-    target = target.resolve()
-    if target in _held.get():
-        yield
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".{target.name}.stmmr-lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=wait)
-    except Timeout:
-        raise InputError(
-            f"Expected no other command that writes to {target}, found {_holder(path)}. Wait for it, or choose another "
-            "folder."
-        ) from None
-    native = not isinstance(lock, SoftFileLock)  # where the file system has no locks, the file itself is the lock
-    before = _held.set(_held.get() | {target})
-    try:
-        if native:
-            with contextlib.suppress(OSError):  # a full disk; it only says who holds the lock
-                path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-        yield
-    finally:
-        _held.reset(before)
-        if native:
-            with contextlib.suppress(OSError):  # Windows removes it by itself
-                path.unlink()
-        lock.release()
-
-
-def _holder(path: Path) -> str:
-    """Read who holds a lock."""
-    try:
-        return path.read_text(encoding="utf-8")[:200] or "one"
-    except (OSError, ValueError):
-        return "one"
+# left by processes that died
 
 
 def restore(target: Path) -> None:
@@ -242,14 +189,14 @@ class Draft:
 
     def take_over(self, chosen: Callable[[str], bool]) -> None:
         """Take files of the target, by their relative paths, as they are."""
-        link(self.target, self.folder, chosen)
+        _link(self.target, self.folder, chosen)
 
     def show(self) -> None:
         """Publish what is complete so far, if there is room. From then on, files may be replaced but not changed."""
         copy = beside(self.target, "new")
         try:
             self._mark(copy)
-            link(self.folder, copy, lambda name: name != DRAFT.marker)
+            _link(self.folder, copy, lambda name: name != DRAFT.marker)
             self._publish(copy)
         except OSError as error:
             logger.debug("The results so far could not be published: %s", error)
@@ -279,12 +226,12 @@ class Draft:
             raise
 
     def _publish(self, complete: Path) -> None:
-        for file in files_in(complete):
+        for file in _files_in(complete):
             flush(file)
         # checked again, because another program may have written there in the meantime
         self._require_replaceable()
         if self.target.is_dir():
-            link(self.target, complete, lambda name: not self.kind.owns(name))
+            _link(self.target, complete, lambda name: not self.kind.owns(name))
         (complete / DRAFT.marker).unlink()
         if not self.target.exists():
             complete.replace(self.target)
@@ -295,14 +242,14 @@ class Draft:
     def _dispose(self, old: Path) -> None:
         """Remove a folder that was replaced; what is not ours moves to its successor."""
         try:
-            for path in list(files_in(old)):
+            for path in list(_files_in(old)):
                 moved = self.target / path.relative_to(old)
-                if self.kind.owns(name_in(path, old)):
+                if self.kind.owns(_name(path, old)):
                     continue
                 if not os.path.lexists(moved):
                     moved.parent.mkdir(parents=True, exist_ok=True)
                     path.rename(moved)
-                elif same_file(path, moved):
+                elif _same(path, moved):
                     path.unlink()
             remove(old, self.kind)
         except OSError as error:
@@ -379,7 +326,7 @@ def publish_folder(target: Path, kind: Kind, *, overwrite: bool) -> Iterator[Pat
 
 def _swap(new: Path, target: Path) -> Path:
     """Let a new folder and an old one change places, and get the path at which the old one is then."""
-    if exchange(new, target):
+    if _exchange(new, target):
         return new
     old = beside(target, "old")
     target.replace(old)
@@ -389,3 +336,49 @@ def _swap(new: Path, target: Path) -> Path:
         old.replace(target)
         raise
     return old
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; tell whether the system can (Linux, on most file systems)."""
+    rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Find files and links at any depth; links are not followed."""
+    for root, folders, names in os.walk(folder):
+        yield from (Path(root, name) for name in names)
+        yield from (path for name in folders if (path := Path(root, name)).is_symlink())
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _link(source: Path, target: Path, chosen: Callable[[str], bool]) -> None:
+    """Let chosen files of a folder be in another one as well, unless it has files of their names."""
+    for path in _files_in(source):
+        other = target / path.relative_to(source)
+        if not chosen(_name(path, source)) or os.path.lexists(other):
+            continue
+        other.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, other, follow_symlinks=False)
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, other, follow_symlinks=False)
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Tell whether a file is another one, or a copy that `_link` made of it."""
+    one, two = path.lstat(), other.lstat()
+    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino) or (
+        (one.st_mode, one.st_size, one.st_mtime_ns) == (two.st_mode, two.st_size, two.st_mtime_ns)
+    )

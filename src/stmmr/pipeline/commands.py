@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
-from stmmr._core.folders import Draft, drafted, locked, remove, require_outside, restore
+from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
+from stmmr._core.locks import locked
 from stmmr._core.options import as_json, option_names, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.record import record

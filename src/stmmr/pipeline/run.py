@@ -11,7 +11,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
 from stmmr._core.depends import drop_outdated
-from stmmr._core.folders import locked, require_ours
+from stmmr._core.folders import require_ours
+from stmmr._core.locks import locked
 from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, limited_threads, started_outside
