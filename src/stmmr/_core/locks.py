@@ -46,6 +46,7 @@ def locked(target: Path, *, wait: float = 0.2) -> Iterator[None]:
     try:
         lock.acquire(timeout=wait)
     except Timeout:
+        path.touch()  # raises OSError where no file can be made
         raise InputError(
             f"Expected no other command that writes to {target}, found {_holder(path)}. Wait for it, or choose another "
             "folder."
