@@ -207,7 +207,7 @@ def run_command(
 
     messages.apply()
     failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
-    end_partly(failed, folder.output)
+    end_partly(failed, folder.output, by_option)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -236,7 +236,7 @@ def analyse_command(
 
     messages.apply()
     failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
-    end_partly(failed, result)
+    end_partly(failed, result, by_option)
 
 
 @app.command(name="map")
@@ -262,7 +262,7 @@ def map_command(
 
     messages.apply()
     report = _report if folder.report else None
-    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output)
+    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
 
 
 @app.command
@@ -286,7 +286,7 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output)
+    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output, by_option)
 
 
 @app.command
@@ -374,7 +374,10 @@ class _Message(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the text of a message."""
-        return by_option(record.getMessage())
+        text = record.getMessage()
+        if hasattr(record, "reason_follows"):  # in the sentence at the end
+            text = text.partition(" failed: ")[0] + " failed."
+        return by_option(text)
 
 
 def by_option(text: str) -> str:

@@ -28,11 +28,11 @@ def errors_as_sentences(worded: Callable[[str], str]) -> Iterator[None]:
         _end(worded("\n".join([_sentence(error), *getattr(error, "__notes__", [])])), INVALID)
 
 
-def end_partly(failed: Mapping[str, Exception], output: Path) -> None:
-    """End the process with one sentence if optional parts failed."""
+def end_partly(failed: Mapping[str, Exception], output: Path, worded: Callable[[str], str]) -> None:
+    """End the process with one sentence, which `worded` may change, if optional parts failed."""
     if failed:
         parts = "; ".join(f"{part} failed ({reason_of(error)})" for part, error in failed.items())
-        _end(f"{parts}. All other results are in {output}; stmmr analyse {output} … adds analyses.", PARTLY)
+        _end(f"{worded(parts)}. All other results are in {output}; stmmr analyse {output} … adds analyses.", PARTLY)
 
 
 def reason_of(error: Exception) -> str:
