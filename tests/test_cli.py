@@ -20,9 +20,11 @@ import stmmr
 from helpers import BAD_DATA, contents, run_main
 from stmmr import cli
 from stmmr._core import keys
+from stmmr._core.exits import end_partly
 from stmmr._core.options import option_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.sources import open_input
+from stmmr.pipeline.steps import attempt
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +249,10 @@ def test_every_option_that_messages_name_is_one_of_the_command():
         ),
         (("run", "INPUT", "-o", "out", "--seed", "-1"), "Expected --seed to be a whole number from 0 to"),
         (("run", "INPUT", "-o", "out", "--n-domains", "0"), "Expected --n-domains to be a positive whole number"),
-        (("run", "INPUT", "-o", "/proc/out"), "Expected to read and write /proc"),
+        (
+            ("run", "INPUT", "-o", "/proc/out"),
+            "Expected a folder for the results, found that nothing can be created in /proc",
+        ),
     ],
 )
 def test_wrong_calls_end_in_one_sentence(earlier, capsys, arguments, message):
@@ -257,6 +262,18 @@ def test_wrong_calls_end_in_one_sentence(earlier, capsys, arguments, message):
     assert run_main(*(path if argument == "INPUT" else argument for argument in arguments)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"stmmr: {message.replace('INPUT', path)}")
+
+
+def test_reason_of_a_failed_part_is_in_the_last_sentence_only(caplog, capsys):
+    failed = {}
+    with caplog.at_level("WARNING", logger="stmmr"), attempt("trajectory", failed):
+        raise stmmr.InputError("Expected a domain, found root_domain='9'.")
+    (record,) = caplog.records
+    assert record.getMessage() == "Trajectory failed: Expected a domain, found root_domain='9'."
+    assert cli._Message().format(record) == "Trajectory failed."
+    with pytest.raises(SystemExit):
+        end_partly(failed, Path("out"), cli.by_option)
+    assert "trajectory failed (Expected a domain, found --root-domain '9'.)" in capsys.readouterr().err
 
 
 def test_info_says_that_an_image_is_blank(tissue, tmp_path, capsys):

@@ -54,7 +54,7 @@ def end_partly(failed: Mapping[str, Exception], output: Path, worded: Callable[[
     """End the process with one sentence, which `worded` may change, if optional parts failed."""
     if failed:
         parts = "; ".join(f"{part} failed ({reason_of(error)})" for part, error in failed.items())
-        _end(worded(f"{parts}. All other results are in {output}; stmmr analyse {output} … adds analyses."), PARTLY)
+        _end(f"{worded(parts)}. All other results are in {output}; stmmr analyse {output} … adds analyses.", PARTLY)
 
 
 def reason_of(error: Exception) -> str:

@@ -46,7 +46,11 @@ def locked(target: Path, *, wait: float = 0.2) -> Iterator[None]:
     try:
         lock.acquire(timeout=wait)
     except Timeout:
-        path.touch()  # raises OSError where no file can be made
+        if not path.exists():
+            raise InputError(
+                f"Expected a folder for the results, found that nothing can be created in {target.parent}. Choose "
+                "another."
+            ) from None
         raise InputError(
             f"Expected no other command that writes to {target}, found {_holder(path)}. Wait for it, or choose another "
             "folder."

@@ -69,7 +69,10 @@ class _Worded(logging.Formatter):
         self._worded = worded
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._worded(record.getMessage())
+        text = record.getMessage()
+        if hasattr(record, "reason_follows"):  # in the sentence at the end
+            text = text.partition(" failed: ")[0] + " failed."
+        return self._worded(text)
 
 
 def with_options(text: str, options: Mapping[str, str]) -> str:

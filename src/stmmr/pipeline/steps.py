@@ -25,7 +25,8 @@ def attempt(part: str, failed: dict[str, Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        logger.warning("%s failed: %s", part if "." in part else part[0].upper() + part[1:], reason_of(error))
+        name = part if "." in part else part[0].upper() + part[1:]
+        logger.warning("%s failed: %s", name, reason_of(error), extra={"reason_follows": True})
         failed[part] = error
 
 
