@@ -58,6 +58,10 @@ def _other_notes(adata):
     adata.uns["stmmr"] = {"model": 3}
 
 
+def _far(adata):
+    adata.obsm["spatial"] = adata.obsm["spatial"] * 1e200
+
+
 def _blocks(adata):
     return {"blocks": 3}
 
@@ -71,6 +75,7 @@ def _blocks(adata):
         (_complex, "found values of the type complex128"),
         (_text_notes, r"uns\['stmmr'\], found something else"),
         (_other_notes, r"uns\['stmmr'\]\['model'\], found something else"),
+        (_far, "Expected finite coordinates"),
         (_blocks, "list of texts NAME=KEY, found 3"),
         (lambda adata: {"n_domains": 3.5}, r"whole number or 'auto', found 3\.5"),
         (lambda adata: {"label_key": 3}, "Expected the key 3 in obs"),
