@@ -6,7 +6,6 @@ import errno
 import io
 import logging
 import os
-import signal
 import sys
 import tempfile
 import traceback
@@ -404,10 +403,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has ended, as in stmmr info … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 and the number of the signal, as shells count
     except KeyboardInterrupt:
         print("stmmr: interrupted. The same command continues after the last finished step.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(130)
     except (InputError, ImportError, FloatingPointError, OSError, MemoryError) as error:
         print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(1)
