@@ -340,6 +340,7 @@ def test_output_without_its_letters(tmp_path, variable):
     assert out.stderr == b""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_a_closed_pipe_is_no_error(tmp_path):
     stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
     command = f"'{sys.executable}' -m stmmr.cli info '{tmp_path / 'a.h5ad'}' | true"

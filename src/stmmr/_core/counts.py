@@ -111,6 +111,12 @@ def count_statistics(counts: CountRows, *, progress: bool = False) -> CountStati
 def _count_statistics(counts: Csr, _: slice) -> CountStatistics:
     values, n_genes = counts.data, counts.shape[1]
     finite = np.isfinite(values)
+    with np.errstate(over="ignore"):  # of values that are no counts
+        return _sums(counts, finite, n_genes)
+
+
+def _sums(counts: Csr, finite: Bools, n_genes: int) -> CountStatistics:
+    values = counts.data
     known = values if finite.all() else values[finite]
     return CountStatistics(
         np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import tempfile
 import traceback
@@ -41,9 +40,9 @@ def errors_as_sentences(worded: Callable[[str], str], *, command: str) -> Iterat
         yield
     except BrokenPipeError:  # the reader of the output has ended, as in stmmr info … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 and the number of the signal, as shells count
     except KeyboardInterrupt:
-        _end("interrupted. The same command continues after the last finished step.", 128 + signal.SIGINT)
+        _end("interrupted. The same command continues after the last finished step.", 130)
     except (InputError, ImportError, FloatingPointError, OSError, MemoryError) as error:
         _end(worded("\n".join([_sentence(error), *getattr(error, "__notes__", [])])), INVALID)
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user

@@ -114,13 +114,12 @@ def as_csr(rows: Any) -> Csr:
         If they hold no numbers.
     """
     dtype = np.dtype(getattr(rows, "dtype", "f4"))
-    if isinstance(rows, sparse.csr_matrix) and dtype.isnative and dtype.kind in "biuf":
-        return rows
     if dtype.kind not in "biuf":
         raise InputError(f"Expected a matrix of numbers, found values of the type {dtype}. Convert them first.")
     # scipy knows no half precision and only the byte order of this machine
     known = np.dtype("f4") if dtype == np.float16 else dtype.newbyteorder("=")
-    return sparse.csr_matrix(rows if known == dtype and dtype.isnative else rows.astype(known))
+    rows = rows if known == dtype and dtype.isnative else rows.astype(known)
+    return rows if isinstance(rows, sparse.csr_matrix) else sparse.csr_matrix(rows)
 
 
 def map_rows(

@@ -40,6 +40,8 @@ FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
 SAME_SCALE: Final = 1.02
 """Ratio of two scales up to which they count as the same."""
+FARTHEST: Final = 1e100
+"""Coordinates are smaller; squares of larger ones overflow."""
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
@@ -154,13 +156,13 @@ def coordinates(adata: AnnData) -> Float64:
     xy, _, where = stored_coordinates(adata)
     if keys.SPATIAL not in adata.obsm and is_hexagonal(xy):
         xy = xy * [1, math.sqrt(3)]
-    bad = ~np.isfinite(xy).all(axis=1)
+    bad = ~(np.abs(xy) < FARTHEST).all(axis=1)
     if bad.any():
         raise InputError(
             f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} "
             f"{rows_called(adata)} without (first: {adata.obs_names[int(bad.argmax())]}). Remove them first."
         )
-    if len(xy) > 1 and np.ptp(xy, axis=0).max() == 0:
+    if len(xy) > 1 and np.ptp(xy, axis=0).max() <= 1 / FARTHEST:
         raise InputError(
             f"Expected {rows_called(adata)} at different positions in {where}, found all {len(xy)} at one point "
             f"({xy[0, 0]:g}, {xy[0, 1]:g})."
