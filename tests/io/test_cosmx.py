@@ -143,7 +143,8 @@ def test_files_of_two_samples(flat, write):
     run = write(flat)
     write(flat, prefix="liver_")
     with pytest.raises(InputError, match=r"Expected one exprMat_file.csv.*liver_.*lung_.*of one sample itself"):
-        io.read(run)
+        io.read_cosmx(run)
+    assert list(io.read(run).obs["section"].cat.categories) == ["liver", "lung"]
     assert list(io.read(run / "liver_exprMat_file.csv").uns["spatial"]) == ["liver"]
 
 

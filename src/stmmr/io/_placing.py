@@ -28,6 +28,11 @@ UNTELLING: Final = re.compile(
     rf"{GENERIC.pattern}filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|result|spatialdata|adata"
 )
 """Names of files and folders that do not name the sample."""
+COUNTS_NAME: Final = re.compile(
+    r"(?<=.)[_.-]+(filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|matrix|exprMat_file|cell_by_gene"
+    r"|(matched\.)?digital_expression|MappedDGEForR)$"
+)
+"""What platforms name their counts, behind the name of the sample."""
 DATA_ENDINGS: Final = (".gz", ".h5ad", ".h5mu", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".mtx", ".gef", ".parquet")
 FORMS: Final = (
     (r"^X(?=\d)|[-. ]|^\"|\"$", ""),  # R: an X before digits, dots for hyphens; quotes
@@ -173,5 +178,6 @@ def _telling(path: Path) -> list[str]:
     last = path.name
     while last.lower().endswith(DATA_ENDINGS):
         last = last.rpartition(".")[0]
+    last = COUNTS_NAME.sub("", last) or last
     parts = [part for part in (last, *(folder.name for folder in path.parents)) if not UNTELLING.fullmatch(part)]
     return parts or ["section"]

@@ -26,8 +26,6 @@ MTX: Final = ("matrix.mtx", "MoleculesPerMatchedBead.mtx")
 FEATURES: Final = ("features.tsv", "genes.tsv")
 MTX_BYTES: Final = 32
 """Bytes that reading takes for each entry of a matrix: as three columns, then as rows."""
-TAGS: Final = "_all_tag_keys"
-"""What an .h5 file holds of the columns of features besides them."""
 RUN: Final = {
     "chemistry_description": "chemistry_description",
     "software_version": "software_version",
@@ -150,7 +148,9 @@ def _read_h5(path: Path) -> AnnData:
                 + ("It is of Cell Ranger 2: give the folder with matrix.mtx instead." if earlier else advice)
             )
         matrix = file["matrix"]
-        features = {key: _column(values) for key, values in matrix["features"].items() if key != TAGS}
+        columns = matrix["features"]
+        n_features = columns["name"].shape
+        features = {key: _column(columns[key]) for key in columns if getattr(columns[key], "shape", 0) == n_features}
         if "gene_id" in features:  # a matrix of probes
             features["probe_ids"], features["id"] = features["id"], features.pop("gene_id")
         barcodes = [_text(value) for value in matrix["barcodes"][:]]
