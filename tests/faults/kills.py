@@ -162,7 +162,7 @@ def main(folder, seed, number):
         case.check()
         assert case.table() == case.domains
         assert case.listing() == case.files
-    print(json.dumps({"kills": kills, "seed": seed, "seen": seen}))  # noqa: T201
+        print(json.dumps({"kills": kills, "seed": seed, "seen": seen}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from stmmr._core import fingerprints, keys
 from stmmr._core.record import recorded
 from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
+from stmmr.pipeline import resume
 from stmmr.pipeline import run as _run
 from stmmr.pipeline.resume import KeptSteps, fingerprint
 from stmmr.pp import _graph
@@ -57,6 +58,12 @@ def test_killed_at_random_moments(tissue, tmp_path):
 
 
 STEPS = ["expression", "spatial graph", "histology", "embedding", "number of domains", "domains"]
+
+
+def test_every_step_that_is_kept_is_known_as_ours():
+    assert [step.name for step in _run.STEPS] == list(resume.STEPS) == STEPS
+    assert all(resume.KEPT.owns(f"{name}.h5") for name in STEPS)
+    assert not any(resume.KEPT.owns(name) for name in ("mine.h5", "notes.txt", "deep/embedding.h5", "model/notes.txt"))
 
 
 class Interrupted(BaseException):
