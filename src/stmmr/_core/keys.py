@@ -26,6 +26,8 @@ SPATIALDATA: Final = "spatialdata_attrs"
 # outputs
 UNS: Final = "stmmr"
 """``uns``: the parameters of every step that ran, what each chose from the data, and the training history."""
+DEPENDS: Final = "stmmr_depends"
+"""``uns``: what each result was computed from, as hashes."""
 LOGNORM: Final = "stmmr_lognorm"
 """``layers``: counts normalised to the median library size, then log1p; float32 CSR."""
 HIGHLY_VARIABLE: Final = "stmmr_highly_variable"

@@ -114,7 +114,7 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.SPATIAL) if name in adata.uns}
+        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS, keys.SPATIAL) if name in adata.uns}
         with atomic_write(self._path(step)) as new, hdf5_file(new) as file:
             write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
             file.attrs["run"] = self.run
@@ -140,7 +140,7 @@ def fingerprint(adata: AnnData) -> str:
     digest = hashlib.blake2b()
     for values in (adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm)):
         _add(digest, values)
-    _add(digest, {name: values for name, values in adata.uns.items() if name != keys.UNS})
+    _add(digest, {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)})
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
-from stmmr._core.depends import drop_outdated
+from stmmr._core.depends import add_facts, drop_outdated
 from stmmr._core.folders import require_ours
 from stmmr._core.locks import locked
 from stmmr._core.log import RESULT
@@ -336,7 +336,7 @@ def domains(state: Run) -> None:
     else:
         tl.domains(adata, n_domains, method=options.method, random_state=options.random_state)
     step = "consensus" if options.method == "consensus" else "domains"
-    record(adata, **{step: recorded(adata)[step] | {"number": number}})
+    add_facts(adata, step, number=number)
     tl.refine(adata)
 
 

@@ -146,9 +146,8 @@ def consensus(
         "key_added": key_added,
         "confidence_key": chosen.confidence_key,
         "agreement": agreement,
-        "number": number,
     }
-    describe_domains(adata, "consensus", parameters)
+    describe_domains(adata, "consensus", parameters, number=number)
 
 
 def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:
