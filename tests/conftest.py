@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
+from stmmr._core.log import RESULT
+
 mpl.use("Agg")
 BESIDE_THE_PROJECT = Path(__file__).resolve().parents[2] / "shared"
 
@@ -24,10 +26,8 @@ def _shared(name: str) -> Path:
 @pytest.fixture(autouse=True)
 def level_of_messages():
     """Undo what commands set for the whole process."""
-    logger = logging.getLogger("stmmr")
-    before = logger.level
     yield
-    logger.setLevel(before)
+    logging.getLogger("stmmr").setLevel(RESULT)
 
 
 @pytest.fixture(scope="session")

@@ -91,4 +91,5 @@ def test_room_is_asked_for_before_it_is_written_to(tissue, tmp_path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     assert run_main("run", source, "-o", tmp_path / "out", "--mode", "disk", "--n-domains", 4, "--no-progress") == 1
     assert "found the disk or your quota full" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
+    assert {path.name for path in tmp_path.iterdir()} == {"in.h5ad", "out", ".out.unfinished"}  # domains come first
+    assert not list((tmp_path / "out").glob("result*"))

@@ -14,6 +14,7 @@ from scipy import sparse
 
 import stmmr
 from stmmr._core import fingerprints, keys
+from stmmr._core.checks import InputError
 from stmmr._core.record import recorded
 from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
@@ -254,11 +255,12 @@ def test_names_with_a_slash(tissue, tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": 3}', "[" * 100_000])
-def test_damaged_facts_are_those_of_another_run(tissue, tmp_path, content):
+def test_a_folder_with_damaged_facts_is_not_taken_for_ours(tissue, tmp_path, content):
     adata = tissue.copy()
     KeptSteps(tmp_path, adata, {}).keep("expression", adata, {})
     (tmp_path / "run.json").write_text(content)
-    assert not KeptSteps(tmp_path, adata, {}).restore("expression", adata)
+    with pytest.raises(InputError, match="delete the folder yourself"):
+        KeptSteps(tmp_path, adata, {})
 
 
 @pytest.mark.parametrize(

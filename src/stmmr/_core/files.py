@@ -52,7 +52,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 
 class _Guarded:
-    """A new binary file that remembers the first error of a writing and takes no more from then on."""
+    """A new binary file without a buffer that remembers the first error of a writing and takes no more from then on."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -61,7 +61,10 @@ class _Guarded:
 
     def write(self, content: Any) -> int:
         """Write, or pretend to."""
-        return int(self._tried(self.file.write, content) or len(content))
+        rest = memoryview(content).cast("B")
+        while len(rest) and (written := self._tried(self.file.write, rest)):  # in parts, if a file is nearly too large
+            rest = rest[written:]
+        return len(content)
 
     def truncate(self, size: int) -> int:
         """Change the size, or pretend to."""
@@ -88,7 +91,7 @@ def hdf5_file(path: Path) -> Iterator[Any]:
     """
     import h5py
 
-    with path.open("wb+") as opened:
+    with path.open("wb+", buffering=0) as opened:
         guarded = _Guarded(opened)
         try:
             with h5py.File(guarded, "w") as file:

@@ -47,7 +47,7 @@ class Kind(NamedTuple):
             return path.is_file()
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         return isinstance(content, dict) and self.entries <= content.keys()
 
