@@ -204,6 +204,19 @@ def test_a_crash_or_an_endless_read_is_one_sentence(adata, tmp_path, monkeypatch
 
 
 @posix
+def test_a_process_that_ended_is_started_again(adata, tmp_path, monkeypatch):
+    path = tmp_path / "a.h5ad"
+    monkeypatch.setattr(untrusted, "_examiner", untrusted._Examiner())
+    for n in (1, 2):
+        adata.obs["n"] = n
+        adata.write_h5ad(path)
+        assert list(stmmr.read(path).obs["n"]) == [n] * 6
+        untrusted._examiner._process.terminate()
+        untrusted._examiner._process.wait()
+    untrusted._examiner.close()
+
+
+@posix
 def test_where_no_process_can_be_started_files_are_read_all_the_same(adata, tmp_path, monkeypatch):
     path = tmp_path / "a.h5ad"
     adata.write_h5ad(path)

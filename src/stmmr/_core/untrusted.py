@@ -200,9 +200,8 @@ class _Examiner:
 
     def _started(self) -> subprocess.Popen[str]:
         """Get the process, of this process and not of the one it was forked from."""
-        if self._process is not None and self._process.poll() is not None:
-            self.close()
-        if self._owner != os.getpid() or self._process is None:
+        if self._owner != os.getpid() or self._process is None or self._process.poll() is not None:
+            self.close()  # it ended by itself, or belongs to another process
             command, pipe = [sys.executable, "-I", examine.__file__], subprocess.PIPE
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
@@ -212,12 +211,15 @@ class _Examiner:
 
     def close(self) -> int:
         """End the process; get its exit status."""
-        if self._process is None or self._owner != os.getpid():
+        if self._process is None:
             return 0
         process, self._process = self._process, None
         for pipe in (process.stdin, process.stdout):
             with suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]  # it has both
+        if self._owner != os.getpid():  # its parent waits for it
+            process.returncode = 0
+            return 0
         try:
             return process.wait(timeout=1)
         except subprocess.TimeoutExpired:
