@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import sparse
-from tests import people
-from tests.people import (
+
+import people
+from people import (
     counts_table,
     long_table,
     packed,
@@ -21,7 +22,6 @@ from tests.people import (
     write_spatial,
     xy_table,
 )
-
 from stmmr import InputError, io
 from stmmr._core.space import coordinates, units
 

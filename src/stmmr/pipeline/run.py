@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_key, unique_names
+from stmmr._core.checks import InputError, logger, representation, require_key, unique_names
 from stmmr._core.log import RESULT
 from stmmr._core.parallel import is_first, started_outside
 from stmmr._core.record import drop_results, record, recorded
@@ -162,7 +162,7 @@ def _check(state: Run) -> None:
     if options.label_key is not None:
         require_key(adata.obs.columns, options.label_key, where="obs")
     if options.use_rep is not None:
-        require_key(adata.obsm, options.use_rep, where="obsm")
+        representation(adata, options.use_rep)
     _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
     _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
