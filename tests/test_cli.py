@@ -1,8 +1,10 @@
 """The whole command on what goes wrong: one sentence, exit status 1, and earlier results as they were."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +17,14 @@ import pytest
 import tifffile
 
 import stmmr
+from helpers import BAD_DATA, contents, run_main
 from stmmr import cli
 from stmmr._core import keys
+from stmmr._core.exits import end_partly
+from stmmr._core.options import option_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.sources import open_input
-
-
-def run_main(*arguments):
-    """Run the command in this process; return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(map(str, arguments)))
-    return end.value.code
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+from stmmr.pipeline.steps import attempt
 
 
 @pytest.fixture(scope="module")
@@ -66,47 +61,62 @@ def test_picture_of_16_bit_is_kept_for_the_figures(earlier, simulated):
 def test_full_disk(earlier, monkeypatch, capsys):
     before = contents(earlier)
 
-    def full(path, content):
-        with path.open("wb") as file:
-            file.write(content[:1000])
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("stmmr.io._tables.leave_out_unstorable", lambda adata: None)  # it writes to memory
+    monkeypatch.setattr("stmmr.io._tables.write_escaped", full)
     monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
-    monkeypatch.setattr("stmmr.pl.embedding", stmmr.pl.domains)
     status = run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3, "--overwrite")
     assert status == 1
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    line, note = capsys.readouterr().err.splitlines()[-2:]
     assert line.startswith("stmmr: Expected room for the results, found the disk")
-    assert contents(earlier) == before
+    kept = earlier / ".out.unfinished"
+    assert note == f"Finished steps are kept in {kept}: the same command continues there."
+    after = contents(earlier)
+    assert before.items() < after.items()
+    assert all(name.startswith(".out.unfinished") for name in after.keys() - before.keys())
+    shutil.rmtree(kept)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-def test_kill_while_writing(earlier, capsys):
-    before = contents(earlier)
+@pytest.mark.parametrize("moment", ["analyses", "figures"])
+def test_kill_while_writing(earlier, tmp_path, capsys, caplog, moment):
+    """An earlier result stays until the new data are complete; then the new one is there, without figures."""
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
     code = (
         "import os, signal, sys\n"
         "from stmmr import cli, pl, tl\n"
-        "tl.umap = lambda adata: None\n"
-        "pl.domains = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "kill = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"tl.umap = {'kill' if moment == 'analyses' else 'lambda adata: None'}\n"
+        "pl.domains = kill\n"
         "cli.main()"
     )
-    arguments = ["run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 2, "--overwrite", "--no-progress"]
-    died = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=False, capture_output=True)
+    out = tmp_path / "out"
+    arguments = list(map(str, ["run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 2, "--no-progress"]))
+    died = subprocess.run([sys.executable, "-c", code, *arguments, "--overwrite"], check=False, capture_output=True)
     assert died.returncode == -9
-    after = contents(earlier)
-    assert before.items() < after.items()
-    new = after.keys() - before.keys()
-    kept = {name for name in new if name.startswith(".out.unfinished")}
-    assert {name.partition("/")[2] for name in kept} >= {"run.json", "embedding.h5", "domains.h5"}
-    partial = new - kept
-    assert all(name.startswith(".out.") for name in partial)
-    assert {name.rpartition("/")[2] for name in partial} >= {"domains.csv", "domain_genes.csv"}
-    assert keys.DOMAIN in ad.read_h5ad(earlier / "out/result.h5ad").obs
-    assert run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3) == 1
+    after = contents(tmp_path)
+    kept = {name.partition("/")[2] for name in after if name.startswith(".out.unfinished")}
+    assert kept >= {"run.json", "embedding.h5", "domains.h5"}
+    facts = json.loads((out / "run.json").read_text())
+    if moment == "analyses":
+        assert before.items() < after.items()
+        arguments.append("--overwrite")
+    else:
+        assert facts["unfinished"] == ["figures", "report"]
+        assert ad.read_h5ad(out / "result.h5ad").obs[keys.DOMAIN].nunique() == 2
+        assert {path.name for path in out.iterdir()} >= {"domains.csv", "domain_genes.csv", "model"}
+        assert not list(out.glob("*.png"))
+    assert run_main("run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 3) == 1
     assert "--overwrite" in capsys.readouterr().err
-    after = {name: content for name, content in contents(earlier).items() if name not in kept}
-    assert after == before  # the next run has tidied; what is done of the one that was killed waits for it
+    assert {path.name for path in tmp_path.glob(".*")} == {".out.unfinished"}
+    assert run_main(*arguments) == 0  # continues
+    assert "domains: finished before" in caplog.text
+    assert not list(tmp_path.glob(".*"))
+    assert "unfinished" not in json.loads((out / "run.json").read_text())
+    assert (out / "domains.png").exists()
 
 
 def refused(folder, capsys, *arguments):
@@ -122,46 +132,12 @@ def refused(folder, capsys, *arguments):
     return error
 
 
-def negative(adata):
-    adata.X.data[0] = -1
-
-
-def with_nan(adata):
-    adata.X.data[0] = np.nan
-
-
-def normalised(adata):
-    adata.X = adata.X * 0.37
-
-
-def without_coordinates(adata):
-    del adata.obsm["spatial"]
-    adata.obs = adata.obs[["ground_truth"]]
-
-
-def nan_coordinates(adata):
-    adata.obsm["spatial"][0] = np.nan
-
-
-def one_point(adata):
-    adata.obsm["spatial"][:] = 1.0
-
-
-@pytest.mark.parametrize(
-    ("spoil", "found"),
-    [
-        (negative, "negative values"),
-        (with_nan, "NaN"),
-        (normalised, "look normalised"),
-        (without_coordinates, "Expected coordinates"),
-        (nan_coordinates, " without "),
-        (one_point, "at one point"),
-    ],
-)
-def test_bad_data(tissue, tmp_path, capsys, spoil, found):
+@pytest.mark.parametrize(("spoil", "message"), BAD_DATA)
+def test_bad_data(tissue, tmp_path, capsys, spoil, message):
     spoil(tissue)
     tissue.write_h5ad(tmp_path / "in.h5ad")
-    assert found in refused(tmp_path, capsys, tmp_path / "in.h5ad", "--n-domains", 3)
+    error = refused(tmp_path, capsys, tmp_path / "in.h5ad", "--n-domains", 3)
+    assert re.search(message.replace("layer=", "--layer ").replace("use_rep", "--use-rep"), error)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +202,96 @@ def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path)
     assert options == RunOptions(n_domains=3)
 
 
+@pytest.mark.parametrize(
+    ("python", "command"),
+    [
+        (
+            "x exists. Pass overwrite=True (--overwrite), or another name.",
+            "x exists. Pass --overwrite, or another name.",
+        ),
+        ('Choose one: coordinate_system="…" (--coordinate-system …).', "Choose one: --coordinate-system …."),
+        ("Name fewer genes, genes=[…] (--enhance-gene …).", "Name fewer genes, --enhance-gene …."),
+        ('Name it (layer="…", --layer …).', "Name it (--layer …)."),
+        ("Expected random_state to be a seed, found -1.", "Expected --seed to be a seed, found -1."),
+        ("Expected method to be one of a, found 'b'.", "Expected --method to be one of a, found 'b'."),
+        ("found root_domain='2' and root_gene='a'", "found --root-domain '2' and --root-gene 'a'"),
+        (
+            "Give one of root_domain, root_gene and root_spot.",
+            "Give one of --root-domain, --root-gene and --root-spot.",
+        ),
+        ("Run pp.expression(adata, section_key='s') first.", "Run pp.expression(adata, section_key='s') first."),
+        ("Expected the key 'n_domains' in obs of /n_domains/n_domains.csv", None),
+        ("Another image and its encoder are of a preset.", None),
+    ],
+)
+def test_messages_name_the_option_of_the_command(python, command):
+    assert cli.by_option(python) == (python if command is None else command)
+
+
+def test_every_option_that_messages_name_is_one_of_the_command():
+    for arguments in (cli.RUN, cli.MAP, cli.ANALYSES, cli.REPRODUCE):
+        for option in option_names(type(arguments)):
+            assert cli.by_option(f"Expected {option} to be a").startswith("Expected --")
+    assert cli.by_option("Give n_seeds or enhance_genes.") == "Give --seeds or --enhance-gene."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("analyse", "INPUT", "--genes"),
+            "Expected a folder that stmmr run wrote (with run.json) at INPUT, found a file",
+        ),
+        (("run", "INPUT", "-o", "out", "-v", "-q"), "Expected --quiet or --verbose, found both. Leave one out."),
+        (
+            ("run", "INPUT", "-o", "out", "--encoder", "nope", "--no-histology"),
+            "Expected the name of an encoder, found",
+        ),
+        (("run", "INPUT", "-o", "out", "--seed", "-1"), "Expected --seed to be a whole number from 0 to"),
+        (("run", "INPUT", "-o", "out", "--n-domains", "0"), "Expected --n-domains to be a positive whole number"),
+        (
+            ("run", "INPUT", "-o", "/proc/out"),
+            "Expected a folder for the results, found that nothing can be created in /proc",
+        ),
+    ],
+)
+def test_wrong_calls_end_in_one_sentence(earlier, capsys, arguments, message):
+    if "/proc/out" in arguments and not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    path = str(earlier / "in.h5ad")
+    assert run_main(*(path if argument == "INPUT" else argument for argument in arguments)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"stmmr: {message.replace('INPUT', path)}")
+
+
+def test_reason_of_a_failed_part_is_in_the_last_sentence_only(caplog, capsys):
+    failed = {}
+    with caplog.at_level("WARNING", logger="stmmr"), attempt("trajectory", failed):
+        raise stmmr.InputError("Expected a domain, found root_domain='9'.")
+    (record,) = caplog.records
+    assert record.getMessage() == "Trajectory failed: Expected a domain, found root_domain='9'."
+    assert cli._Message().format(record) == "Trajectory failed."
+    with pytest.raises(SystemExit):
+        end_partly(failed, Path("out"), cli.by_option)
+    assert "trajectory failed (Expected a domain, found --root-domain '9'.)" in capsys.readouterr().err
+
+
+def test_info_says_that_an_image_is_blank(tissue, tmp_path, capsys):
+    images = tissue.uns["spatial"]["simulated"]["images"]
+    images["lowres"] = np.zeros_like(images["hires"])
+    tissue.write_h5ad(tmp_path / "in.h5ad")
+    assert run_main("info", tmp_path / "in.h5ad") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("images")]
+    assert line.endswith("px, blank")
+    assert line.count("blank") == 1
+
+
+def test_data_with_hardly_any_gene_are_warned_of(tissue, caplog):
+    with caplog.at_level("WARNING", logger="stmmr"):
+        stmmr.pp.expression(tissue[:, :1].copy())
+    assert "Domains rest on only 1 genes. Check that all genes were read." in caplog.messages
+
+
 # no traceback reaches a user
 
 
@@ -274,6 +340,7 @@ def test_output_without_its_letters(tmp_path, variable):
     assert out.stderr == b""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_a_closed_pipe_is_no_error(tmp_path):
     stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
     command = f"'{sys.executable}' -m stmmr.cli info '{tmp_path / 'a.h5ad'}' | true"

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 
 from stmmr._core import keys
+from stmmr.pipeline.analyses import ANALYSES
 from stmmr.pipeline.folder import CONTENTS
 
 OUTPUTS = Path(__file__).parents[1] / "docs" / "outputs.md"
-KEYS = sorted({value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)})
+KEYS = sorted(
+    {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    | {key.name for analysis in ANALYSES for key in analysis.keys}
+)
 
 
 @pytest.fixture(scope="module")

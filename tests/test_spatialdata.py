@@ -13,7 +13,8 @@ from anndata.tests.helpers import assert_equal
 from matplotlib.figure import Figure
 
 import stmmr
-from stmmr import InputError, cli
+from helpers import run_main
+from stmmr import InputError
 from stmmr._core import keys
 from stmmr._core.space import coordinates
 from stmmr.io import _tables, from_spatialdata, read_zarr, to_spatialdata
@@ -50,12 +51,6 @@ def done_spatialdata(simulated):
     sdata = to_spatialdata(simulated)
     stmmr.run(sdata, n_domains=3, label_key="ground_truth", progress=False)
     return sdata
-
-
-def run_main(*arguments):
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(map(str, arguments)))
-    return end.value.code
 
 
 def plain(value):

@@ -75,6 +75,19 @@ def test_functions_are_short():
                 assert node.end_lineno - body[0].lineno < 60, f"{path.name}: {node.name}"
 
 
+def test_functions_have_few_parameters():
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
+                assert len(names - {"self", "cls"}) <= 8, f"{path.name}: {node.name}"
+
+
+def test_files_are_short():
+    for path in SOURCE.rglob("*.py"):
+        assert path.read_text().count("\n") <= 400, path.name
+
+
 @pytest.mark.parametrize("room", ["tl", "pl", "report", "io", "pp"])
 def test_only_the_model_knows_torch(room):
     for path in (SOURCE / room).rglob("*.py"):
@@ -116,8 +129,9 @@ def public_functions():
 def test_public_functions_have_docs_and_few_positional_parameters(function):
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     assert sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters) <= 4
-    own = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
     assert function.__doc__
+    code = inspect.unwrap(function).__code__
+    own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     for name in own[1:]:
         assert name in function.__doc__
 

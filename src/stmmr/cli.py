@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import logging
-import os
-import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
 
+from stmmr._core.caches import prepare_command
 from stmmr._core.checks import InputError
+from stmmr._core.exits import end_partly, errors_as_sentences
+from stmmr._core.log import print_messages, with_options
+from stmmr._core.options import option_names
+from stmmr._core.parallel import limit_threads
 from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-app = cyclopts.App(
-    name="stmmr",
-    version=VERSION,
-    help="Spatial domains from counts, coordinates and histology.",
-    suppress_keyboard_interrupt=False,
-)
-Flag = Parameter(negative="", show_default=False)
-Repeated = Parameter(negative_iterable=())
+ABOUT: Final = "Spatial domains from counts, coordinates and histology."
+app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
-Output = Annotated[Path, Parameter(name=("--output", "-o"))]
-OptionalImage = Annotated[Path | None, Parameter(name=("--image", "-i"))]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
 Arguments = TypeVar("Arguments")
-REPORTS = "https://github.com/stmmr/stmmr-kit/issues"
-UNEXPECTED = 70
-"""Exit status after an error that is not one of the input."""
-
-
-def flat(arguments: type[Arguments]) -> type[Arguments]:
-    """Make the fields of a dataclass options of a command."""
-    # types of inherited fields are names in the modules of the base classes
-    arguments.__init__.__annotations__ = get_type_hints(arguments, include_extras=True)
-    return Parameter(name="*")(arguments)
 
 
 def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
@@ -60,7 +39,55 @@ def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
     return text if text == "auto" else int(text)
 
 
-# Each class has the options of its Python function. Restated here are those that the command line takes in fewer forms.
+NAMES: Final = {
+    "output": ("--output", "-o"),
+    "image": ("--image", "-i"),
+    "blocks": ("--block",),
+    "random_state": ("--seed", "--random-state"),
+    "root_spot": ("--root-spot", "--root-cell"),
+    "enhance_genes": ("--enhance-gene",),
+    "quiet": ("--quiet", "-q"),
+    "verbose": ("--verbose", "-v"),
+    "sections": ("--section", "--sections"),
+    "presets": ("--preset",),
+    "n_seeds": ("--seeds",),
+}
+"""Names of options that are not called as the argument of Python."""
+TYPES: Final[dict[str, Any]] = {
+    "image": Path | None,
+    "registration": Path | None,
+    "gene_sets": Path | None,
+    "encoder": str | None,
+    "n_domains": Annotated[int | Literal["auto"], Parameter(converter=_whole_number)],
+    "blocks": list[str] | None,
+    "enhance_genes": list[str] | None,
+    "sections": tuple[str, ...],
+    "presets": tuple[Preset, ...],
+}
+"""Types of options that Python takes in more forms than the command line."""
+
+
+def option_names_of(name: str) -> tuple[str, ...]:
+    """Get the names of an option on the command line."""
+    return NAMES.get(name, (f"--{name.replace('_', '-')}",))
+
+
+def flat(arguments: type[Arguments]) -> type[Arguments]:
+    """Make the fields of a dataclass options of a command."""
+    hints = get_type_hints(arguments, include_extras=True)
+    for field in fields(arguments):  # type: ignore[arg-type]  # a dataclass
+        hint = hints[field.name]
+        if Hidden not in getattr(hint, "__metadata__", ()):
+            look: dict[str, Any] = {"negative_iterable": ()}
+            if field.default is False:
+                look = {"negative": "", "show_default": False}
+            look["name"] = option_names_of(field.name)
+            hints[field.name] = Annotated[TYPES.get(field.name, hint), Parameter(**look)]
+    arguments.__annotations__ = arguments.__init__.__annotations__ = hints
+    return Parameter(name="*")(arguments)
+
+
+# Each class has the options of its Python function. Restated here are those with another description.
 
 
 @flat
@@ -68,24 +95,15 @@ def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
 class RunArguments(RunOptions):
     """Options of a run."""
 
-    image: OptionalImage = None
+    image: Any = None
     """H&E image. Its pixels are the units of the coordinates unless --registration is given. Also the name of an image
     of a SpatialData store. Default: the image that comes with the data, if any."""
-    registration: Path | None = None
-    """Affine map from coordinates to pixels of the image: a 3 × 3 matrix as CSV, or the imagealignment.csv of Xenium
-    Explorer."""
-    encoder: str = "he"
-    """Image encoder: "he" needs no weights; otherwise a network by name or folder."""
-    blocks: Annotated[list[str] | None, Parameter(name="--block", negative_iterable=())] = None
+    blocks: Any = None
     """A further modality, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a key of obsm and a
     likelihood (nb, zinb, bernoulli, gaussian; none for image features). Repeat it for more."""
-    n_domains: Annotated[int | Literal["auto"], Parameter(converter=_whole_number)] = "auto"
-    """Number of domains; "auto" chooses it by `stmmr.tl.number_of_domains`."""
-    in_3d: Annotated[bool, Flag] = False
+    in_3d: bool = False
     """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"] (--align writes it). Not
     with the preset "paper"."""
-    random_state: Annotated[int, Parameter(name=("--seed", "--random-state"))] = 0
-    """Random seed."""
     save_model: Annotated[Path | None, Hidden] = None
 
 
@@ -94,12 +112,8 @@ class RunArguments(RunOptions):
 class MapArguments(MapOptions):
     """Options of a mapping."""
 
-    image: OptionalImage = None
+    image: Any = None
     """H&E image, if the model uses one. Default: the image that comes with the data."""
-    registration: Path | None = None
-    """Affine map from coordinates to pixels of the image, as for stmmr run."""
-    encoder: str | None = None
-    """Image encoder, where the one that the model was fitted with cannot be found by its name."""
 
 
 @Parameter(group=ANALYSES_GROUP)
@@ -108,18 +122,7 @@ class MapArguments(MapOptions):
 class AnalysisArguments(AnalysisOptions):
     """Options of analyses."""
 
-    pseudobulk: Annotated[bool, Flag] = False
-    """Find the genes of each domain with sections as replicates (extra ``deseq``)."""
-    gene_sets: Path | None = None
-    """A local .gmt file: find the gene sets enriched among the genes of each domain."""
-    trajectory: Annotated[bool, Flag] = False
-    """Order the spots by pseudotime and find the genes that change along it. Without a root, it starts at the larger
-    end of the longest path through the domains."""
-    root_spot: Annotated[str | None, Parameter(name=("--root-spot", "--root-cell"))] = None
-    """Spot or cell at which the trajectory starts."""
-    enhance: Annotated[bool, Flag] = False
-    """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
-    enhance_genes: Annotated[list[str] | None, Parameter(name="--enhance-gene", negative_iterable=())] = None
+    enhance_genes: Any = None
     """A gene to write denoised, instead of all. Repeat it for more."""
 
 
@@ -138,27 +141,32 @@ class MapAnalysisArguments(AnalysisArguments):
 class RunFolder(RunFolderOptions):
     """Options about inputs and the result folder of a run."""
 
-    output: Output
-    """Folder to write the results to."""
-    overwrite: Annotated[bool, Flag] = False
-    """Replace an output folder of an earlier run."""
-    keep_off_tissue: Annotated[bool, Flag] = False
-    """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
-    spatialdata: Annotated[bool, Flag] = False
-    """Write spatialdata.zarr as well, for squidpy, spatialdata-plot and napari-spatialdata (extra ``spatialdata``)."""
-
 
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Folder(FolderOptions):
     """Options about the input and the result folder of a mapping."""
 
-    output: Output
-    """Folder to write the results to."""
-    overwrite: Annotated[bool, Flag] = False
-    """Replace an output folder of an earlier run."""
-    keep_off_tissue: Annotated[bool, Flag] = False
-    """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class InfoArguments:
+    """Options of a description."""
+
+    image: Any = None
+    """H&E image to check against the spots, as for stmmr run."""
+    registration: Any = None
+    """Affine map from coordinates to its pixels, as for stmmr run."""
+    um_per_pixel: float | None = None
+    """µm per unit of the coordinates, where the data do not tell."""
+    bin_size: int | None = None
+    """Side of the bins, as for stmmr run."""
+    layer: str | None = None
+    """Layer with the raw counts, as for stmmr run."""
+    section_key: str | None = None
+    """Column of obs with the section of each spot, as for stmmr run."""
+    keep_off_tissue: bool = False
+    """Keep the spots that are off the tissue."""
 
 
 @flat
@@ -166,18 +174,20 @@ class Folder(FolderOptions):
 class Messages:
     """Options of all commands."""
 
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="", show_default=False)] = False
+    quiet: bool = False
     """Print warnings and errors only."""
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="", show_default=False)] = False
+    verbose: bool = False
     """Print details as well."""
     max_memory: float | None = None
     """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
 
-    def apply(self) -> None:
-        """Set the level of the messages and the limit of memory."""
+    def apply(self, *, threads: int | None = None) -> None:
+        """Set the level of the messages, the limit of memory and the number of threads."""
+        limit_threads(threads)
         set_max_memory(self.max_memory)
-        level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
-        logging.getLogger("stmmr").setLevel(level)
+        if self.quiet and self.verbose:
+            raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
+        logging.getLogger("stmmr").setLevel("WARNING" if self.quiet else "DEBUG" if self.verbose else "INFO")
 
 
 @flat
@@ -185,25 +195,16 @@ class Messages:
 class ReproduceArguments(ReproduceOptions):
     """Options of a reproduction."""
 
-    sections: Annotated[tuple[str, ...], Parameter(name=("--section", "--sections"), negative_iterable=())] = ()
+    sections: Any = ()
     """A section to run, such as 151507 of dlpfc, D4 of chicken-heart or the number of a field of view of cosmx-lung.
     Repeat it for more. By default those that the paper shows and that the data hold."""
-    together: Annotated[bool, Flag] = False
-    """Fit one model to several sections of dlpfc instead of one to each; 151673 to 151676 if no sections are named."""
-    presets: Annotated[tuple[Preset, ...], Parameter(name="--preset", negative_iterable=())] = (
-        "baseline",
-        "default",
-        "auto",
-        "paper",
-    )
+    presets: Any = ("baseline", "default", "auto", "paper")
     """A row of the table: baseline, default (with the paper's number of domains), auto (the default that chooses the
     number as well) or paper (the published model with the authors' settings for this data set). Repeat it for more."""
-    n_seeds: Annotated[int, Parameter(name="--seeds")] = 1
-    """Runs of each, with the seeds 110 (the authors'), 111 and so on."""
 
 
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
-REPRODUCE, MESSAGES = ReproduceArguments(), Messages()
+REPRODUCE, INFO, MESSAGES = ReproduceArguments(), InfoArguments(), Messages()
 
 
 @app.command(name="run")
@@ -228,8 +229,9 @@ def run_command(
     """
     from stmmr.pipeline.commands import run_to_folder
 
-    messages.apply()
-    run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    messages.apply(threads=options.threads)
+    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    end_partly(failed, folder.output, by_option)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -238,6 +240,7 @@ def analyse_command(
     *,
     analyses: AnalysisArguments = ANALYSES,
     report: bool = True,
+    threads: int | None = None,
     progress: bool = True,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -251,13 +254,16 @@ def analyse_command(
         Folder that stmmr run or stmmr map wrote.
     report
         Write report.html again.
+    threads
+        Largest number of threads; by default one for each available core.
     progress
         Show progress bars.
     """
     from stmmr.pipeline.commands import analyse_folder
 
-    messages.apply()
-    analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    messages.apply(threads=threads)
+    failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    end_partly(failed, result, by_option)
 
 
 @app.command(name="map")
@@ -281,15 +287,16 @@ def map_command(
     """
     from stmmr.pipeline.commands import map_to_folder
 
-    messages.apply()
-    map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
+    messages.apply(threads=options.threads)
+    report = _report if folder.report else None
+    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
 
 
 @app.command
 def demo(
     *,
-    output: Output = Path("stmmr_demo"),
-    overwrite: Annotated[bool, Flag] = False,
+    output: Annotated[Path, Parameter(name=NAMES["output"])] = Path("stmmr_demo"),
+    overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     messages: Messages = MESSAGES,
 ) -> None:
     """Run on a simulated tissue with a drawn H&E image.
@@ -306,52 +313,25 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    run_to_folder([], folder, options, AnalysisOptions(), report=_report)
+    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output, by_option)
 
 
 @app.command
-def info(
-    source: Input,
-    *,
-    image: OptionalImage = None,
-    registration: Path | None = None,
-    um_per_pixel: float | None = None,
-    bin_size: int | None = None,
-    max_memory: float | None = None,
-    layer: str | None = None,
-    section_key: str | None = None,
-    keep_off_tissue: Annotated[bool, Flag] = False,
-) -> None:
+def info(source: Input, *, options: InfoArguments = INFO, messages: Messages = MESSAGES) -> None:
     """Describe an input: what it was recognised as, what it holds, whether its image fits, and what a run would do.
 
     Parameters
     ----------
     source
         A vendor's folder, a table of counts, .h5ad, .h5mu or .zarr.
-    image
-        H&E image to check against the spots, as for stmmr run.
-    registration
-        Affine map from coordinates to its pixels, as for stmmr run.
-    um_per_pixel
-        µm per unit of the coordinates, where the data do not tell.
-    bin_size
-        Side of the bins, as for stmmr run.
-    layer
-        Layer with the raw counts, as for stmmr run.
-    section_key
-        Column of obs with the section of each spot, as for stmmr run.
-    keep_off_tissue
-        Keep the spots that are off the tissue.
-    max_memory
-        Memory in GB that reading may take, as for stmmr run.
     """
     from stmmr.pipeline.info import describe
 
-    set_max_memory(max_memory)
-    options = RunOptions(
-        image=image, registration=registration, um_per_pixel=um_per_pixel, layer=layer, section_key=section_key
+    messages.apply()
+    of_run = {name: getattr(options, name) for name in option_names(RunOptions) if hasattr(options, name)}
+    described = describe(
+        source, RunOptions(**of_run), bin_size=options.bin_size, keep_off_tissue=options.keep_off_tissue
     )
-    described = describe(source, options, bin_size=bin_size, keep_off_tissue=keep_off_tissue)
     print("\n".join(f"{name:<14}{text}" for name, text in described.items()))
 
 
@@ -360,7 +340,7 @@ def reproduce_command(
     dataset: Annotated[str, Parameter(name=["DATASET", "--dataset"])],
     *,
     data: Path,
-    output: Output = Path("stmmr_reproduced"),
+    output: Annotated[Path, Parameter(name=NAMES["output"])] = Path("stmmr_reproduced"),
     options: ReproduceArguments = REPRODUCE,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -382,7 +362,7 @@ def reproduce_command(
     print((output / "table.md").read_text(encoding="utf-8"))
 
 
-def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
+def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:
     """Write the report of a result folder."""
     from stmmr import report
 
@@ -392,57 +372,26 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default.
 
-    An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70.
+    An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
+    optional parts failed, the exit status is 3.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # µ and × on a terminal without them
-            stream.reconfigure(errors="replace")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
-    try:
+    prepare_command()
+    print_messages(by_option)
+    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments or sys.argv[1:])}"):
         app(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the output has ended, as in stmmr info … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt:
-        print("stmmr: interrupted. The same command continues after the last finished step.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except (InputError, ImportError, FloatingPointError, OSError, MemoryError) as error:
-        print("\n".join([f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
-        print(f"stmmr: {_unexpected(error, arguments)}", file=sys.stderr)
-        sys.exit(UNEXPECTED)
 
 
-def _unexpected(error: Exception, arguments: list[str] | None) -> str:
-    """Write the traceback of an unexpected error to a log, and say where it is and how to report it."""
-    from stmmr._core.version import versions
-
-    file, path = tempfile.mkstemp(prefix="stmmr-error-", suffix=".log")
-    facts = f"stmmr {' '.join(sys.argv[1:] if arguments is None else arguments)}\n{versions()}\n"
-    with open(file, "w", encoding="utf-8", errors="replace") as log:  # noqa: PTH123 - it is open already
-        log.write(facts + "".join(traceback.format_exception(error)))
-    reason = (str(error).splitlines() or [""])[0][:200]
-    return (
-        f"an error that stmmr does not expect ({type(error).__name__}: {reason}). The details are in {path}; please "
-        f"report it with this file at {REPORTS}."
-    )
+def by_option(text: str) -> str:
+    """Name options as on the command line."""
+    return with_options(text, _options())
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return (
-            "Expected enough memory, found too little. Leave the counts on disk (--mode disk, for .h5ad and .zarr), or "
-            "use a machine with more memory."
-        )
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return (
-            "Expected room for the results, found the disk or your quota full. Free some space or choose another "
-            "--output; an earlier result there is as it was."
-        )
-    return str(error)
+@cache
+def _options() -> dict[str, str]:
+    """Get the option on the command line for each argument of Python."""
+    commands = (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments)
+    return {name: option_names_of(name)[0] for command in commands for name in option_names(command)}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from scipy import ndimage, sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError
+from stmmr._core.options import checked
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,6 +81,7 @@ class _Map(NamedTuple):
     """Coordinates across and along the fibres, in µm."""
 
 
+@checked
 def simulated_tissue(
     *, n_rows: int = 40, n_cols: int = 40, n_domains: int = 5, n_genes: int = 400, random_state: int = 0
 ) -> AnnData:

@@ -17,6 +17,8 @@ import stmmr
 from stmmr._core import examine, untrusted
 from stmmr._core.files import write_csv
 
+posix = pytest.mark.skipif(os.name == "nt", reason="needs pipes, links and signals")
+
 
 @pytest.fixture
 def adata():
@@ -139,6 +141,7 @@ def test_counts_on_disk_need_no_memory(adata, tmp_path):
         stmmr.settings.max_memory = None
 
 
+@posix
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_stores_with_links_pipes_and_huge_chunks_are_refused(adata, tmp_path):
     def written(name):
@@ -181,6 +184,7 @@ def test_blosc_header_is_checked():
             Blosc().decode(bad)
 
 
+@posix
 @pytest.mark.parametrize(
     ("program", "found"),
     [
@@ -199,6 +203,7 @@ def test_a_crash_or_an_endless_read_is_one_sentence(adata, tmp_path, monkeypatch
         stmmr.read(path)
 
 
+@posix
 def test_where_no_process_can_be_started_files_are_read_all_the_same(adata, tmp_path, monkeypatch):
     path = tmp_path / "a.h5ad"
     adata.write_h5ad(path)
@@ -208,6 +213,7 @@ def test_where_no_process_can_be_started_files_are_read_all_the_same(adata, tmp_
         assert stmmr.read(path).shape == adata.shape
 
 
+@posix
 @pytest.mark.parametrize("name", ["pipe", "pipe.h5ad", "pipe.csv"])
 def test_pipes_and_devices_are_refused(tmp_path, name):
     os.mkfifo(tmp_path / name)

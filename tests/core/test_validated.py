@@ -41,7 +41,7 @@ def test_a_good_description_becomes_dataclasses():
         ({"settings": []}, r"\[\] for settings"),
         ({"settings": {**GOOD["settings"], "hidden": 2.5}}, r"2\.5 for settings\.hidden"),
         ({"settings": {"hidden": 3}}, "no 'features'"),
-        ({"settings": {**GOOD["settings"], "dropout": 3}}, "dropout in"),
+        ({"settings": {**GOOD["settings"], "dropout": 3}}, "Expected dropout to be a number"),
         ({"blocks": {"a": None}}, r"None for blocks\.a"),
         ({"blocks": {"a": {"key": "p", "likelihood": "x"}}}, "'x' for blocks"),
         ({"use_rep": {"a": "b" * 100}}, "for use_rep"),

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def _object(file: Path, rng: random.Random) -> None:
         return
     with opened as content:
         names: list[str] = []
-        content.visit(names.append)
+        with suppress(RuntimeError):  # damaged before
+            content.visit(names.append)
         if not names:
             return
         name = rng.choice(sorted(names))

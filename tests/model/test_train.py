@@ -64,6 +64,7 @@ def inputs_of(n=70, n_genes=11, *, seed=0):
         blocks=(BlockInputs("expression", normal(6), *counted(n_genes), "nb"), *further),
         graph=sparse.csr_matrix(sparse.diags(1 / np.asarray(graph.sum(1)).ravel()) @ graph),
         start=None,
+        order=np.arange(n),
         gene_names=[f"g{i}" for i in range(n_genes)],
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import cli
+from helpers import run_main
 from stmmr._core import kernel, keys, rows
 from stmmr.pipeline import sources
 
@@ -22,12 +22,6 @@ def tissue():
 def small(monkeypatch):
     monkeypatch.setattr(rows, "CHUNK", 100)
     monkeypatch.setattr(kernel, "TILE", 120)
-
-
-def run_main(*arguments):
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(map(str, arguments)))
-    return end.value.code
 
 
 def write_h5ad(adata, folder):

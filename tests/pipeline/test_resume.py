@@ -7,13 +7,17 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
+from scipy import sparse
 
 import stmmr
-from stmmr._core import keys
+from stmmr._core import fingerprints, keys
 from stmmr._core.record import recorded
 from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
+from stmmr.pipeline import resume
 from stmmr.pipeline import run as _run
 from stmmr.pipeline.resume import KeptSteps, fingerprint
 from stmmr.pp import _graph
@@ -54,6 +58,12 @@ def test_killed_at_random_moments(tissue, tmp_path):
 
 
 STEPS = ["expression", "spatial graph", "histology", "embedding", "number of domains", "domains"]
+
+
+def test_every_step_that_is_kept_is_known_as_ours():
+    assert [step.name for step in _run.STEPS] == list(resume.STEPS) == STEPS
+    assert all(resume.KEPT.owns(f"{name}.h5") for name in STEPS)
+    assert not any(resume.KEPT.owns(name) for name in ("mine.h5", "notes.txt", "deep/embedding.h5", "model/notes.txt"))
 
 
 class Interrupted(BaseException):
@@ -102,10 +112,31 @@ def test_other_data_or_options_begin_anew(tissue, tmp_path, caplog):
     assert not KeptSteps(tmp_path / "p", adata, options).restore("embedding", adata)
 
 
-@pytest.mark.parametrize("change", ["X", "indptr", "obs", "columns", "obsm", "var"])
+@pytest.mark.parametrize(
+    "change", ["X", "indptr", "obs", "columns", "obsm", "var", "sections", "frame", "unit", "pixel", "dtype", "dask"]
+)
 def test_fingerprint_tells_data_apart(tissue, change):
+    tissue = tissue.copy()
+    tissue.obs["section"] = pd.Categorical(["a", "b"] * (tissue.n_obs // 2))
+    tissue.obsm["frame"] = tissue.obs[["array_row", "array_col"]]
+    if change == "dask":
+        pytest.importorskip("dask")
     other = tissue.copy()
-    if change == "X":
+    if change == "sections":  # the order in which they are stacked
+        other.obs["section"] = other.obs["section"].cat.reorder_categories(["b", "a"])
+    elif change == "frame":
+        other.obsm["frame"] = other.obsm["frame"].set_axis(["array_col", "array_row"], axis=1)
+    elif change == "unit":
+        other.uns["resolution"] = 500
+    elif change == "pixel":
+        (library,) = other.uns["spatial"].values()
+        library["images"]["hires"] = library["images"]["hires"].copy()
+        library["images"]["hires"][100, 100] += 1
+    elif change == "dtype":
+        other.obs["array_row"] = other.obs["array_row"].astype(float)
+    elif change == "dask":
+        tissue.X, other.X = (as_dask(matrix) for matrix in (tissue.X, tissue.X + sparse.eye(*tissue.shape)))
+    elif change == "X":
         other.X.indices[:2] = other.X.indices[:2][::-1]
     elif change == "indptr":
         first = int(np.flatnonzero(np.diff(other.X.indptr) > 1)[0])
@@ -120,6 +151,62 @@ def test_fingerprint_tells_data_apart(tissue, change):
         other.var_names = [*other.var_names[1:], "new"]
     assert fingerprint(other) != fingerprint(tissue)
     assert fingerprint(tissue.copy()) == fingerprint(tissue)
+
+
+def as_dask(matrix):
+    import dask.array as da
+
+    dense = matrix.toarray()
+    return da.from_array(dense, chunks=(100, dense.shape[1]), name="same")
+
+
+def replaced(path, content):
+    """Write a file of the same size, at the same time."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", ["nothing", "image", "array", "registration"])
+def test_changed_inputs_beside_the_data_begin_anew(tissue, tmp_path, caplog, change):
+    image, registration = tmp_path / "he.tif", tmp_path / "affine.csv"
+    (library,) = tissue.uns["spatial"].values()
+    pixels, scale = library["images"]["hires"].copy(), library["scalefactors"]["tissue_hires_scalef"]
+    tifffile.imwrite(image, pixels)
+    registration.write_text(f"{scale},0,0\n0,{scale},0\n0,0,1\n")
+    options = {"image": pixels if change == "array" else image, "registration": registration}
+
+    def run():
+        adata = tissue.copy()
+        del adata.uns["spatial"]
+        stmmr.run(adata, n_domains=3, um_per_pixel=1.0, checkpoint=tmp_path / "kept", progress=False, **options)
+
+    run()
+    if change == "array":
+        pixels[pixels.shape[0] // 2, :9] //= 2
+    elif change == "image":
+        other = image.read_bytes()
+        middle = len(other) // 2
+        replaced(image, other[:middle] + bytes(99) + other[middle + 99 :])
+    elif change == "registration":
+        replaced(registration, registration.read_bytes().replace(b",0,0", b",0,3"))
+    with caplog.at_level("INFO", logger="stmmr"):
+        run()
+    assert ("embedding: finished before" in caplog.text) == (change == "nothing")
+
+
+def test_a_replaced_file_of_counts_begins_anew(tissue, tmp_path, monkeypatch):
+    path = tmp_path / "in.h5ad"
+    tissue.write_h5ad(path)
+    assert fingerprint(stmmr.read(path, backed=True)) == fingerprint(stmmr.read(path, backed=True))
+    for limit in (fingerprints.HASHED_AT_MOST, 0):  # the content of a small file is hashed; of a large one, see inode
+        monkeypatch.setattr(fingerprints, "HASHED_AT_MOST", limit)
+        content = bytearray(path.read_bytes())
+        content[content.index(b"array_row")] ^= 1
+        new = tmp_path / "new.h5ad"
+        new.write_bytes(content)
+        os.utime(new, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+        assert fingerprints.file_fingerprint(new) != fingerprints.file_fingerprint(path)
 
 
 def test_steps_in_memory_leave_matrices_and_are_done_again(tissue, tmp_path, caplog):

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
+from helpers import BAD_DATA, without_coordinates
 from stmmr._core import keys
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_results
 
@@ -170,41 +171,6 @@ def test_empty_places_and_genes_are_kept(tissue):
     stmmr.run(tissue, n_domains=3, histology=False, progress=False)
     assert np.isfinite(tissue.obsm[keys.EMBEDDING]).all()
     assert not tissue.var[keys.HIGHLY_VARIABLE].iloc[5]
-
-
-def scaled(adata):
-    adata.X = adata.X.toarray() - 1.0
-
-
-def normalised(adata):
-    adata.X = adata.X * 0.37
-
-
-def with_nan(adata):
-    adata.X.data[0] = np.nan
-
-
-def without_coordinates(adata):
-    del adata.obsm["spatial"]
-    adata.obs = adata.obs[["ground_truth"]]
-
-
-def nan_coordinates(adata):
-    adata.obsm["spatial"][0] = np.nan
-
-
-def one_point(adata):
-    adata.obsm["spatial"][:] = 1.0
-
-
-BAD_DATA = [
-    (scaled, "negative values.*use_rep"),
-    (normalised, "look normalised.*layer=.*use_rep"),
-    (with_nan, "1 NaN or infinite"),
-    (without_coordinates, "Expected coordinates in obsm"),
-    (nan_coordinates, "1 of .* without"),
-    (one_point, "all .* at one point"),
-]
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_DATA)
@@ -427,3 +393,49 @@ def test_what_is_no_model_or_no_file(tissue, done, tmp_path):
         stmmr.map(tissue, None)
     with pytest.raises(stmmr.InputError, match="Expected a file name for the report in an existing folder"):
         stmmr.report.write(done, tmp_path / "nowhere" / "report.html")
+
+
+SHOWN_IN_PYTHON = """
+import sys
+import numpy as np
+import stmmr
+
+case = sys.argv[1]
+adata = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_domains=4, n_genes=60)
+if case == "mirrored":
+    (library,) = adata.uns["spatial"].values()
+    scale = library["scalefactors"]["tissue_hires_scalef"]
+    image = library["images"]["hires"]
+    border = image.shape[1] // 2
+    adata = adata[adata.obsm["spatial"][:, 0] * scale < border].copy()
+    (library,) = adata.uns["spatial"].values()
+    image = image.copy()
+    image[:, border:] = 245
+    library["images"] = {"hires": np.ascontiguousarray(image[:, ::-1])}
+    stmmr.run(adata, n_domains=2, progress=False)
+elif case == "fewer":
+    points = np.repeat([[0.0, 0.0], [1.0, 1.0]], [adata.n_obs // 2, adata.n_obs - adata.n_obs // 2], axis=0)
+    adata.obsm["X"] = points + np.random.default_rng(0).normal(0, 1e-7, points.shape)
+    stmmr.tl.consensus(adata, 12, use_rep="X", n_partitions=3)
+else:
+    adata.obsm["X_stmmr"] = np.random.default_rng(0).normal(0, 1, (adata.n_obs, 3))
+    adata.obsm["X_stmmr"][:60] += 100
+    adata.uns["stmmr"] = {"model": {"scaled": True}}
+    adata.obs["stmmr_domain"] = np.where(np.arange(adata.n_obs) < 150, "a", "b")
+    stmmr.tl.trajectory(adata, root_domain="b")
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("mirrored", "Mirrored"),
+        ("fewer", "instead of the requested 12"),
+        ("NaN", "60 of 282 spots are not connected to the root: their pseudotime is NaN"),
+    ],
+)
+def test_warnings_are_shown_in_python(case, message):
+    command = [sys.executable, "-c", SHOWN_IN_PYTHON, case]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert "Warning: " in shown
+    assert message in shown

@@ -8,17 +8,11 @@ import pandas as pd
 import pytest
 
 import stmmr
-from stmmr import InputError, cli
+from helpers import run_main
+from stmmr import InputError
 from stmmr._core import keys
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.sources import align, join_sections, named_inputs
-
-
-def run_main(*arguments):
-    """Run the command in this process; return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(map(str, arguments)))
-    return end.value.code
 
 
 def section(seed, **options):

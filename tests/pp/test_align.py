@@ -189,5 +189,5 @@ def test_bad_stacks_are_said(xyz, message):
 
 
 def test_paper_has_no_graph_in_3d():
-    with pytest.raises(InputError, match="in_3d=False with the preset 'paper'"):
+    with pytest.raises(InputError, match="no in_3d with the preset 'paper'"):
         stmmr.run(stacked(PITCH), preset="paper", section_key="section", in_3d=True, progress=False)

@@ -8,6 +8,7 @@ import pytest
 import stmmr
 from stmmr import InputError
 from stmmr._core import keys
+from stmmr.pipeline.analyses import ANALYSES
 from stmmr.pp import concat_sections
 
 
@@ -72,10 +73,16 @@ def test_genes_of_one_section_count_as_none_in_another():
 
 def test_results_of_single_runs_stay_behind():
     first, second = section(0), section(1)
-    first.obs[keys.DOMAIN], first.obsm[keys.EMBEDDING] = "1", np.ones((first.n_obs, 2))
+    of_run = [*keys.KEYS, *(key for analysis in ANALYSES for key in analysis.keys)]
+    columns = {key.name for key in of_run if key.container == "obs"}
+    matrices = {key.name for key in of_run if key.container == "obsm"}
+    for part in (first, second):
+        part.obs[[*columns, "mine"]] = "1"
+        part.obsm.update({name: np.ones((part.n_obs, 2)) for name in [*matrices, "X_mine"]})
     both = concat_sections([first, second], join="outer")
-    assert keys.DOMAIN not in both.obs
-    assert keys.EMBEDDING not in both.obsm
+    # what the image shows around a spot does not depend on other sections; components of its features do
+    assert (columns | {"mine"}) & set(both.obs) == {keys.PATCH, "mine"}
+    assert set(both.obsm) == {keys.SPATIAL, "X_mine"}
 
 
 def test_what_only_some_sections_have_is_left_out_and_said(caplog):

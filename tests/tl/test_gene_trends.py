@@ -210,7 +210,7 @@ def test_tables_survive_a_file(tmp_path):
         ({"pseudotime_key": "unknown"}, "Expected at least 30 cells along pseudotime, found 0"),
         ({"pseudotime_key": "same"}, "found 300 at a single value"),
         ({"n_knots": 1}, "Expected n_knots of at least 2, found 1"),
-        ({"confidence": 95}, "Expected confidence between 0 and 1, found 95"),
+        ({"confidence": 95}, "Expected confidence to be a number between 0 and 1, found 95"),
         ({"to_domain": "a"}, r"Run stmmr.tl.trajectory\(adata\) first"),
     ],
 )

@@ -124,7 +124,7 @@ def test_bad_input_says_what_to_do(simulated):
     adata = simulated.copy()
     with pytest.raises(InputError, match="null to be one of randomization, normality"):
         spatially_variable_genes(adata, null="normal")
-    with pytest.raises(InputError, match="n_neighbors to be a positive number"):
+    with pytest.raises(InputError, match="n_neighbors to be a positive whole number"):
         spatially_variable_genes(adata, n_neighbors=0)
     with pytest.raises(InputError, match="'weights' in obsp"):
         spatially_variable_genes(adata, graph_key="weights")

@@ -8,10 +8,13 @@ import pytest
 from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 from stmmr import InputError
 from stmmr._core import kernel
 from stmmr._core.kernel import nearest
+from stmmr._core.pieces import gap_of, on_one_piece
+from stmmr.tl._borders import contacts
 from stmmr.tl._refine import refine
 
 
@@ -30,12 +33,15 @@ def hexagonal(n_rows, n_columns):
 
 
 def counted(xy, domains, n_neighbors):
-    """Vote spot by spot."""
+    """Vote spot by spot, among those linked by steps of at most three distances between spots."""
     distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     np.fill_diagonal(distance, np.inf)
+    gap = 3 * np.median(np.sort(distance, axis=1)[:, 1])
     refined = list(domains)
     for i in range(len(xy)):
-        voters = [i, *distance[i].argsort()[:n_neighbors]]
+        voters = np.array([i, *distance[i].argsort()[:n_neighbors]])
+        _, piece = connected_components(distance[np.ix_(voters, voters)] <= gap)
+        voters = voters[piece == piece[0]]
         (first, most), *others = Counter(domains[v] for v in voters).most_common()
         if not others or most > others[0][1]:
             refined[i] = first
@@ -122,11 +128,10 @@ def test_records_what_it_did_and_leaves_the_rest():
     assert adata.obs["stmmr_domain"].iloc[14] == "b"
 
 
-@pytest.mark.parametrize("n_neighbors", [0, 36])
-def test_refuses_a_neighbourhood_larger_than_the_tissue(n_neighbors):
+def test_refuses_a_neighbourhood_larger_than_the_tissue():
     adata = spots(hexagonal(6, 6)[0], ["a"] * 36)
-    with pytest.raises(InputError, match=rf"between 1 and 35, the number of other spots, found {n_neighbors}"):
-        refine(adata, n_neighbors=n_neighbors)
+    with pytest.raises(InputError, match="between 1 and 35, the number of other spots, found 36"):
+        refine(adata, n_neighbors=36)
 
 
 def test_refuses_what_has_no_domains():
@@ -143,3 +148,37 @@ def test_nearest_never_names_the_spot_itself():
     assert found.shape == (16, 4)
     assert not (found == np.arange(16)[:, None]).any()
     assert np.array_equal(found < 8, np.repeat([[True], [False]], 8, axis=0).repeat(4, axis=1))
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_a_piece_beyond_a_gap_keeps_its_domain(cells):
+    """Six spots sixty distances away have only each other as neighbours."""
+    xy = np.array([[x, y] for x in range(20) for y in range(20)], dtype=float)
+    if cells:
+        xy += np.random.default_rng(0).uniform(-0.45, 0.45, xy.shape)
+    piece = np.array([[80 + x, y] for x in range(3) for y in range(2)], dtype=float)
+    domains = np.repeat(["a", "b", "c"], [200, 200, 6])
+    adata = spots(np.vstack([xy, piece]), domains)
+    for n_neighbors in (12, 50):
+        refine(adata, n_neighbors=n_neighbors)
+        assert list(adata.obs["stmmr_domain_refined"].iloc[400:]) == ["c"] * 6
+        assert (adata.obs["stmmr_domain_refined"] == domains).mean() > 0.9
+    codes = np.repeat([0, 1, 2], [200, 200, 6])
+    contact = contacts(adata.obsm["spatial"], codes, np.zeros(406, int), n_domains=3, n_neighbors=12)
+    assert contact[0, 1] > 0
+    assert contact[2, :2].sum() == contact[:2, 2].sum() == 0
+
+
+@pytest.mark.parametrize(("width", "crosses"), [(2, True), (3, True), (4, False), (5, False)])
+def test_a_tear_in_the_tissue(width, crosses):
+    """Spots vote across a tear of up to three distances, also where the halves are connected around its ends."""
+    xy = np.array([[x, y] for x in range(24) for y in range(24)], dtype=float)
+    torn = (xy[:, 0] > 10) & (xy[:, 0] < 10 + width) & (xy[:, 1] > 2) & (xy[:, 1] < 21)
+    xy = xy[~torn]
+    near = nearest(xy, 50)
+    spots = np.flatnonzero((xy[:, 0] == 10) & (xy[:, 1] == 12))
+    beyond = xy[near[spots[0]], 0] > 10
+    assert beyond.any()
+    on_piece = on_one_piece(xy, spots, near[spots], gap_of(xy))[0]
+    assert on_piece[~beyond].all()
+    assert on_piece[beyond].all() if crosses else not on_piece[beyond].any()

@@ -157,6 +157,29 @@ def test_spots_without_a_link_have_no_pseudotime(caplog):
     assert both.obs["stmmr_branch"].isna().sum() == 60
 
 
+@pytest.mark.parametrize("higher_in", ["the piece", "the rest"])
+def test_root_gene_in_a_smaller_piece(caplog, higher_in):
+    adata = along_a_line()
+    apart = adata[:60].copy()
+    apart.obs_names = [f"apart{i}" for i in range(60)]
+    apart.obsm["X_stmmr"] = apart.obsm["X_stmmr"] + np.float32(500)
+    both = ad.concat([adata, apart])
+    both.obs["stmmr_domain"] = pd.Categorical(both.obs["stmmr_domain"].astype(str))
+    both.uns["stmmr"] = adata.uns["stmmr"]
+    in_piece = both.obs_names.str.startswith("apart")
+    gene = np.where(in_piece == (higher_in == "the piece"), 50.0, 0.0) + both.obs["time"].to_numpy()
+    with_gene = AnnData(
+        gene[:, None], obs=both.obs, var=pd.DataFrame(index=["g"]), obsm=dict(both.obsm), uns=dict(both.uns)
+    )
+    with_gene.layers["stmmr_lognorm"] = with_gene.X
+    with caplog.at_level(logging.WARNING, logger="stmmr"):
+        stmmr.tl.trajectory(with_gene, root_gene="g")
+    time = time_of(with_gene)
+    assert (np.isfinite(time) == (in_piece == (higher_in == "the piece"))).all()
+    assert noted(with_gene)["root_spot"].startswith("apart" if higher_in == "the piece" else "spot")
+    assert ("g is most extreme in a separate piece of 60 cells" in caplog.text) == (higher_in == "the piece")
+
+
 def test_spots_without_a_domain_have_a_pseudotime_but_no_branch():
     adata = along_a_line()
     adata.obs.loc[adata.obs_names[:20], "stmmr_domain"] = np.nan

@@ -30,6 +30,10 @@ PALETTE: Final = (
 black and the grey of missing values, in normal vision and in simulated protanopia, deuteranopia and tritanopia
 (Machado 2009)."""
 
+ABSENT: Final = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null"})
+"""Texts that stand for a missing value, as `pandas.read_csv` reads them, in lower case."""
+UNTOLD: Final = frozenset({"unknown", "unlabelled", "unlabeled", "unassigned", "unannotated", "undefined", "other"})
+"""Names that annotators give what they did not name, in lower case. They are labels, and are warned of."""
 MISSING: Final = "#D9D9D9"
 """Colour of a missing value."""
 _TITLES: Final = {
@@ -43,18 +47,20 @@ _TITLES: Final = {
 
 
 def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
-    """Get a column of ``obs`` as categories, in which ``""`` and ``"nan"`` also count as missing.
+    """Get a column of ``obs`` as categories, in which texts such as ``""``, ``"nan"`` and ``"NA"`` count as missing.
 
-    Raises
-    ------
-    InputError
-        If the column does not exist.
+    Raises InputError if the column does not exist.
     """
     import pandas as pd
 
     require_key(adata.obs.columns, key, where="obs", hint=hint)
     values = pd.Categorical(adata.obs[key])
-    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
+    return values.remove_categories([name for name in values.categories if is_absent(name)])
+
+
+def is_absent(name: object) -> bool:
+    """Check whether a name is a text that stands for a missing value."""
+    return str(name).strip().casefold() in ABSENT
 
 
 def title_of(key: str) -> str:
@@ -72,10 +78,7 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
     -------
     Red, green, blue and opacity from 0 to 1, in the order of the categories, shape (n_categories, 4).
 
-    Raises
-    ------
-    InputError
-        If there are more categories than colours.
+    Raises InputError if there are more categories than colours.
     """
     from matplotlib.colors import is_color_like, to_rgba_array
 

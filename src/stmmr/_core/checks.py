@@ -37,31 +37,30 @@ def listed(names: Iterable[object], *, at_most: int = 12) -> str:
     return (", ".join(texts[:at_most]) or "nothing") + more
 
 
+def did_you_mean(close: Iterable[str]) -> str:
+    """Ask about similar names at the end of a message; empty if there are none."""
+    names = " or ".join(map(repr, close))
+    return f" Did you mean {names}?" if names else ""
+
+
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
     """Check that a key exists.
 
-    Raises
-    ------
-    InputError
-        If it does not; the message lists the keys that exist and suggests a similar one.
+    Raises InputError if it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
     if isinstance(key, str) and key in names:
         return
     close = difflib.get_close_matches(str(key), names, n=1)
-    suggestion = f" Did you mean {close[0]!r}?" if close else ""
     raise InputError(
-        f"Expected the key {key!r} in {where}, found {listed(names)}.{suggestion}{' ' + hint if hint else ''}"
+        f"Expected the key {key!r} in {where}, found {listed(names)}.{did_you_mean(close)}{' ' + hint if hint else ''}"
     )
 
 
 def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
     """Get the record of a step in ``uns["stmmr"]``.
 
-    Raises
-    ------
-    InputError
-        If the step did not run; the message names the function `by` that runs it.
+    Raises InputError if the step did not run; the message names the function `by` that runs it.
     """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
@@ -98,10 +97,7 @@ def require_positive(value: float, *, name: str) -> None:
 def require_extra(module: str, *, extra: str) -> ModuleType:
     """Import an optional package.
 
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message names the extra that installs it.
+    Raises ImportError if it is not installed; the message names the extra that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -127,10 +123,7 @@ def unique_names(adata: AnnData) -> None:
 def representation(adata: AnnData, key: str) -> Float32:
     """Get a representation of ``obsm``, checked, shape (n_obs, n_components).
 
-    Raises
-    ------
-    InputError
-        If it does not exist, has no columns, or holds values that are not finite.
+    Raises InputError if it does not exist, has no columns, or holds values that are not finite.
     """
     import numpy as np
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, require_step
 from stmmr._core.raw import counts_elsewhere, raw_counts
-from stmmr._core.rows import as_csr, by_rows, map_rows, take
+from stmmr._core.rows import as_csr, by_rows, map_rows, slices, take
 from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Bools, CountRows, Csr, Float32, Float64, Ints
 
+DENSE: Final = 2_048
+"""Spots whose values are made dense at a time."""
 LARGEST: Final = 1e12
 """Largest count; squares of larger ones overflow."""
 SPAN: Final = 0.3
@@ -119,6 +121,12 @@ def count_statistics(counts: CountRows, *, progress: bool = False) -> CountStati
 def _count_statistics(counts: Csr, _: slice) -> CountStatistics:
     values, n_genes = counts.data, counts.shape[1]
     finite = np.isfinite(values)
+    with np.errstate(over="ignore"):  # of values that are no counts
+        return _sums(counts, finite, n_genes)
+
+
+def _sums(counts: Csr, finite: Bools, n_genes: int) -> CountStatistics:
+    values = counts.data
     known = values if finite.all() else values[finite]
     return CountStatistics(
         np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
@@ -181,7 +189,9 @@ def highly_variable(
     scaled = (n * mean**2 + squares - 2 * total * mean) / ((n - 1) * spread**2)
     selected = np.zeros(len(seen), dtype=bool)
     candidates = np.flatnonzero(seen)
-    selected[candidates[np.argsort(-scaled[candidates])[:n_top_genes]]] = True
+    # sums in another order differ by round-off, and genes that are equally variable stay in their order
+    ranked = np.argsort(-np.round(scaled[candidates], 9), kind="stable")
+    selected[candidates[ranked[:n_top_genes]]] = True
     return selected
 
 
@@ -231,6 +241,8 @@ class Normalisation(NamedTuple):
     """Library size that all are scaled to."""
     sections: Ints
     """Section of each spot, shape (N,)."""
+    largest: float
+    """Largest count."""
 
     def __call__(self, counts: Csr, rows: slice) -> Csr:
         """Compute the log-normalised values of some rows."""
@@ -242,15 +254,32 @@ class Normalisation(NamedTuple):
         shape = (int(self.sections.max()) + 1, len(sections))
         return sparse.csr_matrix((np.ones(len(sections)), (sections, np.arange(len(sections)))), shape=shape)
 
+    @property
+    def step(self) -> float:
+        """Width of the steps that values are rounded to in sums: the smallest that keeps sums of products exact.
+
+        Sums of whole numbers below 2⁵³ are the same in any order and in chunks of any size.
+        """
+        bound = 1 + np.log1p(self.largest * self.median / self.size[self.size > 0].min())
+        return float(2.0 ** np.ceil(np.log2(bound) - (53 - np.log2(len(self.size))) / 2))
+
+    def rounded(self, counts: Csr, rows: slice) -> Csr:
+        """Compute the log-normalised values of some rows as whole numbers of steps, float64."""
+        values = self(counts, rows).astype(np.float64)
+        np.rint(values.data / self.step, out=values.data)
+        return values
+
     def moments(self, counts: Csr, rows: slice) -> GeneMoments:
         """Sum the values of some rows, and their products."""
-        values = self(counts, rows)
-        dense = values.toarray()
-        return GeneMoments((self.members(rows) @ values).toarray(), (dense.T @ dense).astype(np.float64))
+        values, products = self.rounded(counts, rows), np.zeros((int(self.genes.sum()),) * 2)
+        for part in slices(values.shape[0], DENSE):
+            dense = values[part].toarray()
+            products += dense.T @ dense
+        return GeneMoments((self.members(rows) @ values).toarray() * self.step, products * self.step**2)
 
     def totals(self, counts: Csr, rows: slice) -> Float64:
         """Sum the values of some rows by section, shape (S, G)."""
-        return np.asarray((self.members(rows) @ self(counts, rows)).toarray(), dtype=np.float64)
+        return np.asarray((self.members(rows) @ self.rounded(counts, rows)).toarray()) * self.step
 
     def projected(self, counts: Csr, rows: slice, *, centres: Float64, axes: Float64) -> Float32:
         """Project the values of some rows, relative to the centre of their section, on axes of shape (G, n)."""
@@ -267,21 +296,24 @@ class GeneRows:
         Raw counts of all genes, from `by_rows`.
     genes
         Whether each gene is selected, shape (n_vars,).
+    order
+        Row of each spot, shape (N,).
     size
         Library size of each spot to normalise by, shape (N,); None leaves counts as they are.
     """
 
-    def __init__(self, counts: CountRows, genes: Bools, *, size: Float64 | None = None) -> None:
+    def __init__(self, counts: CountRows, genes: Bools, *, order: Ints, size: Float64 | None = None) -> None:
         # counts in memory are subset once
         self._counts = counts[:, genes] if isinstance(counts, sparse.csr_matrix) else counts
         self._genes = None if self._counts is not counts else genes
-        self._size = size
+        self._order, self._size = order, size
         self.shape = (int(counts.shape[0]), int(genes.sum()))
 
     def take(self, index: Ints) -> Csr:
-        """Read the rows of an ascending index, shape (len(index), G)."""
-        counts = take(self._counts, index)
-        counts = counts if self._genes is None else counts[:, self._genes]
+        """Read the rows of some spots, shape (len(index), G)."""
+        rows, position = np.unique(self._order[index], return_inverse=True)  # a file is read from start to end
+        counts = take(self._counts, rows)
+        counts = (counts if self._genes is None else counts[:, self._genes])[position]
         if self._size is None:
             return counts
         return lognorm(counts, self._size[index], float(np.median(self._size[self._size > 0])))
@@ -309,9 +341,9 @@ def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Floa
     return size
 
 
-def gene_rows(adata: AnnData, *, normalised: bool) -> GeneRows:
-    """Get the counts of the genes that `stmmr.pp.expression` selected, or their log-normalised values."""
+def gene_rows(adata: AnnData, order: Ints, *, normalised: bool) -> GeneRows:
+    """Get the counts of the genes that `stmmr.pp.expression` selected, or their log-normalised values, in an order."""
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     _, counts = raw_counts(adata, str(step["layer"]) or None)
-    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
-    return GeneRows(by_rows(counts), adata.var[keys.HIGHLY_VARIABLE].to_numpy(), size=size if normalised else None)
+    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)[order] if normalised else None
+    return GeneRows(by_rows(counts), adata.var[keys.HIGHLY_VARIABLE].to_numpy(), order=order, size=size)

@@ -1,6 +1,6 @@
 """Every name under which stmmr reads or writes in an AnnData, and what survives what."""
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, cast
 
 # inputs, by the conventions of scanpy and squidpy
 SPATIAL: Final = "spatial"
@@ -26,6 +26,8 @@ SPATIALDATA: Final = "spatialdata_attrs"
 # outputs
 UNS: Final = "stmmr"
 """``uns``: the parameters of every step that ran, what each chose from the data, and the training history."""
+DEPENDS: Final = "stmmr_depends"
+"""``uns``: what each result was computed from, as hashes."""
 LOGNORM: Final = "stmmr_lognorm"
 """``layers``: counts normalised to the median library size, then log1p; float32 CSR."""
 HIGHLY_VARIABLE: Final = "stmmr_highly_variable"
@@ -95,68 +97,63 @@ class Key(NamedTuple):
     name: str
     step: Step
     """Step that writes it. A new run of this step, or of an earlier one, makes the values out of date."""
-    survives_subset: bool = True
-    """Whether the values hold for the remaining spots when some are dropped."""
-    survives_join: bool = False
-    """Whether the values hold when sections are put into one table."""
+
+    @property
+    def survives_subset(self) -> bool:
+        """Whether the values hold for the remaining spots when some are dropped; not if they describe all together."""
+        if self.container in ("obs", "obsm", "layers", "varm"):
+            return True
+        return self.name == HIGHLY_VARIABLE or (self.container == "notes" and self.name not in _OF_ALL_SPOTS)
+
+    @property
+    def survives_join(self) -> bool:
+        """Whether the values hold when sections are put into one table."""
+        return self.container not in ("notes", "var", "uns") and survives_join(self.name)
 
 
-_WRITTEN: Final[dict[Step, dict[Container, tuple[str, ...]]]] = {
-    "expression": {
-        "obs": (LIBRARY_SIZE,),
-        "var": (HIGHLY_VARIABLE,),
-        "varm": (LOADINGS,),
-        "layers": (LOGNORM,),
-        "obsm": (COMPONENTS,),
-        "notes": ("expression", "counts"),
-    },
-    "graph": {"obsp": (GRAPH,), "notes": ("spatial_graph",)},
-    "histology": {"obsm": (HISTOLOGY,), "obs": (PATCH,), "notes": ("histology",)},
-    "embedding": {
-        "obsm": (EMBEDDING, HARMONY, UMAP),
-        "notes": ("model", "history", "mapped", "integrate", "number_of_domains", "domain_tree"),
-    },
-    "domains": {
-        "obs": (DOMAIN, CONFIDENCE, DOMAIN_REFINED),
-        "notes": ("domains", "consensus", "refine", "transfer"),
-    },
-    "analysis": {
-        "obs": (PSEUDOTIME, BRANCH),
-        "obsm": (ENHANCED,),
-        "var": (MORAN_I, MORAN_Z, MORAN_P, MORAN_P_ADJUSTED),
-        "layers": (ENHANCED,),
-        "uns": (DOMAIN_GENES, DOMAIN_GENES_PSEUDOBULK, ENRICHMENT, COMPOSITION, COMPOSITION_TESTS),
-        "notes": (
-            "evaluation",
-            "trajectory",
-            "gene_trends",
-            "enhance",
-            "domain_genes",
-            "domain_genes_pseudobulk",
-            "spatially_variable_genes",
-            "enrichment",
-            "composition",
-        ),
-    },
-    "run": {"notes": ("seconds", "peak_memory_mb", "mode")},
-}
-_OF_ALL_SPOTS: Final = {GRAPH, "number_of_domains", "domain_tree", "gene_trends", "composition", "evaluation"}
-"""Values that describe all spots together, beside the tables of ``uns`` and the columns of ``var``."""
+_OF_ALL_SPOTS: Final = {"number_of_domains", "domain_tree", "gene_trends", "composition", "evaluation"}
+"""Notes that describe all spots together."""
 
-KEYS: Final = tuple(
-    Key(
-        container,
-        name,
-        step,
-        survives_subset=(container not in ("var", "uns") and name not in _OF_ALL_SPOTS) or name == HIGHLY_VARIABLE,
+
+def survives_join(name: str) -> bool:
+    """Tell whether a column or matrix holds when sections are put into one table; the results of a run do not."""
+    return name == PATCH or not (name == HISTOLOGY or name.startswith(("stmmr_", "X_stmmr")))
+
+
+def written(step: Step, **containers: tuple[str, ...]) -> tuple[Key, ...]:
+    """List the keys that a step writes, by their containers."""
+    return tuple(
+        Key(cast("Container", container), name, step) for container in containers for name in containers[container]
     )
-    for step, containers in _WRITTEN.items()
-    for container, names in containers.items()
-    for name in names
+
+
+KEYS: Final = (
+    *written(
+        "expression",
+        obs=(LIBRARY_SIZE,),
+        var=(HIGHLY_VARIABLE,),
+        varm=(LOADINGS,),
+        layers=(LOGNORM,),
+        obsm=(COMPONENTS,),
+        notes=("expression", "counts"),
+    ),
+    *written("graph", obsp=(GRAPH,), notes=("spatial_graph",)),
+    *written("histology", obsm=(HISTOLOGY,), obs=(PATCH,), notes=("histology",)),
+    *written(
+        "embedding",
+        obsm=(EMBEDDING, HARMONY, UMAP),
+        notes=("model", "history", "mapped", "integrate", "number_of_domains", "domain_tree"),
+    ),
+    *written(
+        "domains",
+        obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
+        notes=("domains", "consensus", "refine", "transfer", "evaluation"),
+    ),
+    *written("run", notes=("seconds", "peak_memory_mb", "mode")),
 )
-"""All that stmmr writes. Any other key is the user's and stays."""
+"""What a run writes; keys of analyses are in their rows of `stmmr.pipeline.analyses`. Any other key is the user's."""
 
 
-def names_of(container: Container, *steps: Step) -> list[str]:
-    """Get the keys of a container that some steps write; of all steps without any."""
-    return [key.name for key in KEYS if key.container == container and (not steps or key.step in steps)]
+def names_of(container: Container) -> list[str]:
+    """Get the keys of a container that a run writes."""
+    return [key.name for key in KEYS if key.container == container]

@@ -9,6 +9,8 @@ from stmmr._core import keys
 from stmmr._core.compat import escaped, renamed, unescaped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anndata import AnnData
 
 RECORDS: Final = frozenset(keys.names_of("notes")) - {"mode"}
@@ -21,12 +23,14 @@ def record(adata: AnnData, **steps: Any) -> None:
     adata.uns[keys.UNS] = renamed({**recorded(adata), **steps}, escaped)
 
 
-def drop_results(adata: AnnData, *steps: keys.Step) -> None:
-    """Remove what some steps of an earlier run wrote, so that it is not taken for results of a new one."""
-    for key in keys.KEYS:
-        if key.step in steps and key.container != "notes" and key.name in getattr(adata, key.container):
+def drop_results(adata: AnnData, written: Iterable[keys.Key]) -> None:
+    """Remove what earlier steps wrote, so that it is not taken for results of a new run."""
+    notes = set()
+    for key in written:
+        if key.container == "notes":
+            notes.add(key.name)
+        elif key.name in getattr(adata, key.container):
             del getattr(adata, key.container)[key.name]
-    notes = set(keys.names_of("notes", *steps))
     if notes & set(recorded(adata)):
         left = {name: note for name, note in recorded(adata).items() if name not in notes}
         adata.uns[keys.UNS] = renamed(left, escaped)

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, rows_called, spacing
@@ -38,15 +39,11 @@ piece of tissue, and less if sections overlap."""
 def sections_of(adata: AnnData, section_key: str | None) -> pd.Categorical | None:
     """Get the section of each spot, checked; None without a key.
 
-    Raises
-    ------
-    InputError
-        If there is no such column, a spot has no section, or there are nearly as many sections as spots.
+    Raises InputError if there is no such column, a spot has no section, or there are nearly as many sections as spots.
     """
     if section_key is None:
         return None
-    require_key(adata.obs.columns, section_key, where="obs")
-    sections = pd.Categorical(adata.obs[section_key]).remove_unused_categories()
+    sections = categories(adata, section_key).remove_unused_categories()
     missing = int((sections.codes < 0).sum())
     if missing:
         raise InputError(
@@ -171,10 +168,7 @@ def planes(adata: AnnData, sections: pd.Categorical | None) -> Float64:
 def stacked_coordinates(adata: AnnData) -> Float64:
     """Get coordinates in one frame for all sections, shape (N, 3), checked.
 
-    Raises
-    ------
-    InputError
-        If there are none, or one is not finite.
+    Raises InputError if there are none, or one is not finite.
     """
     hint = "Put x, y and z in one unit there, or run stmmr.pp.align_sections(adata, 'section') first."
     require_key(adata.obsm, keys.SPATIAL_3D, where="obsm", hint=hint)

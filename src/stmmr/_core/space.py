@@ -12,6 +12,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.columns import coordinate_columns, depth_column, plain
 from stmmr._core.compat import libraries_of
+from stmmr._core.parallel import threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,8 @@ FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
 SAME_SCALE: Final = 1.02
 """Ratio of two scales up to which they count as the same."""
+FARTHEST: Final = 1e100
+"""Coordinates are smaller; squares of larger ones overflow."""
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
@@ -148,21 +151,18 @@ def coordinates(adata: AnnData) -> Float64:
     -------
     Coordinates as x and y, shape (n_obs, 2); without ``obsm["spatial"]`` in steps of ``array_col``.
 
-    Raises
-    ------
-    InputError
-        If there are no coordinates, one is not finite, or all are the same.
+    Raises InputError if there are no coordinates, one is not finite, or all are the same.
     """
     xy, _, where = stored_coordinates(adata)
     if keys.SPATIAL not in adata.obsm and is_hexagonal(xy):
         xy = xy * [1, math.sqrt(3)]
-    bad = ~np.isfinite(xy).all(axis=1)
+    bad = ~(np.abs(xy) < FARTHEST).all(axis=1)
     if bad.any():
         raise InputError(
             f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} "
             f"{rows_called(adata)} without (first: {adata.obs_names[int(bad.argmax())]}). Remove them first."
         )
-    if len(xy) > 1 and np.ptp(xy, axis=0).max() == 0:
+    if len(xy) > 1 and np.ptp(xy, axis=0).max() <= 1 / FARTHEST:
         raise InputError(
             f"Expected {rows_called(adata)} at different positions in {where}, found all {len(xy)} at one point "
             f"({xy[0, 0]:g}, {xy[0, 1]:g})."
@@ -328,7 +328,7 @@ def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float 
     measured = points if at_most is None else points[:: 1 + len(points) // at_most]
     # an unbalanced tree is built several times faster
     tree = KDTree(points, compact_nodes=False, balanced_tree=False)
-    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=-1)[0]))
+    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=threads())[0]))
 
 
 def array_positions(adata: AnnData) -> Float64:

@@ -200,7 +200,9 @@ class _Examiner:
 
     def _started(self) -> subprocess.Popen[str]:
         """Get the process, of this process and not of the one it was forked from."""
-        if self._owner != os.getpid() or self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._owner != os.getpid() or self._process is None:
             command, pipe = [sys.executable, "-I", examine.__file__], subprocess.PIPE
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"

@@ -1,7 +1,6 @@
 """Encoders: from patches of the image around each spot (or cell, or bin) to one row of features for each spot."""
 
-import warnings
-
+from stmmr._core.renamed import former_names
 from stmmr.encoders._cache import FeatureCache
 from stmmr.encoders._fingerprints import encoder_fingerprint, image_fingerprint
 from stmmr.encoders._he import HEEncoder
@@ -24,10 +23,4 @@ __all__ = [
     "image_fingerprint",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Find a name that was renamed."""
-    if name == "picture_fingerprint":
-        warnings.warn("picture_fingerprint was renamed: use image_fingerprint.", FutureWarning, stacklevel=2)
-        return image_fingerprint
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names(__name__, picture_fingerprint=image_fingerprint)

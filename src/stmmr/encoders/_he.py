@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from stmmr._core.fingerprints import digest
 from stmmr._core.version import VERSION
-from stmmr.encoders._fingerprints import digest
 from stmmr.image.pixels import GLASS_OD, optical_density, white_of
 
 if TYPE_CHECKING:

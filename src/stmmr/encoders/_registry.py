@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, did_you_mean, listed
 from stmmr.encoders._he import HEEncoder
 from stmmr.encoders._hub import CONFIG, HUB, find_model
 from stmmr.encoders._lazyslide import LazySlideEncoder
@@ -201,9 +201,22 @@ def encoder_of(encoder: str | Path | Encoder | None, *, folder: str | Path | Non
     prefix, colon, rest = name.partition(":")
     if colon and prefix in PREFIXES:
         return CLASSES[PREFIXES[prefix]](folder or rest, **options)
-    if not Path(encoder).expanduser().exists() and "/" not in name:
-        raise InputError(_unknown(name))
+    require_encoder(encoder)
     return CLASSES[_library(encoder)](encoder, **options)
+
+
+def require_encoder(encoder: object) -> None:
+    """Check that there may be an encoder of a name, without looking for its weights.
+
+    Raises InputError if there is none; the message lists those that are known.
+    """
+    if not isinstance(encoder, str | Path):
+        _checked(encoder, {})
+        return
+    name = str(encoder)
+    is_known = name.lower() in {HEEncoder.name, *(known.name for known in KNOWN)}
+    if not (is_known or "/" in name or name.partition(":")[0] in PREFIXES or Path(name).expanduser().exists()):
+        raise InputError(_unknown(name))
 
 
 def _make(known: _Known, folder: str | Path | None, options: Mapping[str, Any]) -> Encoder:
@@ -240,9 +253,8 @@ def _unknown(name: str) -> str:
     """List the encoders that can be named."""
     names = [HEEncoder.name, *(known.name for known in KNOWN)]
     close = difflib.get_close_matches(name.lower(), names, n=3)
-    suggestion = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     kinds = " or ".join(f"{prefix}:NAME" for prefix in ("hf", "timm", "lazyslide"))
     return (
-        f"Expected the name of an encoder, found {name!r}.{suggestion} Known are {listed(names, at_most=20)}; give any "
-        f"other model as {kinds}, or as its folder."
+        f"Expected the name of an encoder, found {name!r}.{did_you_mean(close)} Known are "
+        f"{listed(names, at_most=20)}; give any other model as {kinds}, or as its folder."
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from stmmr._core import checks
 from stmmr._core.checks import InputError, logger
-from stmmr.encoders._fingerprints import digest
+from stmmr._core.fingerprints import digest
 
 if TYPE_CHECKING:
     import torch

@@ -171,6 +171,12 @@ class Slide:
         ]
         return np.concatenate(parts), downsample * step
 
+    @property
+    def identity(self) -> Path | NDArray[np.generic]:
+        """What tells this image from others: its file, otherwise the pixels, of a lazily read image the overview."""
+        source = self.levels[0].source
+        return self.path or (source.pixels if isinstance(source, PixelArray) else self.overview[0])
+
     def _block(self, level: int, i: int, j: int) -> NDArray[np.uint8]:
         """Get a block of a level, from memory if it was decoded before."""
         key = level, i, j

@@ -4,8 +4,7 @@ The rows of the result are spots, cells or bins, as the platform has them. Reade
 does not exist, and `stmmr.InputError`, with advice, if its content cannot be used.
 """
 
-import warnings
-
+from stmmr._core.renamed import former_names
 from stmmr.io._cosmx import read_cosmx
 from stmmr.io._merscope import read_merscope
 from stmmr.io._mudata import from_mudata, read_h5mu
@@ -50,10 +49,4 @@ __all__ = [
     "to_spatialdata",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Find a name that was renamed."""
-    if name == "picture_of":
-        warnings.warn("picture_of was renamed: use image_of.", FutureWarning, stacklevel=2)
-        return image_of
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names(__name__, picture_of=image_of)

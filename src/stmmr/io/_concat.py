@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from stmmr._core.checks import InputError, listed, logger, require_choice, uniqu
 from stmmr._core.compat import layers_of, libraries_of, names_in
 from stmmr._core.files import names_may_repeat
 from stmmr._core.genes import ENSEMBL
+from stmmr._core.options import checked
 from stmmr._core.space import coordinates, rows_called, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
 
@@ -24,24 +25,9 @@ if TYPE_CHECKING:
 Join = Literal["inner", "outer"]
 FEW_SHARED: Final = 0.5
 """Share of shared genes, of the section with the fewest genes, below which there is a warning."""
-OF_ONE_RUN: Final = frozenset(
-    {
-        keys.LOGNORM,
-        keys.ENHANCED,
-        keys.COMPONENTS,
-        keys.EMBEDDING,
-        keys.UMAP,
-        keys.DOMAIN,
-        keys.CONFIDENCE,
-        keys.DOMAIN_REFINED,
-        keys.PSEUDOTIME,
-        keys.BRANCH,
-        keys.LIBRARY_SIZE,
-    }
-)
-"""Results for a single section: domain 1 of one section is not domain 1 of another."""
 
 
+@checked
 def concat_sections(
     sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = keys.SECTION, join: Join = "inner"
 ) -> AnnData:
@@ -118,10 +104,9 @@ def _named(
 
     if isinstance(sections, Mapping):
         named = {str(name): part for name, part in sections.items()}
-    elif isinstance(sections, AnnData):
-        raise InputError(
-            'Expected two sections or more, found one AnnData. Name the column of its sections (section_key="…").'
-        )
+    elif isinstance(sections, AnnData) or not isinstance(sections, Iterable):
+        hint = ' Name the column of its sections (section_key="…").' if isinstance(sections, AnnData) else ""
+        raise InputError(f"Expected two sections or more, found one {type(sections).__name__}.{hint}")
     else:
         named = {str(i): part for i, part in enumerate(sections, start=1)}
     if len(named) < 2:
@@ -147,13 +132,13 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
     """Copy a section without the results of a single section, and make names unique."""
     from anndata import AnnData
 
-    layers = {key: value for key, value in layers_of(part).items() if key not in OF_ONE_RUN}
+    layers = {key: value for key, value in layers_of(part).items() if keys.survives_join(key)}
     with names_may_repeat():
         kept = AnnData(
             X=_as_csr(part.X) if filled else part.X,
-            obs=part.obs[[column for column in part.obs if column not in OF_ONE_RUN]].copy(),
-            var=part.var[[column for column in part.var if not str(column).startswith("stmmr_")]].copy(),
-            obsm={key: value for key, value in part.obsm.items() if key not in OF_ONE_RUN},
+            obs=part.obs[[column for column in part.obs if keys.survives_join(str(column))]].copy(),
+            var=part.var[[column for column in part.var if keys.survives_join(str(column))]].copy(),
+            obsm={key: value for key, value in part.obsm.items() if keys.survives_join(key)},
             layers={key: _as_csr(value) if filled else value for key, value in layers.items()},
             uns={keys.SPATIAL: libraries_of(part)},
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stmmr._core.checks import InputError, listed, logger, require_key, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
-from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
+from stmmr._core.files import check_indices, existing, hdf5_file, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
 from stmmr._core.untrusted import examined, open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
@@ -108,17 +108,13 @@ def _small(value: Any) -> Any:
 
 
 def write_h5ad(adata: AnnData, path: Path) -> None:
-    """Write a compressed AnnData file, in memory first, as HDF5 crashes the process on a full disk.
+    """Write a compressed AnnData file.
 
     Raises OSError if the file cannot be written; a part of it may remain.
     """
-    import h5py
-
     adata.strings_to_categoricals()  # as AnnData.write_h5ad does
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with hdf5_file(path) as file:
         write_escaped(file, "/", adata, dataset_kwargs={"compression": "gzip"})
-    path.write_bytes(content.getbuffer())
 
 
 def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
@@ -143,7 +139,7 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
         store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
         _fill(store, small)
         return
-    with h5py.File(source) as counts, h5py.File(target, "w") as file:
+    with h5py.File(source) as counts, hdf5_file(target) as file:
         for name in ("X", "layers"):
             if name in counts:
                 counts.copy(name, file)
@@ -180,7 +176,7 @@ def _fill(store: Store, small: dict[str, object]) -> None:
 
 
 def _require_free_space(target: Path, size: int) -> None:
-    """Check that the disk has enough free space; HDF5 crashes the process on a full one."""
+    """Check that the disk has enough free space, before most of it is written in vain."""
     free = shutil.disk_usage(target.parent).free
     if free < size * 1.05:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")

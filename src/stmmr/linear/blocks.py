@@ -31,10 +31,8 @@ SCALE: Final = 1e4
 def check_blocks(adata: AnnData, blocks: Mapping[str, Block]) -> None:
     """Check that blocks exist and fit their likelihoods.
 
-    Raises
-    ------
-    InputError
-        If a key is missing, values are not finite or do not fit the likelihood, or all spots have the same values.
+    Raises InputError if a key is missing, values are not finite or do not fit the likelihood, or all spots have the
+    same values.
     """
     for name, block in blocks.items():
         values: Any = block_values(adata, block)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys as _keys
-from stmmr._core.checks import representation
+from stmmr._core.checks import InputError, representation
 from stmmr._core.counts import gene_rows
 from stmmr._core.kernel import kernel_of
+from stmmr._core.order import put_back, tissue_order, without_counts
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import empty
 from stmmr._core.sections import plane_coordinates
+from stmmr._core.space import rows_called
 from stmmr.linear.blocks import block_features, block_target, features_of
 from stmmr.linear.noise import expression_features
 from stmmr.linear.start import LinearStart, linear_start
 from stmmr.settings import EXPRESSION, Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -110,7 +115,7 @@ class BlockInputs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
-    """The input of the model from one AnnData, rows in its order."""
+    """The input of the model from one AnnData, rows in the order of the tissue."""
 
     blocks: tuple[BlockInputs, ...]
     """The expression, then further blocks."""
@@ -120,8 +125,42 @@ class ModelInputs:
     """The linear embedding; None where the first weights are drawn at random."""
     gene_names: list[str]
     """Names of the genes of the expression; empty for a representation."""
+    order: NDArray[np.intp]
+    """Row of each spot in the AnnData, shape (N,)."""
     keys: tuple[Keys, ...] | None = None
     """Keys of the attention of each block, where there is attention."""
+
+    spots: pd.Index | None = None
+    """Names of the spots, in the order of the AnnData."""
+
+    def check_spots(self, adata: AnnData) -> None:
+        """Check that the data still have the spots that the model read, in their order.
+
+        Raises
+        ------
+        InputError
+            If spots were removed, added, renamed or reordered since.
+        """
+        if self.spots is not None and not adata.obs_names.equals(self.spots):
+            same = len(adata.obs_names.intersection(self.spots))
+            raise InputError(
+                f"Expected the {self.n_obs} {rows_called(adata)} that the model was made with, in their order, found "
+                f"{adata.n_obs}, of which {same} have their names. Fit a model to the data as they are now."
+            )
+
+    def data_fingerprint(self) -> str:
+        """Hash what tells these data from those of another section: their spots, genes and library sizes or values."""
+        first = self.blocks[0]
+        digest = hashlib.sha256(repr((self.n_obs, self.gene_names)).encode())
+        if self.gene_names and first.library_size is not None:
+            digest.update(np.ascontiguousarray(first.library_size).data)
+        elif isinstance(first.target, np.ndarray):
+            digest.update(np.ascontiguousarray(first.target).data)
+        return digest.hexdigest()
+
+    def put_back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring rows into the order of the AnnData."""
+        return np.ascontiguousarray(put_back(values, self.order))
 
     @property
     def n_obs(self) -> int:
@@ -141,7 +180,8 @@ class ModelInputs:
     def rows(self, index: NDArray[np.intp]) -> ModelInputs:
         """Keep some spots; `index` ascends."""
         graph = None if self.graph is None else self.graph[index][:, index]
-        return replace(self, blocks=tuple(block.rows(index) for block in self.blocks), graph=graph)
+        blocks = tuple(block.rows(index) for block in self.blocks)
+        return replace(self, blocks=blocks, graph=graph, order=self.order[index], spots=None)
 
     def targets(self, index: NDArray[np.intp]) -> list[NDArray[np.float32] | CSR]:
         """Read the targets of some spots from each block with a likelihood; `index` ascends."""
@@ -156,16 +196,17 @@ class ModelInputs:
         return digest.hexdigest()
 
 
+@one_thread
 def model_inputs(
     adata: AnnData, settings: Settings, *, use_rep: str | None, blocks: Mapping[str, Block], progress: bool = False
 ) -> ModelInputs:
     """Collect features, targets, graph and the linear embedding.
 
-    Raises
-    ------
-    InputError
-        If a preprocessing step is missing, or values do not fit their likelihood.
+    Raises InputError if a preprocessing step is missing, or values do not fit their likelihood.
     """
+    order = tissue_order(adata)
+    genes = partial(gene_rows, adata, order)
+    adata = without_counts(adata, order)
     kernel, further = kernel_of(adata), list(blocks.values())
     first = Block(use_rep or "", settings.likelihood, settings.expression_weight)
     start = None
@@ -176,10 +217,11 @@ def model_inputs(
         weights = start.weights
     else:
         others = [block_features(adata, block, n_components=settings.n_components) for block in further]
-        sources = [_features(adata, settings, use_rep=use_rep), *others]
+        sources = [_features(adata, settings, genes, use_rep=use_rep), *others]
         smooth = [propagated(source, kernel, progress=progress) for source in sources]
         weights = [1.0 if block.weight is None else block.weight for block in (first, *further)]
-    targets = [_expression_target(adata, settings, use_rep=use_rep), *(_target(adata, block) for block in further)]
+    target = _expression_target(adata, settings, genes, use_rep=use_rep)
+    targets = [target, *(_target(adata, block) for block in further)]
     parts = zip([EXPRESSION, *blocks], map(_single, smooth), targets, [first, *further], weights, strict=True)
     has_genes = use_rep is None
     return ModelInputs(
@@ -189,6 +231,8 @@ def model_inputs(
         ),
         graph=kernel.weights() if settings.graph_loss else None,
         start=start,
+        order=order,
+        spots=adata.obs_names[np.argsort(order)],
         gene_names=adata.var_names[adata.var[_keys.HIGHLY_VARIABLE].to_numpy()].tolist() if has_genes else [],
     )
 
@@ -198,7 +242,7 @@ def _single(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _expression_target(
-    adata: AnnData, settings: Settings, *, use_rep: str | None
+    adata: AnnData, settings: Settings, genes: Callable[..., RowSource], *, use_rep: str | None
 ) -> tuple[RowSource | NDArray[np.float32], NDArray[np.float32]]:
     """Get the values that the likelihood of the expression describes, and the relative library sizes."""
     dense = settings.likelihood == "gaussian"
@@ -207,7 +251,7 @@ def _expression_target(
         target = _single(values) if dense else RowsInMemory(sparse.csr_matrix(values))
         return target, np.ones((adata.n_obs, 1), dtype=np.float32)
     size = _relative(adata.obs[_keys.LIBRARY_SIZE].to_numpy())
-    rows = gene_rows(adata, normalised=settings.likelihood != "nb")
+    rows = genes(normalised=settings.likelihood != "nb")
     return _single(rows.take(np.arange(adata.n_obs)).toarray()) if dense else rows, size
 
 
@@ -226,11 +270,13 @@ def _relative(size: NDArray[np.floating]) -> NDArray[np.float32]:
     return _single(np.maximum(size / np.median(size[size > 0]), 1e-4)[:, None])
 
 
-def _features(adata: AnnData, settings: Settings, *, use_rep: str | None) -> NDArray[np.float32] | RowSource:
+def _features(
+    adata: AnnData, settings: Settings, genes: Callable[..., RowSource], *, use_rep: str | None
+) -> NDArray[np.float32] | RowSource:
     """Get the input of the expression encoder, before propagation."""
     if settings.features == "pca":
         return expression_features(adata, use_rep=use_rep, n_components=settings.n_components)
-    return gene_rows(adata, normalised=True) if use_rep is None else representation(adata, use_rep)
+    return genes(normalised=True) if use_rep is None else representation(adata, use_rep)
 
 
 def propagated(features: NDArray[np.float32] | RowSource, kernel: Kernel, *, progress: bool) -> NDArray[np.float32]:

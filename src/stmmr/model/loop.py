@@ -120,10 +120,7 @@ class History:
     def fetch(self, processes: Processes) -> None:
         """Fetch the new steps, averaged over the processes.
 
-        Raises
-        ------
-        FloatingPointError
-            If a term is not finite.
+        Raises FloatingPointError if a term is not finite.
         """
         rows = processes.all_reduce(torch.stack(self._new), reduce_op="mean").tolist() if self._new else []
         self._new.clear()

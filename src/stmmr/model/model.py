@@ -10,6 +10,8 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra, require_key
+from stmmr._core.depends import drop_outdated
+from stmmr._core.options import checked
 from stmmr.linear.blocks import check_blocks
 from stmmr.model.devices import Devices
 from stmmr.model.inputs import ModelInputs, model_inputs
@@ -62,6 +64,7 @@ class StMMR:
         If the settings need PyTorch and it is not installed.
     """
 
+    @checked
     def __init__(
         self,
         adata: AnnData,
@@ -145,6 +148,7 @@ class StMMR:
             self._unread = weights
             self.network  # noqa: B018 - made at once, so that weights that do not fit are noticed
 
+    @checked
     def fit(
         self,
         *,
@@ -203,6 +207,7 @@ class StMMR:
             path = None if checkpoint is None else Path(checkpoint)
             options = Options(self.random_state, progress, path, precision)
             self.history, embedding = train_on(self.devices, self.network, self.inputs, options=options)
+            embedding = self.inputs.put_back(embedding)
         else:
             logger.info(
                 "The %s preset needs no training: the embedding is linear. A decoder is fitted when denoised "
@@ -212,6 +217,7 @@ class StMMR:
             embedding = self.embed()
         self.fitted = True
         note_fitted(self, embedding)
+        drop_outdated(self.adata)
         return self
 
     def fit_decoder(self, *, progress: bool = True) -> StMMR:
@@ -251,12 +257,13 @@ class StMMR:
 
     def embed(self) -> NDArray[np.float32]:
         """Compute the embedding Z, shape (n_obs, latent)."""
+        self.inputs.check_spots(self.adata)
         if self._linear is not None:
-            return self._linear.embed([block.features for block in self.inputs.blocks])
+            return self.inputs.put_back(self._linear.embed([block.features for block in self.inputs.blocks]))
         from stmmr.model.embed import embedded
 
         self.network.eval()
-        return embedded(self.network, self.inputs)
+        return self.inputs.put_back(embedded(self.network, self.inputs))
 
     def denoise(
         self, block: str = EXPRESSION, *, genes: Sequence[str] | None = None, progress: bool = True
@@ -279,6 +286,7 @@ class StMMR:
         InputError
             If the model is not fitted, or there is no such block with a likelihood or no such gene.
         """
+        self.inputs.check_spots(self.adata)
         names = [each.name for each in self.inputs.decoded]
         require_key(names, block, where="the blocks with a likelihood")
         known = self.inputs.gene_names if block == EXPRESSION else []
@@ -289,8 +297,9 @@ class StMMR:
         from stmmr.model.embed import means
 
         self.network.eval()
-        return means(self.network, self.inputs, names.index(block), columns=columns)
+        return self.inputs.put_back(means(self.network, self.inputs, names.index(block), columns=columns))
 
+    @checked
     def transform(
         self,
         adata: AnnData,

@@ -50,10 +50,7 @@ def train_in_processes(
 ) -> Trained:
     """Train a network in place by several processes, and embed all spots.
 
-    Raises
-    ------
-    RankError
-        If a process ends or does not answer.
+    Raises RankError if a process ends or does not answer.
     """
     strategy = QuietDDP(start_method="spawn" if devices.spawns else "popen", timeout=timeout)
     fabric = Fabric(

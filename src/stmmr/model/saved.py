@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.files import publish_folder
+from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.record import recorded
 from stmmr._core.untrusted import require_memory
 from stmmr._core.validated import from_json, read_json
@@ -39,6 +40,8 @@ RENAMED: Final = {
     "log_dispersion": "decoders.0.log_dispersion",
 }
 """New names of the weights of format 1."""
+MODEL: Final = Kind("a model", "model.json", frozenset({"format", "settings"}), rf"model\.json|{re.escape(WEIGHTS)}")
+"""A folder with a model."""
 WIDEST: Final = 100_000
 """Most units of a layer of a network."""
 
@@ -56,6 +59,7 @@ class Description:
     gene_names: list[str]
     history: dict[str, list[float]]
     blocks: dict[str, Block] = field(default_factory=dict)
+    data: str | None = None
 
 
 def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> None:
@@ -87,7 +91,7 @@ def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> N
 
 def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
     """Write both files to a folder; an earlier folder stays whole until then."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     description = {
         "format": FORMAT,
@@ -99,10 +103,11 @@ def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
         "random_state": model.random_state,
         "settings": asdict(model.settings),
         "gene_names": model.inputs.gene_names,
+        "data": model.inputs.data_fingerprint(),
         "history": model.history,
     }
-    with publish_folder(folder, overwrite=overwrite, marker="model.json") as partial:
-        save_file(_weights_of(model), partial / WEIGHTS)
+    with publish_folder(folder, MODEL, overwrite=overwrite) as partial:
+        (partial / WEIGHTS).write_bytes(save(_weights_of(model)))  # raises OSError on a full disk
         (partial / "model.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -123,8 +128,17 @@ def load_model(make: type[StMMR], folder: Path, adata: AnnData) -> StMMR:
             f"Expected the {len(saved.gene_names)} genes of the model in {folder}, found "
             f"{len(model.inputs.gene_names)} others or another order. Load it with the AnnData it was fitted to."
         )
+    if saved.data not in (None, model.inputs.data_fingerprint()):
+        raise InputError(
+            f"Expected the AnnData that the model in {folder} was fitted to, found other data with the same genes. For "
+            "another section, load the model with its own data and call model.transform(section), or map the section "
+            "onto the result folder: stmmr.map(section, result) (stmmr map)."
+        )
     _read_weights(model, folder, saved)
-    note_fitted(model, model.embed())
+    embedding, before = model.embed(), adata.obsm.get(keys.EMBEDDING)
+    # computed again, it differs by round-off, from which results that depend on it would look outdated
+    same = before is not None and np.shape(before) == embedding.shape and np.allclose(before, embedding, atol=1e-4)
+    note_fitted(model, None if same else embedding)
     return model
 
 

@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_step
 from stmmr._core.counts import Normalisation, count_statistics, library_size
 from stmmr._core.kernel import kernel_of, nearest_neighbour_distance
+from stmmr._core.order import put_back, taken, tissue_order, without_counts
 from stmmr._core.pca import projected
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record, recorded
@@ -47,30 +48,22 @@ def mapped_features(
 ) -> list[NDArray[np.float32]]:
     """Get the propagated features of a new section, shape (N, F) each, and make its graph.
 
-    Raises
-    ------
-    InputError
-        If most genes, the counts or the coordinates are missing, or a block cannot be mapped.
+    Raises InputError if most genes, the counts or the coordinates are missing, or a block cannot be mapped.
     """
     _check_blocks(new, blocks)
-    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)[
-        :, :n_components
-    ]
+    expression = _expression(trained, new, layer=layer, size_key=size_key, section_key=section_key, progress=progress)
     spatial_graph(new, bandwidth=_bandwidth(trained, new, section_key), section_key=section_key)
-    expression = _with_noise_of(trained, new, expression)
+    order = tissue_order(new)
+    trained, new = without_counts(trained, tissue_order(trained)), without_counts(new, order)
+    expression = _with_noise_of(trained, new, taken(expression, order)[:, :n_components])
     images = [_image(trained, new, block, n_components=n_components) for block in blocks.values()]
     kernel = kernel_of(new)
-    return [propagated(features, kernel, progress=progress) for features in (expression, *images)]
+    smooth = [propagated(features, kernel, progress=progress) for features in (expression, *images)]
+    return [put_back(features, order) for features in smooth]
 
 
 def _expression(
-    trained: AnnData,
-    new: AnnData,
-    *,
-    layer: str | None,
-    size_key: str | None,
-    section_key: str | None,
-    progress: bool,
+    trained: AnnData, new: AnnData, *, layer: str | None, size_key: str | None, section_key: str | None, progress: bool
 ) -> NDArray[np.float32]:
     """Project the log-normalised genes of a section on the components of the model, centred in each section."""
     step = require_step(trained, "expression", by="stmmr.pp.expression")
@@ -85,7 +78,7 @@ def _expression(
     size = library_size(new, statistics.size, size_key=size_key)
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes)
+    normalise = Normalisation(genes, size, float(step["median_library_size"]), codes, statistics.largest)
     totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
     axes = loadings[trained.var_names.get_indexer(new.var_names[genes])]

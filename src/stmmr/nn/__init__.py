@@ -5,15 +5,4 @@ from stmmr.nn.network import Batch, Features, Keys, Landmarks, Network, Shape
 from stmmr.nn.pairs import Graph, Partners
 from stmmr.nn.sparse import SparseRows
 
-__all__ = [
-    "Batch",
-    "Features",
-    "Graph",
-    "Keys",
-    "Landmarks",
-    "Network",
-    "Partners",
-    "Shape",
-    "SparseRows",
-    "Target",
-]
+__all__ = ["Batch", "Features", "Graph", "Keys", "Landmarks", "Network", "Partners", "Shape", "SparseRows", "Target"]

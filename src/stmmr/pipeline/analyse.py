@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
+from stmmr._core.depends import drop_outdated
+from stmmr._core.exits import reason_of
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
+from stmmr._core.options import checked, option_names, plain, shows_options, with_changes
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
-from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions, Prepared, Work
-from stmmr.pipeline.options import option_names, plain, shows_options, with_changes
-from stmmr.pipeline.steps import take
+from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
+from stmmr.pipeline.analysis import Prepared, Work
+from stmmr.pipeline.steps import attempt, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,13 +25,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr.model import StMMR
-    from stmmr.pipeline.analyses import Analysis
+    from stmmr.pipeline.analysis import Analysis
     from stmmr.pipeline.options import RunOptions
 
 BY_DEFAULT_AT_MOST: Final = 100_000
 """Spots up to which a run finds the genes of domains by default; for a million it takes longer than the run."""
 
 
+@checked
 @shows_options(AnalysisOptions)
 def analyse(
     adata: AnnData,
@@ -122,7 +126,7 @@ def check(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     """
     if prepared.domains is not None and len(prepared.domains) < 2:
         for analysis in ANALYSES:
-            if analysis.compares(options):
+            if analysis.compares and analysis.requested(adata, options):
                 raise InputError(
                     f"Expected at least 2 domains for the analysis {analysis.name!r}, found {len(prepared.domains)}."
                 )
@@ -161,6 +165,7 @@ def carry_out(
     -------
     By the name of each analysis its error, or None. An analysis that needs the results of a failed one is left out.
     """
+    drop_outdated(adata)
     work = Work(adata, options, model, progress)
     analyses = requested(adata, options)
     outcomes: dict[str, Exception | None] = {}
@@ -169,22 +174,13 @@ def carry_out(
     for number, analysis in enumerate(analyses, start=1):
         if outcomes.get(analysis.needs) is not None:
             logger.warning("%s: left out, because %s failed.", analysis.name.capitalize(), analysis.needs)
+            outcomes[analysis.name] = RuntimeError(f"left out, because {analysis.needs} failed")
             continue
-        try:
-            take(analysis.name, lambda: _step(analysis, work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
-            outcomes[analysis.name] = None
-        except Exception as error:  # noqa: BLE001 - a failed analysis must not cost the results before it
-            logger.warning("%s failed: %s", analysis.name.capitalize(), error)
-            outcomes[analysis.name] = error
+        failed: dict[str, Exception] = {}
+        with attempt(analysis.name, failed):
+            take(analysis.name, lambda: analysis.step(work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
+        outcomes[analysis.name] = failed.get(analysis.name)
     return outcomes
-
-
-def _step(analysis: Analysis, work: Work) -> None:
-    """Carry out an analysis and remove results that it outdates."""
-    analysis.step(work)
-    notes = recorded(work.adata)
-    if set(analysis.outdates) & set(notes):
-        work.adata.uns[keys.UNS] = {name: note for name, note in notes.items() if name not in analysis.outdates}
 
 
 def with_genes(adata: AnnData, options: AnalysisOptions) -> AnalysisOptions:
@@ -216,7 +212,7 @@ def facts_of(
     for analysis in ANALYSES:
         if analysis.name in outcomes:
             error = outcomes[analysis.name]
-            outcome = {"seconds": seconds.get(analysis.name)} if error is None else {"error": str(error)}
+            outcome = {"seconds": seconds.get(analysis.name)} if error is None else {"error": reason_of(error)}
             facts[analysis.name] = {"options": _changed(options, analysis.options)} | outcome
     return facts
 

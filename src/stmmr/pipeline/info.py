@@ -182,10 +182,12 @@ def _coordinates(adata: AnnData) -> str:
 
 def _stored_images(adata: AnnData) -> str:
     """Name the images in the data, with their sizes."""
+    from stmmr.image.pixels import is_blank
+
     images = [
-        f"{library}: {', '.join(f'{k} {v.shape[1]} × {v.shape[0]} px' for k, v in content['images'].items())}"
+        f"{library}: {name} {pixels.shape[1]} × {pixels.shape[0]} px{', blank' if is_blank(pixels) else ''}"
         for library, content in libraries_of(adata).items()
-        if content.get("images")
+        for name, pixels in content.get("images", {}).items()
     ]
     return "; ".join(images) or "none"
 

@@ -10,11 +10,14 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
-from stmmr._core.record import drop_results, record, recorded
+from stmmr._core.options import shows_options, with_changes
+from stmmr._core.parallel import limited_threads
+from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, sections_of
 from stmmr._core.space import coordinates
+from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
-from stmmr.pipeline.options import MapOptions, shows_options, with_changes
+from stmmr.pipeline.options import MapOptions
 from stmmr.pipeline.run import evaluate_domains, log_result
 from stmmr.pipeline.sources import settled
 from stmmr.pipeline.steps import take
@@ -55,6 +58,12 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
         If there is no option of a name.
     """
     options = with_changes(MapOptions, options, changes, function="map")
+    with limited_threads(options.threads):
+        _map(adata, model, options)
+
+
+def _map(adata: AnnData, model: StMMR | str | Path, options: MapOptions) -> None:
+    """Carry out a mapping."""
     if isinstance(model, str | Path):
         folder = Path(model)
         trained, _ = read_data(folder, read_facts(folder))
@@ -64,7 +73,7 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
     steps = {"embedding": _embedding(adata, model, options), "domains": _domains(adata, model)}
     if model.use_histology:
         steps = {"histology": _histology(adata, model, options), **steps}
-    drop_results(adata, "embedding", "domains", "analysis", "run")
+    drop_earlier(adata)
     for number, (name, step) in enumerate(steps.items(), start=1):
         take(name, step, adata, number=f"{number}/{len(steps)}")
     if options.label_key is not None:
@@ -73,8 +82,11 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
 
 
 def _check(adata: AnnData, model: StMMR, options: MapOptions) -> None:
+    from stmmr.encoders._registry import require_encoder
     from stmmr.model import StMMR
 
+    if options.encoder is not None:
+        require_encoder(options.encoder)
     if not isinstance(model, StMMR):
         raise InputError(f"Expected a fitted stmmr.StMMR or a result folder as model, found {type(model).__name__}.")
     require_key(model.adata.obs.columns, keys.DOMAIN, where="obs of the section that the model was fitted on")

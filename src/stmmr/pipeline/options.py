@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from stmmr._core.checks import InputError, require_choice, require_positive
+from stmmr._core.checks import require_choice
+from stmmr._core.options import Checked
 from stmmr.settings import Block, Mode, Preset
 
-Options = TypeVar("Options")
-SEEDS: Final = 2**32
-"""Number of random seeds."""
 Method = Literal["consensus", "gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 """Ways to cluster the embedding into domains."""
 if TYPE_CHECKING:
@@ -29,7 +24,7 @@ else:  # the command line resolves types, and its help must not wait for numpy
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputOptions:
+class InputOptions(Checked):
     """Options that say what is read of a section."""
 
     image: Image | None = None
@@ -55,13 +50,14 @@ class InputOptions:
     """Name of the table of a SpatialData object, where there are several."""
     coordinate_system: str | None = None
     """Coordinate system of a SpatialData object to take coordinates from."""
+    threads: int | None = None
+    """Largest number of threads; by default one for each available core."""
     progress: bool = True
     """Show progress bars."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.um_per_pixel is not None:
-            require_positive(self.um_per_pixel, name="um_per_pixel")
+        super().__post_init__()
         if self.cache is not None:
             object.__setattr__(self, "cache", Path(self.cache))
 
@@ -122,13 +118,6 @@ class RunOptions(InputOptions):
                 object.__setattr__(self, name, Path(path))
         require_choice(self.preset, get_args(Preset), name="preset")
         require_choice(self.method, get_args(Method), name="method")
-        if self.n_domains != "auto":
-            number: object = self.n_domains
-            if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
-                raise InputError(f"Expected n_domains to be a positive whole number or 'auto', found {number!r}.")
-        seed: object = self.random_state
-        if not (isinstance(seed, Integral) and 0 <= int(seed) < SEEDS):
-            raise InputError(f"Expected random_state (--seed) from 0 to {SEEDS - 1}, found {seed!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +129,7 @@ class MapOptions(InputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderOptions:
+class FolderOptions(Checked):
     """Options of the commands that read files and write a result folder."""
 
     output: Path
@@ -170,70 +159,6 @@ class RunFolderOptions(FolderOptions):
 
 
 NOT_RESULTS: Final = frozenset(
-    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress"}
+    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
 )
 """Options of a run that its results do not depend on."""
-
-
-def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any], *, function: str) -> Options:
-    """Make the options of a function from an options object, single options by name, or both.
-
-    Raises
-    ------
-    TypeError
-        If there is no option of that name.
-    """
-    names = option_names(kind)
-    for name in changes:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{function}() got an unexpected option {name!r}.{hint}")
-    return replace(options if options is not None else kind(), **changes)  # type: ignore[type-var]  # a dataclass
-
-
-def option_names(kind: type) -> list[str]:
-    """Get the names of the options of a dataclass."""
-    return [field.name for field in fields(kind)]
-
-
-def shows_options(kind: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Show the fields of a dataclass as keyword options of a function, for help and completion."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(function)
-        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        taken = {each.name for each in own}
-        shown = [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-            for f in fields(kind)
-            if f.name not in taken
-        ]
-        function.__signature__ = signature.replace(parameters=own + shown)  # type: ignore[attr-defined]
-        return function
-
-    return decorate
-
-
-def as_json(options: object) -> dict[str, Any]:
-    """Write the options that differ from their defaults as JSON holds them."""
-    return {
-        field.name: plain(getattr(options, field.name))
-        for field in fields(options)  # type: ignore[arg-type]  # a dataclass
-        if getattr(options, field.name) != field.default
-    }
-
-
-def plain(value: Any) -> Any:
-    """Turn a value into what JSON holds; NaN becomes null."""
-    import numpy as np
-
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,17 +13,29 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
-from stmmr._core.compat import layers_of, libraries_of, names_in, renamed, renamed_uns, unescaped, write_escaped
-from stmmr._core.files import atomic_write, parsing
+from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
+from stmmr._core.files import atomic_write, hdf5_file, parsing
+from stmmr._core.fingerprints import file_fingerprint
+from stmmr._core.folders import Kind, remove, require_ours
+from stmmr._core.rows import by_rows
 from stmmr._core.untrusted import open_hdf5
 from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
-from stmmr.image.library import image_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 FACTS: Final = "run.json"
+STEPS: Final = ("expression", "spatial graph", "histology", "embedding", "number of domains", "domains")
+"""Names of the steps of a run, in their order."""
+KEPT: Final = Kind(
+    "finished steps",
+    FACTS,
+    frozenset({"version", "data"}),
+    rf"({'|'.join(STEPS)})\.h5|run\.json|training\.safetensors"
+    r"|model/(model\.json|weights\.safetensors)|features/[^/]+/(features\.npy|manifest\.json)",
+)
+"""A folder of finished steps."""
 
 
 class KeptSteps:
@@ -35,24 +46,32 @@ class KeptSteps:
     Parameters
     ----------
     folder
-        Made where it is missing. Steps of another run there (other data, options or version) are removed.
+        Made where it is missing. Steps of another run there (other data, options or version) are removed; files of
+        the user stay.
     adata
         The data, before the first step.
     options
         What else the results depend on.
+
+    Raises
+    ------
+    InputError
+        If the folder is not empty and stmmr wrote no steps there.
     """
 
     def __init__(self, folder: Path, adata: AnnData, options: Mapping[str, Any]) -> None:
         self.folder = folder
         self.matrices = _matrices(adata)
         facts = {"version": VERSION, "data": fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
+        self.run = hashlib.blake2b(json.dumps(facts).encode()).hexdigest()
         path = folder / FACTS
+        require_ours(folder, KEPT, option="checkpoint (--checkpoint)")
         if path.exists() and _facts_in(path) == facts:
             finished = sorted(step.stem for step in folder.glob("*.h5"))
             logger.info("Continuing an interrupted run. Finished steps: %s.", ", ".join(finished) or "none")
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        remove(folder, KEPT, keep=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as new:
             new.write_text(json.dumps(facts))
 
@@ -65,6 +84,8 @@ class KeptSteps:
             return False
         try:
             with parsing(path, expected="a finished step"), open_hdf5(path) as file:
+                if file.attrs.get("run") != self.run:
+                    return False
                 kept = {name: read_elem(file[name]) for name in file}
                 containers = [kept[name] for name in ("obs", "var", "obsm", "varm", "uns")]
             if not all(isinstance(container, pd.DataFrame | dict) for container in containers):
@@ -82,8 +103,6 @@ class KeptSteps:
 
     def keep(self, step: str, adata: AnnData, before: Mapping[str, Any]) -> None:
         """Keep what a step wrote; `before` is ``obsm`` before the step."""
-        import h5py
-
         if _matrices(adata) - self.matrices:
             self.matrices = _matrices(adata)
             return
@@ -95,9 +114,10 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.SPATIAL) if name in adata.uns}
-        with atomic_write(self._path(step)) as new, h5py.File(new, "w") as file:
+        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS, keys.SPATIAL) if name in adata.uns}
+        with atomic_write(self._path(step)) as new, hdf5_file(new) as file:
             write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
+            file.attrs["run"] = self.run
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
@@ -116,44 +136,46 @@ def _matrices(adata: AnnData) -> set[str]:
 
 
 def fingerprint(adata: AnnData) -> str:
-    """Hash the values of data in memory, and the time and size of the file of data on disk."""
+    """Hash names and values of all that a run may read; of counts on disk, their file."""
     digest = hashlib.blake2b()
-    for table in (adata.obs, adata.var):
-        _add_table(digest, table)
-    for name, matrix in (("X", adata.X), *layers_of(adata).items(), *adata.obsm.items()):
-        digest.update(str(name).encode())
-        _add_matrix(digest, matrix)
-    for name, library in libraries_of(adata).items():
-        digest.update(f"{name}{library.get('scalefactors', {})}".encode())
-        for image in image_names(library):
-            pixels = np.asarray(library["images"][image])
-            digest.update(f"{image}{pixels.shape}".encode() + pixels.tobytes())
+    for values in (adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm)):
+        _add(digest, values)
+    _add(digest, {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)})
     return digest.hexdigest()
 
 
-def _add_table(digest: hashlib.blake2b, table: pd.DataFrame) -> None:
-    digest.update(repr(list(table.columns)).encode())
-    digest.update(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+def _add(digest: hashlib.blake2b, values: Any) -> None:
+    """Add names and values to a hash, with their kind and shape, so that no two look alike."""
+    from stmmr._core.rows import OnDisk, is_dask, is_on_disk, map_rows
 
-
-def _add_matrix(digest: hashlib.blake2b, matrix: Any) -> None:
-    from stmmr._core.rows import OnDisk, is_dask, is_on_disk
-
-    if is_dask(matrix):
-        digest.update(matrix.name.encode())
-    elif is_on_disk(matrix):
-        path = OnDisk(matrix).path
-        digest.update(f"{path}{_state(path)}".encode())
-    elif hasattr(matrix, "indptr"):
-        for part in (matrix.indptr, matrix.indices, matrix.data):
-            digest.update(part)
-    elif isinstance(matrix, pd.DataFrame):
-        _add_table(digest, matrix)
-    elif isinstance(matrix, np.ndarray):
-        digest.update(np.ascontiguousarray(matrix).data)
-
-
-def _state(path: str) -> str:
-    """Get the sizes and times of the files behind data on disk."""
-    files = [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*"))
-    return str([(file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    digest.update(f"{type(values).__name__} {getattr(values, 'shape', '')} {getattr(values, 'dtype', '')}".encode())
+    if isinstance(values, Mapping):
+        for name in sorted(values, key=str):
+            digest.update(repr(name).encode())
+            _add(digest, values[name])
+    elif isinstance(values, pd.DataFrame):
+        _add(digest, values.index.to_numpy())
+        for name, column in values.items():
+            digest.update(f"{name!r} {column.dtype!r}".encode())
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                _add(digest, column.cat.categories.to_numpy())
+                column = column.cat.codes
+            _add(digest, column.to_numpy())
+    elif is_dask(values):
+        for part in map_rows(lambda rows, _: rows, by_rows(values), task="reading counts", progress=False):
+            _add(digest, part)
+    elif is_on_disk(values):
+        matrix = OnDisk(values)
+        digest.update(f"{matrix.name} {file_fingerprint(Path(matrix.path))}".encode())
+    elif hasattr(values, "indptr"):
+        for part in (values.indptr, values.indices, values.data):
+            _add(digest, part)
+    elif isinstance(values, np.ndarray) and values.dtype.kind in "biufcSUV":
+        digest.update(np.ascontiguousarray(values).data)
+    elif isinstance(values, np.ndarray):
+        digest.update("\0".join(map(repr, values.ravel())).encode())
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _add(digest, value)
+    elif isinstance(values, str | int | float | np.generic):
+        digest.update(repr(values).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -9,15 +10,20 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, representation, require_key, unique_names
+from stmmr._core.depends import add_facts, drop_outdated
+from stmmr._core.folders import require_ours
+from stmmr._core.locks import locked
 from stmmr._core.log import RESULT
-from stmmr._core.parallel import is_first, started_outside
-from stmmr._core.record import drop_results, record, recorded
+from stmmr._core.options import shows_options, with_changes
+from stmmr._core.parallel import is_first, limited_threads, started_outside
+from stmmr._core.record import record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
-from stmmr.pipeline.options import NOT_RESULTS, RunOptions, shows_options, with_changes
-from stmmr.pipeline.resume import KeptSteps
+from stmmr.pipeline.analyses import drop_earlier
+from stmmr.pipeline.options import NOT_RESULTS, RunOptions
+from stmmr.pipeline.resume import KEPT, KeptSteps
 from stmmr.pipeline.sources import Inputs, inputs_of, settled
-from stmmr.pipeline.steps import take
+from stmmr.pipeline.steps import attempt, take
 from stmmr.settings import named_blocks, settings_of
 
 if TYPE_CHECKING:
@@ -70,27 +76,39 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     TypeError
         If there is no option of a name.
     """
-    state = _prepare(data, with_changes(RunOptions, options, changes, function="run"))
+    options = with_changes(RunOptions, options, changes, function="run")
+    with limited_threads(options.threads):
+        run_steps(data, options)
+
+
+def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
+    """Find domains as `run` does; get the errors of what is optional, by its name."""
+    state, failed = _prepare(data, options), dict[str, Exception]()
     adata, options = state.adata, state.options
     checkpoint = options.checkpoint
     if checkpoint is not None and started_outside():
         logger.info("Finished steps are not kept, because several processes run this command together.")
         checkpoint = None
-    drop_results(adata, "embedding", "domains", "analysis", "run")
-    if checkpoint is not None:
-        state.kept = KeptSteps(checkpoint, adata, _decisive(state))
+    drop_earlier(adata)
     if options.use_rep is not None and options.layer is not None:  # for analyses of genes later
         record(adata, counts={"layer": options.layer})
-    with scratch_folder(checkpoint):
+    with ExitStack() as stack:
+        if checkpoint is not None:
+            stack.enter_context(locked(checkpoint))
+            state.kept = KeptSteps(checkpoint, adata, _decisive(state))
+        stack.enter_context(scratch_folder(checkpoint))
         steps = [step for step in STEPS if step.wanted(state)]
         for number, step in enumerate(steps, start=1):
             _take(step, state, f"{number}/{len(steps)}")
             if step.name == "embedding" and not is_first():
-                return
+                return failed
+    drop_outdated(adata)
     if options.label_key is not None:
-        evaluate_domains(adata, options.label_key)
+        with attempt("comparison with labels", failed):
+            evaluate_domains(adata, options.label_key)
     state.inputs.put_back()
     log_result(adata)
+    return failed
 
 
 @dataclass
@@ -117,6 +135,7 @@ class Run:
 def _prepare(data: Any, options: RunOptions) -> Run:
     """Check data and options, so that whatever is wrong is reported before the first long step."""
     from stmmr import pp
+    from stmmr.encoders._registry import require_encoder
     from stmmr.image.sections import images_available, registered_images
 
     inputs = inputs_of(data, options)
@@ -125,6 +144,7 @@ def _prepare(data: Any, options: RunOptions) -> Run:
     uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
+    require_encoder("he" if options.encoder is None else options.encoder)
     _check(state)
     if uses_image:
         state.encoder = pp.encoder_of(options.encoder)
@@ -149,9 +169,7 @@ def _check(state: Run) -> None:
     if options.in_3d:
         stacked_coordinates(adata)
         if options.preset == "paper":
-            raise InputError(
-                "Expected in_3d=False with the preset 'paper', whose graph is of the array. Use the default."
-            )
+            raise InputError("Expected no in_3d with the preset 'paper', whose graph is of the array. Use the default.")
     if not isinstance(options.n_domains, str) and options.n_domains > adata.n_obs:
         raise InputError(
             f"Expected at least as many {rows_called(adata)} as domains ({options.n_domains}), found {adata.n_obs}."
@@ -163,6 +181,8 @@ def _check(state: Run) -> None:
         require_key(adata.obs.columns, options.label_key, where="obs")
     if options.use_rep is not None:
         representation(adata, options.use_rep)
+    if options.checkpoint is not None:
+        require_ours(options.checkpoint, KEPT, option="checkpoint (--checkpoint)")
     _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
     _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
@@ -197,13 +217,22 @@ def _batches(state: Run) -> dict[str, int]:
 
 
 def _decisive(state: Run) -> dict[str, Any]:
-    """Get the options that the results depend on."""
+    """Get what the results depend on beside the data: options by value, images and encoders by content."""
+    from stmmr.encoders import encoder_fingerprint, image_fingerprint
+
     options = state.options
     values = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in NOT_RESULTS}
+    images = {
+        name: (image_fingerprint(image.slide.identity), image.matrix.tolist(), image.um_per_px)
+        for name, image in (state.image or {}).items()
+    }
     return values | {
         "devices": options.devices * options.num_nodes,
         "blocks": state.blocks,
         "encoder": getattr(state.encoder, "name", state.encoder),
+        "encoder_fingerprint": None if state.encoder is None else encoder_fingerprint(state.encoder),
+        "image": images,
+        "registration": None,
     }
 
 
@@ -299,12 +328,15 @@ def domains(state: Run) -> None:
 
     adata, options = state.adata, state.options
     n_domains = options.n_domains
+    number = "auto" if isinstance(n_domains, str) else "given"
     if isinstance(n_domains, str):
         n_domains = int(recorded(adata)["number_of_domains"]["chosen"])
     if options.method == "consensus":
         tl.consensus(adata, n_domains, random_state=options.random_state, progress=options.progress)
     else:
         tl.domains(adata, n_domains, method=options.method, random_state=options.random_state)
+    step = "consensus" if options.method == "consensus" else "domains"
+    add_facts(adata, step, number=number)
     tl.refine(adata)
 
 

@@ -137,7 +137,10 @@ def read_inputs(
         (source,) = named.values()
         backed = stays_on_disk(source, folder.mode, table=options.table)
         if backed and in_memory:
-            raise InputError("Expected counts in memory for --spatialdata, found that they stay on disk (--mode).")
+            raise InputError(
+                "Expected counts in memory for spatialdata (--spatialdata), found that they stay on disk. "
+                'Choose mode="memory" (--mode memory).'
+            )
         adata, options = open_input(source, options, backed=backed, **reading)
         options = settled(adata, options)
         if backed and not folder.keep_off_tissue:

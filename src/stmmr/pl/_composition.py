@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from stmmr._core import keys
 from stmmr._core.categories import category_colors, title_of
 from stmmr._core.checks import require_key
+from stmmr._core.depends import warn_outdated
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import add_legend, new_axes, text_width
+from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
 from stmmr.tl import composition as composition_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _BAR: Final = 0.8
 """Share of this distance that the bar takes."""
 
 
+@drawing
 def composition(
     adata: AnnData, section_key: str | None = None, *, domain_key: str = keys.DOMAIN, ax: Axes | None = None
 ) -> Axes:
@@ -36,12 +38,6 @@ def composition(
         Column of ``obs`` with the section of each spot. None: the table of `stmmr.analyse`.
     domain_key
         Column of ``obs`` with the domains; colours are those of every other figure.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("composition.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -51,6 +47,7 @@ def composition(
     if section_key is None:
         hint = "Give section_key, or run stmmr.analyse(adata) first."
         require_key(adata.uns, keys.COMPOSITION, where="uns", hint=hint)
+        warn_outdated(adata, "composition")
         table = adata.uns[keys.COMPOSITION]
     else:
         table = composition_of(adata, section_key, domain_key=domain_key)

@@ -12,7 +12,7 @@ from stmmr._core.categories import MISSING, PALETTE, category_colors
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
 from stmmr._core.space import graph_um, rows_called
-from stmmr.pl._axes import new_axes
+from stmmr.pl._axes import LEGEND, drawing, new_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float64
 
 
+@drawing
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the error of predicting spots from their neighbours at each bandwidth, and the chosen bandwidth.
 
@@ -31,12 +32,6 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         After `stmmr.pp.spatial_graph` with a bandwidth that was chosen.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("bandwidth.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -79,6 +74,7 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@drawing
 def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the criterion over the number of domains, the best number and those that fit almost equally well.
 
@@ -86,12 +82,6 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         After `stmmr.tl.number_of_domains`.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("number_of_domains.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -128,6 +118,7 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@drawing
 def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw each term of the loss over the training steps.
 
@@ -138,12 +129,6 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         With ``uns["stmmr"]["history"]``, the value of each term in every step.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("history.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -179,15 +164,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     if not single:
         ax.set(ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
-        ax.legend(
-            title="First → last value",
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-            frameon=False,
-            fontsize="small",
-            title_fontsize="small",
-            alignment="left",
-        )
+        ax.legend(title="First → last value", bbox_to_anchor=(1, 1), **LEGEND)
     return ax
 
 
@@ -198,6 +175,7 @@ def _over_range(values: Float64) -> Float64:
     return np.where(np.isfinite(values), (values - low) / (span or 1.0), np.nan)
 
 
+@drawing
 def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the tree of domains: the further left two domains join, the more they differ.
 
@@ -205,12 +183,6 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ----------
     adata
         After `stmmr.tl.domain_tree`.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("domain_tree.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

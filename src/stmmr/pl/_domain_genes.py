@@ -9,11 +9,11 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, category_colors
-from stmmr._core.checks import InputError, listed, require_key, require_positive
+from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import new_axes, text_width
+from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
 from stmmr.tl import domain_genes_table
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _ROWS: Final = 11
 """Height of the legend and the colour bar, in cells."""
 
 
+@drawing
 def domain_genes(
     adata: AnnData,
     genes: Sequence[str] | None = None,
@@ -62,12 +63,6 @@ def domain_genes(
         Number of genes of each domain.
     against
         Comparison of the leading genes: "rest" or "neighbors".
-    key
-        Key of ``uns`` with the table.
-    cmap
-        Colour map of matplotlib.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------
@@ -80,7 +75,6 @@ def domain_genes(
         If there is no table, it has no shares and means (as that of `stmmr.tl.domain_genes_pseudobulk`), or a gene is
         not in it.
     """
-    require_positive(n_genes, name="n_genes")
     table = domain_genes_table(adata, against=against, key=key)
     require_key(table.columns, "share", where=f"the columns of uns[{key!r}]", hint="Run stmmr.tl.domain_genes first.")
     table["domain"] = table["domain"].cat.remove_unused_categories()
@@ -118,8 +112,7 @@ def _in_table(table: pd.DataFrame, genes: Sequence[str]) -> list[str]:
     names = table["gene"].cat.categories.astype(str).tolist()
     missing = [gene for gene in chosen if gene not in set(names)]
     if missing:
-        close = close_names(missing[0], names)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = did_you_mean(close_names(missing[0], names))
         raise InputError(f"Expected genes of the table, found others: {listed(missing)}.{hint}")
     return chosen
 
@@ -182,16 +175,7 @@ def _explain(ax: Axes, spots: str) -> None:
         )
         for share in _SHARES
     ]
-    ax.legend(
-        handles=sizes,
-        title=f"Share of {spots}\nwith the gene",
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1),
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
-    )
+    ax.legend(handles=sizes, title=f"Share of {spots}\nwith the gene", bbox_to_anchor=(1.02, 1), **LEGEND)
     # size of a cell as a share of the axes; the bar is below the sizes
     x, y = 1 / np.abs(np.diff([ax.get_xlim(), ax.get_ylim()]).ravel())
     beside = ax.inset_axes((1.02 + 0.6 * x, 1 - 10.5 * y, 0.6 * x, 3 * y))

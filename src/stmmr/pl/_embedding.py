@@ -9,7 +9,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import RASTERISE_FROM, Colored, new_axes
+from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing, new_axes
 from stmmr.pl.raster import PIXELS_FROM, draw_pixels
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _MARGIN: Final = 0.05
 _QUIET: Final = "#595959"
 
 
+@drawing
 def embedding(adata: AnnData, *, basis: str = keys.UMAP, color: str = keys.DOMAIN, ax: Axes | None = None) -> Axes:
     """Draw the first two columns of an embedding, coloured by a categorical column.
 
@@ -40,12 +41,6 @@ def embedding(adata: AnnData, *, basis: str = keys.UMAP, color: str = keys.DOMAI
         Key of ``obsm``.
     color
         Column of ``obs``. Spots without a value are light grey.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("embedding.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------

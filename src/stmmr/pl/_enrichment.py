@@ -10,9 +10,10 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import category_colors
-from stmmr._core.checks import InputError, require_key, require_positive
+from stmmr._core.checks import InputError, require_key
+from stmmr._core.depends import warn_outdated
 from stmmr._core.record import recorded
-from stmmr.pl._axes import add_legend, new_axes, text_width
+from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,13 +27,9 @@ _LEAST: Final = 1e-300
 """Smallest p-value that is drawn."""
 
 
+@drawing
 def enrichment(
-    adata: AnnData,
-    *,
-    n_sets: int = 3,
-    max_pval_adj: float = 0.05,
-    key: str = keys.ENRICHMENT,
-    ax: Axes | None = None,
+    adata: AnnData, *, n_sets: int = 3, max_pval_adj: float = 0.05, key: str = keys.ENRICHMENT, ax: Axes | None = None
 ) -> Axes:
     """Draw the most enriched gene sets of each domain: the longer the bar, the smaller the adjusted p-value.
 
@@ -46,22 +43,14 @@ def enrichment(
         Largest number of sets of each domain.
     max_pval_adj
         Largest adjusted p-value of a set that is drawn.
-    key
-        Key of ``uns`` with the table.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("enrichment.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
     InputError
         If there is no table, or no set has so small a p-value.
     """
-    require_positive(n_sets, name="n_sets")
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.enrichment(adata, gmt) first.")
+    warn_outdated(adata, f"enrichment:{key}")
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())
     step = recorded(adata).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})

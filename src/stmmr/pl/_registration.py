@@ -9,8 +9,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import require_key, require_step
 from stmmr.image.library import find_library, scale_key
-from stmmr.pl._axes import Colored, new_axes
-from stmmr.pl._tissue import LONG_SIDE, draw_spots
+from stmmr.pl._axes import Colored, drawing, new_axes
+from stmmr.pl._tissue import LONG_SIDE, TissueOptions, draw_spots
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,6 +20,7 @@ _OUTLINE: Final = "#222222"
 _TISSUE: Final = "#EBDCE8"
 
 
+@drawing
 def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw spots over the whole image with the outline of its tissue, to check that they match.
 
@@ -29,8 +30,6 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         After `stmmr.pp.histology`.
     library_id
         Key of ``uns["spatial"]``, if it has several images; for the image of a section, its spots are drawn.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------
@@ -57,7 +56,7 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         ax = new_axes(width + look.legend_width(height), height)
     # for an image that was read from elsewhere, only the mask is stored
     stored = bool(step.get("image_is_stored", step.get("picture_is_stored")))
-    draw_spots(adata, look, image=stored, library_id=library_id, alpha=None, ax=ax)
+    draw_spots(adata, look, TissueOptions(image=stored, library_id=library_id, ax=ax))
     if mask.any() and not mask.all():
         x, y = (np.arange(columns) + 0.5) / scale, (np.arange(rows) + 0.5) / scale
         if not stored:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, title_of
-from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 from stmmr._core.compat import names_in
 from stmmr._core.genes import close_names, gene_values
+from stmmr._core.options import Checked, shows_options
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
-from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, new_axes, text_width
+from stmmr.pl._axes import RASTERISE_FROM, Colored, add_legend, drawing, new_axes, text_width
 from stmmr.pl.layout import ALONE, FADED, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels, mean_of
 
@@ -45,16 +47,34 @@ class Look(Blend, Protocol):
         """Add the legend to the right of the axes."""
 
 
-def draw_spots(
-    adata: AnnData, look: Look, *, image: bool, library_id: str | None, alpha: float | None, ax: Axes | None
-) -> Axes:
+@dataclass(frozen=True, kw_only=True)
+class TissueOptions(Checked):
+    """Options of drawings of the tissue.
+
+    Attributes
+    ----------
+    image
+        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
+    library_id
+        Key of ``uns["spatial"]``, if it has several images.
+    alpha
+        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
+    """
+
+    image: bool = True
+    library_id: str | None = None
+    alpha: float | None = None
+    ax: Axes | None = None
+
+
+def draw_spots(adata: AnnData, look: Look, options: TissueOptions) -> Axes:
     """Draw spots as circles (very many as pixels) over the image, with a scale bar; see `stmmr.pl.domains`."""
-    xy = coordinates(adata)
-    sections = None if library_id else graph_sections(adata)
+    xy, ax = coordinates(adata), options.ax
+    sections = None if options.library_id else graph_sections(adata)
     if sections is not None:
         xy = in_rows(xy, sections)
-    library = find_library(adata, library_id) if sections is None else {}
-    shown = sharpest_image(library) if image else None
+    library = find_library(adata, options.library_id) if sections is None else {}
+    shown = sharpest_image(library) if options.image else None
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     if ax is None:
@@ -64,7 +84,7 @@ def draw_spots(
         pixels, scale = shown
         rows, columns = pixels.shape[:2]
         ax.imshow(drawable(pixels), extent=(0, columns / scale, rows / scale, 0), cmap="gray", alpha=FADED)
-    opacity = alpha if alpha is not None else (1 if shown is None else 0.9)
+    opacity = options.alpha if options.alpha is not None else (1 if shown is None else 0.9)
     if len(xy) >= PIXELS_FROM:
         draw_pixels(ax, xy, look, frame=(low, high), reach=spacing, alpha=opacity)
     else:
@@ -135,15 +155,9 @@ def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
     ax.add_artist(bar)
 
 
-def domains(
-    adata: AnnData,
-    *,
-    domain_key: str = keys.DOMAIN,
-    image: bool = True,
-    library_id: str | None = None,
-    alpha: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+@drawing
+@shows_options(TissueOptions)
+def domains(adata: AnnData, *, domain_key: str = keys.DOMAIN, **options: Any) -> Axes:
     """Draw the domain of every spot, over the image of the tissue if there is one.
 
     Works for any categorical column, e.g. an annotation; numbers are drawn by `stmmr.pl.values`. Coordinates are those
@@ -160,28 +174,17 @@ def domains(
         Annotated data with coordinates.
     domain_key
         Column of ``obs``. Spots without a value are light grey.
-    image
-        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
-    library_id
-        Key of ``uns["spatial"]``, if it has several images.
-    alpha
-        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("domains.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
     InputError
         If the column, the coordinates or the library do not exist, or the column has too many categories.
     """
-    look = Colored(adata, domain_key)
-    return draw_spots(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    return draw_spots(adata, Colored(adata, domain_key), TissueOptions(**options))
 
 
+@drawing
+@shows_options(TissueOptions)
 def values(
     adata: AnnData,
     key: str,
@@ -190,10 +193,7 @@ def values(
     cmap: str | Colormap = "viridis",
     vmin: float | None = None,
     vmax: float | None = None,
-    image: bool = True,
-    library_id: str | None = None,
-    alpha: float | None = None,
-    ax: Axes | None = None,
+    **options: Any,
 ) -> Axes:
     """Draw a number for every spot, such as the values of a gene, over the image of the tissue if there is one.
 
@@ -208,20 +208,10 @@ def values(
     layer
         Layer to take a gene from; None: its log-normalised values, computed from the counts if `stmmr.pp.expression`
         left none.
-    cmap
-        Colour map of matplotlib.
     vmin
         Value of its lowest colour; None: the smallest.
     vmax
         Value of its highest colour; None: the largest.
-    image
-        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
-    library_id
-        Key of ``uns["spatial"]``, if it has several images.
-    alpha
-        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
-    ax
-        Axes to draw on; a new figure if None.
 
     Returns
     -------
@@ -235,7 +225,7 @@ def values(
         coordinates, or no number is finite.
     """
     look = _Scaled(adata, key, layer=layer, cmap=cmap, vmin=vmin, vmax=vmax)
-    return draw_spots(adata, look, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    return draw_spots(adata, look, TissueOptions(**options))
 
 
 def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, Float64]:
@@ -259,8 +249,7 @@ def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, Float64]
 def _raise_unknown(adata: AnnData, key: str) -> NoReturn:
     """Raise an error: there is neither a column nor a gene of this name."""
     columns, genes = adata.obs.columns.astype(str).tolist(), adata.var_names.astype(str).tolist()
-    close = close_names(key, [*columns, *genes])
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    hint = did_you_mean(close_names(key, [*columns, *genes]))
     raise InputError(
         f"Expected the key {key!r} in obs or among the {adata.n_vars} genes, found neither; obs has {listed(columns)}."
         f"{hint}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,14 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import PALETTE, categories, category_colors
 from stmmr._core.checks import InputError, require_key, require_step
+from stmmr._core.depends import warn_outdated
 from stmmr._core.genes import gene_list
+from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
-from stmmr.pl._axes import new_axes, text_width
-from stmmr.pl._tissue import values
+from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
+from stmmr.pl._tissue import TissueOptions, values
 from stmmr.tl._graphs import Rooted
 
 if TYPE_CHECKING:
@@ -44,15 +46,9 @@ PER_THIRD: Final = 2
 STYLES: Final = ("-", "--", ":")
 
 
-def trajectory(
-    adata: AnnData,
-    *,
-    cmap: str | Colormap = "viridis",
-    image: bool = True,
-    library_id: str | None = None,
-    alpha: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+@drawing
+@shows_options(TissueOptions)
+def trajectory(adata: AnnData, *, cmap: str | Colormap = "viridis", **options: Any) -> Axes:
     """Draw the pseudotime of every spot in the tissue, with the root as a star; light grey if it is missing.
 
     Drawn as numbers by `stmmr.pl.values`. With several sections side by side, the root is not marked. Branches are
@@ -62,20 +58,6 @@ def trajectory(
     ----------
     adata
         After `stmmr.tl.trajectory`.
-    cmap
-        Colour map of matplotlib.
-    image
-        Draw the image in ``uns["spatial"]``: the one called hires, otherwise lowres.
-    library_id
-        Key of ``uns["spatial"]``, if it has several images.
-    alpha
-        Opacity of the spots; None: 0.9 over an image and 1 otherwise.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("trajectory.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -83,7 +65,8 @@ def trajectory(
         If there is no pseudotime.
     """
     require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
-    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, image=image, library_id=library_id, alpha=alpha, ax=ax)
+    warn_outdated(adata, "trajectory")
+    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, **options)
     step = recorded(adata).get("trajectory", {})
     root = np.flatnonzero(adata.obs_names == step.get("root_spot"))
     if len(root) and graph_sections(adata) is None:
@@ -92,6 +75,7 @@ def trajectory(
     return ax
 
 
+@drawing
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
     """Draw the graph over domains, from the root at the left along its tree.
 
@@ -105,12 +89,6 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
         After `stmmr.tl.trajectory`.
     threshold
         Weakest link outside of the tree that is drawn; 1 is as many links as expected at random.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("paga.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -122,6 +100,7 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     step = require_step(adata, "trajectory", by="stmmr.tl.trajectory")
     names, key = [str(name) for name in step["domains"]], str(step["domain_key"])
     weights, tree = np.asarray(step["connectivities"]), np.asarray(step["tree"])
+    warn_outdated(adata, "trajectory")
     sizes = _sizes(adata, key, names)
     xy = layout(tree, names.index(str(step["root_domain"])), sizes)
     if ax is None:
@@ -218,6 +197,7 @@ def layout(tree: Float64, root: int, sizes: Ints) -> Float64:
     return xy
 
 
+@drawing
 def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Draw the expression of genes over pseudotime with confidence bands, on the scale of log1p.
 
@@ -228,12 +208,6 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     genes
         Names of at most 18 fitted genes. None: the two with the smallest p-values among those that peak early, midway
         and late, because the genes with the smallest p-values of all often rise and fall together.
-    ax
-        Axes to draw on; a new figure if None.
-
-    Returns
-    -------
-    The axes. Save by ``ax.figure.savefig("gene_trends.png", dpi=200, bbox_inches="tight")``.
 
     Raises
     ------
@@ -241,6 +215,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
         If there are no curves, a gene is not among them, or there are more genes than lines that can be told apart.
     """
     step = require_step(adata, "gene_trends", by="stmmr.tl.gene_trends")
+    warn_outdated(adata, "gene_trends")
     fitted = [str(name) for name in step["table"].index]
     shown = leading_trends(step["table"]) if genes is None else gene_list(genes)
     colors = [color for color in PALETTE if color != "#F0E442"][:6]  # yellow lines are hard to see on white
@@ -258,7 +233,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     top = max(np.log1p(step["curve"][fitted.index(gene)]).max() for gene in shown)
     ax.set(xlabel="Pseudotime", ylabel="Expression (log1p)", xlim=(time[0], time[-1]), ylim=(0, 1.15 * top))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
+    ax.legend(bbox_to_anchor=(1, 1), **LEGEND)
     return ax
 
 

@@ -53,13 +53,7 @@ class Grid:
 
 
 def draw_pixels(
-    ax: Axes,
-    xy: Floats,
-    look: Blend,
-    *,
-    frame: tuple[Numbers, Numbers],
-    reach: float = 0,
-    alpha: float = 1,
+    ax: Axes, xy: Floats, look: Blend, *, frame: tuple[Numbers, Numbers], reach: float = 0, alpha: float = 1
 ) -> None:
     """Draw spots at `xy`, shape (N, 2), as pixels of a frame (lowest and highest x and y); limits are not changed.
 

@@ -1,7 +1,6 @@
 """Preprocessing: from counts, coordinates and images to the inputs of the model."""
 
-import warnings
-
+from stmmr._core.renamed import former_names
 from stmmr.encoders import Encoder, HEEncoder, encoder_of, encoders
 from stmmr.io._concat import concat_sections
 from stmmr.pp._align import align_sections
@@ -22,10 +21,4 @@ __all__ = [
     "spatial_graph",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Find a name that was renamed."""
-    if name == "has_picture":
-        warnings.warn("has_picture was renamed: use has_image.", FutureWarning, stacklevel=2)
-        return has_image
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names(__name__, has_picture=has_image)

@@ -14,6 +14,8 @@ from scipy.spatial.distance import cdist
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, representation, require_extra, require_key, require_positive
 from stmmr._core.compat import libraries_of
+from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
@@ -37,6 +39,8 @@ MIRRORED: Final = 0.7
 """Remaining mean squared distance with a reflection, over that without, below which a section looks mirrored."""
 
 
+@checked
+@in_tissue_order
 def align_sections(
     adata: AnnData,
     section_key: str,
@@ -159,7 +163,6 @@ def _in_um(adata: AnnData, sections: pd.Categorical, um_per_unit: float | None) 
     """Get coordinates in µm, shape (N, 2)."""
     xy = coordinates(adata)
     if um_per_unit is not None:
-        require_positive(um_per_unit, name="um_per_unit")
         return xy * um_per_unit
     libraries = libraries_of(adata)
     um = np.empty(len(xy))

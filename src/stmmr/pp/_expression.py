@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, require_positive, unique_names
-from stmmr._core.counts import (
-    Normalisation,
-    count_statistics,
-    highly_variable,
-    library_size,
-    lognorm,
-)
+from stmmr._core.checks import InputError, logger, unique_names
+from stmmr._core.counts import Normalisation, count_statistics, highly_variable, library_size, lognorm
+from stmmr._core.options import checked
 from stmmr._core.pca import gene_components
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
@@ -26,7 +21,11 @@ from stmmr._core.space import rows_called
 if TYPE_CHECKING:
     from anndata import AnnData
 
+FEW_GENES: Final = 10
+"""Varying genes below which there is a warning."""
 
+
+@checked
 def expression(
     adata: AnnData,
     *,
@@ -63,8 +62,6 @@ def expression(
         Column of ``obs`` with the section of each spot, if there are several. Each gene is then centred within each
         section before the components are computed, so that a shift between sections is no signal. Sections should hold
         much the same tissue.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -95,8 +92,6 @@ def expression(
             f"Expected {rows_called(adata)} and genes, found a matrix of {adata.n_obs} × {adata.n_vars}. Without "
             'genes name a key of obsm (use_rep="…", --use-rep …).'
         )
-    require_positive(n_top_genes, name="n_top_genes")
-    require_positive(n_components, name="n_components")
     unique_names(adata)
     sections = sections_of(adata, section_key)
     where, matrix = raw_counts(adata, layer)
@@ -105,8 +100,10 @@ def expression(
     statistics.check(where, adata)
     size = library_size(adata, statistics.size, size_key=size_key)
     selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
+    if (n_genes := int(selected.sum())) < FEW_GENES:
+        logger.warning("Domains rest on only %d genes. Check that all genes were read.", n_genes)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
-    normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes)
+    normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes, statistics.largest)
     components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
     if isinstance(counts, sparse.csr_matrix):
         adata.layers[keys.LOGNORM] = lognorm(counts, size, normalise.median)
@@ -124,7 +121,7 @@ def expression(
         "section_key": section_key or "",
         "n_top_genes": n_top_genes,
         "min_spots": min_spots,
-        "n_genes_read": int(selected.sum()),
+        "n_genes_read": n_genes,
         "median_library_size": normalise.median,
         "n_empty_spots": int((size == 0).sum()),
     }

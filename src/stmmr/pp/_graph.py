@@ -6,16 +6,13 @@ import math
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_choice, require_positive
+from stmmr._core.checks import InputError, logger, require_choice
 from stmmr._core.kernel import Kernel, nearest_neighbour_distance
+from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
-from stmmr._core.sections import (
-    check_frames,
-    laid_apart,
-    planes,
-    sections_of,
-    stacked_coordinates,
-)
+from stmmr._core.sections import check_frames, laid_apart, planes, sections_of, stacked_coordinates
 from stmmr._core.space import array_positions, coordinates, rows_called, units
 from stmmr.linear.bandwidth import Curve, bandwidth_curve
 from stmmr.linear.noise import expression_features
@@ -33,6 +30,9 @@ ACROSS_AT_LEAST: Final = 1e-3
 """Share of the weight of neighbours in other sections below which sections are practically not connected."""
 
 
+@checked
+@one_thread
+@in_tissue_order
 def spatial_graph(
     adata: AnnData,
     *,
@@ -112,7 +112,6 @@ def spatial_graph(
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
         spots = rows_called(adata)
         logger.info("Bandwidth chosen: %s (%.2f × the distance between %s).", length, bandwidth / distance, spots)
-    require_positive(bandwidth, name="bandwidth")
     kernel = Kernel(xy, float(bandwidth), tolerance)
     if adata.n_obs <= WRITTEN_AT_MOST:
         adata.obsp[keys.GRAPH] = kernel.weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
@@ -11,6 +12,8 @@ from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.compat import libraries_of
 from stmmr._core.kernel import nearest_neighbour_distance
+from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.order import Arranged, put_back, tissue_order
 from stmmr._core.pca import COMPONENTS, feature_pca
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import empty
@@ -47,22 +50,55 @@ SAMPLE: Final = 512
 """Spots from whose patches an encoder learns."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HistologyOptions(Checked):
+    """Where the image lies, and where features are written.
+
+    Attributes
+    ----------
+    image_scale
+        Pixels of `image` per unit of the coordinates, 1 for the full-resolution image; not used without `image`.
+    registration
+        Affine map from coordinates to pixels of `image`, instead of `image_scale`: a matrix of shape (3, 3), a CSV file
+        with one, or Xenium Explorer's ``…_imagealignment.csv``; for several sections, a mapping as for `image`.
+    cache
+        Folder that keeps the features on disk, of any image and encoder: a run that was killed continues there, and
+        a run of the same image and encoder encodes nothing.
+    library_id
+        Key of ``uns["spatial"]``, needed if it has several that do not belong to sections.
+    um_per_pixel
+        µm per unit of the coordinates, that is per pixel of the full-resolution image. By default, it is
+        ``microns_per_pixel`` of the scale factors. If that is missing, neighbours on an array (``obs["array_row"]``,
+        ``obs["array_col"]``) are 100 µm apart if it is hexagonal (Visium) and 200 µm if it is square (ST v1). Without
+        an array, it is what the image file states, or else the median distance of neighbouring spots is taken as
+        100 µm.
+    key_added
+        Key of ``obsm`` for the features.
+    copy
+        Work on a copy and return it.
+    """
+
+    image_scale: float = 1.0
+    registration: Registrations = None
+    cache: str | Path | None = None
+    library_id: str | None = None
+    um_per_pixel: float | None = None
+    key_added: str = keys.HISTOLOGY
+    copy: bool = False
+
+
+@checked
+@shows_options(HistologyOptions)
 def histology(
     adata: AnnData,
     *,
     image: Images = None,
-    image_scale: float = 1.0,
-    registration: Registrations = None,
     encoder: Encoder | str | Path = "he",
     stain: Stain | None = None,
     n_components: int = COMPONENTS,
-    cache: str | Path | None = None,
-    library_id: str | None = None,
     section_key: str | None = None,
-    um_per_pixel: float | None = None,
-    key_added: str = keys.HISTOLOGY,
     progress: bool = True,
-    copy: bool = False,
+    **options: Any,
 ) -> AnnData | None:
     """Describe the H&E image around each spot: colour, texture and nuclei at several physical scales.
 
@@ -79,11 +115,6 @@ def histology(
         shape (height, width, 3), or an image of SpatialData. By default, the image in ``uns["spatial"]`` of `adata` is
         used: hires, or else lowres, with its scale factor. Pass `image` again in later calls: the stored copy is
         smaller. For several sections, a mapping from their names to images, to replace those in the data.
-    image_scale
-        Pixels of `image` per unit of the coordinates, 1 for the full-resolution image; not used without `image`.
-    registration
-        Affine map from coordinates to pixels of `image`, instead of `image_scale`: a matrix of shape (3, 3), a CSV file
-        with one, or Xenium Explorer's ``…_imagealignment.csv``; for several sections, a mapping as for `image`.
     encoder
         What turns patches into features: "he" needs no weights; the name of a network or its folder
         (`stmmr.pp.encoders`, `stmmr.pp.encoder_of`), or an encoder.
@@ -92,27 +123,12 @@ def histology(
         doi:10.1109/ISBI.2009.5193250), for encoders that were trained on other stainings.
     n_components
         If the encoder has more features, this many principal components of them are kept; 0 keeps all features.
-    cache
-        Folder that keeps the features on disk, of any image and encoder: a run that was killed continues there, and
-        a run of the same image and encoder encodes nothing.
-    library_id
-        Key of ``uns["spatial"]``, needed if it has several that do not belong to sections.
     section_key
         Column of ``obs`` with the section of each spot; by default that of the spatial graph. If libraries in
         ``uns["spatial"]`` have the names of sections, as `stmmr.pp.concat_sections` makes them, each section is
         described by its own image, as if it were alone.
-    um_per_pixel
-        µm per unit of the coordinates, that is per pixel of the full-resolution image. By default, it is
-        ``microns_per_pixel`` of the scale factors. If that is missing, neighbours on an array (``obs["array_row"]``,
-        ``obs["array_col"]``) are 100 µm apart if it is hexagonal (Visium) and 200 µm if it is square (ST v1). Without
-        an array, it is what the image file states, or else the median distance of neighbouring spots is taken as
-        100 µm.
-    key_added
-        Key of ``obsm`` for the features.
     progress
         Whether to show a progress bar if it takes longer than two seconds.
-    copy
-        Work on a copy and return it.
 
     Returns
     -------
@@ -143,18 +159,20 @@ def histology(
         several libraries and neither `library_id` nor sections of their names, a section has none, more than 5 % of
         the spots lie outside the image, or a patch would be larger than the image.
     """
-    adata = adata.copy() if copy else adata
+    chosen = HistologyOptions(**options)
+    adata = adata.copy() if chosen.copy else adata
+    key_added = chosen.key_added
     if stain is not None:
         checks.require_choice(stain, get_args(Stain), name="stain")
     section_key = section_key or recorded(adata).get("spatial_graph", {}).get("section_key") or None
     images = registered_images(
         adata,
         image,
-        image_scale=image_scale,
-        registration=registration,
-        library_id=library_id,
+        image_scale=chosen.image_scale,
+        registration=chosen.registration,
+        library_id=chosen.library_id,
         section_key=section_key,
-        um_per_pixel=um_per_pixel,
+        um_per_pixel=chosen.um_per_pixel,
     )
     encoder = encoder_of(encoder)
     for name, registered in images.items():  # all are checked before the first is encoded
@@ -165,23 +183,23 @@ def histology(
     for name, registered in images.items():
         with in_section(name):
             stains = None if stain is None else _stains(registered)
-            folder = None if cache is None else Path(cache)
-            encoded[name] = _encode(registered, encoder, stains, cache=folder, progress=progress)
+            encoded[name] = _encode(registered, encoder, stains, cache=chosen.cache, progress=progress)
     rows = rows_by_image(adata, images, section_key=section_key)
-    features, names = _combined(encoded, rows, n_components=n_components)
+    features, names = _combined(encoded, rows, tissue_order(adata), n_components=n_components)
 
     before = recorded(adata).get("histology", {})
     if key_added in adata.obsm and before.get("key_added") != key_added:
         logger.warning("obsm[%r] had other values and was replaced.", key_added)
     adata.obsm[key_added] = features
     adata.obs[keys.PATCH] = _flags(encoded, images, rows)
-    stored = [_store(adata, each, rows[name], library_id=name or library_id) for name, each in images.items()]
+    stored = [_store(adata, each, rows[name], library_id=name or chosen.library_id) for name, each in images.items()]
     facts = {"key_added": key_added, **_facts(images, section_key), "stain": stain or "", "encoder": encoder.name}
     facts |= {"diameters_um": list(encoder.diameters_um), "feature_names": names, "image_is_stored": all(stored)}
     record(adata, histology=facts)
-    return adata if copy else None
+    return adata if chosen.copy else None
 
 
+@checked
 def has_image(adata: AnnData) -> bool:
     """Tell whether ``uns["spatial"]`` has an image that is not a blank placeholder."""
     return any(map(holds_image, libraries_of(adata).values()))
@@ -196,7 +214,7 @@ class _Encoded(NamedTuple):
 
 
 def _encode(
-    image: Registered, encoder: Encoder, stains: Stains | None, *, cache: Path | None, progress: bool
+    image: Registered, encoder: Encoder, stains: Stains | None, *, cache: str | Path | None, progress: bool
 ) -> _Encoded:
     """Fit the encoder on some patches, then encode all, in batches of neighbours."""
     sides = np.asarray(encoder.diameters_um) / image.um_per_px
@@ -221,9 +239,9 @@ def _encode(
     # spread over the tissue, whatever the order of the spots
     sample = read(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))
     encoder = encoder.fit(normalised(sample), um_per_px=image.um_per_px)
-    fingerprint = "" if cache is None else image_fingerprint(image.slide.path or overview)
+    fingerprint = "" if cache is None else image_fingerprint(image.slide.identity)
     values = FeatureCache.open(
-        cache,
+        None if cache is None else Path(cache),
         image=fingerprint,
         encoder=encoder_fingerprint(encoder),
         geometry={"sides": sides.tolist(), "white": white.tolist(), "stain": None if stains is None else str(stains)},
@@ -240,25 +258,31 @@ def _encode(
 
 
 def _combined(
-    encoded: Mapping[str, _Encoded], rows: Mapping[str, NDArray[np.intp]], *, n_components: int
+    encoded: Mapping[str, _Encoded],
+    rows: Mapping[str, NDArray[np.intp]],
+    order: NDArray[np.intp],
+    *,
+    n_components: int,
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Combine the features that all sections have, or reduce them to principal components; with their names."""
     first, *others = encoded.values()
     names = [name for name in first.names if all(name in other.names for other in others)]
     if left_out := {name for section in encoded.values() for name in section.names} - set(names):
         logger.info("Features that not all images show are left out: %s.", listed(sorted(left_out)))
-    reduces = 0 < n_components < len(names)
+    reduces, position = 0 < n_components < len(names), np.argsort(order)
     features: NDArray[np.float32] = first.features
     if others:
         features = empty((sum(map(len, rows.values())), len(names)))
         for name, section in encoded.items():
             own = section.features[:, [section.names.index(feature) for feature in names]]
-            # otherwise the components would show how slides differ
-            features[rows[name]] = own - own.mean(axis=0, dtype=np.float64) if reduces else own
+            if reduces:  # otherwise the components would show how slides differ
+                own = own - own[np.argsort(position[rows[name]])].mean(axis=0, dtype=np.float64)
+            features[rows[name]] = own
     if not reduces:
         return features, names
-    pca = feature_pca(features, n_components=n_components)
-    return pca.project(features), [f"pc{i + 1}" for i in range(pca.axes.shape[1])]
+    arranged: Any = Arranged(features, order)
+    pca = feature_pca(arranged, n_components=n_components)
+    return put_back(pca.project(arranged), order), [f"pc{i + 1}" for i in range(pca.axes.shape[1])]
 
 
 def _flags(

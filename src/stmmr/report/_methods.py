@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr._core import keys as _keys
+from stmmr._core.depends import facts_about, partition_of
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import graph_um, rows_called
@@ -52,8 +53,9 @@ def methods_of(adata: AnnData) -> tuple[str, Cited]:
         _graph(steps, spots),
         _histology(steps, cite, spots),
         _model(steps, cite, spots),
-        _number(steps, cite),
+        _number(adata, steps, cite),
         _domains(steps, cite, spots),
+        _edited(adata, steps, spots),
         *_analyses(adata, steps, cite),
         _evaluation(steps, cite, spots),
         f"Data were handled with anndata {cite('anndata')}.",
@@ -73,10 +75,11 @@ def _start(adata: AnnData, steps: Steps, cite: Cited) -> str:
 
 
 def _expression(steps: Steps, cite: Cited, spots: str) -> str:
-    step = steps.get("expression")
+    step, rep = steps.get("expression"), steps.get("model", {}).get("use_rep")
+    if rep:
+        return f"Expression was represented by {rep}, computed beforehand."
     if step is None:
-        rep = steps.get("model", {}).get("use_rep")
-        return f"Expression was represented by {rep}, computed beforehand." if rep else ""
+        return ""
     size = f"the library size in {step['size_key']}" if step["size_key"] else "the median library size"
     n_genes = int(step["n_genes_read"])
     if n_genes < int(step["n_top_genes"]):
@@ -141,9 +144,12 @@ def _model(steps: Steps, cite: Cited, spots: str) -> str:
     )
 
 
-def _number(steps: Steps, cite: Cited) -> str:
-    step = steps.get("number_of_domains")
-    if step is None:
+def _number(adata: AnnData, steps: Steps, cite: Cited) -> str:
+    step, name = steps.get("number_of_domains"), "consensus" if "consensus" in steps else "domains"
+    found: Steps = steps.get(name, {})
+    if facts_about(adata, name).get("number") == "given" and found.get("resolution") is None:
+        return f"The number of domains, {int(found['n_domains'])}, was given by the user."
+    if step is None or "n_domains" not in found:
         return ""
     return (
         f"The number of domains, {int(step['chosen'])}, was chosen by the Bayesian information criterion {cite('bic')} "
@@ -176,11 +182,25 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
     return text
 
 
+def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
+    """Tell whether the domains are still those that were found."""
+    if _keys.DOMAIN not in adata.obs:
+        return ""
+    names = adata.obs[_keys.DOMAIN].dropna().unique()
+    step = next((name for name in ("consensus", "domains", "transfer") if name in steps), "")
+    found: Steps = steps.get(step, {})
+    if found.get("key_added") != _keys.DOMAIN:
+        return f"The {len(names)} domains were taken from an earlier result." if "model" in steps else ""
+    if facts_about(adata, step).get("partition", "") in ("", partition_of(adata, _keys.DOMAIN)):
+        return ""
+    return f"Domains were edited after they were found; the {spots} are now in {len(names)}."
+
+
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:
     """Describe the analyses that ran, each by its row in the table of analyses."""
-    described = {analysis: analysis.methods(adata, steps, cite) for analysis in ANALYSES}
-    sentences = [sentence for sentence in described.values() if sentence]
-    if any(sentence and analysis.adjusts_pvalues for analysis, sentence in described.items()):
+    ran = [analysis for analysis in ANALYSES if analysis.ran(adata)]
+    sentences = [sentence for analysis in ran if (sentence := analysis.methods(adata, steps, cite))]
+    if any(analysis.adjusts_pvalues for analysis in ran):
         sentences.append(f"P-values were adjusted by Benjamini and Hochberg {cite('fdr')}.")
     if _keys.UMAP in adata.obsm:
         sentences.append(f"The embedding was laid out by UMAP {cite('umap')}.")

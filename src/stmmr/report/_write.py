@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
+from stmmr._core.options import checked
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._curves import curves_of, trends_of
@@ -35,6 +37,7 @@ GENE_BYTES = 6_000_000
 """Largest size of the genes on the page; later genes are left out."""
 
 
+@checked
 def write(
     adata: AnnData,
     path: str | Path,
@@ -49,7 +52,8 @@ def write(
     of other analyses that ran (pseudotime and branches, genes over pseudotime, spatially variable genes, gene sets,
     composition of sections); checks of the result; the curves behind choices; scores, if labels were evaluated;
     settings, versions, and a text on the methods with references. Many spots are drawn as pixels until few are in view;
-    more than 100,000 are always drawn as pixels.
+    more than 100,000 are always drawn as pixels. Results whose domains or embedding have changed since are removed from
+    `adata` first, with a warning.
 
     Parameters
     ----------
@@ -71,6 +75,7 @@ def write(
         If there are no domains or coordinates, or a gene is not in the data.
     """
     require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
+    drop_outdated(adata)
     facts, path = dict(run_facts or {}), Path(path)
     if path.is_dir() or not path.parent.is_dir():
         reason = "a folder" if path.is_dir() else "no such folder"

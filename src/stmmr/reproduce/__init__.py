@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core.checks import InputError, listed, logger
-from stmmr.pipeline.options import shows_options, with_changes
+from stmmr._core.options import shows_options, with_changes
 from stmmr.reproduce._options import ReproduceOptions
 from stmmr.reproduce._recipes import Recipe, recipe_of
 
@@ -22,11 +22,7 @@ __all__ = ["ReproduceOptions", "reproduce"]
 
 @shows_options(ReproduceOptions)
 def reproduce(
-    dataset: str,
-    data: str | Path,
-    output: str | Path,
-    options: ReproduceOptions | None = None,
-    **changes: Any,
+    dataset: str, data: str | Path, output: str | Path, options: ReproduceOptions | None = None, **changes: Any
 ) -> pd.DataFrame:
     """Run an analysis of the stMMR paper: the authors' settings, the default and the linear baseline in one table.
 

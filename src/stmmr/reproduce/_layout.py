@@ -68,10 +68,7 @@ class Files:
     data
         The unpacked record: its ``Data`` folder, the folder above, or one inside; or a folder with .h5ad files.
 
-    Raises
-    ------
-    InputError
-        If there are no files of the recipe.
+    Raises InputError if there are no files of the recipe.
     """
 
     def __init__(self, recipe: Recipe, data: str | Path) -> None:
@@ -149,10 +146,7 @@ class Files:
     def read(self, section: str) -> Section:
         """Read one section.
 
-        Raises
-        ------
-        InputError
-            If a file is missing, damaged, or belongs to other spots.
+        Raises InputError if a file is missing, damaged, or belongs to other spots.
         """
         folder, file = self.folder(section), self.h5ad(section)
         if folder is None and file is None:

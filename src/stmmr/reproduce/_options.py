@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from stmmr._core.checks import InputError, listed, require_choice, require_positive
+from stmmr._core.checks import InputError, listed, require_choice
+from stmmr._core.options import Checked
 
 Preset = Literal["baseline", "default", "auto", "paper"]
 """Rows of the table: the linear baseline, the default with the number of domains of the paper or its own, the published
@@ -14,7 +15,7 @@ model."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReproduceOptions:
+class ReproduceOptions(Checked):
     """Options of `stmmr.reproduce.reproduce` and ``stmmr reproduce``.
 
     Raises
@@ -46,10 +47,8 @@ class ReproduceOptions:
 
     def __post_init__(self) -> None:
         """Check ranges and choices."""
+        super().__post_init__()
         if not self.presets:
             raise InputError(f"Expected presets among {listed(get_args(Preset))}, found none.")
         for preset in self.presets:
             require_choice(preset, get_args(Preset), name="preset")
-        for name in ("n_seeds", "epochs", "width"):
-            if (number := getattr(self, name)) is not None:
-                require_positive(number, name=name)

@@ -59,10 +59,7 @@ class Rows:
     states
         State of the files of each section, from `state_of`. Rows of other data or another version are dropped.
 
-    Raises
-    ------
-    InputError
-        If the folder holds the table of another data set.
+    Raises InputError if the folder holds the table of another data set.
     """
 
     def __init__(self, folder: Path, dataset: str, states: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.pieces import gap_of, on_one_piece
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,12 +21,14 @@ NEIGHBOURS_AT_MOST: Final = 3
 def contacts(xy: Float64, codes: Ints, sections: Ints, *, n_domains: int, n_neighbors: int) -> NDArray[np.int64]:
     """Count, among the nearest neighbours of the spots of each domain (row), the spots of each domain (column), (K, K).
 
-    `codes` are the domains of the spots, −1 for none; spots of different `sections` are no neighbours.
+    `codes` are the domains of the spots, −1 for none. Spots of different `sections` or on two sides of a gap are no
+    neighbours.
     """
-    counted = np.zeros(n_domains**2, dtype=np.int64)
+    counted, gap = np.zeros(n_domains**2, dtype=np.int64), gap_of(xy)
     for spots, neighbors in nearest_in_chunks(xy, min(n_neighbors, len(xy) - 1)):
         own, other = np.broadcast_arrays(codes[spots, None], codes[neighbors])
         known = (own >= 0) & (other >= 0) & (sections[spots, None] == sections[neighbors])
+        known &= on_one_piece(xy, spots, neighbors, gap)
         counted += np.bincount(own[known] * n_domains + other[known], minlength=n_domains**2)
     return counted.reshape(n_domains, n_domains)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import categories
+from stmmr._core.categories import categories, is_absent
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.options import checked
 from stmmr._core.sections import sections_of
 from stmmr._core.stats import fdr_bh
 
@@ -20,6 +21,7 @@ PSEUDO: Final = 0.5
 """Pseudo-count that is added to each domain of a section, so that its logarithm is finite."""
 
 
+@checked
 def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMAIN) -> pd.DataFrame:
     """Count the spots of every domain in every section.
 
@@ -27,10 +29,6 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMA
     ----------
     adata
         With domains.
-    section_key
-        Column of ``obs`` with the section of each spot.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------
@@ -52,6 +50,7 @@ def composition(adata: AnnData, section_key: str, *, domain_key: str = keys.DOMA
     return pd.DataFrame({"n_obs": counts.ravel(), "share": share.ravel()}, index=index).reset_index()
 
 
+@checked
 def compare_composition(
     adata: AnnData, section_key: str, *, group_key: str, domain_key: str = keys.DOMAIN
 ) -> pd.DataFrame:
@@ -65,12 +64,8 @@ def compare_composition(
     ----------
     adata
         With domains.
-    section_key
-        Column of ``obs`` with the section of each spot.
     group_key
         Column of ``obs`` with the group of each section, e.g. a condition.
-    domain_key
-        Column of ``obs`` with the domains.
 
     Returns
     -------
@@ -112,11 +107,8 @@ def compare_composition(
 def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Series:
     """Get the group of each section, checked.
 
-    Raises
-    ------
-    InputError
-        If a column does not exist, a spot has no section, a section has no group or two of them, or there are not two
-        groups of at least two sections.
+    Raises InputError if a column does not exist, a spot has no section, a section has no group or two of them, or there
+    are not two groups of at least two sections.
     """
     require_key(adata.obs.columns, group_key, where="obs")
     sections_of(adata, section_key)
@@ -125,7 +117,7 @@ def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Se
     if mixed:
         raise InputError(f"Expected one {group_key} for each section, found several in {listed(mixed)}.")
     group: pd.Series = groups.map(lambda values: values[0])
-    missing = [str(name) for name in group.index[group.isna()]]
+    missing = [str(name) for name in group.index[group.isna() | group.map(is_absent).astype(bool)]]
     if missing:
         raise InputError(f"Expected a {group_key} for each section, found none for {listed(missing)}.")
     sizes = group.value_counts()

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_positive
+from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
-from stmmr._core.record import record
+from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
-from stmmr.tl._domains import by_size
+from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import fit_from_kmeans, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -33,17 +38,48 @@ COMPARED_AT_MOST: Final = 5_000
 ROUNDS: Final = 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConsensusOptions(Checked):
+    """Options of the partitions.
+
+    Attributes
+    ----------
+    scales
+        Bandwidths as multiples of that of the graph. Only 1 is used unless the embedding comes from untrained linear
+        encoders, as with the default preset.
+    n_partitions
+        Number of partitions, over all scales.
+    confidence_key
+        Column of ``obs`` for the confidence.
+    """
+
+    scales: Sequence[float] = (0.8, 1.0, 1.25)
+    n_partitions: int = 60
+    confidence_key: str = keys.CONFIDENCE
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        for scale in self.scales:
+            require_positive(scale, name="each of scales")
+        if 1.0 not in self.scales:
+            raise InputError(f"Expected scales to contain 1, found {list(self.scales)}.")
+
+
+@checked
+@shows_options(ConsensusOptions)
+@one_thread
+@clears_outdated
+@in_tissue_order
 def consensus(
     adata: AnnData,
     n_domains: int | Literal["auto"],
     *,
-    scales: Sequence[float] = (0.8, 1.0, 1.25),
-    n_partitions: int = 60,
     use_rep: str = keys.EMBEDDING,
     random_state: int = 0,
     key_added: str = keys.DOMAIN,
-    confidence_key: str = keys.CONFIDENCE,
     progress: bool = False,
+    **options: Any,
 ) -> None:
     """Find spatial domains as the consensus of many partitions, with a confidence for each spot.
 
@@ -57,21 +93,12 @@ def consensus(
         With an embedding from `stmmr.StMMR`, or any in ``obsm``.
     n_domains
         Number of domains, at most 127; "auto" takes the number from `stmmr.tl.number_of_domains`.
-    scales
-        Bandwidths as multiples of that of the graph. Only 1 is used unless the embedding comes from untrained linear
-        encoders, as with the default preset.
-    n_partitions
-        Number of partitions, over all scales.
     use_rep
         Key of ``obsm``.
     random_state
         Seed of the starts.
     key_added
         Column of ``obs`` for the domains.
-    confidence_key
-        Column of ``obs`` for the confidence.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -90,17 +117,15 @@ def consensus(
     InputError
         If there is no such embedding, or there are fewer different spots than domains.
     """
-    require_positive(n_partitions, name="n_partitions")
+    chosen = ConsensusOptions(**options)
+    number = "auto" if n_domains == "auto" else "given"
     if n_domains == "auto":
         n_domains = chosen_number(adata, use_rep=use_rep, random_state=random_state)
-    if not 0 < n_domains < 128:
+    if n_domains > 127:
         raise InputError(f"Expected 1 to 127 domains, found {n_domains}.")
-    if 1.0 not in scales:
-        raise InputError(f"Expected scales to contain 1, found {list(scales)}.")
     embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
-    if not moves_with_bandwidth(adata, use_rep):
-        scales = (1.0,)
-    n_each = -(-n_partitions // len(scales))
+    scales = chosen.scales if moves_with_bandwidth(adata, use_rep) else (1.0,)
+    n_each = -(-chosen.n_partitions // len(scales))
     partitions = np.empty((n_each * len(scales), adata.n_obs), dtype=np.int8)
     for i, scale in enumerate(scales):
         points = embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
@@ -111,7 +136,7 @@ def consensus(
             partitions[block, rows] = groups
     labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
     adata.obs[key_added] = by_size(labels, n_domains)
-    adata.obs[confidence_key] = confidence
+    adata.obs[chosen.confidence_key] = confidence
     parameters = {
         "n_domains": n_domains,
         "scales": list(scales),
@@ -119,10 +144,10 @@ def consensus(
         "use_rep": use_rep,
         "random_state": random_state,
         "key_added": key_added,
-        "confidence_key": confidence_key,
+        "confidence_key": chosen.confidence_key,
         "agreement": agreement,
     }
-    record(adata, consensus=parameters)
+    describe_domains(adata, "consensus", parameters, number=number)
 
 
 def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:

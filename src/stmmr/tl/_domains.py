@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_choice, require_positive
-from stmmr._core.record import record
+from stmmr._core.checks import InputError, logger, require_choice
+from stmmr._core.depends import clears_outdated, depends, partition_of
+from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
+from stmmr._core.record import record, recorded
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import N_COMPONENTS, points_of
@@ -23,18 +28,43 @@ if TYPE_CHECKING:
 Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DomainsOptions(Checked):
+    """Options of single methods.
+
+    Attributes
+    ----------
+    covariance
+        Covariance of the mixture: "tied" (one for all domains), "full" or "diag" (one for each).
+    resolution
+        Resolution of "leiden", larger for more domains. None: a search finds one that gives `n_domains`.
+    whiten
+        Whether to cluster the leading principal components, each scaled to unit variance, instead of the embedding
+        itself. None: unless the scales of the embedding have a meaning, as those of the default preset do.
+    n_components
+        Number of components, if they are scaled.
+    """
+
+    covariance: Covariance = "tied"
+    resolution: float | None = None
+    whiten: bool | None = None
+    n_components: int = N_COMPONENTS
+
+
+@checked
+@shows_options(DomainsOptions)
+@one_thread
+@clears_outdated
+@in_tissue_order
 def domains(
     adata: AnnData,
     n_domains: int | Literal["auto"] | None = None,
     *,
     method: Method = "gaussian_mixture",
-    covariance: Covariance = "tied",
-    resolution: float | None = None,
     use_rep: str = keys.EMBEDDING,
-    whiten: bool | None = None,
-    n_components: int = N_COMPONENTS,
     random_state: int = 0,
     key_added: str = keys.DOMAIN,
+    **options: Any,
 ) -> None:
     """Cluster the embedding into spatial domains.
 
@@ -51,17 +81,8 @@ def domains(
     method
         "gaussian_mixture"; "kmeans", the best of 20; "leiden", communities of the graph of 15 nearest neighbours in the
         embedding (needs the extra ``leiden``); or "agglomerative" (Ward), for at most 20,000 spots.
-    covariance
-        Covariance of the mixture: "tied" (one for all domains), "full" or "diag" (one for each).
-    resolution
-        Resolution of "leiden", larger for more domains. None: a search finds one that gives `n_domains`.
     use_rep
         Key of ``obsm``.
-    whiten
-        Whether to cluster the leading principal components, each scaled to unit variance, instead of the embedding
-        itself. None: unless the scales of the embedding have a meaning, as those of the default preset do.
-    n_components
-        Number of components, if they are scaled.
     random_state
         Seed; the same seed gives the same domains.
     key_added
@@ -87,20 +108,19 @@ def domains(
         If the extra ``leiden`` is needed and not installed.
     """
     require_choice(method, get_args(Method), name="method")
-    require_positive(n_components, name="n_components")
+    chosen = DomainsOptions(**options)
+    number = "auto" if n_domains == "auto" else "given"
     if n_domains == "auto":
         n_domains = chosen_number(adata, use_rep=use_rep, random_state=random_state)
     points, whiten = points_of(
         adata,
         use_rep,
         fewest=1 if n_domains is None else n_domains,
-        whiten=whiten,
-        n_components=n_components,
+        whiten=chosen.whiten,
+        n_components=chosen.n_components,
         random_state=random_state,
     )
-    labels, details = _cluster(
-        points, n_domains, method=method, covariance=covariance, resolution=resolution, random_state=random_state
-    )
+    labels, details = _cluster(points, n_domains, chosen, method=method, random_state=random_state)
     adata.obs[key_added] = by_size(labels, n_domains)
     parameters = {
         "n_domains": len(np.unique(labels)),
@@ -112,7 +132,28 @@ def domains(
         "random_state": random_state,
         "key_added": key_added,
     }
-    record(adata, domains=parameters)
+    describe_domains(adata, "domains", parameters, number=number)
+
+
+def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any], *, number: str = "") -> None:
+    """Record how the domains of a column were found, instead of what described its domains before.
+
+    `number` is "given" or "auto".
+    """
+    key = parameters["key_added"]
+    notes, confidence = recorded(adata), parameters.get("confidence_key")
+    for name in ("consensus", "domains", "transfer"):
+        if notes.get(name, {}).get("key_added") == key:
+            before = notes.pop(name).get("confidence_key")
+            if before and before != confidence and before in adata.obs:
+                del adata.obs[before]
+    partition = partition_of(adata, key)
+    notes[step] = parameters
+    adata.uns[keys.UNS] = {}
+    record(adata, **notes)
+    depends(
+        adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"], partition=partition, number=number
+    )
 
 
 def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:
@@ -127,25 +168,19 @@ def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:
 
 
 def _cluster(
-    points: Floats,
-    n_domains: int | None,
-    *,
-    method: Method,
-    covariance: Covariance,
-    resolution: float | None,
-    random_state: int,
+    points: Floats, n_domains: int | None, options: DomainsOptions, *, method: Method, random_state: int
 ) -> tuple[Ints, dict[str, object]]:
     """Label the points, and get the parameters of the method."""
     if method == "leiden":
-        labels, resolution = leiden(points, n_domains, resolution=resolution, random_state=random_state)
+        labels, resolution = leiden(points, n_domains, resolution=options.resolution, random_state=random_state)
         return labels, {"resolution": resolution}
-    if n_domains is None or resolution is not None:
+    if n_domains is None or options.resolution is not None:
         raise InputError(
             f"Expected n_domains and no resolution with method={method!r}. Only 'leiden' has a resolution."
         )
     if method == "gaussian_mixture":
-        labels = gaussian_mixture(points, n_domains, covariance=covariance, random_state=random_state)
-        return labels, {"covariance": covariance}
+        labels = gaussian_mixture(points, n_domains, covariance=options.covariance, random_state=random_state)
+        return labels, {"covariance": options.covariance}
     if method == "kmeans":
         return kmeans(points, n_domains, random_state=random_state), {}
     return agglomerative(points, n_domains), {}

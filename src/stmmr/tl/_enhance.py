@@ -12,7 +12,9 @@ from scipy import special
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_step
 from stmmr._core.counts import gene_rows
-from stmmr._core.genes import require_gene
+from stmmr._core.depends import depends
+from stmmr._core.genes import require_genes
+from stmmr._core.options import checked
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
 from stmmr._core.rows import is_dask, is_on_disk, slices
@@ -36,6 +38,7 @@ DISPERSIONS: Final = np.geomspace(0.02, 500, 24)
 Scale = Literal["median", "own"]
 
 
+@checked
 def enhance(
     model: StMMR,
     *,
@@ -97,19 +100,24 @@ def enhance(
     Huang et al. 2018, doi:10.1038/s41592-018-0033-z (SAVER); there, the mean is a regression on other genes.
     """
     if scale == "place":
-        warnings.warn("scale='place' is now scale='own'.", FutureWarning, stacklevel=2)
+        warnings.warn("scale='place' is now scale='own'.", FutureWarning, stacklevel=3)
         scale = "own"
     require_choice(scale, get_args(Scale), name="scale")
     adata, known = model.adata, model.inputs.gene_names
     _check(model)
+    if list(adata.var_names[adata.var[keys.HIGHLY_VARIABLE].to_numpy()]) != known:
+        raise InputError(
+            f"Expected the {len(known)} genes of the model in var['stmmr_highly_variable'], in their order, found "
+            "others: genes were removed or reordered since. Fit a model to the data as they are now."
+        )
     chosen = known if genes is None else _chosen(adata, genes, known)
     step = require_step(adata, "expression", by="stmmr.pp.expression")
     require_small(adata, layer=str(step["layer"]) or None, n_genes=None if genes is None else len(chosen))
-    size = np.asarray(model.inputs.blocks[0].library_size, dtype=np.float64)  # (N, 1)
+    size = model.inputs.put_back(np.asarray(model.inputs.blocks[0].library_size)).astype(np.float64)  # (N, 1)
     mean = model.denoise(genes=chosen, progress=progress)
     columns = np.array([known.index(name) for name in chosen])
-    rows = gene_rows(adata, normalised=False)
-    sample = np.sort(np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST])
+    rows = gene_rows(adata, np.arange(adata.n_obs), normalised=False)
+    sample = model.inputs.order[np.random.default_rng(random_state).permutation(adata.n_obs)[:FITTED_AT_MOST]]
     theta = dispersions(rows.take(sample)[:, columns].toarray(), mean[sample].astype(np.float64))
     for spots in slices(adata.n_obs, ROWS):
         counts = rows.take(np.arange(spots.start, spots.stop))[:, columns].toarray()
@@ -122,6 +130,8 @@ def enhance(
         adata.obsm[key_added] = pd.DataFrame(mean, index=adata.obs_names, columns=pd.Index(chosen))
     parameters = {"scale": scale, "key_added": key_added, "genes": np.array(chosen), "dispersion": theta}
     record(adata, enhance=parameters | {"random_state": random_state})
+    written = f"{'layers' if genes is None else 'obsm'}:{key_added}"
+    depends(adata, "enhance", on=[f"obsm:{keys.EMBEDDING}"], writes=[written, "notes:enhance"])
 
 
 def posterior_mean(
@@ -159,17 +169,14 @@ def _check(model: StMMR) -> None:
 
 def _chosen(adata: AnnData, genes: Sequence[str], known: list[str]) -> list[str]:
     """Get the names of genes, checked, without duplicates."""
-    if isinstance(genes, str) or not len(genes):
-        raise InputError(f"Expected a list of gene names, found {genes!r}.")
-    for gene in genes:
-        require_gene(adata, gene)
-    unknown = [gene for gene in genes if gene not in set(known)]
+    names = require_genes(adata, genes)
+    unknown = [gene for gene in names if gene not in set(known)]
     if unknown:
         raise InputError(
             f"Expected genes that the model uses (var['stmmr_highly_variable']), found {listed(unknown)}, which are "
             f"not among its {len(known)}. Use a larger n_top_genes in stmmr.pp.expression."
         )
-    return list(dict.fromkeys(genes))
+    return names
 
 
 def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> int:
@@ -184,10 +191,7 @@ def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> 
     n_genes
         Number of named genes; None if no genes are named.
 
-    Raises
-    ------
-    InputError
-        If the result is larger than 2 GB, or the counts stay on disk and no genes are named.
+    Raises InputError if the result is larger than 2 GB, or the counts stay on disk and no genes are named.
     """
     width = adata.n_vars if n_genes is None else n_genes
     n_bytes = 4 * int(adata.n_obs) * int(width)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, require_positive
+from stmmr._core.checks import InputError, did_you_mean, listed, logger
+from stmmr._core.depends import depends
 from stmmr._core.genes import close_names
+from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
 from stmmr._core.stats import fdr_bh
 from stmmr.tl._genes import Against, domain_genes_table
@@ -27,17 +30,38 @@ SOME: Final = 0.3
 """Share of shared names below which there is a warning."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnrichmentOptions(Checked):
+    """Thresholds of genes and sets.
+
+    Attributes
+    ----------
+    n_genes
+        Largest number of genes of a domain.
+    max_pval_adj
+        Their largest adjusted p-value.
+    min_set
+        Smallest number of measured genes of a set.
+    max_set
+        Largest number of measured genes of a set.
+    """
+
+    n_genes: int = 200
+    max_pval_adj: float = 0.05
+    min_set: int = 5
+    max_set: int = 500
+
+
+@checked
+@shows_options(EnrichmentOptions)
 def enrichment(
     adata: AnnData,
     gmt: str | Path,
     *,
     against: Against = "rest",
-    n_genes: int = 200,
-    max_pval_adj: float = 0.05,
-    min_set: int = 5,
-    max_set: int = 500,
     key: str = keys.DOMAIN_GENES,
     key_added: str = keys.ENRICHMENT,
+    **options: Any,
 ) -> None:
     """Find gene sets of a local file that are over-represented among the genes of each domain.
 
@@ -52,16 +76,6 @@ def enrichment(
         Tab-separated file with a set in each line: name, description, genes; as from MSigDB and Enrichr.
     against
         Comparison from which genes are taken: "rest" or "neighbors".
-    n_genes
-        Largest number of genes of a domain.
-    max_pval_adj
-        Their largest adjusted p-value.
-    min_set
-        Smallest number of measured genes of a set.
-    max_set
-        Largest number of measured genes of a set.
-    key
-        Key of ``uns`` with the table.
     key_added
         Key of ``uns`` to write.
 
@@ -81,36 +95,37 @@ def enrichment(
         If there is no table, the file is not a .gmt, hardly any of its names were measured (another species), or a
         number is out of range.
     """
-    require_positive(n_genes, name="n_genes")
+    chosen = EnrichmentOptions(**options)
     table = domain_genes_table(adata, against=against, key=key)
-    table = table[(table["z"] > 0) & (table["pval_adj"] <= max_pval_adj)]
+    table = table[(table["z"] > 0) & (table["pval_adj"] <= chosen.max_pval_adj)]
     background = adata.var_names.astype(str).tolist()
     gene_sets = measured_sets(read_gmt(gmt), background, name=Path(gmt).name)
-    tested = _of_size(gene_sets.sets, min_set, max_set)
+    tested = _of_size(gene_sets.sets, chosen.min_set, chosen.max_set)
     parts = []
     for domain, rows in table.groupby("domain", observed=True, sort=False):
-        part = _over_represented(set(rows["gene"].astype(str)[:n_genes]), tested, n_background=len(set(background)))
+        genes = set(rows["gene"].astype(str)[: chosen.n_genes])
+        part = _over_represented(genes, tested, n_background=len(set(background)))
         part.insert(0, "domain", str(domain))
         parts.append(part)
     if not parts:
-        logger.warning("No gene set enrichment: no domain has genes at an adjusted p-value of %g.", max_pval_adj)
+        logger.warning("No gene set enrichment: no domain has genes at an adjusted p-value of %g.", chosen.max_pval_adj)
     result = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["domain", *_COLUMNS])
     result.index = result.index.astype(str)
     adata.uns[key_added] = result
     step = {
         "gmt": Path(gmt).name,
         "against": against,
-        "n_genes": n_genes,
-        "max_pval_adj": max_pval_adj,
-        "min_set": min_set,
-        "max_set": max_set,
+        **asdict(chosen),
         "n_names": gene_sets.n_names,
         "n_shared": gene_sets.n_shared,
         "n_sets": len(tested),
     }
     record(adata, enrichment={**recorded(adata).get("enrichment", {}), key_added: step})
+    writes = [f"uns:{key_added}", f"notes:enrichment:{key_added}"]
+    depends(adata, f"enrichment:{key_added}", on=[f"uns:{key}"], writes=writes)
 
 
+@checked
 def gene_set_enrichment(
     genes: Sequence[str], gmt: str | Path, *, background: Sequence[str], min_set: int = 5, max_set: int = 500
 ) -> pd.DataFrame:
@@ -146,8 +161,7 @@ def gene_set_enrichment(
     measured = set(map(str, background))
     missing = [str(gene) for gene in genes if str(gene) not in measured]
     if missing:
-        close = close_names(missing[0], sorted(measured))
-        hint = f" Did you mean {listed(close)}?" if close else ""
+        hint = did_you_mean(close_names(missing[0], sorted(measured)))
         raise InputError(f"Expected genes of the background, found others: {listed(missing)}.{hint}")
     if not len(genes):
         raise InputError("Expected a list of gene names, found none.")
@@ -205,10 +219,7 @@ class GeneSets(NamedTuple):
 def read_gmt(path: str | Path) -> dict[str, set[str]]:
     """Read a .gmt: each line has the name of a set, a description and genes, separated by tabs.
 
-    Raises
-    ------
-    InputError
-        If there is no such file, or a line has no genes.
+    Raises InputError if there is no such file, or a line has no genes.
     """
     path = Path(path)
     if not path.is_file():
@@ -239,10 +250,7 @@ def measured_sets(sets: dict[str, set[str]], measured: Iterable[str], *, name: s
 
     Shares are relative to the shorter list: the names in the file, or the measured genes.
 
-    Raises
-    ------
-    InputError
-        If fewer than a tenth are shared; the message gives the share if the case of letters is ignored.
+    Raises InputError if fewer than a tenth are shared; the message gives the share if the case of letters is ignored.
     """
     genes = set(measured)
     names = set().union(*sets.values())

@@ -12,9 +12,11 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_key, require_step
+from stmmr._core.depends import depends
 from stmmr._core.genes import require_genes
+from stmmr._core.options import checked
 from stmmr._core.raw import raw_counts
-from stmmr._core.record import record
+from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.space import rows_called
 from stmmr._core.stats import fdr_bh
@@ -40,6 +42,7 @@ _STEP: Final = 2.0
 """Largest step of the log rate: Newton's method would overshoot from a constant."""
 
 
+@checked
 def gene_trends(
     adata: AnnData,
     *,
@@ -102,8 +105,6 @@ def gene_trends(
     require_key(adata.obs.columns, pseudotime_key, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
     if n_knots < 2:
         raise InputError(f"Expected n_knots of at least 2, found {n_knots!r}.")
-    if not 0 < confidence < 1:
-        raise InputError(f"Expected confidence between 0 and 1, found {confidence!r}.")
     expression = require_step(adata, "expression", by="stmmr.pp.expression")
     columns = _columns(adata, genes)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
@@ -138,6 +139,8 @@ def gene_trends(
         "n_spots": int(used.sum()),
     }
     record(adata, gene_trends=step)
+    path = f"obs:{recorded(adata)['trajectory']['domain_key']}" if to_domain is not None else ""
+    depends(adata, "gene_trends", on=[f"obs:{pseudotime_key}", path], writes=["notes:gene_trends"])
 
 
 class Sums(NamedTuple):
@@ -174,15 +177,7 @@ class Sums(NamedTuple):
         return cls(times / n_each, sizes, y, yy, ys, squares, len(used))
 
 
-def _sums(
-    rows: Csr,
-    where: slice,
-    *,
-    columns: Ints,
-    size: Matrix,
-    bins: Ints,
-    n_bins: int,
-) -> Matrix:
+def _sums(rows: Csr, where: slice, *, columns: Ints, size: Matrix, bins: Ints, n_bins: int) -> Matrix:
     """Sum up counts, their squares, and counts times size in a chunk of rows, shape (3, B, G)."""
     own = bins[where]
     used = np.flatnonzero(own >= 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_choice, require_key, unique_names
+from stmmr._core.depends import depends, warn_outdated
 from stmmr._core.genes import gene_columns
+from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
 from stmmr._core.space import coordinates, rows_called
@@ -33,13 +36,33 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-class Filters(NamedTuple):
-    """Thresholds of a specific gene."""
+@dataclass(frozen=True, kw_only=True)
+class DomainGenesOptions(Checked):
+    """Thresholds of neighbouring domains and of specific genes.
 
-    max_pval_adj: float
-    min_share: float
-    min_share_ratio: float
-    min_fold_change: float
+    Attributes
+    ----------
+    n_neighbors
+        Number of nearest neighbours that are contacts of a spot; twelve are two rings on a hexagonal array.
+    min_contact
+        Contacts per spot of another domain above which it is a neighbour. The three domains with most contacts are
+        taken, with all their spots; if none has enough contacts, the one with most.
+    max_pval_adj
+        Largest adjusted p-value of a specific gene.
+    min_share
+        Smallest share of the spots of the domain in which it is seen.
+    min_share_ratio
+        Smallest ratio of this share to that in the other spots.
+    min_fold_change
+        Smallest exp(``mean`` − ``mean_other``), the fold change that SpaGCN computes from log-normalised values.
+    """
+
+    n_neighbors: int = 12
+    min_contact: float = 0.5
+    max_pval_adj: float = 0.05
+    min_share: float = 0.8
+    min_share_ratio: float = 1.0
+    min_fold_change: float = 1.5
 
     def passed(self, table: pd.DataFrame) -> Bools:
         """Mark the rows of a table that pass all thresholds."""
@@ -50,20 +73,17 @@ class Filters(NamedTuple):
         return np.asarray(low & common & ratio & fold)
 
 
+@checked
+@shows_options(DomainGenesOptions)
 def domain_genes(
     adata: AnnData,
     *,
     domain_key: str = keys.DOMAIN,
     section_key: str | None = None,
     layer: str | None = None,
-    n_neighbors: int = 12,
-    min_contact: float = 0.5,
-    max_pval_adj: float = 0.05,
-    min_share: float = 0.8,
-    min_share_ratio: float = 1.0,
-    min_fold_change: float = 1.5,
     key_added: str = keys.DOMAIN_GENES,
     progress: bool = False,
+    **options: Any,
 ) -> None:
     """Test every gene in every domain against the neighbouring domains and against the rest of the tissue.
 
@@ -80,31 +100,14 @@ def domain_genes(
     ----------
     adata
         Annotated data with domains, raw counts and coordinates. Spots without a domain are left out.
-    domain_key
-        Column of ``obs`` with the domains.
     section_key
         Column of ``obs`` with the section of each spot; None: that of the spatial graph. Domains are neighbours within
         a section only, but ranks are over all sections.
     layer
         Layer with the raw counts; None: that of `stmmr.pp.expression`, otherwise ``layers["counts"]`` if it exists,
         otherwise ``X``.
-    n_neighbors
-        Number of nearest neighbours that are contacts of a spot; twelve are two rings on a hexagonal array.
-    min_contact
-        Contacts per spot of another domain above which it is a neighbour. The three domains with most contacts are
-        taken, with all their spots; if none has enough contacts, the one with most.
-    max_pval_adj
-        Largest adjusted p-value of a specific gene.
-    min_share
-        Smallest share of the spots of the domain in which it is seen.
-    min_share_ratio
-        Smallest ratio of this share to that in the other spots.
-    min_fold_change
-        Smallest exp(``mean`` − ``mean_other``), the fold change that SpaGCN computes from log-normalised values.
     key_added
         Key of ``uns`` to write.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -133,12 +136,10 @@ def domain_genes(
     tutorial.
     Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x.
     """
-    filters = Filters(max_pval_adj, min_share, min_share_ratio, min_fold_change)
-    if min_fold_change <= 0:
-        raise InputError(f"Expected min_fold_change to be positive, found {min_fold_change!r}.")
+    chosen = DomainGenesOptions(**options)
     unique_names(adata)
     domains = tested_domains(adata, domain_key)
-    neighbours = _neighbours(adata, domains, section_key, n_neighbors=n_neighbors, min_contact=min_contact)
+    neighbours = _neighbours(adata, domains, section_key, chosen)
     rest = ~np.eye(len(neighbours), dtype=bool)
     columns = gene_columns(adata, layer, progress=progress)
     assigned = domains.codes >= 0
@@ -150,21 +151,22 @@ def domain_genes(
     names = pd.Index(domains.categories.astype(str))
     # NaN if a domain is too small for a test, or has no neighbour
     table = _table([np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)], names, adata.var_names)
-    table["specific"] = filters.passed(table)
+    table["specific"] = chosen.passed(table)
     adata.uns[key_added] = table
     step = {
         "domain_key": domain_key,
         "section_key": section_key or "",
-        "n_neighbors": n_neighbors,
-        "min_contact": min_contact,
-        **filters._asdict(),
+        **asdict(chosen),
         # no dict by name, as a file cannot hold names with a slash
         "domains": names.to_numpy(dtype=object),
         "neighbors": neighbours,
     }
     record(adata, domain_genes={**recorded(adata).get("domain_genes", {}), key_added: step})
+    writes = [f"uns:{key_added}", f"notes:domain_genes:{key_added}"]
+    depends(adata, f"domain_genes:{key_added}", on=[f"obs:{domain_key}"], writes=writes)
 
 
+@checked
 def domain_genes_table(
     adata: AnnData,
     *,
@@ -201,6 +203,7 @@ def domain_genes_table(
         If there is no such table or domain.
     """
     require_key(adata.uns, key, where="uns", hint="Run stmmr.tl.domain_genes(adata) first.")
+    warn_outdated(adata, f"domain_genes:{key}", f"domain_genes_pseudobulk:{key}")
     table = adata.uns[key]
     if domain is not None:
         names = list(dict.fromkeys(table["domain"].astype(str)))
@@ -219,10 +222,7 @@ def domain_genes_table(
 def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:
     """Get the domain of each spot, checked: at least two domains, one of them large enough for a test.
 
-    Raises
-    ------
-    InputError
-        If there are fewer.
+    Raises InputError if there are fewer.
     """
     domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.").remove_unused_categories()
     sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
@@ -241,9 +241,7 @@ def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:
     return domains
 
 
-def _neighbours(
-    adata: AnnData, domains: pd.Categorical, section_key: str | None, *, n_neighbors: int, min_contact: float
-) -> Bools:
+def _neighbours(adata: AnnData, domains: pd.Categorical, section_key: str | None, options: DomainGenesOptions) -> Bools:
     """Find the neighbouring domains of each, shape (K, K)."""
     if section_key is None:
         sections, xy = graph_sections(adata), tissue_coordinates(adata)
@@ -252,9 +250,9 @@ def _neighbours(
         xy = laid_apart(coordinates(adata), sections)
     section = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     codes, n_domains = domains.codes.astype(np.intp), len(domains.categories)
-    contact = contacts(xy, codes, section, n_domains=n_domains, n_neighbors=n_neighbors)
+    contact = contacts(xy, codes, section, n_domains=n_domains, n_neighbors=options.n_neighbors)
     sizes = np.bincount(codes[codes >= 0], minlength=n_domains)
-    return neighboring_domains(contact, sizes, min_contact=min_contact)
+    return neighboring_domains(contact, sizes, min_contact=options.min_contact)
 
 
 def _compared(values: Csc, codes: Ints, others: list[Bools]) -> list[Float64]:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from stmmr._core.caches import provide_caches
 from stmmr._core.kernel import nearest
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Linked(NamedTuple):
 
     def diffusion(self, spots: Ints) -> AnnData:
         """Compute the diffusion components of spots of one component."""
+        provide_caches()
         import scanpy as sc
 
         part = self.light[spots].copy()
@@ -124,11 +126,10 @@ class Linked(NamedTuple):
         return int(linked[own][end[middle]])
 
     def extreme(self, values: Floats, *, lowest: bool) -> int:
-        """Find the spot of the largest component whose neighbourhood has the highest or lowest mean."""
+        """Find the spot whose neighbourhood has the highest or lowest mean, in whichever component it is."""
         links = self.light.obsp["connectivities"] > 0
         mean = (links @ values + values) / (np.asarray(links.sum(axis=1)).ravel() + 1)
-        linked = self.linked_to(np.arange(len(values)))
-        return int(linked[mean[linked].argmin() if lowest else mean[linked].argmax()])
+        return int(mean.argmin() if lowest else mean.argmax())
 
     def pseudotime(self, root: int) -> Float64:
         """Compute the diffusion distance to a spot, scaled to at most 1; NaN outside its component, shape (n,)."""

@@ -9,6 +9,9 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, representation, require_extra
+from stmmr._core.depends import depends
+from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
 from stmmr._core.sections import section_key_of, sections_of
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
+@in_tissue_order
 def integrate(
     adata: AnnData,
     section_key: str | None = None,
@@ -74,3 +79,4 @@ def integrate(
     # transposed before version 0.1 of harmonypy
     adata.obsm[key_added] = corrected if corrected.shape == embedding.shape else corrected.T
     record(adata, integrate={"section_key": key, "use_rep": use_rep, "key_added": key_added, "method": "harmony"})
+    depends(adata, "integrate", on=[f"obsm:{use_rep}"], writes=[f"obsm:{key_added}", "notes:integrate"])

@@ -78,10 +78,8 @@ def fit_tied(points: Float64, start: Float64 | TiedMixture, *, regularisation: f
     It starts from memberships, shape (N, K), such as those of k-means, or from a mixture. With a shared covariance Σ,
     XᵀX = NΣ + Σₖ nₖ μₖ μₖᵀ in every iteration, which then takes two products of points × groups.
 
-    Raises
-    ------
-    InputError
-        If the covariance is singular in spite of the regularisation, the variance added to every direction.
+    Raises InputError if the covariance is singular in spite of the regularisation, the variance added to every
+    direction.
     """
     centre = points.mean(axis=0)
     x = points - centre

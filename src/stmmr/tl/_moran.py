@@ -8,9 +8,10 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, require_choice, require_key, require_positive, unique_names
+from stmmr._core.checks import InputError, require_choice, require_key, unique_names
 from stmmr._core.genes import gene_columns
 from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr._core.rows import slices
 from stmmr._core.sections import graph_sections, laid_apart, sections_of
@@ -62,6 +63,7 @@ class Moran(NamedTuple):
     """Moran's I in standard deviations above its expectation, shape (G,)."""
 
 
+@checked
 def spatially_variable_genes(
     adata: AnnData,
     *,
@@ -96,8 +98,6 @@ def spatially_variable_genes(
     null
         Variance of I under the null: that of random permutations ("randomization"), which accounts for many zeros, or
         that of normal values ("normality", as in squidpy).
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -122,7 +122,6 @@ def spatially_variable_genes(
     from scipy import stats
 
     require_choice(null, get_args(Null), name="null")
-    require_positive(n_neighbors, name="n_neighbors")
     unique_names(adata)
     graph = _graph(adata, graph_key, section_key, n_neighbors=n_neighbors)
     columns = gene_columns(adata, layer, progress=progress)

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import logger, require_positive
+from stmmr._core.checks import logger
+from stmmr._core.depends import depends
 from stmmr._core.kernel import independent_spots, kernel_of
+from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -30,6 +34,9 @@ FITTED_AT_MOST: Final = 5_000
 """Spots that mixtures are fitted to."""
 
 
+@checked
+@one_thread
+@in_tissue_order
 def number_of_domains(
     adata: AnnData,
     *,
@@ -60,8 +67,6 @@ def number_of_domains(
         Key of ``obsm``. For an embedding that is not from `stmmr.StMMR`, every spot counts as independent.
     random_state
         Seed of the starts.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -86,8 +91,6 @@ def number_of_domains(
     Schwarz 1978, doi:10.1214/aos/1176344136. Vuong 1989, doi:10.2307/1912557. Degrees of freedom of a smoother: Buja,
     Hastie & Tibshirani 1989, doi:10.1214/aos/1176347115.
     """
-    require_positive(at_most, name="at_most")
-    require_positive(n_init, name="n_init")
     every_point, n = independent_points(adata, use_rep, random_state=random_state, progress=progress)
     points = sample(every_point, 1, at_most=FITTED_AT_MOST, random_state=random_state)
     n = min(n, float(len(points)))
@@ -112,6 +115,7 @@ def number_of_domains(
         "random_state": random_state,
     }
     record(adata, number_of_domains=result)
+    depends(adata, "number_of_domains", on=[f"obsm:{use_rep}"], writes=["notes:number_of_domains"])
     others = f" ({low}–{high} fit almost equally well; choose with biology)" if low < high else ""
     logger.info("Best number of domains: %d%s.", chosen, others)
     if best == len(tried) - 1 and len(tried) == at_most:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, require_extra, require_positive, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_extra, unique_names
+from stmmr._core.depends import depends
 from stmmr._core.genes import gene_columns
+from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import map_rows
 from stmmr._core.sections import sections_of
@@ -36,18 +39,39 @@ _DESEQ_COLUMNS: Final = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class PseudobulkOptions(Checked):
+    """Thresholds of samples, tested genes and specific genes.
+
+    Attributes
+    ----------
+    min_spots
+        Fewest spots of a domain in a section; smaller ones are left out.
+    min_counts
+        Fewest counts of a gene that is tested, in all samples.
+    max_pval_adj
+        Largest adjusted p-value of a specific gene.
+    min_fold_change
+        Smallest fold change of a specific gene.
+    """
+
+    min_spots: int = 10
+    min_counts: int = 10
+    max_pval_adj: float = 0.05
+    min_fold_change: float = 1.5
+
+
+@checked
+@shows_options(PseudobulkOptions)
 def domain_genes_pseudobulk(
     adata: AnnData,
     *,
     section_key: str,
     domain_key: str = keys.DOMAIN,
     layer: str | None = None,
-    min_spots: int = 10,
-    min_counts: int = 10,
-    max_pval_adj: float = 0.05,
-    min_fold_change: float = 1.5,
     key_added: str = keys.DOMAIN_GENES_PSEUDOBULK,
     progress: bool = False,
+    **options: Any,
 ) -> None:
     """Compare every gene in every domain with the other domains, with sections as replicates (pseudobulk).
 
@@ -60,24 +84,12 @@ def domain_genes_pseudobulk(
     ----------
     adata
         Annotated data with domains and raw counts of several sections.
-    section_key
-        Column of ``obs`` with the section of each spot.
     domain_key
         Column of ``obs`` with the domains. Spots without one are left out.
     layer
         Layer with the raw counts, as in :func:`stmmr.tl.domain_genes`.
-    min_spots
-        Fewest spots of a domain in a section; smaller ones are left out.
-    min_counts
-        Fewest counts of a gene that is tested, in all samples.
-    max_pval_adj
-        Largest adjusted p-value of a specific gene.
-    min_fold_change
-        Smallest fold change of a specific gene.
     key_added
         Key of ``uns`` to write.
-    progress
-        Show progress bars for steps that take longer than two seconds.
 
     Returns
     -------
@@ -106,8 +118,7 @@ def domain_genes_pseudobulk(
     doi:10.1093/bioinformatics/btad547. Summed by layer and section as in Maynard et al. (2021),
     doi:10.1038/s41593-020-00787-0.
     """
-    require_positive(min_spots, name="min_spots")
-    require_positive(min_fold_change, name="min_fold_change")
+    chosen = PseudobulkOptions(**options)
     require_extra("pydeseq2.dds", extra="deseq")
     unique_names(adata)
     sections = sections_of(adata, section_key)
@@ -118,34 +129,35 @@ def domain_genes_pseudobulk(
         )
     domains = tested_domains(adata, domain_key)
     columns = gene_columns(adata, layer, progress=progress)
-    sums, samples = _summed(columns.counts, sections, domains, min_spots=min_spots, progress=progress)
+    sums, samples = _summed(columns.counts, sections, domains, min_spots=chosen.min_spots, progress=progress)
     n_sections = np.bincount(samples["domain"], minlength=len(domains.categories))
     design = _design(samples, domain_key=domain_key)
     names, genes = pd.Index(domains.categories.astype(str)), adata.var_names.astype(str)
-    tested = sums.sum(axis=0) >= min_counts
+    tested = sums.sum(axis=0) >= chosen.min_counts
     if not tested.any():
         raise InputError(
-            f"Expected genes with {min_counts} counts in all, found at most {int(sums.sum(axis=0).max())}."
+            f"Expected genes with {chosen.min_counts} counts in all, found at most {int(sums.sum(axis=0).max())}."
         )
     codes = [code for code in np.unique(samples["domain"]) if n_sections[code] >= FEWEST_SECTIONS]
     _warn_left_out(names, codes)
     results = _fitted(pd.DataFrame(sums[:, tested], index=design.index, columns=genes[tested]), design, codes)
     table = pd.concat([_rows(results[code].reindex(genes), names[code], names) for code in codes], ignore_index=True)
-    table["specific"] = (table["pval_adj"] < max_pval_adj) & (table["log2_fold_change"] > np.log2(min_fold_change))
+    differs = table["log2_fold_change"] > np.log2(chosen.min_fold_change)
+    table["specific"] = (table["pval_adj"] < chosen.max_pval_adj) & differs
     table.index = table.index.astype(str)
     adata.uns[key_added] = table
     step = {
         "section_key": section_key,
         "domain_key": domain_key,
-        "min_spots": min_spots,
-        "min_counts": min_counts,
-        "max_pval_adj": max_pval_adj,
-        "min_fold_change": min_fold_change,
+        **asdict(chosen),
         "domains": names.to_numpy(dtype=object),
         "sections": n_sections,
         "n_tested": int(tested.sum()),
     }
     record(adata, domain_genes_pseudobulk={**recorded(adata).get("domain_genes_pseudobulk", {}), key_added: step})
+    sources = [f"obs:{domain_key}", f"obs:{section_key}"]
+    writes = [f"uns:{key_added}", f"notes:domain_genes_pseudobulk:{key_added}"]
+    depends(adata, f"domain_genes_pseudobulk:{key_added}", on=sources, writes=writes)
 
 
 def _summed(

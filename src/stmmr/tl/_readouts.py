@@ -81,11 +81,8 @@ def gaussian_mixture(
     Mixtures with an empty group are only considered if all have one. They are fitted to `fitted_at_most` points, drawn
     at random; the others are assigned. Labels are 0 … K − 1, shape (N,).
 
-    Raises
-    ------
-    InputError
-        If there are fewer different points than groups, `covariance` is not one of its choices, or a covariance is
-        singular in spite of the regularisation.
+    Raises InputError if there are fewer different points than groups, `covariance` is not one of its choices, or a
+    covariance is singular in spite of the regularisation.
     """
     require_choice(covariance, get_args(Covariance), name="covariance")
     fitted = sample(points, n_domains, at_most=fitted_at_most, random_state=random_state)
@@ -110,11 +107,7 @@ def likeliest(starts: list[M], points: Float64, n_groups: int) -> M:
 
 
 def fit_from_kmeans(
-    points: Float64,
-    n_groups: int,
-    *,
-    regularisation: float = REGULARISATION,
-    random_state: np.random.RandomState,
+    points: Float64, n_groups: int, *, regularisation: float = REGULARISATION, random_state: np.random.RandomState
 ) -> TiedMixture:
     """Fit one mixture with a shared covariance from one start."""
     start = memberships(points, n_groups, random_state=random_state)
@@ -134,11 +127,7 @@ def _fit_unequal(
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(
-        n_groups,
-        covariance_type=covariance,
-        reg_covar=regularisation,
-        max_iter=ITERATIONS,
-        random_state=random_state,
+        n_groups, covariance_type=covariance, reg_covar=regularisation, max_iter=ITERATIONS, random_state=random_state
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -159,12 +148,7 @@ def memberships(points: Float64, n_groups: int, *, random_state: np.random.Rando
 
 
 def kmeans(
-    points: Points,
-    n_domains: int,
-    *,
-    n_init: int = 20,
-    fitted_at_most: int = FITTED_AT_MOST,
-    random_state: int = 0,
+    points: Points, n_domains: int, *, n_init: int = 20, fitted_at_most: int = FITTED_AT_MOST, random_state: int = 0
 ) -> Ints:
     """Cluster points, shape (N, d), by the best of `n_init` k-means, each started by k-means++; labels 0 … K − 1, (N,).
 

@@ -11,7 +11,11 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
+from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.kernel import nearest_in_chunks
+from stmmr._core.options import checked
+from stmmr._core.order import in_tissue_order
+from stmmr._core.pieces import gap_of, on_one_piece
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import tissue_coordinates
 from stmmr._core.space import rows_called
@@ -24,18 +28,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmmr")
 
 
+@checked
+@clears_outdated
+@in_tissue_order
 def refine(
-    adata: AnnData,
-    *,
-    n_neighbors: int = 12,
-    domain_key: str = keys.DOMAIN,
-    key_added: str = keys.DOMAIN_REFINED,
+    adata: AnnData, *, n_neighbors: int = 12, domain_key: str = keys.DOMAIN, key_added: str = keys.DOMAIN_REFINED
 ) -> None:
     """Assign each spot the domain of most of its neighbours, in one pass.
 
     The spot itself and its `n_neighbors` nearest neighbours vote. The domain changes only if another one has more votes
-    than any other, so a tie keeps the domain. Spots without a domain do not vote and get none. Run
-    :func:`stmmr.tl.domains` first.
+    than any other, so a tie keeps the domain. Spots without a domain do not vote and get none. No spot votes across a
+    gap in the tissue that is wider than three distances between spots. Run :func:`stmmr.tl.domains` first.
 
     Twelve neighbours are complete rings on the hexagonal array of Visium (6 + 6) and on a square one (4 + 4 + 4). The
     published vote (50 neighbours, without the spot itself) reaches four spots far and removes layers that are thinner.
@@ -72,20 +75,25 @@ def refine(
         raise InputError(f"Expected domains in obs[{domain_key!r}], found only missing values.")
     codes = domains.codes.astype(np.intp)
     refined = codes.copy()
-    for index, neighbors in nearest_in_chunks(tissue_coordinates(adata), n_neighbors):
-        refined[index] = _vote(codes, index, neighbors)
+    xy = tissue_coordinates(adata)
+    gap = gap_of(xy)
+    for index, neighbors in nearest_in_chunks(xy, n_neighbors):
+        ballots = np.where(on_one_piece(xy, index, neighbors, gap), codes[neighbors], -1)
+        refined[index] = _vote(codes[index], ballots)
     adata.obs[key_added] = pd.Categorical.from_codes(refined, dtype=domains.dtype)
     changed = float(np.mean(refined != codes))
     spots = rows_called(adata)
     logger.info("The vote of %d neighbours changed the domain of %.1f %% of %s.", n_neighbors, 100 * changed, spots)
     step = {"n_neighbors": n_neighbors, "domain_key": domain_key, "changed": changed}
     record(adata, refine={**recorded(adata).get("refine", {}), key_added: step})
+    writes = [f"obs:{key_added}", f"notes:refine:{key_added}"]
+    depends(adata, f"refine:{key_added}", on=[f"obs:{domain_key}"], writes=writes)
 
 
-def _vote(codes: Ints, index: Ints, neighbors: Ints) -> Ints:
-    """Let spots, shape (n,), and their neighbours, shape (n, k), vote; code -1 is no domain."""
-    n_domains = codes.max() + 1
-    ballots = codes[np.column_stack([index, neighbors])]
+def _vote(own: Ints, others: Ints) -> Ints:
+    """Let spots, shape (n,), and their neighbours, shape (n, k), vote for domains; −1 is no vote."""
+    ballots = np.column_stack([own, others])
+    n_domains = ballots.max() + 1
     spot, voter = np.nonzero(ballots >= 0)
     cells = spot * n_domains + ballots[spot, voter]
     votes = np.bincount(cells, minlength=len(ballots) * n_domains).reshape(-1, n_domains)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,11 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, logger, require_choice, require_key
+from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.genes import gene_values, require_gene
+from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.order import put_back, tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
 from stmmr._core.space import rows_called
@@ -42,17 +47,43 @@ class Root(NamedTuple):
     name: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryOptions(Checked):
+    """Options of the graph and of a root by a gene.
+
+    Attributes
+    ----------
+    expression
+        "highest" or "lowest": where the expression of `root_gene` is so, the trajectory starts.
+    n_neighbors
+        Number of neighbours of a spot, including the spot itself.
+    """
+
+    expression: End = "highest"
+    n_neighbors: int = N_NEIGHBORS
+
+    def __post_init__(self) -> None:
+        """Check ranges and choices."""
+        super().__post_init__()
+        require_choice(self.expression, get_args(End), name="expression")
+        if self.n_neighbors < 3:
+            raise InputError(f"Expected n_neighbors of at least 3, found {self.n_neighbors!r}.")
+
+
+@checked
+@shows_options(TrajectoryOptions)
+@one_thread
+@clears_outdated
 def trajectory(
     adata: AnnData,
     *,
     root_domain: str | None = None,
     root_gene: str | None = None,
     root_spot: str | None = None,
-    expression: End = "highest",
     domain_key: str = keys.DOMAIN,
     use_rep: str = keys.EMBEDDING,
-    n_neighbors: int = N_NEIGHBORS,
     random_state: int = 0,
+    **options: Any,
 ) -> None:
     """Order spots along a trajectory from a root (pseudotime), and domains in a tree.
 
@@ -66,7 +97,7 @@ def trajectory(
     - `root_domain`: the far end of a domain is the tenth of its spots with the largest diffusion distance from all
       other domains; the root is the spot in the middle of these;
     - `root_gene`: the root is the spot where the mean expression of the gene, over the spot and its neighbours in the
-      embedding, is highest (or lowest);
+      embedding, is highest (or lowest), also if it is in a small piece that is not connected to the rest;
     - `root_spot`: the root is this spot;
     - none: the root is one end of the longest path through the tree of domains, the one with more spots. The direction
       of pseudotime is then arbitrary.
@@ -84,14 +115,8 @@ def trajectory(
         Name of the gene to start from.
     root_spot
         Name of the spot to start at.
-    expression
-        "highest" or "lowest": where the expression of `root_gene` is so, the trajectory starts.
-    domain_key
-        Column of ``obs`` with the domains.
     use_rep
         Key of ``obsm`` with the embedding.
-    n_neighbors
-        Number of neighbours of a spot, including the spot itself.
     random_state
         Seed of the sample and of the start of the eigenvalue solver.
 
@@ -119,18 +144,17 @@ def trajectory(
     Haghverdi et al. 2016, doi:10.1038/nmeth.3971 (diffusion pseudotime, by scanpy); Wolf et al. 2019,
     doi:10.1186/s13059-019-1663-x (PAGA).
     """
-    require_choice(expression, ("highest", "lowest"), name="expression")
+    chosen = TrajectoryOptions(**options)
     domains = categories(adata, domain_key, hint="Run stmmr.tl.consensus(adata) first.").remove_unused_categories()
     names = [str(name) for name in domains.categories]
-    root = chosen_root(adata, names, domain_key, domain=root_domain, gene=root_gene, spot=root_spot)
+    root = chosen_root(adata, names, domain_key, root_domain=root_domain, root_gene=root_gene, root_spot=root_spot)
     if len(names) < 2:
         raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(names)}.")
-    if n_neighbors < 3:
-        raise InputError(f"Expected n_neighbors of at least 3, found {n_neighbors!r}.")
     points, _ = points_of(adata, use_rep, fewest=FEWEST, random_state=random_state)
-    n_neighbors = min(n_neighbors, adata.n_obs - 1)
-    fitted = _sample(adata.n_obs, root, adata.obs_names, random_state)
-    codes = domains.codes.astype(np.intp)
+    n_neighbors = min(chosen.n_neighbors, adata.n_obs - 1)
+    order = tissue_order(adata)
+    points, codes, spots = points[order], domains.codes[order].astype(np.intp), adata.obs_names[order]
+    fitted = _sample(adata.n_obs, root, spots, random_state)
     graph = Linked.of(points[fitted], codes[fitted], n_neighbors=n_neighbors, random_state=random_state)
     weights = connectivities(points[fitted], codes[fitted], n_neighbors=n_neighbors)
     tree = spanning_tree(weights)
@@ -139,13 +163,15 @@ def trajectory(
         logger.info(
             "No root given: starting in domain %r, the larger end of the longest path through the tree.", root.name
         )
-    index = _root_index(adata, graph, root, fitted, names, lowest=expression == "lowest")
+    index = _root_index(adata, graph, root, order[fitted], names, lowest=chosen.expression == "lowest")
     time = _of_all(points, fitted, graph.pseudotime(index))
     n_unreachable = _warn_unreachable(time, rows_called(adata))
+    if root.kind == "gene":
+        _warn_small_piece(graph, index, root.name, rows_called(adata))
     start = graph.domain_at(index)
     branch = Rooted.at(tree, start).branches(names)
-    adata.obs[keys.PSEUDOTIME] = time
-    adata.obs[keys.BRANCH] = _by_domain(branch, codes)
+    adata.obs[keys.PSEUDOTIME] = put_back(time, order)
+    adata.obs[keys.BRANCH] = _by_domain(branch, domains.codes.astype(np.intp))
     step = {
         "connectivities": weights,
         "tree": tree,
@@ -156,20 +182,28 @@ def trajectory(
         "random_state": random_state,
         "root": root.kind,
         "root_gene": root.name if root.kind == "gene" else "",
-        "expression": expression,
-        "root_spot": str(adata.obs_names[fitted[index]]),
+        "expression": chosen.expression,
+        "root_spot": str(spots[fitted[index]]),
         "root_domain": names[start],
         "n_unreachable": n_unreachable,
         "n_fitted": len(fitted),
     }
     record(adata, trajectory=step)
+    writes = [f"obs:{keys.PSEUDOTIME}", f"obs:{keys.BRANCH}", "notes:trajectory"]
+    depends(adata, "trajectory", on=[f"obs:{domain_key}", f"obsm:{use_rep}"], writes=writes)
 
 
 def chosen_root(
-    adata: AnnData, names: list[str], domain_key: str, *, domain: str | None, gene: str | None, spot: str | None
+    adata: AnnData,
+    names: list[str],
+    domain_key: str,
+    *,
+    root_domain: str | None,
+    root_gene: str | None,
+    root_spot: str | None,
 ) -> Root:
     """Get the root from the options, checked."""
-    options = {"domain": domain, "gene": gene, "spot": spot}
+    options = {"domain": root_domain, "gene": root_gene, "spot": root_spot}
     given = {kind: str(name) for kind, name in options.items() if name is not None}
     if len(given) > 1:
         roots = " and ".join(f"root_{kind}={name!r}" for kind, name in given.items())
@@ -197,10 +231,10 @@ def _sample(n_spots: int, root: Root, names: pd.Index, random_state: int) -> Int
 
 
 def _root_index(adata: AnnData, graph: Linked, root: Root, fitted: Ints, names: list[str], *, lowest: bool) -> int:
-    """Find the root among the spots of the graph."""
+    """Find the root among the spots of the graph, which are the rows `fitted` of the data."""
     match root.kind:
         case "spot":
-            return int(fitted.searchsorted(_index(adata.obs_names, root.name)))
+            return int(np.flatnonzero(fitted == _index(adata.obs_names, root.name))[0])
         case "gene":
             return graph.extreme(gene_values(adata, root.name)[fitted], lowest=lowest)
         case _:
@@ -219,6 +253,21 @@ def _warn_unreachable(time: Float64, spots: str) -> int:
     if n:
         logger.warning("%d of %d %s are not connected to the root: their pseudotime is NaN.", n, len(time), spots)
     return n
+
+
+def _warn_small_piece(graph: Linked, root: int, gene: str, spots: str) -> None:
+    """Warn if the root is in a piece of the embedding that is not the largest."""
+    sizes = np.bincount(graph.component)
+    own = sizes[graph.component[root]]
+    if own < sizes.max():
+        logger.warning(
+            "%s is most extreme in a separate piece of %d %s: the trajectory starts there, the others get NaN. For the "
+            "largest piece (%d), name its root by root_domain or root_spot (--root-domain, --root-spot).",
+            gene,
+            own,
+            spots,
+            sizes.max(),
+        )
 
 
 def _index(names: pd.Index, name: str) -> int:

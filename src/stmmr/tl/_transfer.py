@@ -10,12 +10,16 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, representation, require_key
-from stmmr._core.record import record
+from stmmr._core.depends import clears_outdated
+from stmmr._core.options import checked
+from stmmr.tl._domains import describe_domains
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@checked
+@clears_outdated
 def transfer_domains(
     adata: AnnData,
     reference: AnnData,
@@ -69,9 +73,12 @@ def transfer_domains(
     codes = fitted.classes_[probability.argmax(axis=1)]
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=known.categories)
     adata.obs[keys.CONFIDENCE] = probability.max(axis=1)
-    record(adata, transfer={"domain_key": domain_key, "use_rep": use_rep, "key_added": key_added})
+    step = {"domain_key": domain_key, "use_rep": use_rep, "key_added": key_added, "confidence_key": keys.CONFIDENCE}
+    describe_domains(adata, "transfer", step)
 
 
+@checked
+@clears_outdated
 def match_domains(
     adata: AnnData, reference_key: str, *, domain_key: str = keys.DOMAIN, key_added: str | None = None
 ) -> None:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError, logger, representation, require_key
+from stmmr._core.depends import depends
+from stmmr._core.options import checked
+from stmmr._core.order import tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.pca import principal_scores
 from stmmr._core.space import rows_called
 from stmmr.tl._graphs import fuzzy_graph
@@ -34,6 +39,8 @@ _EPOCHS: Final = 200
 long."""
 
 
+@checked
+@one_thread
 def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -> None:
     """Compute a UMAP of the embedding.
 
@@ -69,21 +76,25 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -
         raise InputError(f"Expected at least {_FEWEST} {rows_called(adata)} for a UMAP, found {adata.n_obs}.")
     sample = _sample(adata, random_state)
     # a view reads only these rows of an embedding on disk
-    points = representation(adata if len(sample) == adata.n_obs else adata[sample], keys.EMBEDDING).astype(np.float64)
+    rows, position = np.unique(sample, return_inverse=True)
+    points = representation(adata if len(rows) == adata.n_obs else adata[rows], keys.EMBEDDING)[position]
+    points = points.astype(np.float64)
     if min(points.shape) > _N_COMPONENTS:
         points, _ = principal_scores(points, _N_COMPONENTS, random_state=random_state)
     layout = np.full((adata.n_obs, 2), np.nan, dtype=np.float32)
     layout[sample] = _layout(np.asarray(points), random_state)
     adata.obsm[key_added] = layout
+    depends(adata, f"umap:{key_added}", on=[f"obsm:{keys.EMBEDDING}"], writes=[f"obsm:{key_added}"])
 
 
 def _sample(adata: AnnData, random_state: int) -> Ints:
-    """Draw the spots to lay out, ascending."""
-    n, spots = adata.n_obs, rows_called(adata)
+    """Draw the spots to lay out, in the order of the tissue."""
+    n, spots, order = adata.n_obs, rows_called(adata), tissue_order(adata)
     if n <= LAID_OUT_AT_MOST:
-        return np.arange(n)
+        return order
     logger.info("UMAP lays out a random sample of %s of %s %s.", f"{LAID_OUT_AT_MOST:,}", f"{n:,}", spots)
-    return np.sort(np.random.default_rng(random_state).choice(n, LAID_OUT_AT_MOST, replace=False))
+    drawn = np.random.default_rng(random_state).choice(n, LAID_OUT_AT_MOST, replace=False)
+    return np.asarray(order[np.sort(drawn)])
 
 
 def _layout(points: Float64, random_state: int) -> Float32:
@@ -92,6 +103,7 @@ def _layout(points: Float64, random_state: int) -> Float32:
         # Tensorflow is not needed, and groups far from each other are laid out one by one
         warnings.simplefilter("ignore", ImportWarning)
         warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        provide_caches()
         from umap import umap_
 
         a, b = umap_.find_ab_params(_SPREAD, _MIN_DIST)

@@ -1,0 +1,206 @@
+"""A result is removed, or warned of, once what it was computed from has changed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import stmmr
+from stmmr._core import keys
+from stmmr._core.checks import InputError
+from stmmr._core.depends import drop_outdated, outdated
+from stmmr._core.record import recorded
+from stmmr.report._methods import methods_of
+
+OF_DOMAINS = {
+    "domain_genes:stmmr_domain_genes", "trajectory", "gene_trends", "evaluation:stmmr_domain",
+    "refine:stmmr_domain_refined", "enrichment:stmmr_enrichment", "composition",
+}  # fmt: skip
+OF_EMBEDDING = {"trajectory", "gene_trends", "number_of_domains", "umap:X_stmmr_umap", "consensus"}
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    adata = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_domains=4, n_genes=60)
+    adata.obs["section"] = np.where(np.arange(adata.n_obs) < adata.n_obs // 2, "a", "b")
+    gmt = tmp_path_factory.mktemp("sets") / "sets.gmt"
+    gmt.write_text("\n".join("\t".join([f"s{i}", "", *adata.var_names[i::3]]) for i in range(3)))
+    stmmr.run(adata, histology=False, n_domains=4, section_key="section", label_key="ground_truth", progress=False)
+    stmmr.tl.number_of_domains(adata, at_most=3, n_init=1)
+    stmmr.tl.umap(adata)
+    stmmr.analyse(adata, genes=True, gene_sets=gmt, trajectory=True, progress=False)
+    return adata
+
+
+def merged(adata):
+    first = adata.obs[keys.DOMAIN].cat.categories[0]
+    names = adata.obs[keys.DOMAIN].astype(str).replace(adata.obs[keys.DOMAIN].cat.categories[1], first)
+    adata.obs[keys.DOMAIN] = pd.Categorical(names)
+
+
+def renamed(adata):
+    adata.obs[keys.DOMAIN] = adata.obs[keys.DOMAIN].cat.rename_categories({"1": "white matter"})
+
+
+def swapped_names(adata):
+    adata.obs[keys.DOMAIN] = adata.obs[keys.DOMAIN].cat.rename_categories({"1": "2", "2": "1"})
+
+
+def by_hand(adata):
+    adata.obs.loc[adata.obs_names[:5], keys.DOMAIN] = "4"
+
+
+@pytest.mark.parametrize("change", [merged, renamed, swapped_names, by_hand])
+def test_edited_domains(analysed, change, caplog):
+    adata = analysed.copy()
+    assert not outdated(adata)
+    change(adata)
+    stmmr.pl.trajectory(adata)
+    assert "Trajectory: computed before obs['stmmr_domain'] changed" in caplog.text
+    drop_outdated(adata)
+    assert "Removed results that were computed before obs['stmmr_domain']" in caplog.text
+    assert_dropped(adata)
+    assert keys.DOMAIN in adata.obs and keys.CONFIDENCE in adata.obs
+    edited = change in (merged, by_hand)
+    assert ("Domains were edited after they were found" in methods_of(adata)[0]) == edited
+
+
+def assert_dropped(adata):
+    assert not OF_DOMAINS & set(adata.uns[keys.DEPENDS])
+    for key in (keys.DOMAIN_GENES, keys.ENRICHMENT, keys.COMPOSITION):
+        assert key not in adata.uns
+    for key in (keys.PSEUDOTIME, keys.BRANCH):
+        assert key not in adata.obs
+    assert not {"trajectory", "gene_trends", "enrichment", "composition"} & set(recorded(adata))
+    assert keys.DOMAIN not in recorded(adata).get("evaluation", {})
+    text, _ = methods_of(adata)
+    assert "PAGA" not in text and "rank-sum" not in text and "annotation" not in text
+
+
+CLUSTERINGS = {
+    "consensus": lambda adata: stmmr.tl.consensus(adata, 2, n_partitions=3),
+    "domains": lambda adata: stmmr.tl.domains(adata, 2, method="kmeans"),
+    "cut_tree": lambda adata: (stmmr.tl.domain_tree(adata), stmmr.tl.cut_tree(adata, 2)),
+    "match_domains": lambda adata: stmmr.tl.match_domains(adata, "ground_truth"),
+    "run": lambda adata: stmmr.run(adata, n_domains=2, histology=False, progress=False),
+}
+
+
+@pytest.mark.parametrize("how", CLUSTERINGS)
+def test_another_clustering(analysed, how):
+    adata = analysed.copy()
+    CLUSTERINGS[how](adata)
+    if how == "run":  # refines again
+        adata.uns[keys.DEPENDS].pop("refine:stmmr_domain_refined")
+    assert_dropped(adata)
+    assert (keys.CONFIDENCE in adata.obs) == (how != "domains")
+    text, _ = methods_of(adata)
+    assert ("k" in text and "was given by the user" in text) == (how != "none")
+    assert ("voted" in text) == (how != "domains")
+
+
+def test_the_same_clustering_again_keeps_its_results(analysed):
+    adata = analysed.copy()
+    stmmr.tl.consensus(adata, 4)
+    assert set(analysed.uns[keys.DEPENDS]) == set(adata.uns[keys.DEPENDS])
+    assert keys.DOMAIN_GENES in adata.uns
+
+
+def test_another_column_keeps_the_results_of_the_first(analysed):
+    adata = analysed.copy()
+    stmmr.tl.domains(adata, 2, method="kmeans", key_added="two")
+    stmmr.tl.domain_genes(adata, domain_key="two", key_added="genes of two")
+    assert not outdated(adata)
+    stmmr.tl.domains(adata, 3, method="kmeans", key_added="two")
+    assert "genes of two" not in adata.uns
+    assert keys.DOMAIN_GENES in adata.uns and keys.PSEUDOTIME in adata.obs
+
+
+def test_another_embedding(analysed, caplog):
+    adata = analysed.copy()
+    stmmr.pp.spatial_graph(adata, bandwidth=300.0, section_key="section")
+    stmmr.StMMR(adata).fit()
+    assert not OF_EMBEDDING & set(adata.uns[keys.DEPENDS])
+    assert keys.UMAP not in adata.obsm and keys.PSEUDOTIME not in adata.obs
+    assert keys.DOMAIN in adata.obs
+    assert keys.DOMAIN_GENES in adata.uns  # of the domains, which are still there
+    assert "BIC" not in methods_of(adata)[0] and "Bayesian" not in methods_of(adata)[0]
+
+
+@pytest.mark.parametrize("change", ["order", "order of categories", "file", "subset"])
+def test_what_changes_no_result(analysed, change, tmp_path):
+    adata = analysed.copy()
+    if change == "order":
+        adata = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    elif change == "order of categories":
+        adata.obs[keys.DOMAIN] = adata.obs[keys.DOMAIN].cat.reorder_categories(["4", "2", "1", "3"])
+    elif change == "file":
+        adata.write_h5ad(tmp_path / "a.h5ad")
+        adata = stmmr.read(tmp_path / "a.h5ad")
+    else:  # pseudotime holds for some of the spots, a table of genes does not
+        adata = adata[adata.obs["section"] == "a"].copy()
+        drop_outdated(adata)
+        assert keys.PSEUDOTIME in adata.obs and keys.DOMAIN_GENES not in adata.uns
+    assert not outdated(adata)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_who_chose_the_number(given):
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
+    stmmr.run(adata, histology=False, n_domains=3 if given else "auto", progress=False)
+    text, _ = methods_of(adata)
+    assert ("was given by the user" in text) == given
+    assert ("Bayesian information criterion" in text) != given
+    if not given:
+        stmmr.tl.consensus(adata, 4, n_partitions=3)  # after the number was chosen, another one is given
+        assert "The number of domains, 4, was given by the user" in methods_of(adata)[0]
+        assert "Bayesian" not in methods_of(adata)[0]
+
+
+def test_a_representation_after_counts():
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
+    stmmr.run(adata, histology=False, n_domains=3, progress=False)
+    adata.obsm["X_mine"] = adata.obsm[keys.COMPONENTS][:, :10]
+    stmmr.run(adata, histology=False, n_domains=3, use_rep="X_mine", progress=False)
+    text, _ = methods_of(adata)
+    assert "represented by X_mine" in text and "Counts were normalised" not in text
+
+
+# models and the data that they were fitted to
+
+
+@pytest.fixture
+def fitted():
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60)
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata)
+    return stmmr.StMMR(adata, steps=2).fit()
+
+
+@pytest.mark.parametrize("change", ["filtered", "reordered", "renamed", "genes"])
+def test_a_model_refuses_data_that_changed(fitted, change):
+    pytest.importorskip("torch")
+    adata = fitted.adata
+    if change == "filtered":
+        adata._inplace_subset_obs(np.arange(adata.n_obs) != 3)
+    elif change == "reordered":
+        adata._inplace_subset_obs(np.arange(adata.n_obs)[::-1])
+    elif change == "renamed":
+        adata.obs_names = [f"new_{name}" for name in adata.obs_names]
+    else:
+        adata._inplace_subset_var(np.arange(adata.n_vars)[::-1])
+    with pytest.raises(InputError, match="Fit a model to the data as they are now"):
+        stmmr.tl.enhance(fitted, progress=False)
+
+
+def test_a_model_is_loaded_with_its_own_data_only(fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    same = fitted.adata[np.random.default_rng(0).permutation(fitted.adata.n_obs)].copy()
+    before = same.obsm[keys.EMBEDDING].copy()
+    stmmr.StMMR.load(tmp_path / "model", same)
+    np.testing.assert_array_equal(same.obsm[keys.EMBEDDING], before)
+    other = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=3, n_genes=60, random_state=1)
+    other.obs_names = fitted.adata.obs_names[: other.n_obs] if other.n_obs <= fitted.adata.n_obs else other.obs_names
+    stmmr.pp.expression(other)
+    stmmr.pp.spatial_graph(other)
+    with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
+        stmmr.StMMR.load(tmp_path / "model", other)
