@@ -82,6 +82,11 @@ def test_corrected_counts_are_taken(counts, name, caplog):
     assert ("as SoupX and SpotClean leave them" in caplog.text) == (name == "SoupX")
 
 
+def test_equal_totals_are_warned_of(counts, caplog):
+    pp.expression(data(np.rint(counts / counts.sum(axis=1, keepdims=True) * 1e6).astype(np.float32)))
+    assert "All spots have about the same total in X" in caplog.text
+
+
 @pytest.mark.parametrize("name", NORMALISED)
 def test_normalised_values_are_not(counts, name):
     with pytest.raises(InputError, match="found fractions"):

@@ -6,8 +6,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from tests import people
 
+import people
 from stmmr import InputError
 from stmmr._core.several import find_several, with_sections
 from stmmr.datasets import simulated_tissue

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import sparse
-from tests import people
-from tests.people import (
+
+import people
+from people import (
     counts_table,
     long_table,
     packed,
@@ -21,7 +22,6 @@ from tests.people import (
     write_spatial,
     xy_table,
 )
-
 from stmmr import InputError, io
 from stmmr._core.space import coordinates, units
 
@@ -443,6 +443,23 @@ def test_transcripts(tmp_path):
     adata = io.read(tmp_path)
     names = [f"cell{i}" for i in range(section.n_obs)]
     assert_same(adata, section, names=names, shift=np.trunc(section.obsm["spatial"]) - section.obsm["spatial"])
+
+
+def test_transcripts_of_cosmx_and_xenium(tmp_path):
+    section = people.section()
+    table, row = long_table(section, geneID="target", x="x_global_px", y="y_global_px", MIDCount="n")
+    table = table.loc[table.index.repeat(table.pop("n"))]
+    table["cell_ID"], table["fov"] = row[table.index] % 10 + 1, row[table.index] // 10 + 1  # numbered in each field
+    table.to_csv(tmp_path / "S0_tx_file.csv", index=False)
+    names = [f"{i % 10 + 1}_{i // 10 + 1}" for i in range(section.n_obs)]
+    shift = np.trunc(section.obsm["spatial"]) - section.obsm["spatial"]
+    assert_same(io.read(tmp_path / "S0_tx_file.csv"), section, names=names, shift=shift)
+    table = table.drop(columns="fov").assign(cell_ID=[f"c{i}" for i in row[table.index]], qv=30.0)
+    table.columns = ["feature_name", "x_location", "y_location", "cell_id", "qv"]
+    poor = table.iloc[:9].assign(qv=7.0)
+    pd.concat([table, poor]).to_parquet(tmp_path / "transcripts.parquet", index=False)
+    names = [f"c{i}" for i in range(section.n_obs)]
+    assert_same(io.read(tmp_path / "transcripts.parquet"), section, names=names, shift=shift)
 
 
 def test_a_table_without_counts_says_so(tmp_path):

@@ -4,8 +4,8 @@ import anndata as ad
 import h5py
 import numpy as np
 import pytest
-from tests import people
 
+import people
 from stmmr import InputError, io
 from stmmr.io._tables import leave_out_unstorable
 from stmmr.pipeline.info import describe

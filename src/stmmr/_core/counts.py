@@ -32,6 +32,8 @@ WHOLE: Final = 1e-3
 """Distance from a whole number that rounding of stored counts may leave."""
 CORRECTED: Final = 0.9
 """Share of different values from which fractions are corrected counts and no normalised ones."""
+SAME_TOTAL: Final = 1000
+"""Mean total from which equal totals of all spots are those of normalised values."""
 SAMPLED_ROWS, FEWEST_VALUES = 50, 10
 """Spots of a chunk whose values are compared, and values that each has at least."""
 
@@ -88,6 +90,14 @@ class CountStatistics(NamedTuple):
                 "The counts in %s are fractions that hardly repeat, as SoupX and SpotClean leave them. They are taken "
                 "as corrected counts; of values that were normalised or imputed, give the raw counts instead.",
                 where,
+            )
+        sizes = self.size[self.size > 0]
+        if len(sizes) >= FEWEST_VALUES and sizes.mean() >= SAME_TOTAL and np.ptp(sizes) < 1e-3 * sizes.mean():
+            logger.warning(
+                "All spots have about the same total in %s (%.6g): these look like values that were normalised and "
+                "rounded. Give the raw counts if you have them.",
+                where,
+                sizes.mean(),
             )
 
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 GENES: Final = ("genename", "gene_name", "geneid", "gene", "feature_name", "target_name", "target", "symbol")
 COUNTS: Final = ("midcount", "midcounts", "umicount", "umicounts", "umi_count", "count", "counts", "umi", "umis")
-CELLS: Final = ("cell_id", "cellid", "cell", "label", "cell_label", "entityid")
+CELLS: Final = ("cell", "cell_id", "cellid", "label", "cell_label", "entityid")
+QUALITY, LEAST_QUALITY = "qv", 20.0
+"""Column with the quality of transcripts of Xenium, and the least that 10x counts."""
+COSMX_CELL: Final = "cell_ID"
+"""Column of CosMx with the number of a cell within its field of view."""
 NO_CELL: Final = frozenset({"", "0", "0.0", "-1", "-1.0", "nan", "none", "unassigned"})
 """Names of the cell of transcripts that are in none, in lower case."""
 MOST_COLUMNS: Final = 40
@@ -50,6 +54,9 @@ class Columns(NamedTuple):
     cell: int | None
     names: tuple[str, str]
     """Names of x and y."""
+    fov: int | None = None
+    """Field of view, if cells are numbered within it."""
+    quality: int | None = None
 
     @property
     def is_gem(self) -> bool:
@@ -66,7 +73,9 @@ def long_columns(head: Peek) -> Columns | None:
         return None
     count, cell = (next((names.index(name) for name in kind if name in names), None) for kind in (COUNTS, CELLS))
     x, y = (head.header.index(name) for name in xy)
-    return Columns(gene, x, y, count, cell, xy)
+    per_fov = cell is not None and head.header[cell] == COSMX_CELL
+    fov, quality = (names.index(name) if name in names else None for name in ("fov", QUALITY))
+    return Columns(gene, x, y, count, cell, xy, fov if per_fov else None, quality)
 
 
 def find_long(path: Path) -> Path | None:
@@ -97,7 +106,8 @@ def read_transcripts(path: str | Path, *, bin_size: int | None = None, library_i
 
     Returns
     -------
-    Counts of genes, float32 CSR, of the bins with counts, named by their corner, or of the cells, without controls;
+    Counts of genes, float32 CSR, of the bins with counts, named by their corner, or of the cells, without controls
+    and without transcripts of Xenium below a quality of 20; CosMx cells are named ``{cell_ID}_{fov}``.
     ``obsm["spatial"]``, centres of the bins, or means of the transcripts of a cell.
 
     Raises
@@ -179,8 +189,9 @@ def _rows_of(file: Path, head: Peek, columns: Columns) -> Any:
     import pandas as pd
 
     wanted = {"gene": columns.gene, "x": columns.x, "y": columns.y, "count": columns.counted, "cell": columns.cell}
+    wanted |= {"fov": columns.fov, QUALITY: columns.quality}
     present = {name: i for name, i in wanted.items() if i is not None}
-    dtype: dict[int, type] = {i: str if name in ("gene", "cell") else np.float64 for name, i in present.items()}
+    dtype: dict[int, type] = {i: str if name in ("gene", "cell", "fov") else np.float64 for name, i in present.items()}
     with closing(read_chunks(file, head, rows=ROWS, dtype=dtype, columns=sorted(present.values()))) as chunks:
         for chunk in chunks:
             rows = pd.DataFrame({name: chunk[i].to_numpy() for name, i in present.items()})
@@ -188,6 +199,10 @@ def _rows_of(file: Path, head: Peek, columns: Columns) -> Any:
                 rows["count"] = 1.0
             if "cell" in rows:
                 rows["cell"] = rows["cell"].fillna("").astype(str)
+            if "fov" in rows:
+                rows["cell"] = rows["cell"].where(rows["cell"].isin(NO_CELL), rows["cell"] + "_" + rows["fov"])
+            if QUALITY in rows:
+                rows = rows[rows[QUALITY] >= LEAST_QUALITY]
             if rows["count"].isna().any():
                 raise ValueError("a row is incomplete")
             rows = rows.dropna(subset=["gene", "x", "y"])

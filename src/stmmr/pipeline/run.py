@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_key, unique_names
+from stmmr._core.checks import InputError, logger, representation, require_key, unique_names
 from stmmr._core.depends import add_facts, drop_outdated
 from stmmr._core.folders import require_ours
 from stmmr._core.locks import locked
@@ -180,7 +180,7 @@ def _check(state: Run) -> None:
     if options.label_key is not None:
         require_key(adata.obs.columns, options.label_key, where="obs")
     if options.use_rep is not None:
-        require_key(adata.obsm, options.use_rep, where="obsm")
+        representation(adata, options.use_rep)
     if options.checkpoint is not None:
         require_ours(options.checkpoint, KEPT, option="checkpoint (--checkpoint)")
     _warn_of_rows_and_columns(adata)
