@@ -157,16 +157,12 @@ def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
 
 
 def _compose(work: Work) -> None:
-    from stmmr._core.depends import depends
-
     adata, key, group_key = work.adata, work.section_key, work.options.group_key
     adata.uns[keys.COMPOSITION] = named_rows(tl().composition(adata, key))
     if group_key is not None:
         adata.uns[keys.COMPOSITION_TESTS] = named_rows(tl().compare_composition(adata, key, group_key=group_key))
     record(adata, composition={"section_key": key, "group_key": group_key or ""})
-    sources = [f"obs:{column}" for column in (keys.DOMAIN, key, group_key) if column]
-    tables = [f"uns:{table}" for table in (keys.COMPOSITION, keys.COMPOSITION_TESTS)]
-    depends(adata, "composition", on=sources, writes=[*tables, "notes:composition"])
+    work.depends("composition", (keys.DOMAIN, key, group_key), (keys.COMPOSITION, keys.COMPOSITION_TESTS))
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
