@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -70,8 +71,8 @@ def title_of(key: str) -> str:
 def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
     """Get one colour for each category, the same in every figure.
 
-    Colours come from ``uns[f"{key}_colors"]``, as scanpy writes it, if it has one for each category. Otherwise they
-    come from the palette: domain "3" always gets the third colour. ``uns`` is not changed.
+    Colours come from ``uns[f"{key}_colors"]``, if it has one for each category: in their order, as scanpy writes it, or
+    by name. Otherwise they come from the palette: domain "3" always gets the third colour. ``uns`` is not changed.
 
     Returns
     -------
@@ -79,11 +80,16 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
 
     Raises InputError if there are more categories than colours.
     """
-    from matplotlib.colors import to_rgba_array
+    from matplotlib.colors import is_color_like, to_rgba_array
 
-    own = adata.uns.get(f"{key}_colors")
-    if own is not None and len(own) >= len(categories):
-        return np.asarray(to_rgba_array(list(own[: len(categories)])))
+    own: Any = adata.uns.get(f"{key}_colors", [])
+    if isinstance(own, Mapping):
+        own = [own.get(name, own.get(str(name))) for name in categories]
+    elif isinstance(own, str) or not np.ndim(own):
+        own = []
+    own = list(own)[: len(categories)]
+    if len(own) == len(categories) and all(map(is_color_like, own)):
+        return np.asarray(to_rgba_array(own))
     if len(categories) > len(PALETTE):
         raise InputError(
             f"Expected at most {len(PALETTE)} categories in obs[{key!r}], one for each colour, found "

@@ -187,7 +187,7 @@ def _shown(source: str) -> str:
 def _is_of_spots(written: str) -> bool:
     """Check whether values hold for the remaining spots when some are dropped."""
     container, name = str(written).split(":", 1)
-    return keys.Key(cast("keys.Container", container), name.split(":")[0], "run").survives_subset
+    return keys.Key(cast("keys.Container", container), name.split(":")[0], "analysis").survives_subset
 
 
 def _fingerprint(adata: AnnData, source: str, order: Ints) -> str:

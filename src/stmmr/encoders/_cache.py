@@ -6,17 +6,16 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from stmmr._core.checks import logger
+from stmmr._core.checks import InputError, logger
 from stmmr._core.files import atomic_write
 from stmmr._core.fingerprints import array_fingerprint, digest
+from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.parallel import in_parallel, progress_bar
 from stmmr._core.rows import empty
 
@@ -29,6 +28,8 @@ FORMAT: Final = 3
 """Version of the content of the folder."""
 VALUES: Final = "features.npy"
 MANIFEST: Final = "manifest.json"
+FEATURES: Final = Kind("image features", MANIFEST, frozenset(), r"features\.npy|manifest\.json")
+"""A folder with features; damaged ones are ours as well."""
 NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
 """Characters that are replaced in the name of a folder."""
 
@@ -99,10 +100,10 @@ class FeatureCache:
         if folder is None or encoder is None:
             return cls(empty(shape), facts)
         path = Path(folder) / f"{NOT_IN_NAMES.sub('_', name)}-{digest(facts)[:20]}"
-        if path.is_dir() and not _valid(path, facts):
-            logger.warning("The features in %s are damaged and are computed again.", path)
-            shutil.rmtree(path)
-        if not path.is_dir():
+        if not _valid(path, facts):
+            if path.is_dir():
+                logger.warning("The features in %s are damaged and are computed again.", path)
+                (path / MANIFEST).touch()  # it may be what is missing, and marks the folder as ours
             _create(path, facts, shape)
         values = np.load(path / VALUES, mmap_mode="r")
         manifest = _manifest(path)
@@ -193,17 +194,13 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _create(path: Path, facts: dict[str, object], shape: tuple[int, int]) -> None:
     """Make the folder of some features, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        np.lib.format.open_memmap(new / VALUES, mode="w+", dtype=np.float32, shape=shape)
-        _write_manifest(new, facts | {"done": [], "checksum": 0})
-        new.rename(path)
-    except OSError:
-        if not path.is_dir():  # another process may have been faster
+        with publish_folder(path, FEATURES, overwrite=path.is_dir() and not _valid(path, facts)) as new:
+            np.lib.format.open_memmap(new / VALUES, mode="w+", dtype=np.float32, shape=shape)
+            _write_manifest(new, facts | {"done": [], "checksum": 0})
+    except InputError:
+        if not _valid(path, facts):  # another process may have been faster
             raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _valid(path: Path, facts: dict[str, object]) -> bool:
@@ -212,7 +209,7 @@ def _valid(path: Path, facts: dict[str, object]) -> bool:
         manifest, values = _manifest(path), np.load(path / VALUES, mmap_mode="r")
         found = sum(_checksum(values[start:stop], range(start, stop)) for start, stop in _ranges(manifest)) % 2**64
         intact = found == int(manifest["checksum"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
         return False
     same = {name: manifest.get(name) for name in facts} == json.loads(json.dumps(facts))
     return intact and same and list(values.shape) == facts["shape"] and values.dtype == np.float32

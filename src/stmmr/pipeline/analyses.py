@@ -157,12 +157,15 @@ def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
 
 
 def _compose(work: Work) -> None:
+    from stmmr._core.depends import depends
+
     adata, key, group_key = work.adata, work.section_key, work.options.group_key
     adata.uns[keys.COMPOSITION] = named_rows(tl().composition(adata, key))
     if group_key is not None:
         adata.uns[keys.COMPOSITION_TESTS] = named_rows(tl().compare_composition(adata, key, group_key=group_key))
     record(adata, composition={"section_key": key, "group_key": group_key or ""})
-    work.depends("composition", (keys.DOMAIN, key, group_key), (keys.COMPOSITION, keys.COMPOSITION_TESTS))
+    written = [f"uns:{keys.COMPOSITION}", f"uns:{keys.COMPOSITION_TESTS}", "notes:composition"]
+    depends(adata, "composition", on=[f"obs:{name}" for name in (keys.DOMAIN, key, group_key) if name], writes=written)
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -336,9 +339,7 @@ ANALYSES: Final = (
         },
         figures={"composition.png": Figure("the share of each domain in each section", draw("composition"))},
         section=Section(
-            "Groups of sections",
-            "Whether groups of sections differ in the share of a domain.",
-            _composition_tests,
+            "Groups of sections", "Whether groups of sections differ in the share of a domain.", _composition_tests
         ),
     ),
     Analysis(
@@ -393,8 +394,7 @@ def drop_earlier(adata: AnnData) -> None:
 
 def analysis_files() -> dict[str, str]:
     """Get the files that analyses write to a result folder, with what each holds."""
-    described: dict[str, str] = {}
+    files: dict[str, Table | Figure] = {}
     for analysis in ANALYSES:
-        described |= {name: table.description for name, table in analysis.tables.items()}
-        described |= {name: figure.description for name, figure in analysis.figures.items()}
-    return described
+        files |= {**analysis.tables, **analysis.figures}
+    return {name: file.description for name, file in files.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -46,13 +46,6 @@ class Work(NamedTuple):
         from stmmr._core.sections import section_key_of
 
         return section_key_of(self.adata) or ""
-
-    def depends(self, note: str, columns: Iterable[str | None], tables: Iterable[str]) -> None:
-        """Record that tables of ``uns``, and a note, were computed from columns of ``obs``."""
-        from stmmr._core.depends import depends
-
-        writes = [*(f"uns:{table}" for table in tables), f"notes:{note}"]
-        depends(self.adata, note, on=[f"obs:{column}" for column in columns if column], writes=writes)
 
 
 class Cite(Protocol):

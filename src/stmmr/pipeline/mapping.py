@@ -19,6 +19,7 @@ from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
 from stmmr.pipeline.options import MapOptions
 from stmmr.pipeline.run import evaluate_domains, log_result
+from stmmr.pipeline.sources import settled
 from stmmr.pipeline.steps import take
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _map(adata: AnnData, model: StMMR | str | Path, options: MapOptions) -> None
         folder = Path(model)
         trained, _ = read_data(folder, read_facts(folder))
         model = read_model(folder / MODEL, trained)
+    options = settled(adata, options)
     _check(adata, model, options)
     steps = {"embedding": _embedding(adata, model, options), "domains": _domains(adata, model)}
     if model.use_histology:

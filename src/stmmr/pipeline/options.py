@@ -43,7 +43,7 @@ class InputOptions(Checked):
     size_key: str | None = None
     """Column of obs with the library size, where the data hold only part of the measured genes."""
     section_key: str | None = None
-    """Column of obs with the section of each spot, where there are several sections."""
+    """Column of obs with the section of each spot, where there are several sections; "auto" finds it."""
     label_key: str | None = None
     """Column of obs with expert labels. They are compared with the domains at the end and influence nothing."""
     table: str | None = None
@@ -138,6 +138,8 @@ class FolderOptions(Checked):
     """Replace an output folder of an earlier run."""
     bin_size: int | None = None
     """Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip."""
+    keep_off_tissue: bool = False
+    """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
     mode: Mode = "auto"
     """Keep counts in "memory" or read them from "disk" in chunks (.h5ad and .zarr); "auto" chooses by their size and
     the free memory."""

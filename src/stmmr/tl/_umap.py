@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError, logger, representation, require_key
 from stmmr._core.depends import depends
 from stmmr._core.options import checked
@@ -102,6 +103,7 @@ def _layout(points: Float64, random_state: int) -> Float32:
         # Tensorflow is not needed, and groups far from each other are laid out one by one
         warnings.simplefilter("ignore", ImportWarning)
         warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        provide_caches()
         from umap import umap_
 
         a, b = umap_.find_ab_params(_SPREAD, _MIN_DIST)
