@@ -2,13 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: help demo test test-all test-newest test-oldest lint docs bench dist clean
+.PHONY: help demo test test-all test-faults test-fuzz test-newest test-oldest lint docs bench dist clean
 
 help:
 	@echo "make demo   set up .venv with the core packages and find the domains of a simulated tissue (results in demo_output/)"
 	@echo "make test   add what tests need to .venv, check style and types, run the tests"
 	@echo "make test-newest, make test-oldest   the fast tests in new environments, with the newest and the oldest versions of packages"
 	@echo "make test-all   the tests that take long as well"
+	@echo "make test-faults   kills, full disks, two commands at once, replaced inputs (KILLS=100 SEED=0)"
+	@echo "make test-fuzz   damaged files and odd data (READS=5000 ODD=1000 RESULTS=600)"
 	@echo "make lint   style and types only"
 	@echo "make docs   the site of docs/, its tutorials run, in docs/_build/html"
 	@echo "make dist   the wheel and the source archive, checked, in dist/"
@@ -34,6 +36,18 @@ test: lint
 
 test-all: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+KILLS ?= 100
+SEED ?= 0
+test-faults: .venv/.installed
+	OMP_NUM_THREADS=1 STMMR_KILLS=$(KILLS) STMMR_SEED=$(SEED) $(BIN)/python -m pytest tests/faults -n auto --dist worksteal
+
+READS ?= 5000
+ODD ?= 1000
+RESULTS ?= 600
+test-fuzz: .venv/.installed
+	OMP_NUM_THREADS=1 STMMR_FUZZ_READS=$(READS) STMMR_FUZZ_ODD=$(ODD) STMMR_FUZZ_RESULTS=$(RESULTS) \
+		$(BIN)/python -m pytest tests/fuzz -n auto --dist worksteal
 
 # The newest versions need a newer Python than the oldest ones. torch comes by TORCH=torch; without it, tests that need it
 # are skipped. More options: ARGS="--keep -x tests/io".

@@ -1,13 +1,16 @@
 """The whole command on what goes wrong: one sentence, exit status 1, and earlier results as they were."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import PIL.Image
 import pytest
@@ -17,9 +20,11 @@ import stmmr
 from helpers import BAD_DATA, contents, run_main
 from stmmr import cli
 from stmmr._core import keys
+from stmmr._core.exits import end_partly
 from stmmr._core.options import option_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.sources import open_input
+from stmmr.pipeline.steps import attempt
 
 
 @pytest.fixture(scope="module")
@@ -56,47 +61,62 @@ def test_picture_of_16_bit_is_kept_for_the_figures(earlier, simulated):
 def test_full_disk(earlier, monkeypatch, capsys):
     before = contents(earlier)
 
-    def full(path, content):
-        with path.open("wb") as file:
-            file.write(content[:1000])
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("stmmr.io._tables.leave_out_unstorable", lambda adata: None)  # it writes to memory
+    monkeypatch.setattr("stmmr.io._tables.write_escaped", full)
     monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
-    monkeypatch.setattr("stmmr.pl.embedding", stmmr.pl.domains)
     status = run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3, "--overwrite")
     assert status == 1
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    line, note = capsys.readouterr().err.splitlines()[-2:]
     assert line.startswith("stmmr: Expected room for the results, found the disk")
-    assert contents(earlier) == before
+    kept = earlier / ".out.unfinished"
+    assert note == f"Finished steps are kept in {kept}: the same command continues there."
+    after = contents(earlier)
+    assert before.items() < after.items()
+    assert all(name.startswith(".out.unfinished") for name in after.keys() - before.keys())
+    shutil.rmtree(kept)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-def test_kill_while_writing(earlier, capsys):
-    before = contents(earlier)
+@pytest.mark.parametrize("moment", ["analyses", "figures"])
+def test_kill_while_writing(earlier, tmp_path, capsys, caplog, moment):
+    """An earlier result stays until the new data are complete; then the new one is there, without figures."""
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
     code = (
         "import os, signal, sys\n"
         "from stmmr import cli, pl, tl\n"
-        "tl.umap = lambda adata: None\n"
-        "pl.domains = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "kill = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"tl.umap = {'kill' if moment == 'analyses' else 'lambda adata: None'}\n"
+        "pl.domains = kill\n"
         "cli.main()"
     )
-    arguments = ["run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 2, "--overwrite", "--no-progress"]
-    died = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=False, capture_output=True)
+    out = tmp_path / "out"
+    arguments = list(map(str, ["run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 2, "--no-progress"]))
+    died = subprocess.run([sys.executable, "-c", code, *arguments, "--overwrite"], check=False, capture_output=True)
     assert died.returncode == -9
-    after = contents(earlier)
-    assert before.items() < after.items()
-    new = after.keys() - before.keys()
-    kept = {name for name in new if name.startswith(".out.unfinished")}
-    assert {name.partition("/")[2] for name in kept} >= {"run.json", "embedding.h5", "domains.h5"}
-    partial = new - kept
-    assert all(name.startswith(".out.") for name in partial)
-    assert {name.rpartition("/")[2] for name in partial} >= {"domains.csv", "domain_genes.csv"}
-    assert keys.DOMAIN in ad.read_h5ad(earlier / "out/result.h5ad").obs
-    assert run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3) == 1
+    after = contents(tmp_path)
+    kept = {name.partition("/")[2] for name in after if name.startswith(".out.unfinished")}
+    assert kept >= {"run.json", "embedding.h5", "domains.h5"}
+    facts = json.loads((out / "run.json").read_text())
+    if moment == "analyses":
+        assert before.items() < after.items()
+        arguments.append("--overwrite")
+    else:
+        assert facts["unfinished"] == ["figures", "report"]
+        assert ad.read_h5ad(out / "result.h5ad").obs[keys.DOMAIN].nunique() == 2
+        assert {path.name for path in out.iterdir()} >= {"domains.csv", "domain_genes.csv", "model"}
+        assert not list(out.glob("*.png"))
+    assert run_main("run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 3) == 1
     assert "--overwrite" in capsys.readouterr().err
-    after = {name: content for name, content in contents(earlier).items() if name not in kept}
-    assert after == before  # the next run has tidied; what is done of the one that was killed waits for it
+    assert {path.name for path in tmp_path.glob(".*")} == {".out.unfinished"}
+    assert run_main(*arguments) == 0  # continues
+    assert "domains: finished before" in caplog.text
+    assert not list(tmp_path.glob(".*"))
+    assert "unfinished" not in json.loads((out / "run.json").read_text())
+    assert (out / "domains.png").exists()
 
 
 def refused(folder, capsys, *arguments):
@@ -125,7 +145,7 @@ def test_bad_data(tissue, tmp_path, capsys, spoil, message):
     [
         (("--n-domains", 1000), "at least as many spots"),
         (("--n-domains", 3, "--use-rep", "X_scvi"), "'X_scvi' in obsm"),
-        (("--n-domains", 3, "--layer", "raw"), "'raw' in layers"),
+        (("--n-domains", 3, "--layer", "raw"), "found none there"),
     ],
 )
 def test_bad_options(earlier, tmp_path, capsys, options, found):
@@ -133,7 +153,8 @@ def test_bad_options(earlier, tmp_path, capsys, options, found):
 
 
 def test_h5_that_is_no_10x_file(tissue, tmp_path, capsys):
-    tissue.write_h5ad(tmp_path / "in.h5")
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["pca"] = np.zeros(3)
     assert "name an AnnData file .h5ad" in refused(tmp_path, capsys, tmp_path / "in.h5", "--n-domains", 3)
 
 
@@ -228,7 +249,10 @@ def test_every_option_that_messages_name_is_one_of_the_command():
         ),
         (("run", "INPUT", "-o", "out", "--seed", "-1"), "Expected --seed to be a whole number from 0 to"),
         (("run", "INPUT", "-o", "out", "--n-domains", "0"), "Expected --n-domains to be a positive whole number"),
-        (("run", "INPUT", "-o", "/proc/out"), "Expected to read and write /proc"),
+        (
+            ("run", "INPUT", "-o", "/proc/out"),
+            "Expected a folder for the results, found that nothing can be created in /proc",
+        ),
     ],
 )
 def test_wrong_calls_end_in_one_sentence(earlier, capsys, arguments, message):
@@ -238,6 +262,18 @@ def test_wrong_calls_end_in_one_sentence(earlier, capsys, arguments, message):
     assert run_main(*(path if argument == "INPUT" else argument for argument in arguments)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"stmmr: {message.replace('INPUT', path)}")
+
+
+def test_reason_of_a_failed_part_is_in_the_last_sentence_only(caplog, capsys):
+    failed = {}
+    with caplog.at_level("WARNING", logger="stmmr"), attempt("trajectory", failed):
+        raise stmmr.InputError("Expected a domain, found root_domain='9'.")
+    (record,) = caplog.records
+    assert record.getMessage() == "Trajectory failed: Expected a domain, found root_domain='9'."
+    assert cli._Message().format(record) == "Trajectory failed."
+    with pytest.raises(SystemExit):
+        end_partly(failed, Path("out"), cli.by_option)
+    assert "trajectory failed (Expected a domain, found --root-domain '9'.)" in capsys.readouterr().err
 
 
 def test_info_says_that_an_image_is_blank(tissue, tmp_path, capsys):
@@ -254,3 +290,70 @@ def test_data_with_hardly_any_gene_are_warned_of(tissue, caplog):
     with caplog.at_level("WARNING", logger="stmmr"):
         stmmr.pp.expression(tissue[:, :1].copy())
     assert "Domains rest on only 1 genes. Check that all genes were read." in caplog.messages
+
+
+# no traceback reaches a user
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RuntimeError("odd\nmore"), 70, r"an error that stmmr does not expect \(RuntimeError: odd\)"),
+        (RecursionError("too deep"), 70, "RecursionError"),
+        (AssertionError(), 70, "AssertionError"),
+        (MemoryError(), 1, "Expected enough memory, found too little"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "x"), 1, "Permission denied"),
+    ],
+)
+def test_each_error_is_one_sentence(monkeypatch, tmp_path, capsys, error, status, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("stmmr.pipeline.info.describe", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["info", "x"])
+    assert ended.value.code == status
+    message = capsys.readouterr().err.strip()
+    assert re.search(said, message)
+    assert "\n" not in message
+    assert "Traceback" not in message
+    logs = list(tmp_path.glob("stmmr-error-*.log"))
+    assert len(logs) == (status == 70)
+    for log in logs:
+        assert str(log) in message
+        assert "https://" in message
+        text = log.read_text()
+        assert text.startswith("stmmr info x\n")
+        assert "Traceback" in text
+        assert "numpy" in text
+
+
+@pytest.mark.parametrize("variable", ["PYTHONIOENCODING=ascii", "LC_ALL=C"])
+def test_output_without_its_letters(tmp_path, variable):
+    stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
+    name, _, value = variable.partition("=")
+    command = [sys.executable, "-m", "stmmr.cli", "info", str(tmp_path / "a.h5ad")]
+    out = subprocess.run(command, capture_output=True, env=os.environ | {name: value}, check=True)
+    assert b"coordinates" in out.stdout
+    assert out.stderr == b""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_a_closed_pipe_is_no_error(tmp_path):
+    stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
+    command = f"'{sys.executable}' -m stmmr.cli info '{tmp_path / 'a.h5ad'}' | true"
+    out = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 - a pipe
+    assert out.stderr == ""
+
+
+def test_memory_is_limited(tmp_path, capsys):
+    stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
+    options = ["--max-memory", "0.00001", "--mode", "memory"]
+    try:
+        assert run_main("run", tmp_path / "a.h5ad", "-o", tmp_path / "out", *options) == 1
+    finally:
+        stmmr.settings.max_memory = None
+    assert "--max-memory" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

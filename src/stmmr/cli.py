@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
 
+from stmmr._core.caches import prepare_command
 from stmmr._core.checks import InputError
-from stmmr._core.log import with_options
+from stmmr._core.exits import end_partly, errors_as_sentences
+from stmmr._core.log import print_messages, with_options
 from stmmr._core.options import option_names
+from stmmr._core.parallel import limit_threads
+from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-app = cyclopts.App(name="stmmr", version=VERSION, help="Spatial domains from counts, coordinates and histology.")
+ABOUT: Final = "Spatial domains from counts, coordinates and histology."
+app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
@@ -149,6 +150,27 @@ class Folder(FolderOptions):
 
 @flat
 @dataclass(frozen=True, kw_only=True)
+class InfoArguments:
+    """Options of a description."""
+
+    image: Any = None
+    """H&E image to check against the spots, as for stmmr run."""
+    registration: Any = None
+    """Affine map from coordinates to its pixels, as for stmmr run."""
+    um_per_pixel: float | None = None
+    """µm per unit of the coordinates, where the data do not tell."""
+    bin_size: int | None = None
+    """Side of the bins, as for stmmr run."""
+    layer: str | None = None
+    """Layer with the raw counts, as for stmmr run."""
+    section_key: str | None = None
+    """Column of obs with the section of each spot, as for stmmr run."""
+    keep_off_tissue: bool = False
+    """Keep the spots that are off the tissue."""
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
 class Messages:
     """Options of all commands."""
 
@@ -156,13 +178,16 @@ class Messages:
     """Print warnings and errors only."""
     verbose: bool = False
     """Print details as well."""
+    max_memory: float | None = None
+    """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
 
-    def apply(self) -> None:
-        """Set the level of the messages."""
+    def apply(self, *, threads: int | None = None) -> None:
+        """Set the level of the messages, the limit of memory and the number of threads."""
+        limit_threads(threads)
+        set_max_memory(self.max_memory)
         if self.quiet and self.verbose:
             raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
-        level = logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
-        logging.getLogger("stmmr").setLevel(level)
+        logging.getLogger("stmmr").setLevel("WARNING" if self.quiet else "DEBUG" if self.verbose else "INFO")
 
 
 @flat
@@ -179,7 +204,7 @@ class ReproduceArguments(ReproduceOptions):
 
 
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
-REPRODUCE, MESSAGES = ReproduceArguments(), Messages()
+REPRODUCE, INFO, MESSAGES = ReproduceArguments(), InfoArguments(), Messages()
 
 
 @app.command(name="run")
@@ -204,8 +229,9 @@ def run_command(
     """
     from stmmr.pipeline.commands import run_to_folder
 
-    messages.apply()
-    run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    messages.apply(threads=options.threads)
+    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    end_partly(failed, folder.output, by_option)
 
 
 @app.command(name=("analyse", "analyze"))
@@ -214,6 +240,7 @@ def analyse_command(
     *,
     analyses: AnalysisArguments = ANALYSES,
     report: bool = True,
+    threads: int | None = None,
     progress: bool = True,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -227,13 +254,16 @@ def analyse_command(
         Folder that stmmr run or stmmr map wrote.
     report
         Write report.html again.
+    threads
+        Largest number of threads; by default one for each available core.
     progress
         Show progress bars.
     """
     from stmmr.pipeline.commands import analyse_folder
 
-    messages.apply()
-    analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    messages.apply(threads=threads)
+    failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    end_partly(failed, result, by_option)
 
 
 @app.command(name="map")
@@ -257,8 +287,9 @@ def map_command(
     """
     from stmmr.pipeline.commands import map_to_folder
 
-    messages.apply()
-    map_to_folder(source, folder, options, analyses, model=model, report=_report if folder.report else None)
+    messages.apply(threads=options.threads)
+    report = _report if folder.report else None
+    end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
 
 
 @app.command
@@ -282,37 +313,25 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    run_to_folder([], folder, options, AnalysisOptions(), report=_report)
+    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output, by_option)
 
 
 @app.command
-def info(
-    source: Input,
-    *,
-    image: Annotated[Path | None, Parameter(name=NAMES["image"])] = None,
-    registration: Path | None = None,
-    um_per_pixel: float | None = None,
-    bin_size: int | None = None,
-) -> None:
+def info(source: Input, *, options: InfoArguments = INFO, messages: Messages = MESSAGES) -> None:
     """Describe an input: what it was recognised as, what it holds, whether its image fits, and what a run would do.
 
     Parameters
     ----------
     source
         A vendor's folder, a table of counts, .h5ad, .h5mu or .zarr.
-    image
-        H&E image to check against the spots, as for stmmr run.
-    registration
-        Affine map from coordinates to its pixels, as for stmmr run.
-    um_per_pixel
-        µm per unit of the coordinates, where the data do not tell.
-    bin_size
-        Side of Visium HD bins in µm.
     """
     from stmmr.pipeline.info import describe
 
-    options = RunOptions(image=image, registration=registration, um_per_pixel=um_per_pixel)
-    described = describe(source, options, bin_size=bin_size)
+    messages.apply()
+    of_run = {name: getattr(options, name) for name in option_names(RunOptions) if hasattr(options, name)}
+    described = describe(
+        source, RunOptions(**of_run), bin_size=options.bin_size, keep_off_tissue=options.keep_off_tissue
+    )
     print("\n".join(f"{name:<14}{text}" for name, text in described.items()))
 
 
@@ -343,7 +362,7 @@ def reproduce_command(
     print((output / "table.md").read_text(encoding="utf-8"))
 
 
-def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
+def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:
     """Write the report of a result folder."""
     from stmmr import report
 
@@ -351,36 +370,16 @@ def _report(adata: AnnData, path: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, on ``sys.argv`` by default; an error of the input is one sentence and exit status 1."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Message())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
-    try:
+    """Run the command line, on ``sys.argv`` by default.
+
+    An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
+    optional parts failed, the exit status is 3.
+    """
+    prepare_command()
+    print_messages(by_option)
+    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments or sys.argv[1:])}"):
         app(arguments)
-    except (InputError, ImportError, FloatingPointError, OSError) as error:
-        lines = [f"stmmr: {_sentence(error)}", *getattr(error, "__notes__", [])]
-        print(by_option("\n".join(lines)), file=sys.stderr)
-        sys.exit(1)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return (
-            "Expected room for the results, found the disk or your quota full. Free some space or choose another "
-            "--output; an earlier result there is as it was."
-        )
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"Expected to read and write {error.filename or 'files'}, found: {error.strerror}. Choose another path."
-    return str(error)
-
-
-class _Message(logging.Formatter):
-    """Names options as on the command line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write the text of a message."""
-        return by_option(record.getMessage())
+        sys.stdout.flush()
 
 
 def by_option(text: str) -> str:

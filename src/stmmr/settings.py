@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Final, Literal, get_args
 
-from stmmr._core import keys, log
-from stmmr._core.checks import InputError, listed, require_choice, require_positive
+from stmmr._core import keys, log, parallel, untrusted
+from stmmr._core.checks import InputError, listed, require_choice
+from stmmr._core.options import Checked, check_argument
 
 Likelihood = Literal["zinb", "nb", "gaussian"]
 BlockLikelihood = Literal["nb", "zinb", "bernoulli", "gaussian"]
@@ -22,7 +23,7 @@ Mode = Literal["auto", "memory", "disk"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Checked):
     """All settings of the model and of its training.
 
     Raises
@@ -83,13 +84,10 @@ class Settings:
         choices = {"features": Features, "likelihood": Likelihood, "contrast": Contrast}
         for name, literal in choices.items():
             require_choice(getattr(self, name), get_args(literal), name=name)
-        for name in ("n_components", "decoder_hidden", "learning_rate"):
-            require_positive(getattr(self, name), name=name)
+        super().__post_init__()
         for name, from_data in (("latent", 0), ("histology_weight", None)):
             if getattr(self, name) == from_data and not self.starts_linear:
                 raise InputError(f"Expected {name} with features 'genes' or hidden layers, found {from_data!r}.")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"Expected dropout in [0, 1), found {self.dropout!r}.")
 
     @property
     def starts_linear(self) -> bool:
@@ -160,6 +158,8 @@ def named_blocks(blocks: Blocks | None, *, histology: bool = False) -> dict[str,
     InputError
         If a text does not describe a block, or two blocks have the same name.
     """
+    if isinstance(blocks, str) or not isinstance(blocks, Iterable | None):
+        raise InputError(f"Expected a mapping of blocks, or a list of texts NAME=KEY, found {blocks!r}.")
     pairs = list(blocks.items()) if isinstance(blocks, Mapping) else [_parsed(text) for text in blocks or ()]
     named: dict[str, Block] = {}
     for name, block in pairs:
@@ -242,7 +242,7 @@ def settings_of(preset: str, **changes: object) -> Settings:
 
 
 class _Module(ModuleType):
-    """Module with a setting that acts when it is set."""
+    """Module with settings that act when they are set."""
 
     @property
     def verbosity(self) -> int:
@@ -255,6 +255,34 @@ class _Module(ModuleType):
     @verbosity.setter
     def verbosity(self, level: int) -> None:
         log.set_verbosity(level)
+
+    @property
+    def max_memory(self) -> float | None:
+        """Memory in GB that reading a file may take; None (default): what is free.
+
+        A file that holds more by what it declares is an `InputError`, before memory is taken.
+        """
+        return untrusted.max_memory()
+
+    @max_memory.setter
+    def max_memory(self, gigabytes: float | None) -> None:
+        untrusted.set_max_memory(gigabytes)
+
+    @property
+    def threads(self) -> int | None:
+        """Largest number of threads that stmmr uses at once; None (default): one for each available core.
+
+        ``threads=`` of `stmmr.run` (``--threads``) chooses it for one run, and limits NumPy, SciPy, scikit-learn and
+        PyTorch as well.
+        """
+        return parallel.chosen_threads()
+
+    @threads.setter
+    def threads(self, n: int | None) -> None:
+        """Choose the number of threads."""
+        if n is not None:
+            check_argument("threads", n, default=None, annotation="int")
+        parallel.set_threads(n)
 
 
 sys.modules[__name__].__class__ = _Module

@@ -65,7 +65,7 @@ def test_edited_domains(analysed, change, caplog):
 
 
 def assert_dropped(adata):
-    assert not OF_DOMAINS & set(recorded(adata)["depends"])
+    assert not OF_DOMAINS & set(adata.uns[keys.DEPENDS])
     for key in (keys.DOMAIN_GENES, keys.ENRICHMENT, keys.COMPOSITION):
         assert key not in adata.uns
     for key in (keys.PSEUDOTIME, keys.BRANCH):
@@ -90,7 +90,7 @@ def test_another_clustering(analysed, how):
     adata = analysed.copy()
     CLUSTERINGS[how](adata)
     if how == "run":  # refines again
-        adata.uns["stmmr"]["depends"].pop("refine:stmmr_domain_refined")
+        adata.uns[keys.DEPENDS].pop("refine:stmmr_domain_refined")
     assert_dropped(adata)
     assert (keys.CONFIDENCE in adata.obs) == (how != "domains")
     text, _ = methods_of(adata)
@@ -101,7 +101,7 @@ def test_another_clustering(analysed, how):
 def test_the_same_clustering_again_keeps_its_results(analysed):
     adata = analysed.copy()
     stmmr.tl.consensus(adata, 4)
-    assert set(recorded(analysed)["depends"]) == set(recorded(adata)["depends"])
+    assert set(analysed.uns[keys.DEPENDS]) == set(adata.uns[keys.DEPENDS])
     assert keys.DOMAIN_GENES in adata.uns
 
 
@@ -119,7 +119,7 @@ def test_another_embedding(analysed, caplog):
     adata = analysed.copy()
     stmmr.pp.spatial_graph(adata, bandwidth=300.0, section_key="section")
     stmmr.StMMR(adata).fit()
-    assert not OF_EMBEDDING & set(recorded(adata)["depends"])
+    assert not OF_EMBEDDING & set(adata.uns[keys.DEPENDS])
     assert keys.UMAP not in adata.obsm and keys.PSEUDOTIME not in adata.obs
     assert keys.DOMAIN in adata.obs
     assert keys.DOMAIN_GENES in adata.uns  # of the domains, which are still there

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from stmmr import InputError
-from stmmr._core.files import atomic_write, publish_folder
+from stmmr._core import folders, locks
+from stmmr._core.files import atomic_write
+from stmmr._core.folders import Kind, publish_folder
 
+RESULT = Kind("results", "run.json", frozenset({"text"}), r"run\.json|figures/domains\.png")
 posix = pytest.mark.skipif(os.name == "nt", reason="needs signals")
 
 
@@ -21,10 +24,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def publish(target: Path, *, text: str = "new", overwrite: bool = True) -> None:
-    with publish_folder(target, overwrite=overwrite) as folder:
+    with publish_folder(target, RESULT, overwrite=overwrite) as folder:
         (folder / "figures").mkdir()
         (folder / "figures" / "domains.png").write_text(text)
-        (folder / "run.json").write_text(text)
+        (folder / "run.json").write_text(written(text))
+
+
+def written(text: str) -> str:
+    return f'{{"text": "{text}"}}'
 
 
 @pytest.fixture
@@ -56,7 +63,10 @@ def fail_at(monkeypatch, call: int) -> None:
 
 def run_until_killed(code: str, *args: Path) -> None:
     """Run a program that ends with SIGKILL, which nothing can catch."""
-    prelude = "import os, signal, sys\nfrom pathlib import Path\nfrom stmmr._core import files\n"
+    prelude = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom stmmr._core import files, folders\n"
+        f"RESULT = folders.Kind{tuple(RESULT)}\n"
+    )
     result = subprocess.run([sys.executable, "-c", prelude + code, *map(str, args)], check=False)
     assert result.returncode == -9
 
@@ -152,7 +162,7 @@ def test_disk_that_is_full_only_when_flushed(tmp_path, old, file, monkeypatch):
 @pytest.mark.parametrize("name", ["out", "deep/new/out", "out.v1"])
 def test_folder_appears_when_the_body_has_succeeded(tmp_path, name):
     target = tmp_path / name
-    with publish_folder(target, overwrite=False) as folder:
+    with publish_folder(target, RESULT, overwrite=False) as folder:
         assert folder.parent == target.parent
         (folder / "run.json").write_text("{}")
         assert not target.exists()
@@ -166,22 +176,26 @@ def test_folder_is_as_open_as_any_other(tmp_path):
 
 
 def test_folder_is_replaced_as_a_whole(tmp_path, old):
-    (old / "stale.csv").touch()
+    (old / "figures/stale.csv").write_text("of the user")
     publish(old)
-    assert contents(tmp_path) == {"out/figures/domains.png": b"new", "out/run.json": b"new"}
+    assert contents(tmp_path) == {
+        "out/figures/domains.png": b"new",
+        "out/run.json": written("new").encode(),
+        "out/figures/stale.csv": b"of the user",
+    }
 
 
 def test_link_to_a_folder_stays_a_link(tmp_path, old):
     (tmp_path / "latest").symlink_to(old)
     publish(tmp_path / "latest")
     assert (tmp_path / "latest").is_symlink()
-    assert (old / "run.json").read_text() == "new"
+    assert (old / "run.json").read_text() == written("new")
 
 
 def assert_refused(target: Path, message: str, **options) -> None:
     """Check that the refusal comes before any work is done."""
     before = contents(target.parent)
-    with pytest.raises(InputError, match=message), publish_folder(target, **options):
+    with pytest.raises(InputError, match=message), publish_folder(target, RESULT, **options):
         pytest.fail("the body ran")
     assert contents(target.parent) == before
 
@@ -214,9 +228,10 @@ def test_empty_folder_may_be_replaced(tmp_path):
 
 def test_other_marker(tmp_path):
     for text in ("old", "new"):
-        with publish_folder(tmp_path / "model", overwrite=True, marker="model.json") as folder:
-            (folder / "model.json").write_text(text)
-    assert contents(tmp_path) == {"model/model.json": b"new"}
+        kind = RESULT._replace(marker="model.json", files="model.json")
+        with publish_folder(tmp_path / "model", kind, overwrite=True) as folder:
+            (folder / "model.json").write_text(written(text))
+    assert contents(tmp_path) == {"model/model.json": written("new").encode()}
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -224,7 +239,7 @@ def test_failing_body_leaves_the_old_folder(tmp_path, old, error):
     before = contents(tmp_path)
 
     def write() -> None:
-        with publish_folder(old, overwrite=True) as folder:
+        with publish_folder(old, RESULT, overwrite=True) as folder:
             (folder / "run.json").write_text("half")
             raise error
 
@@ -233,24 +248,29 @@ def test_failing_body_leaves_the_old_folder(tmp_path, old, error):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("call", [0, 1, 2])
 def test_full_disk_at_the_renaming_leaves_old_and_new(old, monkeypatch, call):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     before = contents(old)
+    monkeypatch.setattr(folders, "_exchange", (lambda *_: False) if call else full)
     fail_at(monkeypatch, call)
     with pytest.raises(OSError, match="No space left") as caught:
         publish(old)
     assert contents(old) == before
     (kept,) = old.parent.glob(".out.*")
     assert str(kept) in caught.value.__notes__[0]
-    assert contents(kept) == {"figures/domains.png": b"new", "run.json": b"new"}
+    assert contents(kept) == {"figures/domains.png": b"new", "run.json": written("new").encode()}
 
 
 def test_folder_that_came_up_meanwhile_is_left(old, tmp_path):
     target = tmp_path / "slow"
-    with pytest.raises(InputError, match="exists") as caught, publish_folder(target, overwrite=False) as new:
-        (new / "run.json").write_text("slow")
-        publish(target, text="fast", overwrite=False)
-    assert (target / "run.json").read_text() == "fast"
+    with pytest.raises(InputError, match="exists") as caught, publish_folder(target, RESULT, overwrite=False) as new:
+        (new / "run.json").write_text(written("slow"))
+        target.mkdir()
+        (target / "notes.txt").write_text("of another program")
+    assert contents(target) == {"notes.txt": b"of another program"}
     assert str(new) in caught.value.__notes__[0]
 
 
@@ -258,13 +278,13 @@ def test_folder_that_came_up_meanwhile_is_left(old, tmp_path):
 def test_kill_in_the_body_leaves_the_old_folder_and_the_next_run_tidies(tmp_path, old):
     before = contents(old)
     run_until_killed(
-        "with files.publish_folder(Path(sys.argv[1]), overwrite=True) as folder:\n"
+        "with folders.publish_folder(Path(sys.argv[1]), RESULT, overwrite=True) as folder:\n"
         "    (folder / 'run.json').write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)",
         old,
     )
     assert contents(old) == before
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3  # with the lock
     publish(old)
     assert list(tmp_path.iterdir()) == [old]
 
@@ -273,17 +293,128 @@ def test_kill_in_the_body_leaves_the_old_folder_and_the_next_run_tidies(tmp_path
 def test_kill_between_the_renamings_is_mended_by_the_next_run(tmp_path, old):
     before = contents(old)
     run_until_killed(
+        "folders._exchange = lambda *_: False\n"
         "replace = os.replace\n"
         "def then_die(*args):\n"
         "    replace(*args)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "os.replace = then_die\n"
-        "with files.publish_folder(Path(sys.argv[1]), overwrite=True) as folder:\n"
-        "    (folder / 'run.json').write_text('new')\n",
+        "with folders.publish_folder(Path(sys.argv[1]), RESULT, overwrite=True) as folder:\n"
+        "    (folder / 'run.json').write_text('{\"text\": 0}')\n",
         old,
     )
     assert not old.exists()
-    with pytest.raises(InputError, match="exists"):
-        publish(old, overwrite=False)
+    folders.restore(old)
     assert contents(old) == before
+    publish(old)
     assert list(tmp_path.iterdir()) == [old]
+
+
+def user_files(folder: Path) -> None:
+    (folder / "deep/er").mkdir(parents=True)
+    for name in ("notes.txt", "deep/er/notes.txt", "figures/notes.txt"):
+        (folder / name).write_text("of the user")
+    (folder / "link").symlink_to(folder.parent)
+    (folder / "deep/broken").symlink_to("nothing")
+
+
+def check_user_files(folder: Path) -> None:
+    for name in ("notes.txt", "deep/er/notes.txt", "figures/notes.txt"):
+        assert (folder / name).read_text() == "of the user"
+    assert (folder / "link").readlink() == folder.parent
+    assert (folder / "deep/broken").is_symlink()
+
+
+@posix
+@pytest.mark.parametrize("system", ["exchanges", "moves aside", "has no hard links"])
+def test_files_of_the_user_move_to_the_new_folder(tmp_path, old, monkeypatch, system):
+    if system != "exchanges":
+        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    if system == "has no hard links":
+
+        def link(*_, **__):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+    user_files(old)
+    for text in ("new", "newer"):
+        publish(old, text=text)
+        check_user_files(old)
+        assert (old / "figures/domains.png").read_text() == text
+    assert list(tmp_path.iterdir()) == [old]
+
+
+@posix
+def test_a_kill_after_the_exchange_loses_no_file_of_the_user(tmp_path, old):
+    user_files(old)
+    run_until_killed(
+        "folders.Draft._dispose = lambda self, old: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with folders.publish_folder(Path(sys.argv[1]), RESULT, overwrite=True) as folder:\n"
+        "    (folder / 'run.json').write_text('{\"text\": 0}')\n",
+        old,
+    )
+    check_user_files(old)
+    publish(old)
+    check_user_files(old)
+    assert list(tmp_path.iterdir()) == [old]
+
+
+@posix
+def test_what_was_shown_stays_whatever_happens_then(tmp_path, old):
+    user_files(old)
+    with pytest.raises(RuntimeError), folders.drafted(old, RESULT, overwrite=True) as draft:
+        (draft.folder / "run.json").write_text(written("first"))
+        draft.show()
+        assert (old / "run.json").read_text() == written("first")
+        raise RuntimeError
+    check_user_files(old)
+    assert (old / "run.json").read_text() == written("first")
+    assert not (old / "figures/domains.png").exists()
+    assert list(tmp_path.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("spoil", ["foreign", "link", "file", "other JSON"])
+def test_only_what_is_ours_is_removed(tmp_path, old, spoil):
+    folder = tmp_path / "folder"
+    if spoil == "link":
+        folder.symlink_to(old)
+    elif spoil == "file":
+        folder.write_text("of the user")
+    else:
+        folder.mkdir()
+        (folder / ("notes.txt" if spoil == "foreign" else "run.json")).write_text("[1]")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="Expected"):
+        folders.remove(folder, RESULT)
+    assert contents(tmp_path) == before
+
+
+@posix
+def test_removing_follows_no_links_and_leaves_files_of_the_user(tmp_path, old):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/domains.png").write_text("of the user")
+    (old / "figures/domains.png").unlink()
+    (old / "figures").rmdir()
+    (old / "figures").symlink_to(tmp_path / "elsewhere")
+    (old / "notes.txt").write_text("of the user")
+    folders.remove(old, RESULT)
+    assert contents(tmp_path) == {"elsewhere/domains.png": b"of the user", "out/notes.txt": b"of the user"}
+    assert (old / "figures").is_symlink()
+
+
+@posix
+def test_a_lock_is_of_a_live_process(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom stmmr._core import folders, locks\n"
+        "with locks.locked(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(100)"
+    )
+    target = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(InputError, match=f"found process {process.pid} on"), locks.locked(target):
+            pass
+        process.kill()
+        process.wait()
+    with locks.locked(target), locks.locked(target):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -9,11 +9,12 @@ import pytest
 from anndata import AnnData
 
 import stmmr
-from stmmr._core.options import OBJECTS, Checked, checked, shows_options
+from stmmr._core.options import OBJECTS, Checked, checked, option_names, shows_options
+from stmmr.settings import Settings, settings_of
 
 FUNCTIONS = [
     pytest.param(getattr(room, name), id=f"{room.__name__}.{name}")
-    for room in (stmmr.pp, stmmr.tl, stmmr.pl)
+    for room in (stmmr.pp, stmmr.tl, stmmr.pl, stmmr.report)
     for name in room.__all__
     if inspect.isfunction(getattr(room, name)) and inspect.signature(getattr(room, name)).parameters
 ]
@@ -56,6 +57,21 @@ def test_whole_numbers_are_neither_parts_nor_negative_nor_true(function):
             for wrong in (2.5, -1, True):
                 with pytest.raises(stmmr.InputError, match=f"Expected {parameter.name} to be a "):
                     function(**arguments(function) | {parameter.name: wrong})
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_keys_are_names_and_switches_true_or_false(function):
+    for parameter in inspect.signature(function).parameters.values():
+        types = set(str(parameter.annotation).split(" | "))
+        if types <= {"str", "None"} and parameter.name.endswith(("key", "_rep", "key_added", "layer", "library_id")):
+            values, message = (3, ""), "to be a name, found"
+        elif types <= {"bool", "None"}:
+            values, message = ("he.png", 2), "to be True or False, found"
+        else:
+            continue
+        for wrong in values:
+            with pytest.raises(stmmr.InputError, match=f"Expected {parameter.name} {message}"):
+                function(**arguments(function) | {parameter.name: wrong})
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -107,6 +123,13 @@ def test_help_documents_what_the_signature_shows(function):
     names = {name for line in documented for name in line.split(", ")}
     parameters = set(inspect.signature(function).parameters)
     assert names >= parameters or parameters == {"adata"}
+
+
+@pytest.mark.parametrize("name", option_names(Settings))
+def test_settings_of_the_model_are_in_their_ranges(name):
+    for wrong in ("x", np.nan, -1, [0]):
+        with pytest.raises(stmmr.InputError, match=f"Expected {name} to be "):
+            settings_of("default", **{name: wrong})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def test_features_of_anything_else_are_not_read(tmp_path, change):
 
 
 @pytest.mark.parametrize("name", ["features.npy", "manifest.json"])
-@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other", "one bit"])
 def test_damaged_features_are_made_anew(tmp_path, caplog, name, damage):
     first = np.array(filled(tmp_path))
     (own,) = tmp_path.iterdir()
@@ -94,6 +94,10 @@ def test_damaged_features_are_made_anew(tmp_path, caplog, name, damage):
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "gone":
         path.unlink()
+    elif damage == "one bit":  # of the values, or of the checksum
+        content = bytearray(path.read_bytes())
+        content[-9 if name == "features.npy" else content.rindex(b'": ') + 4] ^= 1
+        path.write_bytes(content)
     else:
         shutil.copy(own / ("manifest.json" if name == "features.npy" else "features.npy"), path)
     calls = []

@@ -15,7 +15,7 @@ import pytest
 
 from stmmr import InputError
 from stmmr.encoders import TransformersEncoder, encoder_of
-from stmmr.encoders._hub import best_weights, find_model
+from stmmr.encoders._hub import ModelFiles, best_weights, find_model
 
 pytest.importorskip("transformers")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -194,3 +194,11 @@ def test_best_weights():
     assert best_weights([*shards, "pytorch_model.bin", "config.json"]) == shards
     assert best_weights(["pytorch_model.bin", "training_args.bin"]) == ["pytorch_model.bin"]
     assert best_weights(["README.md"]) == []
+
+
+def test_pickled_weights_are_no_reason_to_unpickle(tmp_path):
+    error = RuntimeError("Weights only load failed.\n(1) In PyTorch 2.6 … set `weights_only=False`, do so only if …")
+    message = str(ModelFiles(tmp_path, "model").unloadable(error, by="timm"))
+    assert "could run code" in message
+    assert ".safetensors" in message
+    assert "weights_only" not in message

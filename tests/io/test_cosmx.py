@@ -24,7 +24,8 @@ def flat():
     corners = np.array([CORNERS[fov] for fov in cells["fov"]])
     cells["Area"] = rng.integers(100, 9000, 2 * EACH)
     cells[["CenterX_local_px", "CenterY_local_px"]] = local
-    cells[["CenterX_global_px", "CenterY_global_px"]] = local + corners
+    # y goes down in a field of view and up in the section
+    cells[["CenterX_global_px", "CenterY_global_px"]] = local * [1, -1] + [0, 4256] + corners
     counts = cells[["fov", "cell_ID"]].copy()
     counts[[*GENES, "NegPrb1", "Negative02", "SystemControl3"]] = rng.poisson(3, (2 * EACH, 7))
     outside = pd.DataFrame(999, index=[0, 1], columns=counts.columns).assign(fov=[1, 2], cell_ID=0)
@@ -142,7 +143,8 @@ def test_files_of_two_samples(flat, write):
     run = write(flat)
     write(flat, prefix="liver_")
     with pytest.raises(InputError, match=r"Expected one exprMat_file.csv.*liver_.*lung_.*of one sample itself"):
-        io.read(run)
+        io.read_cosmx(run)
+    assert list(io.read(run).obs["section"].cat.categories) == ["liver", "lung"]
     assert list(io.read(run / "liver_exprMat_file.csv").uns["spatial"]) == ["liver"]
 
 
@@ -190,7 +192,7 @@ def test_counts_that_are_no_numbers(flat, write):
 
 def test_metadata_that_is_no_number(flat, write):
     cells, counts = flat
-    with pytest.raises(InputError, match="Expected the metadata of CosMx cells"):
+    with pytest.raises(InputError, match="found 48 repeated names"):
         io.read(write((cells.assign(cell_ID="c_1_1"), counts)))
 
 

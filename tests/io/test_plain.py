@@ -178,5 +178,5 @@ def test_damaged_tables(tables, write, name):
 
 def test_counts_that_are_no_numbers(tables, write):
     counts, positions = tables
-    with pytest.raises(InputError, match="could not convert string to float"):
+    with pytest.raises(InputError, match="row 1 is incomplete"):
         io.read(write(counts.replace({"Gad1": {2: "NA"}}).astype({"Gad1": str}), positions))

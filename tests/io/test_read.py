@@ -94,10 +94,19 @@ def test_unknown_folder_is_listed(tmp_path):
         io.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["counts.csv", "section.rds"])
-def test_unknown_file(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("counts.csv", "found counts.csv"),
+        ("section.rds", r"Convert it in R: anndataR::write_h5ad\(readRDS\('section.rds'\), 'section.h5ad'\)"),
+        ("section.h5Seurat", r"Convert it in R: SeuratDisk::Convert\('section.h5Seurat', dest = 'h5ad'\)"),
+        ("section.loom", r"Convert it in R: zellkonverter::writeH5AD"),
+        ("counts.xlsx", r"Save each sheet as \.csv"),
+    ],
+)
+def test_unknown_file(tmp_path, name, says):
     (tmp_path / name).touch()
-    with pytest.raises(InputError, match=f"found {name}"):
+    with pytest.raises(InputError, match=says):
         io.read(tmp_path / name)
 
 
@@ -185,8 +194,10 @@ def test_real_visium_hd(shared_fixtures, caplog):
 FIXTURES = {
     "cosmx": ((9, 8), "px", 0.12028),
     "merscope": ((8, 9), "µm", 1.0),
-    "merscope_names_with_suffix": ((456, 133), "coordinate units", np.nan),
+    "merscope_names_with_suffix": ((456, 133), "µm", 1.0),
     "merscope_with_boundaries": ((1058, 50), "µm", 1.0),
+    "seqfish_text": ((118, 1774), "coordinate units", np.nan),
+    "stereoseq_gem": ((36, 10631), "px", 0.5),
     "visium_cytassist_whole": ((2898, 19465), "px", 4.666922),
     "visium_hd": ((1368, 100), "px", 0.2737613),
     "visium_hd_8_16um": ((1368, 100), "px", 0.2737613),
@@ -196,8 +207,8 @@ FIXTURES = {
     "xenium": ((36602, 248), "µm", 1.0),
     "xenium_1_with_boundaries": ((569, 27), "µm", 1.0),
 }
-REFUSED = {"seqfish_text", "st_text", "stereoseq_gem", "visium_hd_2um"}
-"""Folders without a reader yet, or with a choice to make: one sentence says so."""
+REFUSED = {"st_text", "visium_hd_2um"}
+"""Folders with a damaged file, or with a choice to make: one sentence says so."""
 
 
 @pytest.mark.realdata

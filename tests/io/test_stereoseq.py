@@ -102,7 +102,7 @@ def assert_holds(adata, spots, size):
 @pytest.mark.parametrize("in_spots", [False, True])
 @pytest.mark.parametrize("version", [2, 4])
 def test_bins(spots, write_bins, size, in_spots, version):
-    adata = io.read(write_bins(size, in_spots=in_spots, version=version))
+    adata = io.read(write_bins(size, in_spots=in_spots, version=version), bin_size=size)
     assert_holds(adata, spots, size)
     assert adata.uns["spatial"]["SS1"]["scalefactors"]["microns_per_pixel"] == 0.5
     assert ("gene_ids" in adata.var) == (version == 4)
@@ -121,8 +121,14 @@ def test_choice_of_bins(spots, write_bins, there, wanted, read, caplog):
 
 
 def test_bins_that_are_not_there(write_bins):
-    with pytest.raises(InputError, match=r"Expected bins of 100 spots in .*, found 1, 20"):
-        io.read(write_bins(1, 20), bin_size=100)
+    with pytest.raises(InputError, match=r"Expected bins of 50 spots in .*, or smaller ones that make them, found 20"):
+        io.read(write_bins(20), bin_size=50)
+
+
+@pytest.mark.parametrize(("there", "wanted", "made"), [((1,), None, 50), ((1, 20), 100, 100), ((1, 20), 30, 30)])
+@pytest.mark.parametrize("in_spots", [False, True])
+def test_bins_made_of_smaller_ones(spots, write_bins, there, wanted, made, in_spots):
+    assert_holds(io.read(write_bins(*there, in_spots=in_spots), bin_size=wanted), spots, made)
 
 
 def test_bins_under_the_tissue_go_first(write_bins, write_cells, tmp_path):

@@ -301,7 +301,7 @@ def test_mtx_with_fewer_barcodes_than_columns(section, write_run):
 def test_incomplete_mtx(section, write_run):
     run = write_run(section, matrix=MTX)
     (run / MTX / "features.tsv.gz").unlink()
-    with pytest.raises(InputError, match=r"features.tsv.gz.*found barcodes.tsv.gz, matrix.mtx.gz"):
+    with pytest.raises(InputError, match=r"features.tsv.*found barcodes.tsv.gz, matrix.mtx.gz"):
         read_visium(run)
 
 

@@ -345,7 +345,7 @@ def test_processes_that_torchrun_started(tissue, tmp_path):
     [
         ({"attention": True, "batch_size": 0}, {"devices": 2}, "Expected batch_size between 1 and"),
         ({"attention": True, "batch_size": 10_000}, {"devices": 2}, "Expected batch_size between 1 and"),
-        ({}, {"devices": 0}, "Expected devices ≥ 1, found 0"),
+        ({}, {"devices": 0}, "Expected devices to be a positive whole number, found 0"),
         ({}, {"accelerator": "tpu"}, "Expected accelerator to be one of auto, cpu, cuda, found 'tpu'"),
         ({}, {"precision": "16"}, "Expected precision to be one of bf16-mixed"),
         ({}, {"strategy": "fsdp"}, "Expected strategy to be one of"),

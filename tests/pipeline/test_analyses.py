@@ -264,7 +264,7 @@ def words(source):
 
 @pytest.mark.parametrize(("options", "found"), BAD)
 def test_bad_input_is_said_before_the_long_steps(source, words, tmp_path, capsys, monkeypatch, options, found):
-    monkeypatch.setattr("stmmr.pipeline.commands.run", lambda *_, **__: pytest.fail("the long steps began"))
+    monkeypatch.setattr("stmmr.pipeline.commands.run_steps", lambda *_, **__: pytest.fail("the long steps began"))
     given = [words.get(one, one) for one in options]
     run = ("run", source / "in.h5ad", "-o", tmp_path / "out", "--n-domains", 3, "--no-histology", "--no-progress")
     assert run_main(*run, *given) == 1
@@ -304,20 +304,23 @@ def test_root_that_is_not_among_the_domains_found_loses_nothing(source, tmp_path
         "stmmr.pipeline.commands.prepared_by", lambda options: Prepared(None)
     )  # as with --n-domains auto
     options = ("--n-domains", 3, "--root-domain", 99, "--genes", "--no-histology", "--no-progress", "--no-report")
-    assert run_main("run", source / "in.h5ad", "-o", out, *options) == 1
-    *_, said, note = capsys.readouterr().err.splitlines()
+    assert run_main("run", source / "in.h5ad", "-o", out, *options) == 3
+    *_, said = capsys.readouterr().err.splitlines()
     found = ad.read_h5ad(out / "result.h5ad").obs[keys.DOMAIN].cat.categories
-    assert said == f"stmmr: Expected the key '99' in obs['stmmr_domain'], found {', '.join(found)}."
-    assert f"stmmr analyse {out}" in note
+    reason = f"Expected the key '99' in obs['stmmr_domain'], found {', '.join(found)}."
+    assert said.startswith(f"stmmr: trajectory failed ({reason})")
+    assert f"stmmr analyse {out}" in said
     assert names(out) & OF_ANALYSES == GENES
-    assert facts(out)["analyses"]["trajectory"]["error"] == said.removeprefix("stmmr: ")
+    assert facts(out)["analyses"]["trajectory"]["error"] == reason
+    assert [part["part"] for part in facts(out)["failed"]] == ["trajectory", "gene trends"]
     assert names(tmp_path) == {"out"}
     assert run_main("analyse", out, "--root-domain", found[0], "--no-progress", "--no-report") == 0
     assert "error" not in facts(out)["analyses"]["trajectory"]
+    assert "failed" not in facts(out)
     assert names(out) & OF_ANALYSES == GENES | TRAJECTORY
 
 
-def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch):
+def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch, capsys):
     def broken(*_, **__):
         raise ZeroDivisionError("of the analysis")
 
@@ -325,10 +328,10 @@ def test_whatever_fails_at_the_end_loses_nothing(source, tmp_path, monkeypatch):
         monkeypatch.setattr(fails, broken)
     out = tmp_path / "out"
     options = ("--n-domains", 3, "--trajectory", "--no-genes", "--no-histology", "--no-progress", "--no-report")
-    with pytest.raises(ZeroDivisionError, match="of the analysis") as error:
-        cli.main(list(map(str, ("run", source / "in.h5ad", "-o", out, *options))))
-    assert error.value.__notes__[0] == "Paga.png: of the analysis"
-    assert "All other results are in" in error.value.__notes__[-1]
+    assert run_main("run", source / "in.h5ad", "-o", out, *options) == 3
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("stmmr: gene trends failed (of the analysis); paga.png failed (of the analysis).")
+    assert f"All other results are in {out}" in said
     assert keys.PSEUDOTIME in ad.read_h5ad(out / "result.h5ad").obs
     assert names(out) >= {"domains.png", "trajectory.png", "run.json", "model"}
     assert facts(out)["analyses"]["gene trends"]["error"] == "of the analysis"
@@ -340,10 +343,12 @@ def test_failed_analysis_leaves_a_result_as_it_was(result, monkeypatch):
         raise ZeroDivisionError
 
     before = contents(result.parent)
-    monkeypatch.setattr("stmmr.pl.trajectory", broken)
+    monkeypatch.setattr("stmmr.tl.trajectory", broken)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["analyse", str(result), "--genes", "--root-domain", "2", "--no-progress"])
+        cli.main(["analyse", str(result), "--root-domain", "2", "--no-progress"])
     assert contents(result.parent) == before
+    assert run_main("analyse", result, "--genes", "--root-domain", 2, "--no-progress", "--no-report") == 3
+    assert names(result) & OF_ANALYSES == GENES
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
@@ -372,7 +377,7 @@ def test_folders_that_are_no_result(source, tmp_path, result, capsys):
     assert run_main("analyse", result, "--genes") == 1
     assert "found other text" in capsys.readouterr().err
     shutil.rmtree(result / "model")
-    (result / "run.json").write_text("{}")
+    (result / "run.json").write_text('{"stmmr": {}, "versions": {}}')
     assert run_main("analyse", result, "--enhance") == 1
     assert "Expected the model in" in capsys.readouterr().err
     assert run_main("map", source / "in.h5ad", "--model", result, "-o", tmp_path / "out") == 1
@@ -518,7 +523,7 @@ def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
     monkeypatch.setattr("stmmr.tl.spatially_variable_genes", broken)
     with pytest.raises(stmmr.InputError, match="no such thing") as error:
         stmmr.analyse(adata, genes=True, trajectory=True, progress=False)
-    assert error.value.__notes__ == ["Trajectory: no such thing"]
+    assert error.value.__notes__ == ["Trajectory: no such thing", "Gene trends: left out, because trajectory failed"]
     assert keys.DOMAIN_GENES in adata.uns
 
 

@@ -15,9 +15,9 @@ def results(adata, rows):
     """Get everything that stmmr wrote about spots, in the order in which the rows were before."""
     back = np.argsort(rows)
     found = {}
+    written = [*keys.KEYS, *(key for analysis in ANALYSES for key in analysis.keys)]
     for container in ("obs", "obsm", "layers", "obsp"):
-        of_analyses = [key.name for row in ANALYSES for key in row.keys if key.container == container]
-        for name in [*keys.names_of(container), *of_analyses]:
+        for name in [key.name for key in written if key.container == container]:
             if name not in getattr(adata, container):
                 continue
             values = getattr(adata, container)[name]

@@ -17,6 +17,7 @@ from stmmr._core import fingerprints, keys
 from stmmr._core.record import recorded
 from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
+from stmmr.pipeline import resume
 from stmmr.pipeline import run as _run
 from stmmr.pipeline.resume import KeptSteps, fingerprint
 from stmmr.pp import _graph
@@ -57,6 +58,12 @@ def test_killed_at_random_moments(tissue, tmp_path):
 
 
 STEPS = ["expression", "spatial graph", "histology", "embedding", "number of domains", "domains"]
+
+
+def test_every_step_that_is_kept_is_known_as_ours():
+    assert [step.name for step in _run.STEPS] == list(resume.STEPS) == STEPS
+    assert all(resume.KEPT.owns(f"{name}.h5") for name in STEPS)
+    assert not any(resume.KEPT.owns(name) for name in ("mine.h5", "notes.txt", "deep/embedding.h5", "model/notes.txt"))
 
 
 class Interrupted(BaseException):
@@ -244,3 +251,25 @@ def test_names_with_a_slash(tissue, tmp_path, monkeypatch, caplog):
         np.testing.assert_array_equal(adata.obs[keys.DOMAIN], done.obs[keys.DOMAIN])
         assert recorded(adata)["histology"].keys() == recorded(done)["histology"].keys()
         stmmr.pl.domains(adata, library_id="P/2")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": 3}', "[" * 100_000])
+def test_damaged_facts_are_those_of_another_run(tissue, tmp_path, content):
+    adata = tissue.copy()
+    KeptSteps(tmp_path, adata, {}).keep("expression", adata, {})
+    (tmp_path / "run.json").write_text(content)
+    assert not KeptSteps(tmp_path, adata, {}).restore("expression", adata)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda step: step[:2000], lambda step: b"", lambda step: step.replace(b"obsm", b"obsx")]
+)
+def test_damaged_steps_are_carried_out_again(tissue, tmp_path, caplog, damage):
+    adata = tissue.copy()
+    kept = KeptSteps(tmp_path, adata, {})
+    kept.keep("expression", adata, {})
+    (step,) = tmp_path.glob("*.h5")
+    assert kept.restore("expression", adata)
+    step.write_bytes(damage(step.read_bytes()))
+    assert not kept.restore("expression", adata)
+    assert "carried out again" in caplog.text

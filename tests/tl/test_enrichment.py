@@ -112,7 +112,7 @@ def test_bad_files_and_genes(tmp_path, gmt):
         enrichment(with_table(), gmt, min_set=50)
     with pytest.raises(InputError, match="1 ≤ min_set ≤ max_set, found 5 and 4"):
         enrichment(with_table(), gmt, max_set=4)
-    with pytest.raises(InputError, match=r"found others: gene1\. Did you mean GENE1"):
+    with pytest.raises(InputError, match=r"found others: gene1\. Did you mean 'GENE1"):
         gene_set_enrichment(["gene1"], gmt, background=GENES)
     with pytest.raises(InputError, match="found none"):
         gene_set_enrichment([], gmt, background=GENES)

@@ -110,16 +110,28 @@ def test_evaluate_keeps_earlier_records(tissue):
     assert tissue.uns["stmmr"]["evaluation"] == {"stmmr_domain": first, "other": second}
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, "", "nan"])
-def test_agreement_is_over_annotated_spots_only(tissue, missing):
+MISSING = [None, np.nan, "", " ", "nan", "NaN", "NA", "N/A", "<NA>", "None", "null"]
+
+
+@pytest.mark.parametrize("kind", [object, "category"])
+@pytest.mark.parametrize("missing", MISSING)
+def test_agreement_is_over_annotated_spots_only(tissue, missing, kind):
     whole = evaluate(tissue, label_key="layer")
     labels = tissue.obs["layer"].astype(object)
     labels.iloc[1] = missing  # the one spot that disagrees
-    tissue.obs["layer"] = labels
+    tissue.obs["layer"] = labels.astype(kind)
     scores = evaluate(tissue, label_key="layer")
     assert scores["n_labelled"] == 35
     assert scores["ari"] == 1
     assert (scores["chaos"], scores["pas"]) == (whole["chaos"], whole["pas"])
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unlabelled", "unassigned"])
+def test_a_name_for_what_is_not_known_is_a_label_and_warned_of(tissue, name, caplog):
+    tissue.obs["layer"] = tissue.obs["layer"].astype(object)
+    tissue.obs.iloc[:3, tissue.obs.columns.get_loc("layer")] = name
+    assert evaluate(tissue, label_key="layer")["n_labelled"] == 36
+    assert f"has the label {name}, which counts as one" in caplog.text
 
 
 def test_spots_without_domain_do_not_count(tissue):

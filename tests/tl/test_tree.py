@@ -109,3 +109,14 @@ def test_bad_input(tissue):
     tissue.obs["stmmr_domain"] = pd.Categorical(["1"] * tissue.n_obs)
     with pytest.raises(stmmr.InputError, match=r"at least 2 domains in obs\['stmmr_domain'\], found 1"):
         domain_tree(tissue)
+
+
+def test_a_tree_of_other_domains_of_the_same_names_is_refused():
+    adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_domains=3, n_genes=30)
+    adata.obsm["X"] = adata.obsm["spatial"]
+    stmmr.tl.domains(adata, 4, method="kmeans", use_rep="X")
+    stmmr.tl.domain_tree(adata, use_rep="X")
+    stmmr.tl.domains(adata, 4, method="kmeans", use_rep="X", random_state=3)
+    adata.obs["stmmr_domain"] = adata.obs["stmmr_domain"].to_numpy()[::-1]
+    with pytest.raises(stmmr.InputError, match="Expected the domains of the tree"):
+        stmmr.tl.cut_tree(adata, 2)

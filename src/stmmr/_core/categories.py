@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -29,6 +30,10 @@ PALETTE: Final = (
 black and the grey of missing values, in normal vision and in simulated protanopia, deuteranopia and tritanopia
 (Machado 2009)."""
 
+ABSENT: Final = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null"})
+"""Texts that stand for a missing value, as `pandas.read_csv` reads them, in lower case."""
+UNTOLD: Final = frozenset({"unknown", "unlabelled", "unlabeled", "unassigned", "unannotated", "undefined", "other"})
+"""Names that annotators give what they did not name, in lower case. They are labels, and are warned of."""
 MISSING: Final = "#D9D9D9"
 """Colour of a missing value."""
 _TITLES: Final = {
@@ -42,7 +47,7 @@ _TITLES: Final = {
 
 
 def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
-    """Get a column of ``obs`` as categories, in which ``""`` and ``"nan"`` also count as missing.
+    """Get a column of ``obs`` as categories, in which texts such as ``""``, ``"nan"`` and ``"NA"`` count as missing.
 
     Raises InputError if the column does not exist.
     """
@@ -50,7 +55,12 @@ def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
 
     require_key(adata.obs.columns, key, where="obs", hint=hint)
     values = pd.Categorical(adata.obs[key])
-    return values.remove_categories([name for name in values.categories if str(name).strip() in {"", "nan"}])
+    return values.remove_categories([name for name in values.categories if is_absent(name)])
+
+
+def is_absent(name: object) -> bool:
+    """Check whether a name is a text that stands for a missing value."""
+    return str(name).strip().casefold() in ABSENT
 
 
 def title_of(key: str) -> str:
@@ -61,8 +71,8 @@ def title_of(key: str) -> str:
 def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
     """Get one colour for each category, the same in every figure.
 
-    Colours come from ``uns[f"{key}_colors"]``, as scanpy writes it, if it has one for each category. Otherwise they
-    come from the palette: domain "3" always gets the third colour. ``uns`` is not changed.
+    Colours come from ``uns[f"{key}_colors"]``, if it has one for each category: in their order, as scanpy writes it, or
+    by name. Otherwise they come from the palette: domain "3" always gets the third colour. ``uns`` is not changed.
 
     Returns
     -------
@@ -70,11 +80,16 @@ def category_colors(adata: AnnData, key: str, categories: pd.Index) -> Float64:
 
     Raises InputError if there are more categories than colours.
     """
-    from matplotlib.colors import to_rgba_array
+    from matplotlib.colors import is_color_like, to_rgba_array
 
-    own = adata.uns.get(f"{key}_colors")
-    if own is not None and len(own) >= len(categories):
-        return np.asarray(to_rgba_array(list(own[: len(categories)])))
+    own: Any = adata.uns.get(f"{key}_colors", [])
+    if isinstance(own, Mapping):
+        own = [own.get(name, own.get(str(name))) for name in categories]
+    elif isinstance(own, str) or not np.ndim(own):
+        own = []
+    own = list(own)[: len(categories)]
+    if len(own) == len(categories) and all(map(is_color_like, own)):
+        return np.asarray(to_rgba_array(own))
     if len(categories) > len(PALETTE):
         raise InputError(
             f"Expected at most {len(PALETTE)} categories in obs[{key!r}], one for each colour, found "

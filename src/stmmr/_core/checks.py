@@ -25,11 +25,22 @@ class InputError(ValueError):
     """The data or an option cannot be used; the message says what to do."""
 
 
+def printable(text: str) -> str:
+    """Write line breaks and other control characters, such as those that steer a terminal, as in Python."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def listed(names: Iterable[object], *, at_most: int = 12) -> str:
     """Join names for a message; of more than `at_most`, the first ones and their number."""
-    texts = [str(name) for name in names]
+    texts = [printable(str(name)) for name in names]
     more = f", … ({len(texts)} in all)" if len(texts) > at_most else ""
     return (", ".join(texts[:at_most]) or "nothing") + more
+
+
+def did_you_mean(close: Iterable[str]) -> str:
+    """Ask about similar names at the end of a message; empty if there are none."""
+    names = " or ".join(map(repr, close))
+    return f" Did you mean {names}?" if names else ""
 
 
 def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: str, hint: str = "") -> None:
@@ -38,12 +49,11 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
     Raises InputError if it does not; the message lists the keys that exist and suggests a similar one.
     """
     names = [str(name) for name in mapping]
-    if key in names:
+    if isinstance(key, str) and key in names:
         return
-    close = difflib.get_close_matches(key, names, n=1)
-    suggestion = f" Did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(str(key), names, n=1)
     raise InputError(
-        f"Expected the key {key!r} in {where}, found {listed(names)}.{suggestion}{' ' + hint if hint else ''}"
+        f"Expected the key {key!r} in {where}, found {listed(names)}.{did_you_mean(close)}{' ' + hint if hint else ''}"
     )
 
 
@@ -54,7 +64,21 @@ def require_step(adata: AnnData, name: str, *, by: str) -> dict[str, Any]:
     """
     steps = recorded(adata)
     require_key(steps, name, where="uns['stmmr']", hint=f"Run {by}(adata) first.")
-    return dict(steps[name])
+    return _Notes(name, by, steps[name])
+
+
+class _Notes(dict[str, Any]):
+    """The record of a step, in which a missing note is an InputError."""
+
+    def __init__(self, step: str, by: str, notes: Mapping[str, Any]) -> None:
+        super().__init__(notes)
+        self._step, self._by = step, by
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"Expected {key!r} among the notes of uns['stmmr'][{self._step!r}], found {listed(self)}. Run "
+            f"{self._by}(adata) again."
+        )
 
 
 def require_choice(value: str, choices: Iterable[str], *, name: str) -> None:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
 
+LIBRARY_PARTS = ("images", "scalefactors", "metadata")
+"""Mappings in a library of ``uns["spatial"]``."""
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from anndata import AnnData
 
@@ -29,8 +32,56 @@ def layers_of(adata: AnnData) -> dict[str, Any]:
 
 
 def libraries_of(adata: AnnData) -> dict[str, Any]:
-    """Get the libraries of ``uns["spatial"]`` by name, also of a file that anndata itself read."""
-    return {unescaped(name): library for name, library in adata.uns.get(keys.SPATIAL, {}).items()}
+    """Get the libraries of ``uns["spatial"]`` by name: those of the spots that are there, if ``obs`` names them.
+
+    Files of others hold more or less in ``uns["spatial"]``: flags beside the libraries, a library without a name, scale
+    factors in arrays of one, the libraries of sections that were left out, or no library at all.
+    """
+    content = adata.uns.get(keys.SPATIAL)
+    if not isinstance(content, Mapping):
+        return {}
+    if "images" in content or "scalefactors" in content:
+        content = {"library": content}
+    libraries = dict(_libraries(content))
+    if len(libraries) > 1 and (present := _names_in_obs(adata, libraries)):
+        return {name: library for name, library in libraries.items() if name in present}
+    return libraries
+
+
+def _libraries(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Find libraries in ``uns["spatial"]``; files nest those whose names have a slash."""
+    for name, part in content.items():
+        if not isinstance(part, Mapping):
+            continue
+        own = unescaped(f"{prefix}{name}")
+        if part and not set(LIBRARY_PARTS) & part.keys() and all(isinstance(value, Mapping) for value in part.values()):
+            yield from _libraries(part, f"{own}/")
+        else:
+            yield own, _library(part)
+
+
+def _library(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Get a library with scale factors that are numbers, and without parts of other types."""
+    parts = {name: part for name, part in content.items() if name not in LIBRARY_PARTS or isinstance(part, Mapping)}
+    if "scalefactors" in parts:
+        factors = {name: _number(value) for name, value in parts["scalefactors"].items()}
+        parts["scalefactors"] = {name: value for name, value in factors.items() if value is not None}
+    return parts
+
+
+def _number(value: Any) -> Any:
+    """Get a scale factor as a number, also from an array of one; None from larger arrays and mappings."""
+    value = value.item() if getattr(value, "size", 0) == 1 else value
+    return None if hasattr(value, "__len__") else value
+
+
+def _names_in_obs(adata: AnnData, libraries: Iterable[str]) -> set[str]:
+    """Get the names of libraries that a column of ``obs`` gives the spots; empty if there is no such column."""
+    for _, column in adata.obs.select_dtypes(["category", "object", "string"]).items():
+        names = {unescaped(str(name)) for name in column.dropna().unique()}
+        if names and names <= set(libraries):
+            return names
+    return set()
 
 
 def escaped(name: str) -> str:

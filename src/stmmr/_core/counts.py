@@ -1,16 +1,16 @@
-"""Raw counts, library sizes and normalised values, computed in passes over chunks of rows."""
+"""Sums of counts, library sizes and normalised values, computed in passes over chunks of rows."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, require_step
-from stmmr._core.compat import names_in
+from stmmr._core.raw import counts_elsewhere, raw_counts
 from stmmr._core.rows import as_csr, by_rows, map_rows, slices, take
 from stmmr._core.space import rows_called
 
@@ -22,8 +22,18 @@ if TYPE_CHECKING:
 
 DENSE: Final = 2_048
 """Spots whose values are made dense at a time."""
+LARGEST: Final = 1e12
+"""Largest count; squares of larger ones overflow."""
 SPAN: Final = 0.3
 """Share of the genes that the variance trend is fitted to at each point."""
+
+
+WHOLE: Final = 1e-3
+"""Distance from a whole number that rounding of stored counts may leave."""
+CORRECTED: Final = 0.9
+"""Share of different values from which fractions are corrected counts and no normalised ones."""
+SAMPLED_ROWS, FEWEST_VALUES = 50, 10
+"""Spots of a chunk whose values are compared, and values that each has at least."""
 
 
 class CountStatistics(NamedTuple):
@@ -42,40 +52,49 @@ class CountStatistics(NamedTuple):
     largest: float
     fractions: bool
     """Whether an entry is not a whole number."""
+    different: float
+    """Of fractions: different values of a spot over its values, in a sample. Those of normalised counts repeat."""
 
-    def check(self, where: str) -> None:
-        """Check that the values are raw counts.
+    def check(self, where: str, adata: AnnData) -> None:
+        """Check that the values are raw counts, or fractions that a correction left; these are warned of.
 
         Raises
         ------
         InputError
-            If an entry is NaN, infinite, negative, or not a whole number.
+            If an entry is NaN, infinite or negative, or values look normalised. The message says where counts are.
         """
         if self.not_finite:
             raise InputError(
                 f"Expected finite counts in {where}, found {self.not_finite} NaN or infinite entries. Replace them "
                 "first."
             )
-        instead = (
-            'Name the layer with the raw counts (layer="…", --layer …), or a key of obsm to use instead '
-            '(use_rep="…", --use-rep …).'
-        )
         if self.smallest < 0:
             raise InputError(
                 f"Expected raw counts in {where}, found negative values (smallest {self.smallest:.4g}): these look "
-                f"scaled. {instead}"
+                f"scaled. {counts_elsewhere(adata, where)}"
             )
-        if self.fractions:
+        if self.largest > LARGEST:
+            raise InputError(
+                f"Expected raw counts in {where}, found values up to {self.largest:.4g}, more than molecules can be "
+                f"counted. {counts_elsewhere(adata, where)}"
+            )
+        if self.fractions and self.different < CORRECTED:
             raise InputError(
                 f"Expected raw counts (whole numbers) in {where}, found fractions (largest value "
-                f"{self.largest:.4g}): these look normalised. {instead}"
+                f"{self.largest:.4g}): these look normalised. {counts_elsewhere(adata, where)}"
+            )
+        if self.fractions:
+            logger.warning(
+                "The counts in %s are fractions that hardly repeat, as SoupX and SpotClean leave them. They are taken "
+                "as corrected counts; of values that were normalised or imputed, give the raw counts instead.",
+                where,
             )
 
 
 def count_statistics(counts: CountRows, *, progress: bool = False) -> CountStatistics:
     """Sum up counts, as `by_rows` returns them, in one pass."""
     parts = list(map_rows(_count_statistics, counts, task="reading counts", progress=progress))
-    sizes, seen, total, squares, not_finite, smallest, largest, fractions = zip(*parts, strict=True)
+    sizes, seen, total, squares, not_finite, smallest, largest, fractions, different = zip(*parts, strict=True)
     return CountStatistics(
         np.concatenate(sizes),
         np.asarray(np.sum(seen, axis=0)),
@@ -85,12 +104,19 @@ def count_statistics(counts: CountRows, *, progress: bool = False) -> CountStati
         min(smallest),
         max(largest),
         any(fractions),
+        max(different),
     )
 
 
 def _count_statistics(counts: Csr, _: slice) -> CountStatistics:
     values, n_genes = counts.data, counts.shape[1]
     finite = np.isfinite(values)
+    with np.errstate(over="ignore"):  # of values that are no counts
+        return _sums(counts, finite, n_genes)
+
+
+def _sums(counts: Csr, finite: Bools, n_genes: int) -> CountStatistics:
+    values = counts.data
     known = values if finite.all() else values[finite]
     return CountStatistics(
         np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
@@ -100,8 +126,17 @@ def _count_statistics(counts: Csr, _: slice) -> CountStatistics:
         int((~finite).sum()),
         float(known.min(initial=0)),
         float(known.max(initial=0)),
-        not np.array_equal(known, np.rint(known)),
+        not np.allclose(known, np.rint(known), rtol=0, atol=WHOLE),
+        _different(counts),
     )
+
+
+def _different(counts: Csr) -> float:
+    """Measure the share of different values among those of a spot, over some spots with enough values; 0 without."""
+    rows = [counts.data[counts.indptr[i] : counts.indptr[i + 1]] for i in range(min(counts.shape[0], SAMPLED_ROWS))]
+    rows = [row[row > 0] for row in rows]
+    shares = [len(np.unique(row)) / len(row) for row in rows if len(row) >= FEWEST_VALUES]
+    return float(np.median(shares)) if shares else 0.0
 
 
 def highly_variable(
@@ -274,29 +309,10 @@ class GeneRows:
         return lognorm(counts, self._size[index], float(np.median(self._size[self._size > 0])))
 
 
-def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
-    """Find the raw counts: in the layer, otherwise in ``layers["counts"]`` if it exists, otherwise in ``X``.
-
-    Returns
-    -------
-    Their name for messages, and the matrix as it is.
-    """
-    if layer is None and keys.COUNTS in adata.layers:
-        layer = keys.COUNTS
-    if layer is not None:
-        require_key(names_in(adata.layers), layer, where="layers")
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    counts = adata.X if layer is None else adata.layers[layer]
-    if counts is None:
-        raise InputError(
-            f"Expected raw counts in {where}, found nothing there. Name the layer that holds them "
-            '(layer="…", --layer …).'
-        )
-    return where, counts
-
-
 def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Float64:
     """Get library sizes, shape (n_obs,): from the column, otherwise `size`, the sums of the counts."""
+    if not (size > 0).any():
+        raise InputError("Expected counts, found only zeros.")
     if size_key is not None:
         require_key(adata.obs.columns, size_key, where="obs")
         try:
@@ -306,7 +322,7 @@ def library_size(adata: AnnData, size: Float64, *, size_key: str | None) -> Floa
         if not np.isfinite(size).all() or (size < 0).any():
             raise InputError(f"Expected library sizes ≥ 0 in obs[{size_key!r}], found NaN, infinite or negative ones.")
     if not (size > 0).any():
-        raise InputError("Expected counts, found only zeros.")
+        raise InputError(f"Expected library sizes in obs[{size_key!r}], found only zeros.")
     empty = int((size == 0).sum())
     if empty:
         logger.warning(

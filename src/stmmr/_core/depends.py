@@ -11,6 +11,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import listed, logger
+from stmmr._core.compat import escaped, renamed, unescaped
 from stmmr._core.order import tissue_order
 from stmmr._core.record import record, recorded
 
@@ -26,7 +27,7 @@ NAMES: dict[str, str] = {"X_stmmr_umap": "UMAP", "domain_genes_pseudobulk": "dom
 """Names of results in messages, where they are not those of their records."""
 
 
-def depends(adata: AnnData, result: str, *, on: Iterable[str], writes: Iterable[str]) -> None:
+def depends(adata: AnnData, result: str, *, on: Iterable[str], writes: Iterable[str], **facts: str) -> None:
     """Record what a result was computed from, after it was written.
 
     Parameters
@@ -39,14 +40,39 @@ def depends(adata: AnnData, result: str, *, on: Iterable[str], writes: Iterable[
         What it was computed from, each as "obs:stmmr_domain".
     writes
         What belongs to it, in the same form; "notes:" are records in ``uns["stmmr"]``.
+    **facts
+        Further facts about it, for `facts_about`.
     """
+    if keys.UNS not in adata.uns:  # no result of stmmr
+        return
     order = tissue_order(adata)
     entry = {
         "on": {source: _fingerprint(adata, source, order) for source in on if source},
         "writes": list(writes),
         "n_obs": adata.n_obs,
+        "facts": facts,
     }
-    record(adata, depends={**recorded(adata).get("depends", {}), result: entry})
+    _store(adata, {**_entries(adata), result: entry})
+
+
+def facts_about(adata: AnnData, result: str) -> dict[str, str]:
+    """Get further facts about a result."""
+    return dict(_entries(adata).get(result, {}).get("facts", {}))
+
+
+def add_facts(adata: AnnData, result: str, **facts: str) -> None:
+    """Add facts about a result."""
+    entries = _entries(adata)
+    if result in entries:
+        _store(adata, {**entries, result: {**entries[result], "facts": {**facts_about(adata, result), **facts}}})
+
+
+def _entries(adata: AnnData) -> dict[str, Any]:
+    return dict(renamed(adata.uns.get(keys.DEPENDS, {}), unescaped))
+
+
+def _store(adata: AnnData, entries: dict[str, Any]) -> None:
+    adata.uns[keys.DEPENDS] = renamed(entries, escaped)
 
 
 def outdated(adata: AnnData) -> dict[str, list[str]]:
@@ -56,7 +82,7 @@ def outdated(adata: AnnData) -> dict[str, list[str]]:
     """
     entries = {
         result: entry
-        for result, entry in recorded(adata).get("depends", {}).items()
+        for result, entry in _entries(adata).items()
         if any(_is_there(adata, written) for written in entry["writes"])
     }
     order = tissue_order(adata) if entries else np.arange(0)
@@ -82,10 +108,10 @@ def partition_of(adata: AnnData, key: str) -> str:
 
 def drop_outdated(adata: AnnData) -> None:
     """Remove results whose sources have changed, with a warning, so that they are not taken for results of these."""
-    entries = recorded(adata).get("depends", {})
+    entries = _entries(adata)
     there = {name: entry for name, entry in entries.items() if any(_is_there(adata, each) for each in entry["writes"])}
     if len(there) < len(entries):
-        record(adata, depends=there)
+        _store(adata, there)
     dropped: dict[str, list[str]] = {}
     while found := outdated(adata):  # what was computed from a removed result is outdated as well
         for result in found:
@@ -124,7 +150,7 @@ def clears_outdated(step: Step) -> Step:
 
 def _drop(adata: AnnData, result: str) -> None:
     notes = recorded(adata)
-    entries = dict(notes["depends"])
+    entries = _entries(adata)
     for written in entries.pop(result)["writes"]:
         container, name = str(written).split(":", 1)
         if container == "notes":
@@ -135,7 +161,8 @@ def _drop(adata: AnnData, result: str) -> None:
         elif name in getattr(adata, container):
             del getattr(adata, container)[name]
     adata.uns[keys.UNS] = {}
-    record(adata, **notes | {"depends": entries})
+    record(adata, **notes)
+    _store(adata, entries)
 
 
 def _is_there(adata: AnnData, written: str) -> bool:

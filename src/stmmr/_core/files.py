@@ -1,13 +1,13 @@
-"""Files and folders that are written as a whole or not at all: beside the target, then renamed."""
+"""Files that are written as a whole or not at all (beside the target, then renamed), paths and parsing errors."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import platform
 import re
 import secrets
-import shutil
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed
+from stmmr._core.untrusted import require_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
+
+    import pandas as pd
 
 
 @contextmanager
@@ -38,123 +42,121 @@ def atomic_write(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()  # so that a link still points to the file
     _tidy(target)
-    new = _beside(target, "new")
+    new = beside(target, "new")
     try:
         yield new
-        _flush(new)
+        flush(new)
         new.replace(target)
     finally:
         new.unlink(missing_ok=True)
 
 
+class _Guarded:
+    """A new binary file that remembers the first error of a writing and takes no more from then on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+        self.read, self.readinto, self.seek, self.tell = file.read, file.readinto, file.seek, file.tell  # type: ignore[attr-defined]
+
+    def write(self, content: Any) -> int:
+        """Write, or pretend to."""
+        return int(self._tried(self.file.write, content) or len(content))
+
+    def truncate(self, size: int) -> int:
+        """Change the size, or pretend to."""
+        return int(self._tried(self.file.truncate, size) or size)
+
+    def flush(self) -> None:
+        """Do nothing: the file has no buffer."""
+
+    def _tried(self, action: Callable[[Any], int], argument: Any) -> int | None:
+        try:
+            return action(argument) if self.error is None else None
+        except OSError as error:
+            self.error = error
+            return None
+
+
 @contextmanager
-def publish_folder(target: Path, *, overwrite: bool, marker: str = "run.json") -> Iterator[Path]:
-    """Write a folder that gets its name only after the body has succeeded.
-
-    Whether the target may be written is checked before the body runs. Leftovers of killed runs on this machine are
-    cleaned up first: an old folder that was moved aside is restored, and unfinished new folders are removed. If only
-    the last renaming fails, the complete new folder is kept and the error names it.
-
-    Parameters
-    ----------
-    target
-        Folder to write. Missing parent folders are created.
-    overwrite
-        Replace the whole folder if it exists.
-    marker
-        File that identifies a folder written by stmmr. Other folders are not replaced, unless they are empty.
+def hdf5_file(path: Path) -> Iterator[Any]:
+    """Write an HDF5 file; on a full disk it raises an OSError, where HDF5 by itself ends the process.
 
     Yields
     ------
-    An empty folder beside the target, for the body to fill.
-
-    Raises
-    ------
-    InputError
-        If the target exists and `overwrite` is False, or if the target must not be replaced.
+    The open ``h5py.File``.
     """
-    target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _tidy(target)
-    _require_replaceable(target, overwrite=overwrite, marker=marker)
-    new = _beside(target, "new")
-    new.mkdir()
-    try:
-        yield new
-        for file in new.rglob("*"):
-            _flush(file)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    try:
-        # checked again, because another run may have written there in the meantime
-        _require_replaceable(target, overwrite=overwrite, marker=marker)
-        _swap(new, target)
-    except (InputError, OSError) as error:
-        error.add_note(f"The new results are complete in {new}; move them before the next run.")
-        raise
+    import h5py
+
+    with path.open("wb+") as opened:
+        guarded = _Guarded(opened)
+        try:
+            with h5py.File(guarded, "w") as file:
+                yield file
+            opened.flush()
+        finally:
+            if guarded.error is not None:
+                raise guarded.error
 
 
-def _require_replaceable(target: Path, *, overwrite: bool, marker: str) -> None:
-    """Check that a folder may be created or replaced."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise InputError(f"Expected a folder or a new name, found the file {target}. Choose another name.")
-    if not overwrite:
-        raise InputError(f"{target} exists. Pass overwrite=True (--overwrite), or choose another name.")
-    names = sorted(path.name for path in target.iterdir())
-    if names and marker not in names:
-        raise InputError(
-            f"Expected a folder that stmmr wrote (with {marker}) to overwrite, found {target} with {listed(names)}. "
-            "Choose another name, or delete the folder yourself."
-        )
-    if target.is_mount():
-        raise InputError(
-            f"Expected a folder that can be replaced, found the mount point {target}. Choose a folder inside it."
-        )
+class Unchanged:
+    """Files and stores that are read for a while, and must not be replaced meanwhile.
+
+    Parameters
+    ----------
+    paths
+        What is no path of a file or a .zarr store is left out.
+    """
+
+    def __init__(self, paths: Iterable[object]) -> None:
+        stores = [path for path in paths if isinstance(path, Path) and (path.is_file() or path.suffix == ".zarr")]
+        self._states = {path: _state(path) for path in stores}
+
+    def check(self) -> None:
+        """Check that all are as they were.
+
+        Raises
+        ------
+        InputError
+            If one is not.
+        """
+        for path, state in self._states.items():
+            if _state(path) != state:
+                raise InputError(
+                    f"Expected {path} to stay as it is while it is read, found that it was changed or replaced. "
+                    "Nothing was published; start again."
+                )
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Replace an old folder with a new one; on failure, the old one is restored."""
-    if not target.exists():
-        new.replace(target)
-        return
-    old = _beside(target, "old")
-    target.replace(old)
-    try:
-        new.replace(target)
-    except OSError:
-        old.replace(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _state(path: Path) -> list[tuple[str | int, ...]]:
+    """Get device, inode, size and time of a file, or of all files of a store; of a missing one, none."""
+    states: list[tuple[str | int, ...]] = []
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            stat = file.stat()
+            if not file.is_dir():
+                states.append((str(file), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return states
 
 
-def _beside(target: Path, kind: str) -> Path:
+def beside(target: Path, kind: str) -> Path:
     """Make the path of a temporary file beside the target, with the machine and process that it belongs to."""
     owner = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
     return target.with_name(f".{target.name}.{owner}.{kind}{target.suffix}")
 
 
 def _tidy(target: Path) -> None:
-    """Remove leftovers of dead processes on this machine for the same target; restore a folder that was moved aside."""
+    """Remove files that dead processes on this machine left while they wrote the same target."""
     pattern = re.compile(
-        rf"\.{re.escape(target.name)}\.(?P<node>.*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>new|old)"
-        + re.escape(target.suffix)
+        rf"\.{re.escape(target.name)}\.(?P<node>.*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.new{re.escape(target.suffix)}"
     )
     for path in target.parent.glob(".*"):
         match = pattern.fullmatch(path.name)
-        if match is None or match["node"] != platform.node() or _alive(int(match["pid"])):
-            continue
-        if match["kind"] == "old" and not target.exists():
-            path.replace(target)
-        elif path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if match and match["node"] == platform.node() and not alive(int(match["pid"])) and not path.is_dir():
             path.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Check whether a process runs; on Windows, where the check would end it, assume that it does."""
     if os.name == "nt":
         return True
@@ -162,14 +164,14 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file is on disk, so that a power failure after the renaming cannot leave it empty."""
-    if path.is_file():
+    if path.is_file() and not path.is_symlink():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
 
@@ -181,9 +183,17 @@ def existing(path: str | Path) -> Path:
     ------
     FileNotFoundError
         If it does not exist; the message suggests similar names.
+    InputError
+        If it is neither file nor folder, such as a pipe.
     """
+    from stmmr._core.folders import restore
+
     absolute = Path(path).expanduser().absolute()
+    for part in (*reversed(absolute.parents), absolute):  # a kill may have hidden one of them
+        if not part.exists():
+            restore(part)
     if absolute.exists():
+        require_regular(absolute)
         return absolute
     if not absolute.parent.is_dir():
         raise FileNotFoundError(f"Expected data at {path}, but the folder {absolute.parent} does not exist either.")
@@ -211,14 +221,37 @@ def parsing(path: Path, *, expected: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError, PermissionError):
+    except (InputError, ImportError, PermissionError):
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"Expected data that fit into memory at {path}, found {expected} that needs more. Read it on a machine "
+            "with more memory, or leave the counts in the file (backed=True, --mode disk)."
+        ) from error
     except Exception as error:
+        if type(error) is FileNotFoundError and error.errno is None:  # of `existing`
+            raise
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"Expected {expected} at {path}, found content that cannot be read ({type(error).__name__}: {reason}). "
             "It may be damaged or cut short. Copy or download it again."
         ) from error
+
+
+def write_csv(table: pd.DataFrame, path: Path, **options: Any) -> None:
+    """Write a table as CSV in which no text is a formula: a quote goes before ``= + - @`` at the start of a name.
+
+    Texts that are numbers, such as "-1.5", stay as they are.
+    """
+    texts = table.select_dtypes(["object", "string", "category"])
+    table = table.assign(**{str(name): column.astype(object).map(_harmless) for name, column in texts.items()})
+    table.rename(index=_harmless, columns=_harmless).to_csv(path, **options)
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
 
 
 @contextmanager

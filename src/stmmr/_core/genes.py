@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,7 +13,8 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.counts import CountStatistics, count_statistics, library_size, lognorm, raw_counts
+from stmmr._core.counts import CountStatistics, count_statistics, library_size, lognorm
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import recorded
 from stmmr._core.rows import as_csr, by_rows, map_rows
 from stmmr._core.space import rows_called
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import CountRows, Csc, Csr, Float64
 
+ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
+"""Ensembl gene identifiers of any species."""
 VALUES_AT_ONCE: Final = 2**24
 """Nonzero values of a block of genes: 134 MB, three times as much while the block is assembled."""
 
@@ -102,7 +107,7 @@ def gene_columns(adata: AnnData, layer: str | None = None, *, progress: bool = F
     where, matrix = raw_counts(adata, layer or counts_layer(adata))
     counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
-    statistics.check(where)
+    statistics.check(where, adata)
     size_key = keys.LIBRARY_SIZE if keys.LIBRARY_SIZE in adata.obs.columns else None
     return GeneColumns(counts, statistics, library_size(adata, statistics.size, size_key=size_key))
 
@@ -178,8 +183,9 @@ def gene_list(genes: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
     InputError
         If it is a single name, whose letters would be taken for names, or the list is empty.
     """
-    names = [] if isinstance(genes, str) else list(dict.fromkeys(map(str, genes)))
-    if isinstance(genes, str) or not (names or may_be_empty):
+    is_list = isinstance(genes, Iterable) and not isinstance(genes, str)
+    names = list(dict.fromkeys(map(str, genes))) if is_list else []
+    if not is_list or not (names or may_be_empty):
         hint = f" Write [{genes!r}]." if isinstance(genes, str) else ""
         raise InputError(f"Expected a list of gene names, found {genes or names!r}.{hint}")
     return names

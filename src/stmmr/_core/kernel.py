@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmmr._core.checks import InputError, require_step
-from stmmr._core.parallel import in_parallel, progress_bar
+from stmmr._core.parallel import in_parallel, progress_bar, threads
 from stmmr._core.sections import graph_sections, laid_apart, tissue_coordinates
 from stmmr._core.space import array_positions, spacing
 
@@ -77,7 +77,7 @@ def nearest_in_chunks(xy: Float64, n_neighbors: int) -> Iterator[tuple[Ints, Int
     tree = cKDTree(xy)
     for start in range(0, n, TILE):
         points = np.asarray(tree.indices[start : start + TILE], dtype=np.intp)
-        nearby = np.asarray(tree.query(xy[points], k=n_neighbors + 1, workers=-1)[1])
+        nearby = np.asarray(tree.query(xy[points], k=n_neighbors + 1, workers=threads())[1])
         others = nearby != points[:, None]
         # of several points at one position, the point itself may be missing: then the farthest is left out
         others[others.all(axis=1), -1] = False
@@ -137,7 +137,7 @@ class Kernel(NamedTuple):
         tree = cKDTree(self.xy)
         sample = self.xy[:: max(1, len(self.xy) // COUNTED_AT_MOST)]
         radius = reach(self.bandwidth, self.tolerance)
-        return float(np.mean(tree.query_ball_point(sample, radius, return_length=True, workers=-1))) - 1
+        return float(np.mean(tree.query_ball_point(sample, radius, return_length=True, workers=threads()))) - 1
 
     def propagate(
         self, features: Callable[[Ints], Float32], *, progress: bool = False, task: str = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 RESULT: Final = 25
@@ -49,6 +50,29 @@ def set_verbosity(level: int) -> None:
             f"Expected a verbosity of 0 (errors), 1 (warnings and results), 2 (steps) or 3, found {level!r}."
         )
     _logger.setLevel(LEVELS[level])
+
+
+def print_messages(worded: Callable[[str], str]) -> None:
+    """Print messages of all packages to the terminal, in the words that `worded` makes of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # µ and × on a terminal without them
+            stream.reconfigure(errors="replace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Worded(worded))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
+
+
+class _Worded(logging.Formatter):
+    def __init__(self, worded: Callable[[str], str]) -> None:
+        super().__init__()
+        self._worded = worded
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if hasattr(record, "reason_follows"):  # in the sentence at the end
+            text = text.partition(" failed: ")[0] + " failed."
+        return self._worded(text)
 
 
 def with_options(text: str, options: Mapping[str, str]) -> str:

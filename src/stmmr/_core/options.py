@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, did_you_mean
 
 Options = TypeVar("Options")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -23,7 +24,7 @@ SEEDS: Final = 2**32
 
 
 class Range(NamedTuple):
-    """Numbers that an argument may have."""
+    """Values that an argument may have."""
 
     text: str
     kind: type
@@ -38,16 +39,25 @@ POSITIVE: Final = Range("a positive number", Real, lambda value: 0 < value < mat
 NOT_NEGATIVE: Final = Range("a number of at least 0", Real, lambda value: 0 <= value < math.inf)
 FRACTION: Final = Range("a number from 0 to 1", Real, lambda value: 0 <= value <= 1)
 INSIDE: Final = Range("a number between 0 and 1", Real, lambda value: 0 < value < 1)
+NAME: Final = Range("a name", str, bool)
+SWITCH: Final = Range("True or False", object, lambda value: str(value) in ("True", "False"))
 
 RANGES: Final = {
     **dict.fromkeys(("n_domains", "n_partitions", "n_neighbors", "n_components", "n_top_genes", "n_init"), COUNT),
     **dict.fromkeys(
         ("at_most", "n_genes", "n_sets", "min_set", "max_set", "n_knots", "n_rows", "n_cols", "bin_size"), COUNT
     ),
-    **dict.fromkeys(("n_seeds", "epochs", "width", "devices", "num_nodes"), COUNT),
+    **dict.fromkeys(("n_seeds", "epochs", "width", "devices", "num_nodes", "threads"), COUNT),
     **dict.fromkeys(("min_spots", "min_counts", "histology.n_components"), NATURAL),
     **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution"), POSITIVE),
     **dict.fromkeys(("min_contact", "min_share_ratio", "threshold"), NOT_NEGATIVE),
+    # settings of the model
+    **dict.fromkeys(("hidden", "latent", "steps", "batch_size", "landmarks"), NATURAL),
+    **dict.fromkeys(("expression_weight", "histology_weight", "aligned_weight", "weight_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("likelihood_loss", "contrast_loss", "graph_loss"), NOT_NEGATIVE),
+    "decoder_hidden": COUNT,
+    "dropout": Range("a number from 0 to less than 1", Real, lambda value: 0 <= value < 1),
+    "learning_rate": POSITIVE,
     **dict.fromkeys(("max_pval_adj", "min_share", "alpha"), FRACTION),
     **dict.fromkeys(("vmin", "vmax"), FINITE),
     **dict.fromkeys(("confidence", "tolerance"), INSIDE),
@@ -56,6 +66,8 @@ RANGES: Final = {
     "domain_genes_pseudobulk.min_spots": COUNT,
 }
 """Range of each numeric argument, by its name, or by function and name where one function differs from the others."""
+NAMES: Final = {"key", "layer", "basis", "color", "library_id"}
+"""Arguments that are keys of an AnnData, beside those that end with _key, _rep or key_added."""
 OBJECTS: Final = {
     **dict.fromkeys(("adata", "reference"), ("obsm", "an AnnData")),
     "model": ("adata", "a model (stmmr.StMMR)"),
@@ -87,13 +99,21 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
 
     Raises InputError if it is not what its name stands for, or a number out of range.
     """
-    if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
-        raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.")
-    allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
-    automatic = "auto" in annotation
-    if allowed is None or (value is None and default is None) or (automatic and str(value) == "auto"):
+    if value is None and (default is None or "None" in annotation.split(" | ")):
         return
-    if isinstance(value, bool) or not isinstance(value, allowed.kind) or not allowed.holds(value):
+    if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
+        hint = " Read it first: adata = stmmr.read(…)." if isinstance(value, str | Path) and name != "model" else ""
+        raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.{hint}")
+    allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
+    automatic, types = "auto" in annotation, set(annotation.split(" | ")) - {"None"}
+    if types == {"bool"}:
+        allowed = SWITCH
+    elif types == {"str"} and (name in NAMES or name.endswith(("_key", "_rep", "key_added"))):
+        allowed = NAME
+    if allowed is None or (automatic and str(value) == "auto"):
+        return
+    fits = isinstance(value, allowed.kind) and (allowed is SWITCH or not isinstance(value, bool))
+    if not (fits and allowed.holds(value)):
         text = f"{allowed.text} or 'auto'" if automatic else allowed.text
         raise InputError(f"Expected {name} to be {text}, found {value!r}.")
 
@@ -109,10 +129,12 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
         If there is no parameter of a name; the message suggests the closest.
     """
     signature = inspect.signature(function)
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
 
     @functools.wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        require_names(kwargs, signature.parameters, function=function.__name__)
+        if not takes_any:
+            require_names(kwargs, signature.parameters, function=function.__name__)
         try:
             arguments = signature.bind(*args, **kwargs).arguments
         except TypeError:
@@ -124,6 +146,8 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
             )
         return function(*args, **kwargs)
 
+    if "\nParameters\n" not in doc_of(call):
+        return call
     left_out = [name for name in signature.parameters if not re.search(rf"^(.*, )?{name}(,.*)?$", doc_of(call), re.M)]
     described = [f"{name}\n    {DESCRIPTIONS[name]}" for name in left_out if name in DESCRIPTIONS]
     call.__doc__ = with_parameters(doc_of(call), described)
@@ -138,8 +162,8 @@ def doc_of(described: Any) -> str:
 def with_parameters(doc: str, parameters: Iterable[str]) -> str:
     """Add parameters at the end of their section of a docstring."""
     _, heading, rest = doc.partition("\nParameters\n----------\n")
-    end = re.search(r"\n\n\w+\n---|$(?!\n)", rest)
-    position = len(doc) - len(rest) + (end.start() if end and heading else len(rest))
+    end = re.search(r"\n\n\w+\n---", rest) if heading else None
+    position = len(doc) - len(rest) + (end.start() if end else len(rest))
     return "\n".join([doc[:position], *parameters]) + doc[position:]
 
 
@@ -152,8 +176,7 @@ def require_names(names: Iterable[str], known: Iterable[str], *, function: str) 
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{function}() got an unexpected option {name!r}.{hint}")
+            raise TypeError(f"{function}() got an unexpected option {name!r}.{did_you_mean(close)}")
 
 
 def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any], *, function: str) -> Options:

@@ -4,25 +4,101 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from stmmr._core.options import check_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 Result = TypeVar("Result")
+Step = TypeVar("Step", bound="Callable[..., Any]")
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+def threads() -> int:
+    """Get the number of threads that stmmr uses at once: as chosen, otherwise one for each available core."""
+    from joblib import cpu_count
+
+    return _threads.get() or int(cpu_count())
+
+
+def chosen_threads() -> int | None:
+    """Get the number of threads that was chosen, if any."""
+    return _threads.get()
+
+
+def limit_threads(n: int | None) -> None:
+    """Use at most so many threads for the rest of the process, those of libraries included; None: no limit of ours."""
+    set_threads(n)
+    if n is not None:
+        check_argument("threads", n, default=None, annotation="int")
+        _libraries_limited(n)
+
+
+def set_threads(n: int | None) -> None:
+    """Choose the number of threads from now on; None: one for each available core."""
+    _threads.set(n)
+
+
+@contextmanager
+def limited_threads(n: int | None) -> Iterator[None]:
+    """Use at most so many threads in a block, those of linear algebra, OpenMP and PyTorch included; None: as before."""
+    if n is None:
+        yield
+        return
+    check_argument("threads", n, default=None, annotation="int")
+    before = _threads.set(n)
+    torch = sys.modules.get("torch")
+    torch_before = torch.get_num_threads() if torch is not None else 0
+    try:
+        with _libraries_limited(n):
+            if torch is not None:
+                torch.set_num_threads(n)
+            yield
+    finally:
+        _threads.reset(before)
+        if torch is not None:
+            torch.set_num_threads(torch_before)
+
+
+def one_thread(step: Step) -> Step:
+    """Carry out a step with one thread of linear algebra and OpenMP, for many small problems one after another.
+
+    Several threads for one small problem wait for each other at every product. On busy cores they wait for those that
+    the system has paused, and the step takes up to thirty times as long.
+    """
+
+    @wraps(step)
+    def alone(*args: Any, **options: Any) -> Any:
+        with _libraries_limited(1):
+            return step(*args, **options)
+
+    return cast("Step", alone)
+
+
+def _libraries_limited(n: int) -> Any:
+    import sklearn.cluster  # noqa: F401 - only libraries that are loaded can be limited
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(n)
 
 
 def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
     """Call a function with the arguments of each task, and get results in the order of the tasks.
 
     Tasks run in threads, or on the backend of ``joblib.parallel_config``: with ``backend="dask"``, on the workers of a
-    ``dask.distributed`` client. Only as many tasks are made at a time as run or wait in the queue.
+    ``dask.distributed`` client. Only as many tasks are made at a time as run or wait in the queue. While they run, each
+    uses one thread of linear algebra: threads of threads would wait for each other.
     """
     from joblib import Parallel, delayed
 
-    work = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-    results: Iterator[Result] = work(delayed(function)(*task) for task in tasks)
-    return results
+    work = Parallel(n_jobs=threads(), prefer="threads", return_as="generator")
+    with _libraries_limited(1):
+        yield from work(delayed(function)(*task) for task in tasks)
 
 
 def progress_bar(total: int, name: str, unit: str, *, shown: bool) -> Any:

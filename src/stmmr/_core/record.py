@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.compat import escaped, renamed, unescaped
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
+
+RECORDS: Final = frozenset(keys.names_of("notes")) - {"mode"}
+"""Steps whose records are mappings."""
 
 
 def record(adata: AnnData, **steps: Any) -> None:
@@ -33,5 +37,24 @@ def drop_results(adata: AnnData, written: Iterable[keys.Key]) -> None:
 
 
 def recorded(adata: AnnData) -> dict[str, Any]:
-    """Get the records of all steps so far. Do not change them."""
-    return dict(renamed(adata.uns.get(keys.UNS, {}), unescaped))
+    """Get the records of all steps so far. Do not change them.
+
+    Raises
+    ------
+    InputError
+        If something else is there.
+    """
+    from stmmr._core.checks import InputError
+
+    steps = adata.uns.get(keys.UNS, {})
+    if isinstance(steps, Mapping):
+        names = sorted(RECORDS & steps.keys())
+        wrong = [f"{keys.UNS!r}][{name!r}" for name in names if not isinstance(steps[name], Mapping)]
+    else:
+        wrong = [f"{keys.UNS!r}"]
+    if wrong:
+        raise InputError(
+            f"Expected what stmmr notes about its steps in uns[{wrong[0]}], found something else. Remove it: "
+            f"del adata.uns[{wrong[0]}]."
+        )
+    return dict(renamed(steps, unescaped))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -104,7 +106,19 @@ def by_rows(matrix: Any) -> Any:
 
 
 def as_csr(rows: Any) -> Csr:
-    """Convert rows to CSR, without a copy if they are CSR."""
+    """Convert rows to CSR, without a copy if they are CSR.
+
+    Raises
+    ------
+    InputError
+        If they hold no numbers.
+    """
+    dtype = np.dtype(getattr(rows, "dtype", "f4"))
+    if dtype.kind not in "biuf":
+        raise InputError(f"Expected a matrix of numbers, found values of the type {dtype}. Convert them first.")
+    # scipy knows no half precision and only the byte order of this machine
+    known = np.dtype("f4") if dtype == np.float16 else dtype.newbyteorder("=")
+    rows = rows if known == dtype and dtype.isnative else rows.astype(known)
     return rows if isinstance(rows, sparse.csr_matrix) else sparse.csr_matrix(rows)
 
 
@@ -204,4 +218,15 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Numbers:
     if np.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY_AT_MOST:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(dir=_folder.get(), prefix="stmmr_") as file:
+        _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
         return np.memmap(file, dtype, mode="w+", shape=shape)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take the room for an array on the disk, so that a full one is an error now and does not end the process later."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot
+                raise

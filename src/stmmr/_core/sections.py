@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, rows_called, spacing
@@ -42,8 +43,7 @@ def sections_of(adata: AnnData, section_key: str | None) -> pd.Categorical | Non
     """
     if section_key is None:
         return None
-    require_key(adata.obs.columns, section_key, where="obs")
-    sections = pd.Categorical(adata.obs[section_key]).remove_unused_categories()
+    sections = categories(adata, section_key).remove_unused_categories()
     missing = int((sections.codes < 0).sum())
     if missing:
         raise InputError(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
+from stmmr._core.columns import coordinate_columns, depth_column, plain
+from stmmr._core.compat import libraries_of
+from stmmr._core.parallel import threads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from stmmr._core.types import Float64, Floats, Numbers
@@ -23,10 +28,20 @@ ST_LARGEST: Final = 35
 ARRAY = [keys.ARRAY_COL, keys.ARRAY_ROW]  # x, y
 SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 """µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
+HD_BIN: Final = re.compile(r"s_(\d{3})um_\d+_\d+")
+"""Names of the bins of Visium HD, with their width."""
 UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances between neighbours that occur: from bins of Stereo-seq and Visium HD to coarse arrays."""
+SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
+"""Keys of ``obsm`` that hold coordinates, as `plain` writes them."""
+FEW_DEPTHS: Final = 10
+"""Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
+SAME_SCALE: Final = 1.02
+"""Ratio of two scales up to which they count as the same."""
+FARTHEST: Final = 1e100
+"""Coordinates are smaller; squares of larger ones overflow."""
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
@@ -40,15 +55,12 @@ def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
     Readers note the platform in ``uns["spatial"]``. Rows of other data are called spots if there are array positions or
     an image, and cells otherwise.
     """
-    libraries = adata.uns.get(keys.SPATIAL)
-    entries = libraries.values() if isinstance(libraries, Mapping) else ()
-    libraries = [library for library in entries if isinstance(library, Mapping)]
+    libraries = list(libraries_of(adata).values())
     for library in libraries:
-        metadata, factors = library.get("metadata"), library.get("scalefactors")
-        platform = metadata.get("platform") if isinstance(metadata, Mapping) else None
+        platform = library.get("metadata", {}).get("platform")
         if platform in PLATFORMS_OF_CELLS:
             return "cells"
-        if platform in PLATFORMS_OF_BINS or (isinstance(factors, Mapping) and "bin_size_um" in factors):
+        if platform in PLATFORMS_OF_BINS or "bin_size_um" in library.get("scalefactors", {}):
             return "cells" if adata.uns.get(keys.BIN_TYPE) == "cell_bins" else "bins"
         if platform is not None:
             return "spots"
@@ -60,7 +72,7 @@ def rows_called(adata: AnnData) -> Literal["spots", "cells", "bins"]:
 
 def units(adata: AnnData) -> tuple[str, float, str]:
     """Get the name of the unit of the coordinates, its length in µm and the source of that (see `um_per_unit`)."""
-    um, source = um_per_unit(adata, coordinates(adata), *adata.uns.get(keys.SPATIAL, {}).values())
+    um, source = um_per_unit(adata, coordinates(adata), *libraries_of(adata).values())
     if keys.SPATIAL not in adata.obsm:
         return "array columns", um, source
     if source != "microns_per_pixel":
@@ -82,15 +94,17 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
 
     Returns
     -------
-    The length, and the first source that has it: "microns_per_pixel" of the scale factors; "Stereo-seq chip", from the
-    keys that stereopy writes (https://github.com/STOmics/SAW/issues/211); "hexagonal array" (Visium, spots 100 µm
-    apart) or "square array" (ST v1, 200 µm). Otherwise NaN and "unknown".
+    The length, and the first source that has it: "microns_per_pixel" of the scale factors, if all libraries agree;
+    "Stereo-seq chip", from the keys that stereopy writes (https://github.com/STOmics/SAW/issues/211); "hexagonal array"
+    (Visium, spots 100 µm apart), "names of the bins" (Visium HD) or "square array" (ST v1, 200 µm). Otherwise NaN and
+    "unknown".
     """
-    for library in libraries if keys.SPATIAL in adata.obsm else ():
-        stated = library.get("scalefactors", {}).get("microns_per_pixel") if isinstance(library, Mapping) else None
-        if stated is not None:
-            require_positive(stated, name="microns_per_pixel of the scale factors")
-            return float(stated), "microns_per_pixel"
+    parts = libraries if keys.SPATIAL in adata.obsm else ()
+    stated = [um for library in parts if (um := library.get("scalefactors", {}).get(UM)) is not None]
+    for um in stated:
+        require_positive(um, name=f"{UM} of the scale factors")
+    if stated and max(stated) <= SAME_SCALE * min(stated):  # libraries of other sections may differ
+        return float(stated[0]), UM
     if {keys.BIN_TYPE, keys.RESOLUTION} <= adata.uns.keys() and keys.SPATIAL in adata.obsm:
         nm = adata.uns[keys.RESOLUTION]
         if isinstance(nm, int | float | np.number) and nm > 0:
@@ -99,12 +113,25 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
         import pandas as pd
 
         array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-        finite = np.isfinite(array).all()
-        if finite and ((hexagonal := is_hexagonal(array)) or np.ptp(array, axis=0).max() < ST_LARGEST):
-            um = microns_per_pixel(array, xy, step=SPOT_STEP if hexagonal else ST_STEP)
-            if um is not None:
-                return um, "hexagonal array" if hexagonal else "square array"
+        step, source = _step_of(adata, array)
+        if step is not None and (um := microns_per_pixel(array, xy, step=step)) is not None:
+            return um, source
     return math.nan, "unknown"
+
+
+def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None, str]:
+    """Get the µm of a step on the array, and what tells it; None if nothing does.
+
+    The positions of ST arrays begin at their corner; those of a crop of a larger array do not.
+    """
+    if not len(array) or not np.isfinite(array).all():
+        return None, ""
+    if is_hexagonal(array):
+        return SPOT_STEP, "hexagonal array"
+    if bins := HD_BIN.match(str(adata.obs_names[0])):
+        return (float(bins[1]), float(bins[1])), "names of the bins"
+    is_st = array.min() >= -1 and array.max() <= ST_LARGEST
+    return (ST_STEP, "square array") if is_st else (None, "")
 
 
 def graph_um(graph: Mapping[str, Any]) -> float:
@@ -116,9 +143,9 @@ def graph_um(graph: Mapping[str, Any]) -> float:
 def coordinates(adata: AnnData) -> Float64:
     """Get the coordinates of the spots, checked.
 
-    They come from ``obsm["spatial"]``, or from ``array_col`` and ``array_row`` of ``obs`` if that is missing. On a
-    hexagonal array, such as that of Visium, rows are √3 columns apart: y is then √3 ``array_row``, so that the six
-    neighbours of a spot are equally far.
+    They come from ``obsm["spatial"]``, otherwise from another place that `stored_coordinates` finds, at last from
+    ``array_col`` and ``array_row`` of ``obs``. On a hexagonal array, such as that of Visium, rows are √3 columns apart:
+    y is then √3 ``array_row``, so that the six neighbours of a spot are equally far.
 
     Returns
     -------
@@ -126,35 +153,85 @@ def coordinates(adata: AnnData) -> Float64:
 
     Raises InputError if there are no coordinates, one is not finite, or all are the same.
     """
-    if keys.SPATIAL in adata.obsm:
-        where = f"obsm[{keys.SPATIAL!r}]"
-        xy = np.asarray(adata.obsm[keys.SPATIAL], dtype=np.float64)
-    elif {keys.ARRAY_ROW, keys.ARRAY_COL} <= set(adata.obs.columns):
-        where = "obs['array_col'] and obs['array_row']"
-        xy = adata.obs[[keys.ARRAY_COL, keys.ARRAY_ROW]].to_numpy(dtype=np.float64)
-    else:
-        raise InputError(
-            "Expected coordinates in obsm['spatial'] (x, y), or array_row and array_col in obs; found obsm keys: "
-            f"{listed(adata.obsm)}; obs columns: {listed(adata.obs.columns)}. Put the coordinates in "
-            "adata.obsm['spatial']."
-        )
-    if xy.ndim != 2 or xy.shape[1] < 2:
-        raise InputError(f"Expected {where} with two columns (x, y), found shape {xy.shape}.")
-    xy = xy[:, :2]
+    xy, _, where = stored_coordinates(adata)
     if keys.SPATIAL not in adata.obsm and is_hexagonal(xy):
         xy = xy * [1, math.sqrt(3)]
-    bad = ~np.isfinite(xy).all(axis=1)
+    bad = ~(np.abs(xy) < FARTHEST).all(axis=1)
     if bad.any():
         raise InputError(
             f"Expected finite coordinates in {where}, found {int(bad.sum())} of {len(xy)} "
             f"{rows_called(adata)} without (first: {adata.obs_names[int(bad.argmax())]}). Remove them first."
         )
-    if len(xy) > 1 and np.ptp(xy, axis=0).max() == 0:
+    if len(xy) > 1 and np.ptp(xy, axis=0).max() <= 1 / FARTHEST:
         raise InputError(
             f"Expected {rows_called(adata)} at different positions in {where}, found all {len(xy)} at one point "
             f"({xy[0, 0]:g}, {xy[0, 1]:g})."
         )
     return xy
+
+
+def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
+    """Find coordinates under the names in use: x and y, shape (n_obs, 2), z if there is one, and where they are.
+
+    The first of ``obsm["spatial"]``, another key of ``obsm`` such as ``"X_spatial"``, and two columns of ``obs`` such
+    as ``x_centroid`` and ``y_centroid``. Columns of a data frame are taken by their names, in any order. Of an array
+    with three columns, z is the last, or the first if that has much fewer values.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they are no numbers.
+    """
+    key = next((name for name in adata.obsm if name == keys.SPATIAL), None)
+    key = key or next((name for name in adata.obsm if SPATIAL_NAMES.fullmatch(plain(name))), None)
+    if key is not None:
+        return (*_numbers(adata.obsm[key], f"obsm[{key!r}]"), f"obsm[{key!r}]")
+    if pair := coordinate_columns(adata.obs.columns):
+        where = f"obs[{pair[0]!r}] and obs[{pair[1]!r}]"
+        depth = depth_column(adata.obs.columns)
+        return (*_numbers(adata.obs[[*pair, *([depth] if depth else [])]], where), where)
+    raise InputError(
+        "Expected coordinates in obsm['spatial'] (x, y), or array_row and array_col in obs; found obsm keys: "
+        f"{listed(adata.obsm)}; obs columns: {listed(adata.obs.columns)}. Put the coordinates in "
+        "adata.obsm['spatial']."
+    )
+
+
+def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
+    """Get x and y, and z if there is one, from a table or an array."""
+    if hasattr(values, "columns"):
+        pair, depth = coordinate_columns(values.columns), depth_column(values.columns)
+        values = values[[*pair, *([depth] if depth else [])]] if pair else values.select_dtypes("number")
+        texts = values.select_dtypes(exclude="number").columns  # also categories and text of numbers
+        values = values.astype(dict.fromkeys(texts, object))
+    try:
+        array = np.asarray(values.toarray() if hasattr(values, "toarray") else values).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Expected numbers as coordinates in {where}, found other values ({error}).") from error
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise InputError(f"Expected {where} with two columns (x, y), found shape {array.shape}.")
+    if array.shape[1] == 2:
+        return array, None
+    different = [len(np.unique(column)) for column in array[:, :3].T]
+    depth_first = different[0] * FEW_DEPTHS <= len(array) and different[0] * 3 < min(different[1:])
+    z, first = (0, 1) if depth_first else (2, 0)
+    return array[:, first : first + 2], array[:, z]
+
+
+def set_coordinates(adata: AnnData, *, plain_array: bool = False) -> None:
+    """Put coordinates under another name into ``obsm["spatial"]``, and log where they were; array positions stay.
+
+    With `plain_array`, a data frame, text or an array with z in front becomes an array of numbers: x, y and, if there
+    is one, z.
+    """
+    is_plain = isinstance(adata.obsm.get(keys.SPATIAL), np.ndarray) and adata.obsm[keys.SPATIAL].dtype.kind in "iuf"
+    if keys.SPATIAL in adata.obsm and (not plain_array or (is_plain and adata.obsm[keys.SPATIAL].shape[1:] == (2,))):
+        return
+    xy, z, where = stored_coordinates(adata)
+    if keys.ARRAY_COL not in where:
+        if not is_plain:
+            logger.info("Coordinates are taken from %s.", where)
+        adata.obsm[keys.SPATIAL] = xy if z is None or np.ptp(z) == 0 else np.column_stack([xy, z])
 
 
 def is_hexagonal(array: Float64) -> bool:
@@ -198,12 +275,11 @@ def microns_per_pixel(array: Float64, pixels: Float64, *, step: tuple[float, flo
 
 def warn_implausible(adata: AnnData) -> None:
     """Warn if neighbours are nearer or further, by the scale factors, than on any platform."""
-    libraries = adata.uns.get(keys.SPATIAL, {})
     xy = adata.obsm.get(keys.SPATIAL)
-    if not isinstance(libraries, Mapping) or not isinstance(xy, np.ndarray) or xy.ndim != 2 or xy.shape[1] < 2:
+    if not isinstance(xy, np.ndarray) or xy.ndim != 2 or xy.shape[1] < 2:
         return
-    for name, library in libraries.items():
-        um = library.get("scalefactors", {}).get(UM) if isinstance(library, Mapping) else None
+    for name, library in libraries_of(adata).items():
+        um = library.get("scalefactors", {}).get(UM)
         if isinstance(um, int | float) and um > 0:
             warn_implausible_scale(xy, um, told_by=f"microns_per_pixel of {name}")
 
@@ -252,7 +328,7 @@ def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float 
     measured = points if at_most is None else points[:: 1 + len(points) // at_most]
     # an unbalanced tree is built several times faster
     tree = KDTree(points, compact_nodes=False, balanced_tree=False)
-    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=-1)[0]))
+    return float(np.median(tree.query(measured, k=[1 + min(nth, len(points) - 1)], workers=threads())[0]))
 
 
 def array_positions(adata: AnnData) -> Float64:

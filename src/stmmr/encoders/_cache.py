@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from stmmr._core.checks import logger
+from stmmr._core.checks import InputError, logger
 from stmmr._core.files import atomic_write
 from stmmr._core.fingerprints import array_fingerprint, digest
+from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.parallel import in_parallel, progress_bar
 from stmmr._core.rows import empty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the content of the folder."""
 VALUES: Final = "features.npy"
 MANIFEST: Final = "manifest.json"
+FEATURES: Final = Kind("image features", MANIFEST, frozenset(), r"features\.npy|manifest\.json")
+"""A folder with features; damaged ones are ours as well."""
 NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
 """Characters that are replaced in the name of a folder."""
 
@@ -41,8 +43,8 @@ class FeatureCache:
     ``features.npy``
         Features, shape (n_obs, width), float32.
     ``manifest.json``
-        What determines the features, and which rows are done. It is replaced after these rows are on the disk, so
-        that a killed process can continue. Two processes at once write the same values.
+        What determines the features, which rows are done, and a checksum of these. It is replaced after these rows are
+        on the disk, so that a killed process can continue. Two processes at once write the same values.
     """
 
     values: NDArray[np.float32]
@@ -53,6 +55,8 @@ class FeatureCache:
     """The folder of these features; None: in memory."""
     done: list[tuple[int, int]] = field(default_factory=list)
     """Ranges of rows that are done, as start and stop, ascending and disjoint."""
+    checksum: int = 0
+    """Sum of the hashes of the rows that are done, modulo 2⁶⁴."""
 
     @classmethod
     def open(
@@ -96,13 +100,14 @@ class FeatureCache:
         if folder is None or encoder is None:
             return cls(empty(shape), facts)
         path = Path(folder) / f"{NOT_IN_NAMES.sub('_', name)}-{digest(facts)[:20]}"
-        if path.is_dir() and not _valid(path, facts):
-            logger.warning("The features in %s are damaged and are computed again.", path)
-            shutil.rmtree(path)
-        if not path.is_dir():
+        if not _valid(path, facts):
+            if path.is_dir():
+                logger.warning("The features in %s are damaged and are computed again.", path)
+                (path / MANIFEST).touch()  # it may be what is missing, and marks the folder as ours
             _create(path, facts, shape)
         values = np.load(path / VALUES, mmap_mode="r")
-        return cls(values, facts, path, [(int(start), int(stop)) for start, stop in _manifest(path)["done"]])
+        manifest = _manifest(path)
+        return cls(values, facts, path, _ranges(manifest), int(manifest["checksum"]))
 
     def missing(self, batch_size: int) -> Iterator[slice]:
         """Yield batches of rows that are not done.
@@ -123,6 +128,8 @@ class FeatureCache:
                 f"Expected finite features of shape {expected}, found shape {values.shape}, "
                 f"{int((~np.isfinite(values)).sum())} of them not finite."
             )
+        new = [row for row in range(rows.start, rows.stop) if not any(a <= row < b for a, b in self.done)]
+        checksum = (self.checksum + _checksum(values[[row - rows.start for row in new]], new)) % 2**64
         done = _joined([*self.done, (rows.start, rows.stop)])
         if self.folder is None:
             self.values[rows] = values
@@ -132,8 +139,8 @@ class FeatureCache:
                 file.write(values.data)
                 file.flush()
                 os.fsync(file.fileno())
-            _write_manifest(self.folder, self.facts | {"done": done})
-        self.done = done
+            _write_manifest(self.folder, self.facts | {"done": done, "checksum": checksum})
+        self.done, self.checksum = done, checksum
 
     def fill(
         self, encode: Callable[[slice], NDArray[np.float32]], *, batch_size: int, progress: bool = True
@@ -187,27 +194,38 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _create(path: Path, facts: dict[str, object], shape: tuple[int, int]) -> None:
     """Make the folder of some features, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        np.lib.format.open_memmap(new / VALUES, mode="w+", dtype=np.float32, shape=shape)
-        _write_manifest(new, facts | {"done": []})
-        new.rename(path)
-    except OSError:
-        if not path.is_dir():  # another process may have been faster
+        with publish_folder(path, FEATURES, overwrite=path.is_dir() and not _valid(path, facts)) as new:
+            np.lib.format.open_memmap(new / VALUES, mode="w+", dtype=np.float32, shape=shape)
+            _write_manifest(new, facts | {"done": [], "checksum": 0})
+    except InputError:
+        if not _valid(path, facts):  # another process may have been faster
             raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _valid(path: Path, facts: dict[str, object]) -> bool:
-    """Tell whether a folder holds these features, in files of the right size."""
+    """Tell whether a folder holds these features, as they were written."""
     try:
         manifest, values = _manifest(path), np.load(path / VALUES, mmap_mode="r")
-    except (OSError, ValueError, KeyError):
+        found = sum(_checksum(values[start:stop], range(start, stop)) for start, stop in _ranges(manifest)) % 2**64
+        intact = found == int(manifest["checksum"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
         return False
     same = {name: manifest.get(name) for name in facts} == json.loads(json.dumps(facts))
-    return same and list(values.shape) == facts["shape"] and values.dtype == np.float32 and "done" in manifest
+    return intact and same and list(values.shape) == facts["shape"] and values.dtype == np.float32
+
+
+def _ranges(manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
+    return [(int(start), int(stop)) for start, stop in manifest["done"]]
+
+
+def _checksum(values: NDArray[np.float32], rows: Iterable[int]) -> int:
+    """Sum the hashes of rows, each with its number."""
+    hashed = (
+        hashlib.blake2b(row.tobytes(), digest_size=8, salt=number.to_bytes(8, "little"))
+        for number, row in zip(rows, values, strict=True)
+    )
+    return sum(int.from_bytes(each.digest(), "little") for each in hashed)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

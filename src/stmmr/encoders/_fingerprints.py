@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def image_fingerprint(image: str | Path | NDArray[np.generic]) -> str:
     """Compute a string that differs between images.
 
-    A file or folder (zarr) is identified by its content, of more than 256 MB by size, time, inode and both ends; an
-    array by its values.
+    A file or folder (zarr) is identified by its modification time and its content, of more than 256 MB by sizes, inodes
+    and both ends of a file; an array by its values.
     """
     if isinstance(image, (str, Path)):
-        return file_fingerprint(Path(image))
+        return digest({"file": file_fingerprint(Path(image)), "time": Path(image).stat().st_mtime_ns})
     return digest({"shape": list(image.shape), "dtype": str(image.dtype), "values": array_fingerprint(image)})
 
 

@@ -59,7 +59,9 @@ class ModelFiles:
 
     def unloadable(self, error: Exception, *, by: str) -> InputError:
         """Make the error about weights that a library cannot load."""
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "weights_only" in str(error):  # torch suggests to switch its protection off
+            reason = "they are a pickle of more than weights, which could run code. Use weights in a .safetensors file."
         return InputError(
             f"Expected the weights of a model in {self.folder}, found that {by} cannot load them: {reason}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, did_you_mean, listed
 from stmmr.encoders._he import HEEncoder
 from stmmr.encoders._hub import CONFIG, HUB, find_model
 from stmmr.encoders._lazyslide import LazySlideEncoder
@@ -253,9 +253,8 @@ def _unknown(name: str) -> str:
     """List the encoders that can be named."""
     names = [HEEncoder.name, *(known.name for known in KNOWN)]
     close = difflib.get_close_matches(name.lower(), names, n=3)
-    suggestion = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     kinds = " or ".join(f"{prefix}:NAME" for prefix in ("hf", "timm", "lazyslide"))
     return (
-        f"Expected the name of an encoder, found {name!r}.{suggestion} Known are {listed(names, at_most=20)}; give any "
-        f"other model as {kinds}, or as its folder."
+        f"Expected the name of an encoder, found {name!r}.{did_you_mean(close)} Known are "
+        f"{listed(names, at_most=20)}; give any other model as {kinds}, or as its folder."
     )

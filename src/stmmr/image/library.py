@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
-from stmmr._core.compat import libraries_of
+from stmmr._core.compat import libraries_of, unescaped
 from stmmr.image.pixels import is_blank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
     from numpy.typing import NDArray
 
 IMAGES: Final = ("hires", "lowres")
-"""Names of the images in a library, the one with the highest resolution first."""
+"""Names of the images that Space Ranger and stmmr write, the one with the highest resolution first."""
 SPOT: Final = 0.55
 """Diameter of a spot divided by the distance between spots, on Visium."""
 FULLRES: Final = "fullres"
@@ -38,6 +37,13 @@ def scale_key(image: str) -> str:
     return f"tissue_{image}_scalef"
 
 
+def image_names(library: Library) -> list[str]:
+    """Name the images of a library: hires and lowres, then others with a scale factor, such as downscaled_fullres."""
+    images, factors = library.get("images", {}), library.get("scalefactors", {})
+    others = [name for name in images if name not in IMAGES and scale_key(name) in factors]
+    return [*(name for name in IMAGES if name in images), *(name for name in others if np.ndim(images[name]) == 3)]
+
+
 def find_library(adata: AnnData, library_id: str | None = None) -> Library:
     """Find the library of a section by its name, or the only one; empty if ``uns["spatial"]`` has none.
 
@@ -45,6 +51,8 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Library:
     """
     libraries: Mapping[str, Library] = libraries_of(adata)
     if library_id is None:
+        if len(libraries) > 1 and not any(map(holds_image, libraries.values())):
+            return Library()
         if len(libraries) > 1:
             raise InputError(
                 f"Expected library_id to name one of the libraries in uns['spatial'], found {listed(libraries)}. "
@@ -58,12 +66,12 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Library:
 
 def holds_image(library: Library) -> bool:
     """Tell whether a library has an image that is not a blank placeholder."""
-    return any(_usable(library, name) is not None for name in IMAGES)
+    return any(_usable(library, name) is not None for name in image_names(library))
 
 
 def sharpest_image(library: Library) -> tuple[NDArray[np.generic], float] | None:
     """Get the image with the highest resolution that has a scale factor, and its pixels per unit of the coordinates."""
-    for name in IMAGES:
+    for name in image_names(library):
         image, scale = _usable(library, name), library.get("scalefactors", {}).get(scale_key(name))
         if image is not None and scale is not None:
             return image, float(scale)
@@ -108,7 +116,15 @@ def _put(
         "images": {**library.get("images", {}), name: pixels},
         "scalefactors": {**(default or {}), **library.get("scalefactors", {}), scale_key(name): scale},
     }
-    adata.uns[keys.SPATIAL] = {**libraries, library_id or next(iter(libraries), "library"): new}
+    adata.uns[keys.SPATIAL] = {**_others(adata), **libraries, library_id or next(iter(libraries), "library"): new}
+
+
+def _others(adata: AnnData) -> dict[str, object]:
+    """Get what ``uns["spatial"]`` holds besides libraries of the spots; nothing if it is no mapping of libraries."""
+    content = adata.uns.get(keys.SPATIAL)
+    if not isinstance(content, Mapping) or {"images", "scalefactors"} & content.keys():
+        return {}
+    return {unescaped(str(name)): value for name, value in content.items()}
 
 
 def _library_or_new(adata: AnnData, library_id: str | None) -> Library:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from stmmr._core.checks import InputError
+from stmmr._core.untrusted import require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,13 +19,16 @@ if TYPE_CHECKING:
 
 MAX_PIXELS: Final = 1_000_000_000
 """Largest image that is decoded: 30,000 × 30,000 pixels, 3 GB as RGB, are still read."""
+DECODING_BYTES: Final = 6
+"""Bytes that decoding takes for each pixel: as it is stored, and as RGB."""
 GLASS_OD: Final = 0.05
 """Mean optical density below which a pixel shows glass instead of tissue."""
 BLACK: Final = 16
 """Every channel of a masked pixel is below this level; no stain is that dark."""
-
-# what Pillow, tifffile and imagecodecs raise on damaged files
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError, struct.error, zlib.error)
+FEWEST_LIT: Final = 1000
+"""Pixels that tell fluorescence from the stain."""
+DARKEST_STAIN: Final = 30
+"""Median of the darkest channel below which lit pixels are those of fluorescence; stains and glass are lighter."""
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -74,7 +76,12 @@ def decoding(path: Path | str) -> Iterator[None]:
         yield
     except (InputError, PermissionError):
         raise
-    except _DAMAGED as error:
+    except MemoryError as error:
+        raise InputError(
+            f"Expected an image that fits into memory at {path}, found one that needs more. Save it at a lower "
+            "resolution, or as a tiled TIFF."
+        ) from error
+    except Exception as error:
         if "imagecodecs" in str(error):  # tifffile names the missing package
             raise InputError(
                 f"Expected a compression that can be decoded in {path}, found one that needs imagecodecs ({error}). "
@@ -102,8 +109,8 @@ def check_image(array: ArrayLike, *, where: str = "the image") -> NDArray[np.uin
 
 
 def is_blank(image: NDArray[np.generic]) -> bool:
-    """Tell whether all pixels have one colour, as in the placeholders of some output folders."""
-    return bool((image == image[0, 0]).all())
+    """Tell whether all pixels have one colour, as in the placeholders of some output folders, or there are none."""
+    return image.ndim < 2 or image.size == 0 or bool((image == image[0, 0]).all())
 
 
 def masked_glass(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -152,6 +159,7 @@ def _check_size(width: int, height: int, *, path: Path, max_pixels: int) -> None
             f"Expected an image of at most {max_pixels:,} pixels in {path}, found {width:,} × {height:,}. "
             "Save it at a lower resolution (0.5 µm per pixel is enough) or raise max_pixels."
         )
+    require_memory(DECODING_BYTES * width * height, path, advice="Save it at a lower resolution, or as a tiled TIFF.")
 
 
 def _read_by_pillow(path: Path, *, max_pixels: int) -> NDArray[np.uint8]:
@@ -252,8 +260,15 @@ def over_white(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def require_colour(image: NDArray[np.uint8], *, where: str) -> None:
-    """Refuse grey levels stored as RGB; an image of one colour is blank, not grey."""
+    """Refuse grey levels stored as RGB, and fluorescence; an image of one colour is blank, not grey."""
     step = 1 + max(image.shape[:2]) // 2000  # four million pixels are enough
-    red, green, blue = np.moveaxis(image[::step, ::step], -1, 0)
+    sample = image[::step, ::step]
+    red, green, blue = np.moveaxis(sample, -1, 0)
     if np.array_equal(red, green) and np.array_equal(green, blue) and np.ptp(red) > 0:
         raise greyscale(where)
+    lit = sample[sample.max(axis=-1) >= BLACK]  # without the mask of an H&E image
+    if len(lit) >= FEWEST_LIT and np.ptp(lit) > 0 and np.median(lit.min(axis=-1)) < DARKEST_STAIN:
+        raise InputError(
+            f"Expected an H&E image (tissue on light glass) in {where}, found a dark background, as of fluorescence. "
+            "Give the H&E image of the section."
+        )

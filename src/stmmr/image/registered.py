@@ -13,7 +13,7 @@ from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.space import coordinates, rows_called, um_per_unit, warn_implausible_scale
-from stmmr.image.library import FULLRES, IMAGES, find_library, scale_key
+from stmmr.image.library import FULLRES, find_library, image_names, scale_key
 from stmmr.image.registration import mapped, read_registration, scale_of, scaling
 from stmmr.image.slide import open_slide
 from stmmr.image.tissue import UNCHANGED, in_mask, share_by_turn, tissue_mask
@@ -35,6 +35,8 @@ ON_TISSUE_AT_LEAST: Final = 0.9
 """Share of the spots expected on tissue; .99 to 1 on three sections of docs/images.md."""
 BETTER_BY: Final = 0.05
 """How much larger the share on tissue must be in a turned or mirrored image to report it."""
+PIXELS_UM: Final = (1e-3, 1e4)
+"""Sizes of pixels in µm that an image can have; patches of other images would have no end."""
 UM_MISMATCH: Final = 1.25
 """Ratio between the size of a pixel by the image and by the coordinates from which on to warn."""
 NO_POSITIONS: Final = "An image needs positions in pixels."
@@ -143,6 +145,11 @@ def registered_image(
             stated,
             um / scale,
         )
+    if not PIXELS_UM[0] <= um / scale <= PIXELS_UM[1]:
+        raise InputError(
+            f"Expected pixels of {PIXELS_UM[0]:g} to {PIXELS_UM[1]:g} µm in the image ({slide.name}), found "
+            f"{um / scale:.3g} µm by the {scale_from}. Check um_per_pixel, image_scale and the scale factors."
+        )
     registered = Registered(slide, matrix, um / scale, scale_from, mapped(matrix, xy), image is not None, rows)
     _check_cover(registered)
     return registered
@@ -167,9 +174,7 @@ def _stored_image(library: Library) -> tuple[Slide, NDArray[np.float64]]:
     """Get the image with the highest resolution that a library holds, and the map from coordinates to its pixels."""
     images, factors = library.get("images", {}), library.get("scalefactors", {})
     blank = []
-    for name in IMAGES:
-        if name not in images:
-            continue
+    for name in image_names(library):
         try:
             slide = open_slide(np.asarray(images[name]), where=f"the {name} image of uns['spatial']")
         except InputError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, logger
+from stmmr._core.untrusted import require_memory
 from stmmr.image.pixels import MAX_PIXELS, decoded_by_tifffile, decoding, format_of, greyscale, read_image
 from stmmr.image.slide import PixelArray, Slide, SpatialTree
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SCANNERS: Final = {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm"}
 """Endings of the formats of slide scanners that openslide reads (https://openslide.org/formats/)."""
+SMALL_TILES: Final = "Save it with tiles of at most 1024 pixels a side."
 BLOCK: Final = 512
 """Side in pixels of the blocks that are decoded at once if a file has no tiles, or very small ones."""
 UM_PER_PX: Final = (0.05, 50.0)
@@ -135,6 +137,9 @@ def _tiff_slide(path: Path, tiff: tifffile.TiffFile) -> Slide:
         tiff.close()
         return Slide(path.name, [PixelArray(read_image(path))], um_per_px=um, path=path)
     block = _block(keyframe)
+    for level in series.levels:
+        high, wide = _block(level.keyframe)
+        require_memory(high * wide * keyframe.samplesperpixel * series.dtype.itemsize, path, advice=SMALL_TILES)
     sources = [
         Chunked(zarr.open(series.aszarr(level=i), mode="r"), level.axes.replace("Q", "C"), where=path, block=block)
         for i, level in enumerate(series.levels)

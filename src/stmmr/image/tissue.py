@@ -37,7 +37,8 @@ def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float) -> NDArray[np.boo
     from scipy.ndimage import gaussian_filter
 
     density = optical_density(image, white_of(image)).mean(axis=-1)
-    return np.asarray(gaussian_filter(density, max(SMOOTHED_UM / um_per_px, 1.0)) > GLASS_OD)
+    sigma = min(max(SMOOTHED_UM / um_per_px, 1.0), max(density.shape))
+    return np.asarray(gaussian_filter(density, sigma) > GLASS_OD)
 
 
 def in_mask(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from stmmr.io._st import read_st
 from stmmr.io._stereoseq import read_stereoseq
 from stmmr.io._tables import read_h5ad, read_zarr
 from stmmr.io._tenx import read_10x_h5
+from stmmr.io._transcripts import read_transcripts
 from stmmr.io._visium import read_visium, read_visium_hd
 from stmmr.io._xenium import read_xenium
 
@@ -38,6 +39,7 @@ __all__ = [
     "read_st",
     "read_stereoseq",
     "read_table",
+    "read_transcripts",
     "read_visium",
     "read_visium_hd",
     "read_visium_hd_cells",

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
+from stmmr._core.columns import plain
 from stmmr._core.files import parsing
+from stmmr._core.untrusted import reader
 from stmmr.io._files import companion, find, locate, require_columns, require_match
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name, without_controls
@@ -29,13 +31,25 @@ if TYPE_CHECKING:
 COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz")
 CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz")
 FIELDS: Final = ("fov_positions_file.csv", "fov_positions_file.csv.gz")
-CONTROLS: Final = r"neg(prb|probe|ative)|sys(tem)?control|falsecode"
 GLOBAL: Final = ["CenterX_global_px", "CenterY_global_px"]
 LOCAL: Final = ["CenterX_local_px", "CenterY_local_px"]
 FIELD_PX: Final = ["x_global_px", "y_global_px"]
 FIELD_MM: Final = ["x_global_mm", "y_global_mm"]
 UM_PER_PX: Final = 0.12028
 UM_PER_PX_PROTOTYPE: Final = 0.18
+ALIASES: Final = {
+    "fov": "fov",
+    "x_fov_px": LOCAL[0],
+    "y_fov_px": LOCAL[1],
+    "x_mm": FIELD_MM[0],
+    "y_mm": FIELD_MM[1],
+    "x_px": FIELD_PX[0],
+    "y_px": FIELD_PX[1],
+}
+"""Names of columns in exports of other software, as `plain` writes them."""
+SLIDE_MM: Final = ["x_slide_mm", "y_slide_mm"]
+SLIDES: Final = ("slide_ID", "slide_ID_numeric", "slide")
+"""Columns that number the slides of a file of several."""
 FIELD_SIDE: Final = 4256
 """Side of a field of view in pixels; fields of the prototype have 5472 × 3648."""
 
@@ -43,6 +57,7 @@ find_cosmx = partial(locate, names=COUNTS)
 """Find the counts among CosMx flat files, and the sample name in front of them."""
 
 
+@reader("a CosMx section")
 def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float | None = None) -> AnnData:
     """Read the cells of a CosMx section from its flat files.
 
@@ -71,35 +86,45 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
     """
     file, prefix = require_match(path, find_cosmx, f"…_{COUNTS[0]}", advice="Give the folder of flat files.")
     cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
-    counts = read_counts_table(file, ids=("fov", "cell_ID"), others=("cell", "cell_id"))
-    adata = counts.as_anndata(_cell_names(counts.ids, file))
-    outside = (counts.ids["cell_ID"] == "0").to_numpy()
+    counts = read_counts_table(file, ids=("fov", "FOV", "cell_ID", *SLIDES), others=("cell", "cell_id"))
+    ids = _renamed(counts.ids)
+    slide = next((name for name in SLIDES if name in ids and ids[name].nunique() > 1), None)
+    adata = counts.as_anndata(_cell_names(ids, file, slide))
+    outside = (ids["cell_ID"] == "0").to_numpy()
     if outside.any():
         logger.info("%d rows of counts outside of cells dropped (cell_ID 0).", outside.sum())
         adata = adata[~outside].copy()
-    adata = without_controls(adata, CONTROLS, controls="negative probes and controls")
+    adata = without_controls(adata, controls="negative probes and controls")
     unique_names(adata)
 
     field_file = find(file.parent, *FIELDS, prefix=prefix)
     with parsing(cells, expected="the metadata of CosMx cells"):
-        table = read_frame(cells, ids=("fov", "cell_ID", "cell", "cell_id"))
-        table.index = _cell_names(table, cells)
-        table["fov"], table["cell_ID"] = table["fov"].astype("category"), table["cell_ID"].astype(np.int64)
-        fields = None if field_file is None else read_frame(field_file)
+        table = _renamed(read_frame(cells, ids=("fov", "FOV", "cell_ID", "cell", "cell_id", *SLIDES)))
+        table.index = _cell_names(table, cells, slide)
+        table["fov"] = table["fov"].astype("category")
+        fields = None if field_file is None else _renamed(read_frame(field_file))
         um = _pixel_size(table, fields) if microns_per_pixel is None else microns_per_pixel
         require_positive(um, name="microns_per_pixel")
         if not set(GLOBAL) <= set(table.columns):
-            table[GLOBAL] = _stitched(table, fields, um, cells)
+            in_mm = set(SLIDE_MM) <= set(table.columns)
+            table[GLOBAL] = table[SLIDE_MM] * (1000 / um) if in_mm else _stitched(table, fields, um, cells)
     adata = add_positions(adata, table, xy=GLOBAL, counts=file, positions=cells)
     return add_library(adata, um, library_name(library_id, prefix, file), platform="CosMx")
 
 
-def _cell_names(table: pd.DataFrame, path: Path) -> pd.Index:
-    """Name cells by their number and field of view."""
+def _renamed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give columns of other exports the names of the flat files."""
+    return table.rename(columns={name: ALIASES[plain(name)] for name in table if plain(name) in ALIASES})
+
+
+def _cell_names(table: pd.DataFrame, path: Path, slide: str | None) -> pd.Index:
+    """Name cells by their number and field of view, and by the slide if there are several."""
     import pandas as pd
 
-    require_columns(table.columns, ["fov", "cell_ID"], path)
-    return pd.Index(table["cell_ID"] + "_" + table["fov"])
+    require_columns(table.columns, ["fov", "cell_ID", *([slide] if slide else [])], path)
+    numbers = table["cell_ID"].astype(str).str.extract(r"(\d+)(?:\.0)?$")[0].fillna("")
+    names = numbers + "_" + table["fov"].astype(str)
+    return pd.Index(names if slide is None else names + "_" + table[slide].astype(str))
 
 
 def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells: Path) -> Float64:
@@ -118,6 +143,8 @@ def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells
             raise InputError(
                 f"Expected a position of every field of view, found none for {listed(missing)}. Complete {FIELDS[0]}."
             )
+        if not _is_prototype(table):  # y goes down in a field of view and up in the section
+            local = local * [1, -1] + [0, FIELD_SIDE]
         local = local + corners.loc[numbers].to_numpy()
     elif table["fov"].nunique() > 1:
         raise InputError(
@@ -129,7 +156,6 @@ def _stitched(table: pd.DataFrame, fields: pd.DataFrame | None, um: float, cells
 
 def _corners(fields: pd.DataFrame, um: float) -> pd.DataFrame:
     """Get the positions of the fields of view in pixels, by their number."""
-    fields = fields.rename(columns={"FOV": "fov"})
     in_mm = set(FIELD_MM) <= set(fields.columns) and not set(FIELD_PX) <= set(fields.columns)
     columns, factor = (FIELD_MM, 1000 / um) if in_mm else (FIELD_PX, 1.0)
     require_columns(fields.columns, ["fov", *columns], FIELDS[0])
@@ -143,11 +169,16 @@ def _pixel_size(table: pd.DataFrame, fields: pd.DataFrame | None) -> float:
         if px > 0 and mm > 0:
             logger.info("The pixel size is computed from the positions of the fields of view in px and mm.")
             return 1000 * mm / px
-    is_wide = LOCAL[0] in table.columns and float(table[LOCAL[0]].max()) > FIELD_SIDE
+    is_wide = _is_prototype(table)
     um = UM_PER_PX_PROTOTYPE if is_wide else UM_PER_PX
     reason = f"as on the prototype: fields are wider than {FIELD_SIDE} px" if is_wide else "as on later instruments"
     logger.info("Pixels are assumed to be %g µm, %s. Set microns_per_pixel of read_cosmx to change it.", um, reason)
     return um
+
+
+def _is_prototype(table: pd.DataFrame) -> bool:
+    """Tell a prototype by its fields, which are wider than those of later instruments."""
+    return LOCAL[0] in table.columns and float(table[LOCAL[0]].max()) > FIELD_SIDE
 
 
 def _extent(xy: Float64) -> float:

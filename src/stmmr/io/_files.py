@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import existing, visible
+from stmmr._core.untrusted import open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Match = TypeVar("Match")
+
+
+def variants(name: str) -> list[str]:
+    """List the forms in which a file may lie in a folder: as named, an image as JPEG or TIFF, and each packed."""
+    stem, dot, ending = name.rpartition(".")
+    forms = [f"{stem}.{form}" for form in ("png", "jpg", "jpeg", "tif", "tiff")] if ending == "png" else [name]
+    return [*forms, *(f"{form}.gz" for form in forms if dot and ending != "gz")]
 
 
 def find(folder: Path, *names: str, prefix: str = "") -> Path | None:
     """Find the first of several names in a folder, alone or behind a sample name, as in ``GSM123_name`` of GEO.
 
-    If the sample name is known (`prefix`), no other is accepted: all slides have the same barcodes, so the file of
-    another sample would match unnoticed. Raises InputError if it is unknown and several files match.
+    Files may be packed (``.gz``), images may be JPEG. If the sample name is known (`prefix`), no other is accepted: all
+    slides have the same barcodes, so the file of another sample would match unnoticed. Raises InputError if it is
+    unknown and several files match.
     """
-    for name in names:
+    for name in [form for each in names for form in variants(each)]:
         for exact in (folder / (prefix + name), folder / name):
             if exact.exists():
                 return exact
         # macOS writes hidden files such as "._name" beside each file on other disks
-        paths = [] if prefix else sorted(path for path in folder.glob(f"*{name}") if not path.name.startswith("."))
-        if len(paths) > 1:
+        pattern = f"{escape(prefix)}*{name}"
+        paths = [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
+        if len(paths) > 1 and not prefix:
             raise InputError(
                 f"Expected one {name} in {folder}, found {listed(path.name for path in paths)}. Give the count "
                 "matrix of one sample itself, or put each sample into its own folder."
             )
-        if paths:
+        if len(paths) == 1:
             return paths[0]
     return None
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Get a file as it is, or a packed one (``.gz``) unpacked in a temporary folder."""
+    if path.suffix.lower() != ".gz":
+        yield path
+        return
+    with TemporaryDirectory(prefix="stmmr_") as folder:
+        target = Path(folder) / path.stem
+        with open_text(path) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        yield target
 
 
 def locate(path: Path, names: Sequence[str], *, inside: Sequence[str] = ("outs",)) -> tuple[Path, str] | None:

@@ -3,41 +3,68 @@
 from __future__ import annotations
 
 import csv
-import gzip
-from contextlib import suppress
+import io
+import re
+import sys
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import sparse
 
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.columns import describes_rows, names_rows, plain
 from stmmr._core.files import parsing
+from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory, require_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Generator, Mapping
     from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
     from pandas.io.parsers import TextFileReader
+    from pyarrow.parquet import ParquetFile
 
-TABLES: Final = tuple(f"{suffix}{packed}" for suffix in (".csv", ".tsv", ".txt", ".tab") for packed in ("", ".gz"))
-"""File endings of text tables."""
+PARQUET: Final = ".parquet"
+TABLES: Final = (
+    *(f"{suffix}{packed}" for suffix in (".csv", ".tsv", ".txt", ".tab", ".gem") for packed in ("", ".gz")),
+    PARQUET,
+)
+"""File endings of tables."""
+DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
+NUMBER: Final = re.compile(r"-?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+BARE: Final = {
+    3: ("name", "x", "y"),
+    4: ("name", "other_name", "x", "y"),
+    6: ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"),
+}
+"""Columns of tables of positions that have no header, by their number."""
+MOST_COMMENTS: Final = 100
+"""Lines before the header, at most."""
 CHUNK_VALUES: Final = 16_000_000
 """Values that are dense in memory at a time, 64 MB."""
-LONGEST_LINE: Final = 50_000_000
+ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+|index|level_0|rownames?|row_names?|v1|x|id")
+"""First columns that may only number the rows, as `plain` writes them."""
+EMPTY_IS_ZERO: Final = 0.5
+"""Share of rows with empty cells from which these stand for 0; in fewer rows, the table is damaged."""
 
 
 @dataclass(frozen=True)
 class Peek:
-    """The first two lines of a text table."""
+    """The beginning of a text table, and how to read it."""
 
     separator: str
     header: list[str]
     """Names of the columns; "" for row names that have no header, as R writes them."""
     first: list[str]
     """The first row; empty if there is none."""
+    skipped: int = 1
+    """Lines before the first row: comments and, if there is one, the header."""
+    encoding: str = "utf-8-sig"
+    decimal: str = "."
 
 
 @dataclass(frozen=True)
@@ -76,17 +103,80 @@ def is_table(path: Path) -> bool:
 
 
 def peek(path: Path) -> Peek:
-    """Read the first two lines of a text table; raises InputError if the file is empty or no text."""
+    """Read the beginning of a text table; raises InputError if the file is empty or no text.
+
+    Tables come from Excel and R as well: UTF-16, Latin-1, decimal commas, row names without a header. Lines that begin
+    with "#" before the header are comments. A table of names and numbers without a header gets one: "name", then "x"
+    and "y", or the columns of Space Ranger's positions.
+    """
     with parsing(path, expected="a table"):
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as lines:
-            header, first = (lines.readline(LONGEST_LINE).decode("utf-8-sig").rstrip("\r\n") for _ in range(2))
+        if path.suffix == PARQUET:
+            return _peek_parquet(path)
+        with open_text(path) as lines:
+            encoding = "utf-16" if lines.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+            if encoding == "utf-16":
+                top = lines.read(LONGEST_LINE).decode(encoding, errors="ignore").splitlines()[:MOST_COMMENTS]
+            else:
+                raw = [lines.readline(LONGEST_LINE) for _ in range(3)]
+                while raw[-1].startswith(b"#") and len(raw) < MOST_COMMENTS:
+                    raw += [lines.readline(LONGEST_LINE) for _ in range(2)]
+                encoding, top = _decoded(raw)
+        comments = next((i for i, line in enumerate(top) if not line.startswith("#")), len(top))
+        if comments and comments + 1 < len(top) and _as_many_fields(top[comments - 1], top[comments]):
+            comments -= 1  # a header behind "#"
+        header, first = [line.rstrip("\r\n") for line in [*top[comments:], "", ""][:2]]
         if not header or "\0" in header:
             raise InputError(f"Expected a table with a header in {path}, found {'no text' if header else 'nothing'}.")
-        separator = max("\t,; ", key=header.count)
+        separator = _separator(header, first)
         names, row = (next(csv.reader([line], delimiter=separator), []) for line in (header, first))
-        return Peek(separator, ["", *names] if len(row) == len(names) + 1 else names, row)
+        names = [name.lstrip("#").strip() if i == 0 else name.strip() for i, name in enumerate(names)]
+        if bare := _bare_columns(names):
+            names, row, comments = bare, names, comments - 1
+        names = ["", *names] if len(row) == len(names) + 1 else names
+        commas = separator != "," and any(DECIMAL_COMMA.fullmatch(value.strip()) for value in row)
+        return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".")
+
+
+def _decoded(lines: list[bytes]) -> tuple[str, list[str]]:
+    """Decode lines as UTF-8, or else as Latin-1, which Excel writes in Europe; get the encoding as well."""
+    try:
+        return "utf-8-sig", [line.decode("utf-8-sig") for line in lines]
+    except UnicodeDecodeError:
+        return "latin-1", [line.decode("latin-1") for line in lines]
+
+
+def _separator(header: str, first: str) -> str:
+    """Find the separator: one that divides header and first row into as many fields, or the row into one more."""
+    counts = {mark: (len(next(csv.reader([header], delimiter=mark), [])), mark) for mark in "\t,; "}
+    fits = [mark for mark, (n, _) in counts.items() if n > 1 and _fields(first, mark) in (n, n + 1)]
+    return max(fits, key=lambda mark: counts[mark][0], default=max("\t,; ", key=header.count))
+
+
+def _fields(line: str, separator: str) -> int:
+    return len(next(csv.reader([line], delimiter=separator), []))
+
+
+def _as_many_fields(line: str, other: str) -> bool:
+    separator = _separator(line, other)
+    return _fields(line, separator) == _fields(other, separator) > 1
+
+
+def _bare_columns(names: list[str]) -> list[str] | None:
+    """Name the columns of a table of positions without a header; None if it has one."""
+    numbers = [NUMBER.fullmatch(name) is not None for name in names]
+    if len(names) not in BARE or not names[0] or not all(numbers[2 if len(names) == 4 else 1 :]):
+        return None
+    return list(BARE[len(names)])
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Give columns of the same name a number, as pandas does; an empty one may stand in front only."""
+    seen: dict[str, int] = {}
+    unique = []
+    for i, name in enumerate(names):
+        n = seen[name] = seen.get(name, 0) + 1
+        unique.append(name if n == 1 and (name or not i) else f"{name or 'unnamed'}.{n - 1 if name else i}")
+    return unique
 
 
 def tables_at(path: Path) -> dict[Path, Peek]:
@@ -106,60 +196,187 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
     The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
     InputError if the file cannot be read, or ends within a row.
     """
-    import pandas as pd
-
     with parsing(path, expected="a table"):
-        if path.suffix == ".parquet":
-            frame: pd.DataFrame = pd.read_parquet(path)
-            return frame
+        if path.suffix == PARQUET:
+            frame = read_parquet(path)
+            named = frame.index.name is not None and frame.index.name not in frame.columns
+            return storable(frame.reset_index() if named else frame)
         head = peek(path)
         text = [i for i, name in enumerate(head.header) if name in ids] if ids else [0]
-        with _open_rows(path, head, dtype=dict.fromkeys(text, str), low_memory=False) as rows:
+        # pandas needs about three times the size of the text
+        with _open_rows(
+            path, head, dtype=dict.fromkeys(text, str), low_memory=False, at_most=free_memory() // 3
+        ) as rows:
             table = rows.read().set_axis(head.header, axis=1)
-        last = table.iloc[:, -1].isna()
-        if len(last) and last.iloc[-1] and last.sum() == 1:
+        if len(table) and table.iloc[-1:, -1].isna().any() and _ends_within_row(path, head):
             raise ValueError(f"its last row, {len(table)}, is incomplete")
-        return table
+        return storable(table)
 
 
-def read_counts_table(path: Path, *, ids: Collection[str] = (), others: Collection[str] = ()) -> CountTable:
+def storable(table: pd.DataFrame) -> pd.DataFrame:
+    """Give columns of several types one that files can hold: truth values with missing ones, or text."""
+    import pandas as pd
+
+    for name in table.select_dtypes("object").columns:
+        kind = pd.api.types.infer_dtype(table[name], skipna=True)
+        if kind == "boolean":
+            table[name] = table[name].astype("boolean")
+        elif kind == "bytes":
+            table[name] = table[name].map(lambda text: text.decode(errors="replace"), na_action="ignore")
+        elif kind not in ("string", "empty"):
+            table[name] = table[name].astype(str).where(table[name].notna(), None)
+    return table
+
+
+def _ends_within_row(path: Path, head: Peek) -> bool:
+    """Tell whether the last line of a text table has too few fields."""
+    if path.suffix == PARQUET:
+        return False
+    last = ""
+    with io.TextIOWrapper(open_text(path, at_most=sys.maxsize), encoding=head.encoding, errors="replace") as lines:
+        for line in lines:
+            last = line if line.strip() else last
+    return _fields(last.rstrip("\r\n"), head.separator) < len(head.header)
+
+
+def read_counts_table(
+    path: Path, *, ids: Collection[str] = (), others: Collection[str] = (), genes_in_rows: bool = False
+) -> CountTable:
     """Read a table of counts in chunks, so that it is never dense in memory.
 
-    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Raises
-    InputError if the table is damaged, empty, or holds other values than numbers.
+    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Of spots ×
+    genes, so are other columns that name or describe spots by their names, such as an index that was saved or "volume".
+    Rows without any value are dropped, and empty cells of a table that has many are 0. Raises InputError if the table
+    is damaged, empty, or holds other values than numbers.
     """
     import pandas as pd
 
     with parsing(path, expected="a table of counts"):
         head = peek(path)
-        naming = [i for i, name in enumerate(head.header) if name in ids] or [0]
-        counted = [i for i, name in enumerate(head.header) if i not in naming and name not in others]
+        naming = [i for i, name in enumerate(head.header) if name in ids] or [_name_column(head.header)]
+        left_out = set(others) if genes_in_rows else {*others, *_no_genes(path, head.header, naming, others)}
+        counted = [i for i, name in enumerate(head.header) if i not in naming and name not in left_out]
         dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
-        names, blocks = [], []
+        names, blocks, missing, n_bytes = [], [], [], 0
         rows = max(1, CHUNK_VALUES // len(head.header))
-        with _open_rows(path, head, dtype=dtype, chunksize=rows, keep_default_na=False) as chunks:
+        with closing(read_chunks(path, head, rows=rows, dtype=dtype)) as chunks:
             for chunk in chunks:
-                names.append(chunk[naming])
                 values = chunk[counted].to_numpy(np.float32)
-                if np.isnan(values).any():
-                    raise ValueError(f"row {chunk.index[np.isnan(values).any(axis=1)][0] + 1} is incomplete")
-                blocks.append(sparse.csr_matrix(values))
+                gaps = np.isnan(values)
+                kept = ~gaps.all(axis=1) if counted else np.ones(len(chunk), dtype=bool)
+                names.append(chunk.loc[kept, naming].fillna(""))
+                missing.append(chunk.index[gaps.any(axis=1) & kept].to_numpy())
+                blocks.append(sparse.csr_matrix(np.nan_to_num(values[kept])))
+                n_bytes += blocks[-1].data.nbytes + blocks[-1].indices.nbytes
+                require_memory(2 * n_bytes, path)  # they are joined at the end
+        cut = bool(blocks) and bool(gaps[-1:].any()) and _ends_within_row(path, head)
         if not blocks or not counted:
             raise InputError(
                 f"Expected a table of counts in {path}, found {'no counts' if blocks else 'no rows'} under the "
                 f"columns {listed(head.header)}. Export it again."
             )
         frame = pd.concat(names, ignore_index=True).set_axis([head.header[i] for i in naming], axis=1)
+        if cut:
+            raise ValueError(f"row {chunk.index[-1] + 1} is incomplete")
+        _check_missing(np.concatenate(missing), n_read=int(chunk.index[-1]) + 1, n_kept=len(frame), path=path)
         return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
 
 
-def _open_rows(path: Path, head: Peek, **options: Any) -> TextFileReader:
+def _name_column(header: list[str]) -> int:
+    """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
+    second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
+    return int(second_names)
+
+
+def _no_genes(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
+    """Find further columns that name or describe spots, and warn of them."""
+    names = [name for i, name in enumerate(header) if i not in naming and name not in others and describes_rows(name)]
+    if shown := [name or f"column {header.index(name) + 1}" for name in names]:
+        logger.warning("Columns of %s that are no genes are left out: %s.", path.name, listed(shown))
+    return names
+
+
+def _check_missing(rows: NDArray[np.intp], *, n_read: int, n_kept: int, path: Path) -> None:
+    """Check that values are missing nowhere, or in so many rows that empty cells stand for 0."""
+    if n_read > n_kept:
+        logger.warning("%d of %d rows of %s have no values and are dropped.", n_read - n_kept, n_read, path.name)
+    if not len(rows):
+        return
+    if len(rows) < EMPTY_IS_ZERO * n_kept:
+        raise ValueError(f"row {rows[0] + 1} is incomplete")
+    logger.warning("Empty cells of %s are taken as 0; %d of %d rows have some.", path.name, len(rows), n_kept)
+
+
+def first_rows(path: Path, n: int) -> pd.DataFrame:
+    """Read the first rows of a table, with numbered columns."""
+    import pandas as pd
+
+    with closing(read_chunks(path, peek(path), rows=n)) as chunks:
+        return next(chunks, pd.DataFrame()).infer_objects()
+
+
+def read_chunks(
+    path: Path, head: Peek, *, rows: int, dtype: Mapping[int, type] | None = None, columns: list[int] | None = None
+) -> Generator[pd.DataFrame]:
+    """Read a table in chunks of rows, with numbered columns; of `columns` only, if they are given."""
+    if path.suffix != PARQUET:
+        options: dict[str, Any] = {"dtype": dtype, "usecols": columns, "chunksize": rows, "low_memory": False}
+        with _open_rows(path, head, **options) as chunks:
+            yield from chunks
+        return
+    from pyarrow import parquet
+
+    start = 0
+    names = _parquet_names(parquet.ParquetFile(path))
+    for batch in parquet.ParquetFile(path).iter_batches(rows):
+        table = batch.to_pandas(ignore_metadata=True)[names]
+        table = table.set_axis(range(len(names)), axis=1).set_axis(range(start, start + len(table)), axis=0)
+        start += len(table)
+        table = table if columns is None else table[columns]
+        yield storable(table).astype({i: kind for i, kind in (dtype or {}).items() if i in table})
+
+
+def _parquet_names(file: ParquetFile) -> list[str]:
+    """Name the columns of a parquet file, those of its index first."""
+    names = list(file.schema_arrow.names)
+    index = [name for name in (file.schema_arrow.pandas_metadata or {}).get("index_columns", []) if name in names]
+    return index + [name for name in names if name not in index]
+
+
+def _peek_parquet(path: Path) -> Peek:
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path)
+    names = _parquet_names(file)
+    first = next(file.iter_batches(1, columns=names), None)
+    row = [] if first is None else [str(first.column(name)[0].as_py()) for name in names]
+    return Peek("", _unique(["" if name.startswith("__index") else name for name in names]), row)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a parquet file whose content fits into memory."""
+    import pandas as pd
+    from pyarrow.parquet import ParquetFile
+
+    require_regular(path)
+    with ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    n_rows = sum(group.num_rows for group in groups)
+    require_memory(max(sum(g.total_byte_size for g in groups), 8 * n_rows * file.metadata.num_columns), path)
+    frame: pd.DataFrame = pd.read_parquet(path)
+    return frame
+
+
+def _open_rows(path: Path, head: Peek, *, at_most: int = sys.maxsize, **options: Any) -> TextFileReader:
     """Open the rows below the header; columns are numbered, and a row with too many fields is an error."""
     import pandas as pd
 
     names = list(range(len(head.header)))
     if len(head.first) > len(names):  # pandas reports later rows itself
         raise ValueError(f"{len(head.first)} fields in a row under {len(names)} names")
-    options |= {"sep": head.separator, "names": names, "index_col": False}
-    rows: TextFileReader = pd.read_csv(path, header=None, skiprows=1, iterator=True, **options)
+    options |= {"sep": head.separator, "names": names, "index_col": False, "decimal": head.decimal}
+    options |= {"encoding": head.encoding, "encoding_errors": "replace", "skipinitialspace": True}
+    rows: TextFileReader = pd.read_csv(
+        open_text(path, at_most=at_most), header=None, skiprows=head.skipped, iterator=True, **options
+    )
     return rows

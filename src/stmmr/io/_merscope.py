@@ -5,29 +5,50 @@ Format: https://vizgen.github.io/vizgen-postprocessing/output_data_formats/index
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
-from stmmr._core.checks import unique_names
-from stmmr.io._files import companion, locate, require_match
+from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.untrusted import reader
+from stmmr.io._files import companion, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
-from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
+from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
 
-COUNTS: Final = ("cell_by_gene.csv", "cell_by_gene.csv.gz")
-CELLS: Final = ("cell_metadata.csv", "cell_metadata.csv.gz")
+COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.csv(\.gz)?")
+"""Names of count tables: a sample may be named in front, as by MERSCOPE, or behind, as in Vizgen's showcase data."""
+NAMED: Final = ("EntityID", "cell", "cell_id", "")
+"""Columns of the metadata that may name the cells."""
 XY: Final = ("center_x", "center_y")
 
 
-def find_merscope(path: Path) -> tuple[Path, str] | None:
-    """Find the counts of a MERSCOPE region, also in a folder above a single one, and the sample name in front."""
-    regions = [region.name for region in sorted(path.glob("region_*")) if region.is_dir()]
-    return locate(path, COUNTS, inside=regions if len(regions) == 1 else ())
+def find_merscope(path: Path) -> list[Path] | None:
+    """Find the counts of a MERSCOPE region, also in a folder above a single one."""
+    if path.is_file():
+        return [path] if COUNTS.fullmatch(path.name) else None
+    regions = [region for region in sorted(path.glob("region_*")) if region.is_dir()]
+    for folder in (path, *(regions if len(regions) == 1 else ())):
+        files = [f for f in sorted(folder.iterdir()) if COUNTS.fullmatch(f.name) and not f.name.startswith(".")]
+        unnamed = [file for file in files if not _sample(file)] or files
+        if len(unnamed) > 1:
+            names = listed(file.name for file in files)
+            raise InputError(f"Expected one cell_by_gene.csv in {folder}, found {names}. Give one.")
+        if unnamed:
+            return unnamed
+    return None
 
 
+def _sample(file: Path) -> str:
+    """Get the sample name from the name of a count table."""
+    match = COUNTS.fullmatch(file.name)
+    return "" if match is None else match["prefix"] + match["suffix"]
+
+
+@reader("a MERSCOPE section")
 def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData:
     """Read the cells of a MERSCOPE section.
 
@@ -49,14 +70,19 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     InputError
         If a file is missing or damaged, or counts and cells do not match.
     """
-    file, prefix = require_match(path, find_merscope, COUNTS[0], advice="Give the folder of a region.")
-    cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
-    adata = without_controls(read_counts_table(file).as_anndata(), BLANKS, controls="blanks")
+    import pandas as pd
+
+    (file,) = require_match(path, find_merscope, "cell_by_gene.csv", advice="Give the folder of a region.")
+    names = re.sub(r"cell_by_gene(.*?)\.csv(\.gz)?$", r"cell_metadata\1.csv", file.name)
+    cells = companion(file, [names], prefix="", content="the positions of the cells")
+    adata = without_controls(read_counts_table(file).as_anndata(), controls="blanks")
     unique_names(adata)
     # names are numbers of more than 64 bits: read as text
-    first = peek(cells).header[0]
-    table = read_frame(cells, ids=("EntityID", first))
-    key = "EntityID" if "EntityID" in table.columns else first
+    header = peek(cells).header
+    named = [name for name in header if name in NAMED] or [header[0]]
+    table = read_frame(cells, ids=named)
+    columns = {name: pd.Index(table[name].unique()) for name in named}
+    key = max(named, key=lambda name: int((matched(adata.obs_names, columns[name]) >= 0).sum()))
     table = table.drop(columns=[name for name in table.columns if name in ("", "X") and name != key])
     adata = add_positions(adata, table.set_index(key), xy=XY, counts=file, positions=cells)
-    return add_library(adata, 1.0, library_name(library_id, prefix, file), platform="MERSCOPE")
+    return add_library(adata, 1.0, library_name(library_id, _sample(file), file), platform="MERSCOPE")

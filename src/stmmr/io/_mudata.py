@@ -10,7 +10,9 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_extra, require_key
+from stmmr._core.files import check_indices, existing
 from stmmr._core.space import rows_called
+from stmmr._core.untrusted import reader, require_parts
 from stmmr.settings import Block
 
 if TYPE_CHECKING:
@@ -23,13 +25,27 @@ if TYPE_CHECKING:
 
     from stmmr.settings import BlockLikelihood
 
-EXPRESSION_NAMES: Final = ("rna", "gex", "gene expression", "expression", "transcriptome", "transcripts", "genes")
+EXPRESSION_NAMES: Final = (
+    "rna",
+    "mrna",
+    "spatial",
+    "xenium",
+    "nanostring",
+    "vizgen",
+    "gex",
+    "gene expression",
+    "expression",
+    "transcriptome",
+    "transcripts",
+    "genes",
+)
 """Names of modalities that hold the expression, in lower case."""
 PEAK_NAMES: Final = ("atac", "peak", "chromatin")
 """Parts of the names of modalities that hold peaks, in lower case."""
 RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED)
 
 
+@reader("a MuData file (.h5mu)")
 def read_h5mu(path: str | Path) -> MuData:
     """Read an ``.h5mu`` file.
 
@@ -47,16 +63,14 @@ def read_h5mu(path: str | Path) -> MuData:
     InputError
         If it cannot be read as MuData.
     """
-    mudata = require_extra("mudata", extra="mudata")
-    try:
-        # columns stay with their modalities: an option that mudata 0.4 dropped, as it is its default
-        quiet = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
-        with quiet:
-            mdata: MuData = mudata.read_h5mu(path)
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"Expected a whole .h5mu file, found something else in {path} ({error}).") from error
+    mudata, file_path = require_extra("mudata", extra="mudata"), existing(path)
+    require_parts(file_path)
+    # columns stay with their modalities: an option that mudata 0.4 dropped, as it is its default
+    quiet = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+    with quiet:
+        mdata: MuData = mudata.read_h5mu(file_path)
+    for modality in mdata.mod.values():
+        check_indices(modality.X)
     return mdata
 
 
@@ -89,6 +103,8 @@ def from_mudata(mdata: MuData, *, expression: str | None = None) -> tuple[AnnDat
     InputError
         If the modalities share no spots, or none or several could be the expression.
     """
+    if not is_mudata(mdata):
+        raise InputError(f"Expected a MuData, found {type(mdata).__name__}. Read it first: mudata.read_h5mu(…).")
     if getattr(mdata, "axis", 0) != 0:
         raise InputError("Expected a MuData whose modalities share spots (axis 0), found one that shares variables.")
     first = _expression(list(mdata.mod), expression)

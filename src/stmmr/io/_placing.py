@@ -9,6 +9,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.columns import CONTROLS
 from stmmr._core.space import UM, spacing, warn_implausible
 from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._files import require_columns
@@ -19,11 +20,27 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 GENERIC: Final = re.compile(r"\.\.|outs|binned_outputs|segmented_outputs|feature_expression|spatial|square_\d+um|")
 """Names of folders that do not name the sample."""
-BLANKS: Final = r"blank[-_. ]?\d*$"
-"""Names of features of MERFISH that measure the background."""
+UNTELLING: Final = re.compile(
+    rf"{GENERIC.pattern}filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|result|spatialdata|adata"
+)
+"""Names of files and folders that do not name the sample."""
+COUNTS_NAME: Final = re.compile(
+    r"(?<=.)[_.-]+(filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|matrix|exprMat_file|cell_by_gene"
+    r"|(matched\.)?digital_expression|MappedDGEForR)$"
+)
+"""What platforms name their counts, behind the name of the sample."""
+DATA_ENDINGS: Final = (".gz", ".h5ad", ".h5mu", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".mtx", ".gef", ".parquet")
+FORMS: Final = (
+    (r"^X(?=\d)|[-. ]|^\"|\"$", ""),  # R: an X before digits, dots for hyphens; quotes
+    (r"[-_.]\d+$", ""),  # the number of the lane or of a merged sample
+    (r"^X(?=\d)|[-_.]\d+$|[-. ]", ""),
+    (r"\.0$", ""),  # numbers that a table holds as floats
+)
+"""What names of the same spots may differ in: patterns that are left out of both."""
 
 
 def add_positions(
@@ -38,33 +55,59 @@ def add_positions(
     import pandas as pd
 
     require_columns(table.columns, xy, positions)
+    names = table.index
     if not table.index.is_unique:
         repeated = table.index[table.index.duplicated()]
         raise InputError(
             f"Expected one position for each of the {rows} in {positions}, found {len(repeated)} repeated names "
             f"(first: {repeated[0]}). Give the files of one section."
         )
-    points = table[list(xy)].apply(pd.to_numeric, errors="coerce").reindex(adata.obs_names).to_numpy(np.float64)
+    table = table.loc[:, [bool(str(name)) for name in table.columns]].set_axis(table.index.astype(str), axis=0)
+    rows_of = matched(adata.obs_names, table.index)
+    known = rows_of >= 0
+    if known.any() and not adata.obs_names[known].equals(table.index[rows_of[known]]):
+        logger.info(
+            "Names differ in their form (%s, %s); those of %s are kept.", names[0], adata.obs_names[0], positions
+        )
+        adata.obs_names = np.where(known, table.index[rows_of], adata.obs_names)
+    table = table.iloc[rows_of[known]].set_axis(adata.obs_names[known], axis=0).reindex(adata.obs_names)
+    points = table[list(xy)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     finite = np.isfinite(points).all(axis=1)
     if not finite.any():
         raise InputError(
             f"Expected the {rows} of {counts} to have positions in {positions}, found none of {adata.n_obs}: the "
-            f"counts have {_examples(adata.obs_names)}, the positions {_examples(table.index)}. Give files of the "
+            f"counts have {_examples(adata.obs_names)}, the positions {_examples(names)}. Give files of the "
             "same section."
         )
     if not finite.all():
         message = "%d of %d %s (%.0f %%) have a position in %s; the others are dropped."
         logger.warning(message, finite.sum(), adata.n_obs, rows, 100 * finite.mean(), positions.name)
         adata = adata[finite].copy()
-    rest = table.drop(columns=list(xy)).reindex(adata.obs_names).rename(columns=str)
+    rest = table.drop(columns=list(xy))[finite].rename(columns=str)
     adata.obs[list(rest.columns)] = rest
     adata.obsm[keys.SPATIAL] = points[finite]
     return adata
 
 
-def without_controls(adata: AnnData, pattern: str, *, controls: str) -> AnnData:
-    """Drop features whose name starts with `pattern`, in upper or lower case, as they are no genes."""
-    is_control = adata.var_names.str.match(pattern, case=False)
+def matched(names: pd.Index[str], others: pd.Index[str]) -> NDArray[np.intp]:
+    """Find names among others, as positions (-1: missing), also if R or a merge has changed one of both.
+
+    The names as they are come first; otherwise the form of `FORMS` in which most are found, and all stay different.
+    """
+    best = others.get_indexer(names)
+    if (best >= 0).any() or not len(names) or not len(others):
+        return best
+    for pattern, replacement in FORMS:
+        ours, theirs = (index.astype(str).str.replace(pattern, replacement, regex=True) for index in (names, others))
+        if ours.is_unique and theirs.is_unique:
+            found = theirs.get_indexer(ours)
+            best = found if (found >= 0).sum() > (best >= 0).sum() else best
+    return best
+
+
+def without_controls(adata: AnnData, *, controls: str) -> AnnData:
+    """Drop features whose names start as those of controls do, as they are no genes."""
+    is_control = np.array([CONTROLS.match(str(name)) is not None for name in adata.var_names])
     if is_control.all():
         raise InputError(
             f"Expected counts of genes, found only {controls} ({_examples(adata.var_names)}). Check the table."
@@ -111,3 +154,30 @@ def library_name(library_id: str | None, prefix: str, file: Path, *, stated: str
 def _examples(names: pd.Index[str]) -> str:
     """List the first three names."""
     return listed(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def section_names(paths: Sequence[Path]) -> list[str]:
+    """Name inputs by the last telling part of their path; names become unique."""
+    first = [_telling(path)[0] for path in paths]
+    names = [
+        " ".join(_telling(path)[1::-1]) if first.count(name) > 1 else name
+        for path, name in zip(paths, first, strict=True)
+    ]
+    unique: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in unique or (number > 1 and candidate in names):
+            number += 1
+            candidate = f"{name} {number}"
+        unique.append(candidate)
+    return unique
+
+
+def _telling(path: Path) -> list[str]:
+    """Get the parts of a path that may name the sample, from its end."""
+    last = path.name
+    while last.lower().endswith(DATA_ENDINGS):
+        last = last.rpartition(".")[0]
+    last = COUNTS_NAME.sub("", last) or last
+    parts = [part for part in (last, *(folder.name for folder in path.parents)) if not UNTELLING.fullmatch(part)]
+    return parts or ["section"]

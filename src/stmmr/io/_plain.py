@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
+from stmmr._core.columns import coordinate_columns, describes_rows, microns_of, names_rows
 from stmmr._core.files import existing, parsing, visible
-from stmmr.io._flat import CountTable, is_table, peek, read_counts_table, read_frame, tables_at
-from stmmr.io._placing import BLANKS, add_library, add_positions, library_name, without_controls
+from stmmr._core.untrusted import reader
+from stmmr.io._flat import CountTable, Peek, first_rows, is_table, peek, read_counts_table, read_frame, tables_at
+from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,36 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-COORDINATES: Final = (
-    ("x", "y"),
-    ("x_um", "y_um"),
-    ("x_centroid", "y_centroid"),
-    ("center_x", "center_y"),
-    ("centroid_x", "centroid_y"),
-    ("xcoord", "ycoord"),
-    ("x_coord", "y_coord"),
-    ("coord_x", "coord_y"),
-    ("pos_x", "pos_y"),
-    ("sdimx", "sdimy"),
-    ("spatial_x", "spatial_y"),
-    ("imagecol", "imagerow"),
-    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
-    ("pixel_x", "pixel_y"),
-    ("x_px", "y_px"),
-    ("array_col", "array_row"),
-)
-"""Names of the columns with x and y, in upper or lower case."""
 SAMPLE_ROWS: Final = 200
 """Rows by which columns of text are told from columns of numbers."""
 FEWEST_COLUMNS: Final = 12
 """Number of columns from which a table in a folder holds counts with coordinates, rather than coordinates only."""
-
-
-def coordinate_columns(header: Sequence[str]) -> tuple[str, str] | None:
-    """Find the columns with x and y by their names."""
-    by_name = {name.lower(): name for name in reversed(header)}
-    pair = next((pair for pair in COORDINATES if set(pair) <= set(by_name)), None)
-    return None if pair is None else (by_name[pair[0]], by_name[pair[1]])
 
 
 def find_table(path: Path) -> tuple[Path, Path | None] | None:
@@ -64,13 +41,37 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
         others = [table for table, head in tables_at(path.parent).items() if coordinate_columns(head.header)]
         own = [table for table in others if table.name.startswith(_stem(path))] if len(others) > 1 else others
         return path, own[0] if len(own) == 1 else None
-    if len(coordinates) != 1 or len(counts) > 1:
+    if len(coordinates) != 1:
         return None
+    if len(counts) > 1:  # other tables lie beside: the one that names the same spots
+        names = _spot_names(coordinates[0])
+        counts = [table for table in counts if _has_names(peek(table), names)]
+        if len(counts) != 1:
+            return None
     if counts:
         return counts[0], coordinates[0]
     return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
 
 
+def _spot_names(positions: Path) -> pd.Index[str]:
+    """Get the names of the spots in a table of coordinates; empty if it has none."""
+    import pandas as pd
+
+    table = read_frame(positions, ids=[name for name in peek(positions).header if names_rows(name)])
+    named = _name_column(table, coordinate_columns(table.columns) or ())
+    names: pd.Index[str] = pd.Index([] if named is None else table[named].astype(str))
+    return names
+
+
+def _has_names(head: Peek, names: pd.Index[str]) -> bool:
+    """Tell whether the columns of a table, or its first row, have names of spots."""
+    import pandas as pd
+
+    columns = pd.Index([*head.header[1:], *head.first[:2]])
+    return bool((matched(columns, names.unique()) >= 0).any())
+
+
+@reader("tables of counts and coordinates")
 def read_table(
     path: str | Path,
     *,
@@ -91,7 +92,8 @@ def read_table(
         Table with one row per spot: its name, and columns such as ``x`` and ``y``. By default the only one in the same
         folder.
     microns_per_pixel
-        µm per unit of the coordinates. By default 1 if the columns are called ``x_um`` and ``y_um``, else unknown.
+        µm per unit of the coordinates. By default that of their names, such as ``x_um`` or ``Centroid X µm``, else
+        unknown.
     library_id
         Key in ``uns["spatial"]``, which holds the scale. By default the name of the file.
 
@@ -119,37 +121,51 @@ def read_table(
     if coordinates is not None:
         positions = existing(coordinates)
     adata, xy = _read_one(file) if positions is None else _read_two(file, positions)
-    adata = without_controls(adata, BLANKS, controls="blanks")
-    in_um = all(name.lower().endswith("_um") for name in xy)
-    um = microns_per_pixel or (1.0 if in_um else None)
+    adata = without_controls(adata, controls="controls")
+    um = microns_per_pixel or microns_of(xy)
     return add_library(adata, um, library_name(library_id, _stem(file), file))
 
 
 def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
     """Read counts and coordinates from two tables."""
-    table = read_frame(positions)
+    import pandas as pd
+
+    table = read_frame(positions, ids=[name for name in peek(positions).header if names_rows(name)])
     xy = coordinate_columns(list(table.columns))
     if xy is None:
         raise InputError(
             f"Expected columns such as x and y in {positions}, found {listed(table.columns)}. Rename the columns with "
             "the coordinates."
         )
-    has_names = table.columns[0] not in xy
+    named = _name_column(table, xy)
+    has_names = named is not None
     if has_names:
-        table = table.set_index(table.columns[0])
-    genes_in_rows = has_names and not set(peek(file).header[1:]).isdisjoint(table.index)
-    adata = read_counts_table(file).as_anndata(genes_in_rows=genes_in_rows)
+        table = table.set_index(table.pop(named).astype(str))
+    columns = pd.Index(peek(file).header[1:])
+    genes_in_rows = has_names and columns.is_unique and bool((matched(columns, table.index.unique()) >= 0).any())
+    adata = read_counts_table(file, genes_in_rows=genes_in_rows).as_anndata(genes_in_rows=genes_in_rows)
     if not has_names:
         if len(table) != adata.n_obs:
             raise InputError(
                 f"Expected the names of the spots in the first column of {positions}, or as many rows as in "
                 f"{file.name} ({adata.n_obs}), found {len(table)} rows of {listed(table.columns)}. Add the names."
             )
+        logger.warning("%s names no spots: its rows are taken in the order of %s.", positions.name, file.name)
         table = table.set_axis(adata.obs_names, axis=0)
     unique_names(adata)
     adata = add_positions(adata, table, xy=xy, counts=file, positions=positions, rows="spots")
     logger.info("Reading a table of %s.", "genes × spots" if genes_in_rows else "spots × genes")
     return adata, xy
+
+
+def _name_column(table: pd.DataFrame, xy: Sequence[str]) -> Any:
+    """Find the column with the names of the spots: the first, or a later one that is called so if it only counts."""
+    columns = [name for name in table.columns if name not in xy]
+    named = [name for name in columns if names_rows(name)]
+    counting = named and table[named[0]].astype(str).tolist() == [str(i) for i in range(len(table))]
+    if counting and len(named) > 1:
+        return named[1]
+    return columns[0] if columns and table.columns[0] not in xy else (named[0] if named else None)
 
 
 def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
@@ -164,44 +180,52 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
             f'found {listed(visible(file.parent))}. Give coordinates="…".'
         )
     descriptions = _description_columns(file, header, xy)
+    genes = [name for name in header if name not in descriptions]
+    if not genes:
+        raise InputError(
+            f"Expected counts of genes in {file}, found columns that describe spots only ({listed(descriptions)}). "
+            f'Give the table of counts; this one can be its coordinates="{file.name}".'
+        )
     counts = read_counts_table(file, ids=descriptions)
-    table = _descriptions(counts, file)
-    first = header[0]
-    has_names = first in table.columns and first not in xy and table[first].is_unique
-    names = pd.Index(counts.ids[first].to_numpy() if has_names else np.arange(len(table)).astype(str))
-    table = table.set_axis(names, axis=0).drop(columns=[first] if has_names else [])
+    table = _descriptions(counts, decimal=peek(file).decimal)
+    name = _name_column(table, xy)
+    has_names = name is not None and counts.ids[name].is_unique
+    names = pd.Index(counts.ids[name].to_numpy() if has_names else np.arange(len(table)).astype(str))
+    table = table.set_axis(names, axis=0).drop(columns=[name] if has_names else [])
     adata = counts.as_anndata(table.index)
-    logger.info("Columns that describe spots: %s; the other %d are genes.", listed(descriptions), adata.n_vars)
+    numeric = [name for name in table.columns if name not in xy and table[name].dtype.kind in "iuf"]
+    logger.log(
+        logging.WARNING if numeric else logging.INFO,
+        "Columns of %s that describe spots: %s; the other %d are genes.",
+        file.name,
+        listed(descriptions),
+        adata.n_vars,
+    )
     return add_positions(adata, table, xy=xy, counts=file, positions=file, rows="spots"), xy
 
 
 def _description_columns(file: Path, header: list[str], xy: tuple[str, str]) -> list[str]:
-    """Tell the columns that describe spots from those of genes; see `read_table`."""
+    """Tell the columns that describe spots, by place, values or name, from those of genes; see `read_table`."""
     import pandas as pd
 
     with parsing(file, expected="a table of counts"):
-        sample = pd.read_csv(
-            file, sep=peek(file).separator, header=None, skiprows=1, nrows=SAMPLE_ROWS, low_memory=False
-        )
-        if sample.shape[1] != len(header):
-            raise ValueError(f"{sample.shape[1]} fields in a row under {len(header)} names")
+        sample = first_rows(file, SAMPLE_ROWS)
     columns = [i for i, name in enumerate(header) if name in xy or not pd.api.types.is_numeric_dtype(sample[i])]
     half = len(header) / 2
     has_names = header[0] == "" or sample[0].is_unique
     front = max((i for i in columns if i < half), default=0 if has_names else -1)
     back = min((i for i in columns if i >= half), default=len(header))
-    return header[: front + 1] + header[back:]
+    return [name for i, name in enumerate(header) if not front < i < back or describes_rows(name)]
 
 
-def _descriptions(counts: CountTable, file: Path) -> pd.DataFrame:
+def _descriptions(counts: CountTable, *, decimal: str) -> pd.DataFrame:
     """Get the columns that describe spots, as numbers where all their values are numbers."""
     import pandas as pd
 
     table = counts.ids.copy()
-    if not table.columns.is_unique:
-        raise InputError(f"Expected a unique name for each column of {file}, found {listed(table.columns)}.")
     for name in table.columns:
-        numbers = pd.to_numeric(table[name].replace("", np.nan), errors="coerce")
+        texts = table[name].str.replace(decimal, ".", regex=False)
+        numbers = pd.to_numeric(texts.where(texts != ""), errors="coerce")
         if numbers.notna().sum() == (table[name] != "").sum():
             table[name] = numbers
     return table

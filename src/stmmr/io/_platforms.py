@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from stmmr._core.checks import InputError, listed
+from stmmr._core.untrusted import open_hdf5
 from stmmr.io._cosmx import find_cosmx, read_cosmx
 from stmmr.io._merscope import find_merscope, read_merscope
 from stmmr.io._mudata import read_h5mu
@@ -17,6 +19,7 @@ from stmmr.io._st import find_st, read_st
 from stmmr.io._stereoseq import find_gef, read_stereoseq
 from stmmr.io._tables import read_h5ad, read_zarr
 from stmmr.io._tenx import read_10x_h5
+from stmmr.io._transcripts import find_long, read_transcripts
 from stmmr.io._visium import find_bins, find_matrix, has_positions, read_visium, read_visium_hd
 from stmmr.io._xenium import find_xenium, read_xenium
 
@@ -43,11 +46,17 @@ Platform = Literal[
     "cosmx",
     "merscope",
     "stereoseq",
+    "transcripts",
     "seqfish",
     "slideseq",
     "st",
     "table",
+    "archive",
+    "sections",
 ]
+HDF5: Final = (".h5ad", ".h5", ".hdf5", ".h5mu")
+ANNDATA, MUDATA = {"obs", "var"}, {"obs", "mod"}
+"""Groups that tell what an HDF5 file is, whatever its name."""
 ZARR_FILES: Final = (".zgroup", "zarr.json")
 
 
@@ -64,13 +73,31 @@ class Kind:
     """Options of `stmmr.read` for it, with their names in its reader."""
 
 
-def _by_ending(ending: str) -> Find:
-    """Recognise a file by the end of its name."""
+def _by_content(ending: str, keys: set[str]) -> Find:
+    """Recognise an HDF5 file by what it holds, or by its ending if it cannot be opened."""
 
     def find(path: Path, _: int | None) -> Match:
-        return (path, f"its name ends with {ending}") if path.is_file() and path.suffix == ending else None
+        if not path.is_file() or path.suffix.lower() not in HDF5:
+            return None
+        content = hdf5_keys(path)
+        if content is None or not any(keys <= content for keys in (ANNDATA, MUDATA)):
+            return (path, f"its name ends with {ending}") if path.suffix.lower() == ending else None
+        kind = MUDATA if content >= MUDATA else ANNDATA
+        if keys != kind:
+            return None
+        is_named = path.suffix.lower() == ending
+        return path, f"its name ends with {path.suffix}" if is_named else f"it holds {listed(sorted(keys))}"
 
     return find
+
+
+def hdf5_keys(path: Path) -> set[str] | None:
+    """List what an HDF5 file holds; None if it cannot be opened."""
+    try:
+        with open_hdf5(path, parts=()) as file:
+            return set(file)
+    except (InputError, OSError):
+        return None
 
 
 def _by_name(locate: Callable[[Path], Sequence[Path | str] | None], platform: str) -> Find:
@@ -127,29 +154,35 @@ def _table(path: Path, _: int | None) -> Match:
 
 LIBRARY: Final = {"library_id": "library_id"}
 BINS: Final = LIBRARY | {"bin_size": "bin_size"}
-BACKED: Final = {"backed": "backed"}
+OFF_TISSUE: Final = {"keep_off_tissue": "keep_off_tissue"}
+BACKED: Final = OFF_TISSUE | {"backed": "backed"}
 KINDS: Final[dict[Platform, Kind]] = {
-    "h5ad": Kind("an AnnData file (.h5ad)", _by_ending(".h5ad"), read_h5ad, BACKED),
+    "h5ad": Kind("an AnnData file (.h5ad)", _by_content(".h5ad", ANNDATA), read_h5ad, BACKED),
     "zarr": Kind("an AnnData or SpatialData store (.zarr)", _zarr, read_zarr, BACKED),
-    "h5mu": Kind("a MuData file (.h5mu)", _by_ending(".h5mu"), read_h5mu, {}),
-    "visium_hd": Kind("a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, BINS),
+    "h5mu": Kind("a MuData file (.h5mu)", _by_content(".h5mu", MUDATA), read_h5mu, OFF_TISSUE),
+    "visium_hd": Kind("a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, BINS | OFF_TISSUE),
     "visium_hd_cells": Kind(
         "cells of Visium HD (segmented_outputs/)", _by_name(find_segmented, "Visium HD"), read_visium_hd_cells, LIBRARY
     ),
     "xenium": Kind("Xenium (cell_feature_matrix.h5)", _by_name(find_xenium, "Xenium"), read_xenium, LIBRARY),
-    "visium": Kind("a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY),
-    "10x_h5": Kind(
-        "a 10x .h5", _by_path(find_matrix, "{} is a 10x matrix without positions beside it"), read_10x_h5, {}
+    "visium": Kind(
+        "a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY | OFF_TISSUE
     ),
     "cosmx": Kind("CosMx (…_exprMat_file.csv)", _by_name(find_cosmx, "CosMx"), read_cosmx, LIBRARY),
     "merscope": Kind("MERSCOPE (cell_by_gene.csv)", _by_name(find_merscope, "MERSCOPE"), read_merscope, LIBRARY),
     "stereoseq": Kind("Stereo-seq (.gef)", _by_path(find_gef, "{} ends with .gef"), read_stereoseq, BINS),
+    "transcripts": Kind(
+        "a long table (.gem, transcripts)", _by_path(find_long, "{} has a gene in each row"), read_transcripts, BINS
+    ),
     "seqfish": Kind("seqFISH (…_CxG_section1.csv)", _by_name(find_seqfish, "seqFISH"), read_seqfish, LIBRARY),
     "slideseq": Kind(
         "Slide-seq (MappedDGEForR.csv, ….digital_expression.txt)",
         _by_name(find_slideseq, "Slide-seq"),
         read_slideseq,
         LIBRARY,
+    ),
+    "10x_h5": Kind(
+        "a 10x .h5", _by_path(find_matrix, "{} is a 10x matrix without positions beside it"), read_10x_h5, {}
     ),
     "st": Kind(
         "ST (a count table with spots named XxY)",

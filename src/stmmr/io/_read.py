@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import existing, visible
+from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
+from stmmr.io._adopt import adopt
+from stmmr.io._archives import archive_ending, unpacked_archive
 from stmmr.io._mudata import from_mudata, is_mudata
+from stmmr.io._placing import section_names
 from stmmr.io._platforms import KINDS, Platform
 
 if TYPE_CHECKING:
@@ -19,11 +25,33 @@ if TYPE_CHECKING:
 SUPPORTED: Final = ", ".join(kind.label for kind in KINDS.values())
 IMAGES: Final = SCANNERS | {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".qptiff"}
 """File endings of images, which are no counts."""
+CONVERTED: Final = {
+    ".rds": "Convert it in R: anndataR::write_h5ad(readRDS('{name}'), '{target}').",
+    ".rdata": "Convert it in R: load('{name}'), then anndataR::write_h5ad(object, '{target}') of the object in it.",
+    ".rda": "Convert it in R: load('{name}'), then anndataR::write_h5ad(object, '{target}') of the object in it.",
+    ".h5seurat": "Convert it in R: SeuratDisk::Convert('{name}', dest = 'h5ad').",
+    ".loom": "Convert it in R: zellkonverter::writeH5AD(LoomExperiment::import('{name}', type = "
+    "'SingleCellLoomExperiment'), '{target}'); in Python: scanpy.read_loom('{name}').write_h5ad('{target}').",
+    ".xlsx": "Save each sheet as .csv.",
+    ".xls": "Save each sheet as .csv.",
+    ".rar": "Unpack it, and give the folder.",
+    ".7z": "Unpack it, and give the folder.",
+}
+"""Files that other programs must convert, and how."""
+DEEPEST: Final = 3
+"""Folders within folders that are searched."""
+MOST_CHILDREN: Final = 500
+"""Files and folders of a folder that are looked at."""
+NOT_ALONE: Final = frozenset({"table", "st", "10x_h5", "slideseq"})
+"""Platforms whose files mean little without what lies beside them."""
+ADOPTED: Final = frozenset({"h5ad", "zarr", "h5mu"})
+"""Platforms whose data other software may have written."""
 GOES_WITH: Final = {
     "bin_size": "a Visium HD folder or Stereo-seq .gef",
     "library_id": "the output folder of a platform",
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
+    "keep_off_tissue": "Visium, .h5ad or .zarr",
 }
 
 
@@ -32,20 +60,24 @@ class Recognised:
     """The platform of an input."""
 
     platform: Platform
-    """Kind of input."""
+    """Kind of input; "archive" for a packed one, "sections" for a folder with several."""
     path: Path
     """The file or folder that is read."""
     because: str
     """Why it was recognised."""
+    sections: tuple[Recognised, ...] = ()
+    """Of a folder with several inputs, each of them."""
 
 
+@reader("a section of a supported platform")
 def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
     """Recognise the platform of a file or folder, without reading the counts.
 
     Parameters
     ----------
     path
-        Output folder of a platform, a table of counts, a .h5ad file or a .zarr folder.
+        Output folder of a platform, a table of counts, a .h5ad file or a .zarr folder; an archive of one (.zip,
+        .tar.gz); a folder in which only one thing can be read, or several, which are sections.
     bin_size
         Width of the bins in µm, for Visium HD.
 
@@ -59,17 +91,59 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
         If the input is not supported, is an image, or has no bins of that size.
     """
     location = existing(path)
-    if location.is_file() and location.suffix.lower() in IMAGES:
-        raise InputError(
-            f"Expected the counts of a section at {path}, found an image. Give the counts, and the image as "
-            f'image="{location.name}" (--image {location.name}).'
-        )
-    for platform, kind in KINDS.items():
-        if match := kind.find(location, bin_size):
-            return Recognised(platform, *match)
+    refuse_others(location, path)
+    try:
+        match = _direct(location, bin_size)
+        if match is None and location.is_file() and (ending := archive_ending(location)):
+            return Recognised("archive", location, f"its name ends with {ending}")
+    except InputError:  # files of several samples, maybe
+        inside = _inside(location, bin_size, depth=0) if location.is_dir() else []
+        if len(inside) < 2:
+            raise
+        match = None
+    else:
+        is_alone = match is None or match.platform == "10x_h5"  # counts without positions
+        inside = _inside(location, bin_size, depth=DEEPEST) if is_alone and location.is_dir() else []
+    if match is not None:  # what lies packed beside counts belongs to them
+        inside = [part for part in inside if part.platform != "archive"]
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        names = listed((str(part.path.relative_to(location)) for part in inside), at_most=4)
+        return Recognised("sections", location, f"it holds {len(inside)} inputs ({names})", tuple(inside))
+    if match is not None:
+        return match
+    if location.name == "spatial" and (match := _direct(location.parent, bin_size)) is not None:
+        return match
     raise InputError(f"Expected {SUPPORTED} at {path}, found {listed(visible(location))}. {_advice(location)}")
 
 
+def _direct(location: Path, bin_size: int | None) -> Recognised | None:
+    """Recognise a file or folder by itself."""
+    for platform, kind in KINDS.items():
+        if match := kind.find(location, bin_size):
+            return Recognised(platform, *match)
+    return None
+
+
+def _inside(folder: Path, bin_size: int | None, *, depth: int) -> list[Recognised]:
+    """Recognise what a folder and its subfolders hold; only AnnData files, if it has some, beside tables of them."""
+    found: list[Recognised] = []
+    for child in [folder / name for name in visible(folder)][:MOST_CHILDREN]:
+        match: Recognised | None = None
+        with suppress(InputError, OSError):
+            match = _direct(child, bin_size) if child.is_file() or depth else None
+            if match is None and child.is_file() and (ending := archive_ending(child)):
+                match = Recognised("archive", child, f"its name ends with {ending}")
+        if match is not None and (child.is_dir() or match.platform not in NOT_ALONE):
+            found.append(match)
+        elif match is None and child.is_dir() and depth:
+            found += _inside(child, bin_size, depth=depth - 1)
+    files = [part for part in found if part.platform in ADOPTED and part.path.parent == folder]
+    return files or found
+
+
+@reader("a section of a supported platform")
 def read(
     path: str | Path,
     *,
@@ -77,6 +151,7 @@ def read(
     library_id: str | None = None,
     coordinates: str | Path | None = None,
     backed: bool = False,
+    keep_off_tissue: bool = False,
 ) -> AnnData:
     """Read a section of any supported platform.
 
@@ -95,10 +170,14 @@ def read(
         Table with the coordinates of the spots, if it is not in the folder of the count table.
     backed
         Leave the counts of an .h5ad or .zarr in the file, if memory cannot hold them.
+    keep_off_tissue
+        Keep the spots that are off the tissue (``in_tissue`` is 0), which are dropped otherwise.
 
     Returns
     -------
-    Counts and coordinates; the reader of the platform lists the keys. Of a MuData file, the modality with the
+    Counts and coordinates; the reader of the platform lists the keys. In an AnnData of other software, coordinates
+    under another name are put into ``obsm["spatial"]``, genes named by identifiers get the symbols of ``var``, and
+    controls, antibodies and spots off the tissue are dropped. Of a MuData file, the modality with the
     expression, and the others in ``obsm`` (`from_mudata` returns them as blocks).
 
     Raises
@@ -107,18 +186,62 @@ def read(
         If the input is not supported or damaged, or an option does not apply to it.
     """
     recognised = recognise(path, bin_size=bin_size)
-    return read_recognised(recognised, bin_size=bin_size, library_id=library_id, coordinates=coordinates, backed=backed)
+    return read_recognised(
+        recognised,
+        bin_size=bin_size,
+        library_id=library_id,
+        coordinates=coordinates,
+        backed=backed,
+        keep_off_tissue=keep_off_tissue,
+    )
 
 
 def read_recognised(recognised: Recognised, **options: str | Path | int | None) -> AnnData:
     """Read what was recognised, with the options of :func:`read`."""
-    platform, kind = recognised.platform, KINDS[recognised.platform]
     options = {name: value for name, value in options.items() if value is not None and value is not False}
+    logger.info("Reading %s as %s: %s.", recognised.path, recognised.platform, recognised.because)
+    if recognised.platform == "archive":
+        with unpacked_archive(recognised.path) as content:
+            chosen: Any = options
+            return read(content, **chosen)
+    if recognised.platform == "sections":
+        return _read_sections(recognised, **options)
+    platform, kind = recognised.platform, KINDS[recognised.platform]
     for name in options.keys() - kind.options.keys():
         raise InputError(f"Expected {GOES_WITH[name]} for {name}, found {platform}. Leave {name} out.")
-    logger.info("Reading %s as %s: %s.", recognised.path, platform, recognised.because)
+    keep = platform in ADOPTED and bool(options.pop("keep_off_tissue", False))
     data = kind.read(recognised.path, **{kind.options[name]: value for name, value in options.items()})
-    return from_mudata(data)[0] if is_mudata(data) else data
+    adata = from_mudata(data)[0] if is_mudata(data) else data
+    return adopt(adata, keep_off_tissue=keep) if platform in ADOPTED else adata
+
+
+def _read_sections(recognised: Recognised, **options: str | Path | int | None) -> AnnData:
+    """Read the inputs of a folder and put them into one table, with the sections in ``obs["section"]``."""
+    from stmmr.io._concat import concat_sections
+
+    names = section_names([part.path for part in recognised.sections])
+    parts = {name: read_recognised(part, **options) for name, part in zip(names, recognised.sections, strict=True)}
+    key = keys.SECTION if not any(keys.SECTION in part.obs for part in parts.values()) else keys.NEW_SECTION
+    adata = concat_sections(parts, section_key=key)
+    logger.info("Sections are in obs[%r]: %s.", key, listed(parts, at_most=8))
+    return adata
+
+
+def refuse_others(location: Path, path: str | Path) -> None:
+    """Raise an InputError for files that are no counts, or that another program must convert."""
+    if not location.is_file():
+        return
+    if location.suffix.lower() in IMAGES:
+        raise InputError(
+            f"Expected the counts of a section at {path}, found an image. Give the counts, and the image as "
+            f'image="{location.name}" (--image {location.name}).'
+        )
+    if how := CONVERTED.get(location.suffix.lower()):
+        target = location.with_suffix(".h5ad").name
+        raise InputError(
+            f"Expected counts in a format that stmmr reads, found {location.suffix} at {path}. "
+            + how.format(name=location.name, target=target)
+        )
 
 
 def _advice(location: Path) -> str:

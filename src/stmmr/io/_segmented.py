@@ -16,6 +16,7 @@ from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.files import parsing
 from stmmr._core.space import UM, warn_implausible
+from stmmr._core.untrusted import reader
 from stmmr.io._files import companion, locate, require_match
 from stmmr.io._placing import add_positions
 from stmmr.io._tenx import read_counts
@@ -42,6 +43,7 @@ find_segmented = partial(locate, names=MATRICES, inside=(FOLDER, f"outs/{FOLDER}
 """Find the counts of segmented cells, and the sample name in front of them."""
 
 
+@reader("cells of Visium HD")
 def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> AnnData:
     """Read the cells that Space Ranger 4 segmented in a Visium HD section.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, unique_names
 from stmmr._core.files import names_may_repeat
+from stmmr._core.untrusted import reader
 from stmmr.io._files import missing_companion, require_match
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
@@ -36,6 +37,7 @@ def find_seqfish(path: Path) -> list[Path] | None:
     return sorted(files, key=lambda file: (_name_parts(file)[0], int(_name_parts(file)[1] or 0))) or None
 
 
+@reader("a seqFISH section")
 def read_seqfish(path: str | Path, *, library_id: str | None = None) -> AnnData:
     """Read the cells of a seqFISH run, of one section or several.
 

@@ -11,10 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
+from stmmr._core.columns import coordinate_columns, names_rows
 from stmmr._core.files import parsing, visible
+from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match
-from stmmr.io._flat import peek, read_counts_table
+from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._tenx import read_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +27,25 @@ if TYPE_CHECKING:
 
 COUNTS: Final = tuple(
     name + packed
-    for name in ("MappedDGEForR.csv", "digital_expression.txt", "digital_expression.csv")
+    for name in (
+        "MappedDGEForR.csv",
+        "digital_expression.txt",
+        "digital_expression.csv",
+        "digital_expression_matrix.mtx",
+        "MoleculesPerMatchedBead.mtx",
+    )
     for packed in ("", ".gz")
 )
-BEADS: Final = tuple(
-    name + packed
-    for name in ("BeadLocationsForR.csv", "matched_bead_locations.txt", "bead_locations.csv", "bead_locations.txt")
-    for packed in ("", ".gz")
+BEADS: Final = (
+    "BeadLocationsForR.csv",
+    "matched_bead_locations.txt",
+    "MatchedBeadLocation.csv",
+    "bead_locations.csv",
+    "bead_locations.txt",
+    "barcode_xy.txt",
+    "barcode_matching.txt",
 )
+MTX: Final = re.compile(r"\.mtx(\.gz)?$")
 UM_PER_PX: Final = 0.65
 """Pixel size of the images in which the beads were sequenced (Rodriques et al. 2019, doi:10.1126/science.aaw1219).
 Arrays of 3 mm are about 4,600 of these pixels wide in published files."""
@@ -40,6 +54,7 @@ find_slideseq = partial(locate, names=COUNTS)
 """Find the counts of a Slide-seq array, and the array name in front of them."""
 
 
+@reader("a Slide-seq array")
 def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float = UM_PER_PX) -> AnnData:
     """Read the beads of a Slide-seq array.
 
@@ -67,7 +82,10 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
     file, prefix = require_match(path, find_slideseq, COUNTS[0], advice="Give the folder of an array.")
     prefix = prefix.rstrip("._-")
     beads = _find_beads(file, prefix)
-    adata = read_counts_table(file).as_anndata(genes_in_rows=True)
+    if MTX.search(file.name):
+        adata = read_counts(file)
+    else:
+        adata = read_counts_table(file, genes_in_rows=True).as_anndata(genes_in_rows=True)
     unique_names(adata)
     adata = add_positions(adata, _read_beads(beads), xy=("x", "y"), counts=file, positions=beads, rows="beads")
     library = library_name(library_id, re.sub(r"[._-]*matched$", "", prefix), file)
@@ -86,16 +104,15 @@ def _find_beads(file: Path, prefix: str) -> Path:
 
 
 def _read_beads(path: Path) -> pd.DataFrame:
-    """Read barcode, x and y of the beads, with or without a header."""
-    import pandas as pd
-
+    """Read barcode, x and y of the beads: by the names of the columns, or the last two where there are none."""
     with parsing(path, expected="the locations of beads"):
-        head = peek(path)
-        if len(head.header) < 3:
+        header = peek(path).header
+        named = next((name for name in header if name and names_rows(name)), None)
+        table = read_frame(path, ids=[named or header[0]])
+        xy = coordinate_columns(header) or (header[-2:] if len(header) > 2 else None)
+        if xy is None:
             raise InputError(
-                f"Expected barcode, x and y in {path}, found {listed(head.header)}. Use the file as the authors "
+                f"Expected barcode, x and y in {path}, found {listed(header)}. Use the file as the authors "
                 "published it."
             )
-        bare = re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", head.header[-1].strip(), flags=re.IGNORECASE) is not None
-        table = pd.read_csv(path, sep=head.separator, header=None, skiprows=0 if bare else 1, dtype={0: str})
-        return table.iloc[:, [0, -2, -1]].set_axis(["bead", "x", "y"], axis=1).set_index("bead")
+        return table.set_index(named or header[0])[list(xy)].set_axis(["x", "y"], axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_key, require_positive, unique_names
-from stmmr._core.compat import layers_of
+from stmmr._core.compat import layers_of, libraries_of
 from stmmr._core.space import UM, spacing
 from stmmr.image.library import IMAGES, SPOT, Library, scale_key, sharpest_image
 from stmmr.image.registration import mapped, scale_of
@@ -248,7 +248,7 @@ def _set_coordinates(adata: AnnData, xy: Float64) -> dict[str, Library]:
     """Set the coordinates, and get the libraries of the table; none if they go with other coordinates."""
     own = np.asarray(adata.obsm.get(keys.SPATIAL, np.empty((adata.n_obs, 0))))
     if own.ndim == 2 and own.shape[1] >= 2 and np.allclose(own[:, :2], xy, rtol=1e-9, atol=1e-6):
-        return dict(adata.uns.get(keys.SPATIAL, {}))
+        return libraries_of(adata)
     if own.size:
         logger.info("obsm['spatial'] of the table is replaced by the coordinates of its elements.")
     adata.obsm[keys.SPATIAL] = xy

@@ -14,6 +14,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import existing, parsing
+from stmmr._core.untrusted import reader
 from stmmr.image.library import SPOT as SPOT_DIAMETER
 from stmmr.io._files import require_columns, require_match
 from stmmr.io._flat import Peek, read_counts_table, read_frame, tables_at
@@ -43,6 +44,7 @@ def find_st(path: Path) -> Path | None:
     return files[0] if files else None
 
 
+@reader("an ST section")
 def read_st(path: str | Path, *, spots: str | Path | None = None) -> AnnData:
     """Read the spots of an ST array, which are 200 µm apart.
 

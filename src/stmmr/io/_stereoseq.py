@@ -12,8 +12,9 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.files import check_indices, names_may_repeat, parsing
+from stmmr._core.untrusted import open_hdf5, reader, require_parts
 from stmmr.io._files import require_match
 from stmmr.io._placing import add_library, library_name
 
@@ -51,6 +52,7 @@ def find_gef(path: Path) -> Path | None:
     return None
 
 
+@reader("a Stereo-seq file (.gef)")
 def read_stereoseq(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
     """Read the square bins or the cells of a Stereo-seq section.
 
@@ -60,7 +62,8 @@ def read_stereoseq(path: str | Path, *, bin_size: int | None = None, library_id:
         A .gef file, or the output folder of SAW, from which bins under the tissue (``.tissue.gef``) are preferred to
         cells (``.cellbin.gef``). An .h5ad that stereopy wrote is read by :func:`read_h5ad`.
     bin_size
-        Width of the bins in spots of the chip. By default 50, or the nearest size in the file. Not for cells.
+        Width of the bins in spots of the chip: a size in the file, or a multiple of one. By default 50, or the nearest
+        size in the file. Not for cells.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name of the file.
 
@@ -75,10 +78,12 @@ def read_stereoseq(path: str | Path, *, bin_size: int | None = None, library_id:
     InputError
         If it is no .gef, is damaged, or has no bins of that size.
     """
-    import h5py
-
     gef = require_match(path, find_gef, "a .gef file", advice="Give the output folder of SAW.")
-    with parsing(gef, expected="a Stereo-seq file (.gef)"), names_may_repeat(), h5py.File(gef) as file:
+    with (
+        parsing(gef, expected="a Stereo-seq file (.gef)"),
+        names_may_repeat(),
+        open_hdf5(gef, parts=("/cellBin/",)) as file,
+    ):
         has_bins = "geneExp" in file
         if has_bins:
             adata, um = _read_bins(file["geneExp"], bin_size, gef)
@@ -104,12 +109,16 @@ def _read_bins(bins: h5py.Group, bin_size: int | None, path: Path) -> tuple[AnnD
     import pandas as pd
     from anndata import AnnData
 
-    size = _choose_size(bins, bin_size, path)
-    expression, genes = bins[f"bin{size}/expression"], bins[f"bin{size}/gene"][:]
+    size, stored = _choose_size(bins, bin_size, path)
+    require_parts(path, (f"/geneExp/bin{stored}/",))
+    expression, genes = bins[f"bin{stored}/expression"], bins[f"bin{stored}/gene"][:]
     values = expression[:]
     x, y = (values[name].astype(np.int64) for name in "xy")
-    if size > 1 and (x % size).any() | (y % size).any():  # numbers of bins; some versions write spots
-        x, y = x * size, y * size
+    if stored > 1 and (x % stored).any() | (y % stored).any():  # numbers of bins; some versions write spots
+        x, y = x * stored, y * stored
+    if size > stored:
+        logger.info("Bins of %d spots are summed to bins of %d.", stored, size)
+        x, y = x - x % size, y - y % size
     gene = np.repeat(np.arange(len(genes)), genes["count"].astype(np.int64))
     if len(gene) != len(values) or not len(values):
         raise ValueError(f"{len(values)} values, expected {len(gene)} by its genes")
@@ -146,15 +155,25 @@ def _read_cells(file: h5py.File) -> tuple[AnnData, float | None]:
     return adata, _spot_distance(file.attrs)
 
 
-def _choose_size(bins: h5py.Group, bin_size: int | None, path: Path) -> int:
-    """Choose the size of the bins: `bin_size`, or the nearest to the default."""
+def _choose_size(bins: h5py.Group, bin_size: int | None, path: Path) -> tuple[int, int]:
+    """Choose the size of the bins, `bin_size` or the default, and the size in the file of which they are made.
+
+    Without `bin_size`, it is the size nearest to the default, which is made of single spots if there is nothing else.
+    """
     sizes = sorted(int(match[1]) for name in bins if (match := re.fullmatch(r"bin(\d+)", name)))
-    if not sizes or (bin_size is not None and bin_size not in sizes):
+    if bin_size is not None:
+        require_positive(bin_size, name="bin_size")
+    wanted = bin_size or DEFAULT_BIN
+    stored = max((size for size in sizes if wanted % size == 0), default=None)
+    if stored is not None and (bin_size is not None or sizes == [1] or stored == wanted):
+        return wanted, stored
+    if not sizes or bin_size is not None:
         raise InputError(
-            f"Expected bins of {bin_size or DEFAULT_BIN} spots in {path}, found {listed(sizes)}. Choose one of these "
-            "sizes: bin_size=… (--bin-size …), or make others with geftools."
+            f"Expected bins of {wanted} spots in {path}, or smaller ones that make them, found {listed(sizes)}. Choose "
+            "one of these sizes or a multiple: bin_size=… (--bin-size …)."
         )
-    return bin_size or min(sizes, key=lambda size: abs(np.log(size / DEFAULT_BIN)))
+    nearest = min(sizes, key=lambda size: abs(np.log(size / DEFAULT_BIN)))
+    return nearest, nearest
 
 
 def _genes(genes: NDArray[np.void]) -> pd.DataFrame:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import io
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stmmr._core.checks import InputError, listed, logger, require_key, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
-from stmmr._core.files import check_indices, existing, names_may_repeat, parsing
+from stmmr._core.files import check_indices, existing, hdf5_file, names_may_repeat, parsing
 from stmmr._core.space import warn_implausible
+from stmmr._core.untrusted import examined, open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
+from stmmr.io._flat import storable
 from stmmr.io._spatialdata import set_positions
 
 if TYPE_CHECKING:
@@ -31,8 +34,15 @@ if TYPE_CHECKING:
 TABLES: Final = "tables"
 ELEMENTS: Final = ("images", "labels", "shapes", "points")
 """Groups of a SpatialData store."""
+SMALL: Final = ("obs", "var", "uns", "obsm", "varm")
+"""What is read of an AnnData whose counts stay on disk."""
+RESERVED: Final = "_index"
+"""Name of a column that files of anndata have for the index."""
+SMALL_ROWS: Final = 100
+ON_DISK: Final = "Leave its counts there: backed=True (--mode disk)."
 
 
+@reader("an AnnData file (.h5ad)")
 def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
     """Read an AnnData file.
 
@@ -56,26 +66,55 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
     import h5py
 
     file_path = existing(path)
-    with parsing(file_path, expected="an AnnData file (.h5ad)"), names_may_repeat():
-        with h5py.File(file_path) as file:
+    with names_may_repeat():
+        with open_hdf5(file_path, parts=_parts_read(backed=backed), advice=ON_DISK) as file:
             _require_anndata(file, file_path)
         if backed:
             return _left_on_disk(h5py.File(file_path))
         return _checked(ad.read_h5ad(file_path))
 
 
-def write_h5ad(adata: AnnData, path: Path) -> None:
-    """Write a compressed AnnData file, in memory first, as HDF5 crashes the process on a full disk.
+def leave_out_unstorable(adata: AnnData) -> None:
+    """Leave out, with a warning, what no file could hold, so that this is known before a run and not after it.
 
-    Raises OSError if the file cannot be written; a part of it may remain.
+    Each part is tried on a small copy in memory. Columns of several types become text.
     """
     import h5py
 
+    adata.obs, adata.var = storable(adata.obs.copy()), storable(adata.var.copy())
+    with h5py.File(io.BytesIO(), "w") as file:
+        number = 0
+        for name in ("obs", "var", "obsm", "varm", "uns"):
+            container = getattr(adata, name)
+            for key in list(container):
+                number += 1
+                try:
+                    value = _small(container[[key]] if name in ("obs", "var") else container[key])
+                    write_escaped(file, str(number), value)
+                except Exception as error:  # noqa: BLE001 - whatever a writer raises
+                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    logger.warning("%s[%r] cannot be stored in a file and is left out (%s).", name, key, reason)
+                    del container[key]
+
+
+def _small(value: Any) -> Any:
+    """Get the beginning of arrays and tables, also of those in mappings."""
+    if isinstance(value, Mapping):
+        return {str(key): _small(part) for key, part in value.items()}
+    part = value[:SMALL_ROWS] if getattr(value, "ndim", 0) and hasattr(value, "shape") else value
+    if hasattr(part, "select_dtypes"):  # text is written as categories
+        part = part.astype(dict.fromkeys(part.select_dtypes("object").columns, "category"))
+    return part
+
+
+def write_h5ad(adata: AnnData, path: Path) -> None:
+    """Write a compressed AnnData file.
+
+    Raises OSError if the file cannot be written; a part of it may remain.
+    """
     adata.strings_to_categoricals()  # as AnnData.write_h5ad does
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with hdf5_file(path) as file:
         write_escaped(file, "/", adata, dataset_kwargs={"compression": "gzip"})
-    path.write_bytes(content.getbuffer())
 
 
 def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
@@ -91,7 +130,7 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     obsm_size = sum(values.nbytes for values in adata.obsm.values() if hasattr(values, "nbytes"))
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
     _require_free_space(target, sum(file.stat().st_size for file in files) + obsm_size)
-    small = {name: getattr(adata, name) for name in ("obs", "var", "uns", "obsm", "varm")}
+    small = {name: getattr(adata, name) for name in SMALL}
     small |= {name: dict(small[name]) for name in ("uns", "obsm", "varm")}
     if source.is_dir():
         for name in ("X", "layers"):
@@ -100,7 +139,7 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
         store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
         _fill(store, small)
         return
-    with h5py.File(source) as counts, h5py.File(target, "w") as file:
+    with h5py.File(source) as counts, hdf5_file(target) as file:
         for name in ("X", "layers"):
             if name in counts:
                 counts.copy(name, file)
@@ -109,13 +148,13 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
 
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
     """Get the number of spots and the number of stored entries of ``X``, without reading them."""
-    import h5py
     import zarr
 
     with parsing(path, expected="an AnnData file or store"):
         if path.is_dir():
-            return _size_of_counts(zarr.open_group(counts_at(path, table), mode="r"))
-        with h5py.File(path) as file:
+            require_parts(folder := counts_at(path, table), ())
+            return _size_of_counts(zarr.open_group(folder, mode="r"))
+        with open_hdf5(path, parts=()) as file:
             return _size_of_counts(file)
 
 
@@ -137,12 +176,13 @@ def _fill(store: Store, small: dict[str, object]) -> None:
 
 
 def _require_free_space(target: Path, size: int) -> None:
-    """Check that the disk has enough free space; HDF5 crashes the process on a full one."""
+    """Check that the disk has enough free space, before most of it is written in vain."""
     free = shutil.disk_usage(target.parent).free
     if free < size * 1.05:
         raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
 
 
+@reader("an AnnData or SpatialData store (.zarr)")
 def read_zarr(
     path: str | Path,
     *,
@@ -193,11 +233,16 @@ def read_store(
     full_image = None
     with parsing(location, expected="an AnnData or SpatialData store (.zarr)"), names_may_repeat():
         folder = counts_at(location, table)
+        root = folder.parents[1] if folder.parent.name == TABLES else None
+        if root is not None and not _has_elements(root):
+            root = None
+        outer = root or location
+        prefix = "/" if outer == folder else f"/{TABLES}/{folder.name}/"
+        require_parts(outer, _parts_read(prefix, backed=backed), advice=ON_DISK)
         store = zarr.open_group(folder, mode="r")
         _require_anndata(store, location)
         adata = _left_on_disk(store) if backed else _checked(ad.read_zarr(store))
-        root = folder.parents[1] if folder.parent.name == TABLES else None
-        if root is not None and _has_elements(root):
+        if root is not None:
             with quietly():
                 sdata = import_spatialdata().read_zarr(root, selection=ELEMENTS)
             full_image = set_positions(adata, sdata, image=image, system=coordinate_system)
@@ -210,6 +255,8 @@ def counts_at(path: Path, table: str | None = None) -> Path:
     """Find the AnnData file or store: the path itself, or a table of a SpatialData store, `table` or the only one."""
     import zarr
 
+    if path.is_dir():
+        examined(path)
     store: Store = zarr.open_group(path, mode="r") if path.is_dir() else ()
     if TABLES not in store:
         if table is not None:
@@ -245,6 +292,11 @@ def _has_elements(root: Path) -> bool:
     return False
 
 
+def _parts_read(prefix: str = "/", *, backed: bool) -> tuple[str, ...]:
+    """Get the start of the names of the arrays that are read into memory."""
+    return tuple(f"{prefix}{name}/" for name in SMALL) if backed else (prefix,)
+
+
 def _left_on_disk(store: Store) -> AnnData:
     """Read the small parts of an AnnData; matrices of n_obs × n_vars stay on disk."""
     from anndata import AnnData
@@ -253,7 +305,7 @@ def _left_on_disk(store: Store) -> AnnData:
     def matrix(node: Store | h5py.Dataset) -> CSRDataset | CSCDataset | h5py.Dataset:
         return sparse_dataset(node) if hasattr(node, "keys") else node
 
-    small = {name: read_elem(store[name]) for name in ("obs", "var", "uns", "obsm", "varm") if name in store}
+    small = {name: read_elem(store[name]) for name in SMALL if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     return _checked(AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small))
 
@@ -262,10 +314,23 @@ def _checked(adata: AnnData) -> AnnData:
     """Check matrices in memory and the scale of an AnnData, and make its names unique."""
     for matrix in (adata.X, *layers_of(adata).values()):
         check_indices(matrix)
+    _rename_reserved(adata)
     restore_names(adata)
     unique_names(adata)
     warn_implausible(adata)
     return adata
+
+
+def _rename_reserved(adata: AnnData) -> None:
+    """Rename columns that anndata reads and does not write, such as "_index" in the files of SeuratDisk."""
+    from anndata import AnnData
+
+    for name, table in (("obs", adata.obs), ("var", adata.var)):
+        if RESERVED in table:
+            setattr(adata, name, table.rename(columns={RESERVED: "index"}))
+    if adata.raw is not None and RESERVED in adata.raw.var:
+        var = adata.raw.var.rename(columns={RESERVED: "index"})
+        adata.raw = AnnData(adata.raw.X, obs=adata.obs[[]], var=var)
 
 
 def _require_anndata(names: Iterable[str], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,18 +10,22 @@ from scipy import sparse
 
 from stmmr._core.checks import InputError, listed, logger, unique_names
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
+from stmmr._core.untrusted import open_hdf5, open_text, reader, require_memory
+from stmmr.io._files import find, sample_name, variants
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import h5py
+    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
 GENE: Final = "Gene Expression"
-MTX_FILES: Final = (
-    {"barcodes.tsv.gz", "features.tsv.gz", "matrix.mtx.gz"},
-    {"barcodes.tsv", "genes.tsv", "matrix.mtx"},
-)
+MTX: Final = ("matrix.mtx", "MoleculesPerMatchedBead.mtx")
+FEATURES: Final = ("features.tsv", "genes.tsv")
+MTX_BYTES: Final = 32
+"""Bytes that reading takes for each entry of a matrix: as three columns, then as rows."""
 RUN: Final = {
     "chemistry_description": "chemistry_description",
     "software_version": "software_version",
@@ -35,7 +40,7 @@ def read_counts(matrix: Path) -> AnnData:
     Counts of probes are summed to genes, without the probes and barcodes that Space Ranger marks as filtered out.
     Raises InputError if the matrix is damaged, empty or not of 10x.
     """
-    read = _read_mtx if matrix.is_dir() else _read_h5
+    read = _read_h5 if matrix.suffix == ".h5" and matrix.is_file() else _read_mtx
     with parsing(matrix, expected="a 10x count matrix"), names_may_repeat():
         adata = read(matrix)
         check_indices(adata.X)
@@ -53,6 +58,7 @@ def read_counts(matrix: Path) -> AnnData:
     return adata
 
 
+@reader("a 10x count matrix")
 def read_10x_h5(path: str | Path) -> AnnData:
     """Read a count matrix of 10x alone, without positions.
 
@@ -73,20 +79,20 @@ def read_10x_h5(path: str | Path) -> AnnData:
     """
     matrix = existing(path)
     adata = read_counts(matrix)
+    packed = [path.name for path in sorted(matrix.parent.glob("*spatial*")) if path.is_file()]
     logger.warning(
-        "%s holds counts but no positions. Put Space Ranger's folder spatial/ beside it, or set adata.obsm['spatial'].",
+        "%s holds counts but no positions. %s, or set adata.obsm['spatial'].",
         matrix,
+        f"Unpack {packed[0]} there" if packed else "Put Space Ranger's folder spatial/ beside it",
     )
     return adata
 
 
 def read_metadata(matrix: Path) -> dict[str, str]:
     """Read chemistry, software version and library name from an .h5 file."""
-    import h5py
-
-    if matrix.is_dir():
+    if matrix.suffix != ".h5" or matrix.is_dir():
         return {}
-    with parsing(matrix, expected="a 10x .h5 file"), h5py.File(matrix) as file:
+    with parsing(matrix, expected="a 10x .h5 file"), open_hdf5(matrix, parts=()) as file:
         return {name: _text(file.attrs[key]) for name, key in RUN.items() if key in file.attrs}
 
 
@@ -128,30 +134,91 @@ def _sum_probes(adata: AnnData) -> AnnData:
 
 
 def _read_h5(path: Path) -> AnnData:
-    """Read an .h5 file with scanpy, which would read any other HDF5 file as one of Cell Ranger 2."""
-    import h5py
-    import scanpy as sc
+    """Read an .h5 file of Cell Ranger 3 or later, whose counts may be stored as floats."""
+    import pandas as pd
+    from anndata import AnnData
 
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         if "matrix" not in file:
+            earlier = any("gene_names" in group for group in file.values() if hasattr(group, "keys"))
+            advice = "Give filtered_feature_bc_matrix.h5, or name an AnnData file .h5ad."
             raise InputError(
                 f"Expected a 10x .h5 file (with the group 'matrix') at {path}, found an HDF5 file that holds "
-                f"{listed(file)}. Give filtered_feature_bc_matrix.h5, or name an AnnData file .h5ad."
+                f"{listed(file)}. "
+                + ("It is of Cell Ranger 2: give the folder with matrix.mtx instead." if earlier else advice)
             )
-    return sc.read_10x_h5(path, gex_only=False)
+        matrix = file["matrix"]
+        columns = matrix["features"]
+        n_features = columns["name"].shape
+        features = {key: _column(columns[key]) for key in columns if getattr(columns[key], "shape", 0) == n_features}
+        if "gene_id" in features:  # a matrix of probes
+            features["probe_ids"], features["id"] = features["id"], features.pop("gene_id")
+        barcodes = [_text(value) for value in matrix["barcodes"][:]]
+        obs = {key: matrix[key][:] for key in ("filtered_barcodes",) if key in matrix}
+        parts = [matrix[name][:] for name in ("data", "indices", "indptr")]
+        shape = tuple(int(n) for n in matrix["shape"][:])[::-1]
+    names = pd.Index(features.pop("name"))
+    if shape != (len(barcodes), len(names)):
+        raise ValueError(f"{len(names)} features and {len(barcodes)} barcodes for a matrix of {shape[::-1]}")
+    counts = sparse.csr_matrix((parts[0].astype(np.float32), parts[1], parts[2]), shape=shape)
+    var = pd.DataFrame(features, index=names).rename(columns={"id": "gene_ids", "feature_type": "feature_types"})
+    return AnnData(counts, pd.DataFrame(obs, index=barcodes), var)
 
 
-def _read_mtx(folder: Path) -> AnnData:
-    """Read a folder in Matrix Market format with scanpy."""
-    import scanpy as sc
+def _column(values: h5py.Dataset) -> list[str] | NDArray[np.generic]:
+    """Read a column of features, as text or numbers."""
+    content: NDArray[np.generic] = values[:]
+    return [_text(value) for value in content] if content.dtype.kind in "SO" else content
 
-    names = visible(folder)
-    if not any(files <= set(names) for files in MTX_FILES):
+
+def _read_mtx(path: Path) -> AnnData:
+    """Read a matrix in Matrix Market format with its barcodes and features: a folder, or the file of the matrix.
+
+    Files may be packed, and behind a sample name. Lists may have a header, features one column or more.
+    """
+    import pandas as pd
+    from anndata import AnnData
+    from scipy.io import mmread
+
+    folder = path if path.is_dir() else path.parent
+    matrix = find(folder, *MTX) if path.is_dir() else path
+    prefix = "" if matrix is None else sample_name(matrix, [form for name in MTX for form in variants(name)])
+    barcodes_file, features_file = find(folder, "barcodes.tsv", prefix=prefix), find(folder, *FEATURES, prefix=prefix)
+    if matrix is None or barcodes_file is None or features_file is None:
         raise InputError(
-            f"Expected barcodes.tsv.gz, features.tsv.gz and matrix.mtx.gz in {folder}, found {listed(names)}."
-            " Complete the folder; compress plain .tsv and .mtx files with gzip."
+            f"Expected barcodes.tsv, features.tsv and matrix.mtx (each plain or .gz) in {folder}, found "
+            f"{listed(visible(folder))}. Complete the folder."
         )
-    return sc.read_10x_mtx(folder, make_unique=False, gex_only=False)
+    _require_entries(matrix)
+    with open_text(matrix, at_most=sys.maxsize) as text:
+        counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
+    barcodes, features = (
+        pd.read_csv(open_text(file), sep="\t", header=None, dtype=str, keep_default_na=False)
+        for file in (barcodes_file, features_file)
+    )
+    if counts.shape == (len(features), len(barcodes)) != (len(barcodes), len(features)):
+        counts = counts.T.tocsr()  # cells in rows
+    barcodes, features = _without_header(barcodes, counts.shape[0]), _without_header(features, counts.shape[1])
+    if counts.shape != (len(barcodes), len(features)):
+        raise ValueError(f"{len(features)} features and {len(barcodes)} barcodes for a matrix of {counts.shape[::-1]}")
+    if features.shape[1] == 1:
+        features = features[[0, 0]].set_axis([0, 1], axis=1)
+    columns = dict(zip(("gene_ids", "name", "feature_types"), (features[i].to_numpy() for i in features), strict=False))
+    var = pd.DataFrame(columns, index=pd.Index(columns.pop("name")))
+    return AnnData(counts, pd.DataFrame(index=barcodes[0].to_numpy()), var)
+
+
+def _without_header(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Leave out the first row of a list that is one longer than the matrix."""
+    return table.iloc[1:].reset_index(drop=True) if len(table) == n + 1 else table
+
+
+def _require_entries(matrix: Path) -> None:
+    """Check that the entries that a Matrix Market file announces fit into memory: room is made for them at once."""
+    with open_text(matrix) as lines:
+        line = next((line for line in lines if line.strip() and not line.startswith(b"%")), b"")
+    sizes = [int(number) for number in line.split()]
+    require_memory(8 * sum(sizes[:2]) + MTX_BYTES * sizes[2], matrix)
 
 
 def _text(value: bytes | str | NDArray[np.generic]) -> str:

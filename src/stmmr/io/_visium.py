@@ -13,9 +13,11 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.files import parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
+from stmmr._core.untrusted import open_text, reader
 from stmmr.image.library import IMAGES, Library, scale_key
-from stmmr.io._files import find, require_columns, require_match, sample_name
-from stmmr.io._placing import library_name
+from stmmr.io._files import find, require_columns, require_match, sample_name, unpacked
+from stmmr.io._flat import read_frame
+from stmmr.io._placing import library_name, matched
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
@@ -32,18 +34,20 @@ MATRICES: Final = (
     "raw_feature_bc_matrix.h5",
     "raw_feature_bc_matrix",
     "raw_probe_bc_matrix.h5",
+    "matrix.mtx.gz",
+    "matrix.mtx",
 )
 EXPECTED: Final = f"{MATRICES[0]} or {MATRICES[1]}/"
 POSITIONS: Final = (
     "tissue_positions.parquet",
     "tissue_positions.csv",
     "tissue_positions_list.csv",
-    "tissue_positions.csv.gz",
-    "tissue_positions_list.csv.gz",
 )
 PIXELS: Final = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
 ON_ARRAY: Final = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
 COLUMNS: Final = ["barcode", *ON_ARRAY, PIXELS[1], PIXELS[0]]
+TRUTH: Final = {"TRUE": "1", "FALSE": "0"}
+"""Values of ``in_tissue`` that R writes."""
 SCALES: Final = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
 BIN_FOLDER: Final = re.compile(r"square_(\d+)um")
 DEFAULT_BIN: Final = 8
@@ -52,7 +56,7 @@ DEFAULT_BIN: Final = 8
 def find_matrix(path: Path) -> Path | None:
     """Find the counts of a Visium run: the matrix itself, or the best one in a folder or its ``outs``."""
     if path.is_file():
-        return path if path.suffix == ".h5" else None
+        return path if path.name.endswith((".h5", *MATRICES)) else None
     if path.name.endswith(MATRICES):
         return path
     return find(path, *MATRICES) or find(path / "outs", *MATRICES)
@@ -85,7 +89,8 @@ def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | Non
     return bins[size], size
 
 
-def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
+@reader("the output folder of Space Ranger")
+def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tissue: bool = False) -> AnnData:
     """Read the spots of a Visium section.
 
     Parameters
@@ -95,6 +100,8 @@ def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
         The filtered matrix is read if there is one, else the raw one. Names may start with a sample name.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
+    keep_off_tissue
+        Keep the spots outside the tissue.
 
     Returns
     -------
@@ -117,10 +124,14 @@ def read_visium(path: str | Path, *, library_id: str | None = None) -> AnnData:
         If it is no Visium output, a table is damaged, positions are missing, or no spot is in tissue.
     """
     matrix = require_match(path, find_matrix, EXPECTED, advice="Give the output folder of Space Ranger (outs).")
-    return _read_section(matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
+    counts = _placed(matrix, keep_off_tissue=keep_off_tissue)
+    return _with_library(counts, matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
 
 
-def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id: str | None = None) -> AnnData:
+@reader("the output folder of Space Ranger")
+def read_visium_hd(
+    path: str | Path, *, bin_size: int | None = None, library_id: str | None = None, keep_off_tissue: bool = False
+) -> AnnData:
     """Read the square bins of a Visium HD section.
 
     Parameters
@@ -131,6 +142,8 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
         Width of the bins in µm. By default the smallest from 8 µm on.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
+    keep_off_tissue
+        Keep the bins outside the tissue.
 
     Returns
     -------
@@ -146,20 +159,30 @@ def read_visium_hd(path: str | Path, *, bin_size: int | None = None, library_id:
     folder, size = require_match(path, find_size, "binned_outputs/square_…um", advice=advice)
     matrix = require_match(folder, find_matrix, EXPECTED, advice="Complete the folder.")
     metadata: dict[str, str | int] = {"platform": "Visium HD", "bin_size_um": size}
-    return _read_section(matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
+    counts = _placed(matrix, keep_off_tissue=keep_off_tissue)
+    return _with_library(counts, matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
 
 
-def _read_section(
-    matrix: Path, *, step: tuple[float, float], library_id: str | None, metadata: dict[str, str | int]
-) -> AnnData:
-    """Read counts, positions and images."""
+def _placed(matrix: Path, *, keep_off_tissue: bool) -> tuple[AnnData, pd.DataFrame]:
+    """Read counts with positions, and the positions of all barcodes."""
     prefix = sample_name(matrix, MATRICES)
     # counts first: if the file is no count matrix, a message about missing positions would mislead
     counts = read_counts(matrix)
     positions = _read_positions(spatial_folder(matrix, prefix), prefix=prefix)
-    adata = add_10x_library(
-        _keep_in_tissue(counts, positions), matrix, prefix=prefix, library_id=library_id, metadata=metadata
-    )
+    return _keep_in_tissue(counts, positions, keep_off_tissue=keep_off_tissue), positions
+
+
+def _with_library(
+    placed: tuple[AnnData, pd.DataFrame],
+    matrix: Path,
+    *,
+    step: tuple[float, float],
+    library_id: str | None,
+    metadata: dict[str, str | int],
+) -> AnnData:
+    """Add images and scale factors, with the µm per pixel that the positions of all barcodes tell."""
+    adata, positions = placed
+    add_10x_library(adata, matrix, prefix=sample_name(matrix, MATRICES), library_id=library_id, metadata=metadata)
     (library,) = adata.uns[keys.SPATIAL].values()
     if UM not in library["scalefactors"]:
         array, pixels = (positions[columns].to_numpy(np.float64) for columns in (ARRAY, PIXELS))
@@ -201,8 +224,11 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
             f"{listed(visible(spatial))}. Put Space Ranger's folder spatial/ beside the count matrix."
         )
     with parsing(path, expected="a table of positions"):
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        table = read_frame(path, ids=("barcode", ""))
+        if "barcode" not in table.columns and table.columns[0] == "":  # as R writes row names
+            table = table.rename(columns={"": "barcode"})
         require_columns(table.columns, COLUMNS, path)
+        table[keys.IN_TISSUE] = table[keys.IN_TISSUE].astype(str).str.upper().map(lambda text: TRUTH.get(text, text))
         positions: pd.DataFrame = table[COLUMNS].set_index("barcode").apply(pd.to_numeric)
     bad = ~np.isfinite(positions.to_numpy(np.float64)).all(axis=1)
     if bad.any() or not positions.index.is_unique:
@@ -213,22 +239,12 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
     return positions
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Read positions with a header, as since Space Ranger 2, or without."""
-    import pandas as pd
-
-    table = pd.read_csv(path, header=None, nrows=1)
-    if table.iloc[0, 0] == "barcode":
-        return pd.read_csv(path)
-    table = pd.read_csv(path, header=None)
-    return table.set_axis(COLUMNS, axis=1) if table.shape[1] == len(COLUMNS) else table
-
-
-def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame) -> AnnData:
-    """Add positions, and drop barcodes that have none or are outside the tissue."""
-    table = positions.reindex(adata.obs_names)
+def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame, *, keep_off_tissue: bool) -> AnnData:
+    """Add positions, and drop barcodes that have none or, unless they are kept, are outside the tissue."""
+    rows = matched(adata.obs_names, positions.index)
+    table = positions.iloc[rows[rows >= 0]].set_axis(adata.obs_names[rows >= 0], axis=0).reindex(adata.obs_names)
     placed = table[keys.IN_TISSUE].notna().to_numpy()
-    keep = (table[keys.IN_TISSUE] == 1).to_numpy()
+    keep = placed if keep_off_tissue else (table[keys.IN_TISSUE] == 1).to_numpy()
     if not keep.any():
         raise InputError(
             f"Expected barcodes in tissue, found {int(placed.sum())} of {adata.n_obs} with a position and none of "
@@ -253,7 +269,8 @@ def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
         logger.info("No scalefactors_json.json in %s (found %s): images are not read.", spatial, names)
         return {}
     with parsing(path, expected="a JSON object of scale factors"):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with open_text(path) as file:
+            content: dict[str, Any] = json.loads(file.read().decode("utf-8-sig"))
         for key in SCALES & content.keys():
             require_positive(content[key], name=f"{key} in {path}")
         return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
@@ -271,7 +288,8 @@ def _read_images(spatial: Path, factors: dict[str, float], *, prefix: str) -> di
             logger.info("No %s image in %s, or its scale factor is missing.", size, spatial)
             continue
         try:
-            images[size] = read_image(path)
+            with unpacked(path) as file:
+                images[size] = read_image(file)
         except InputError as error:
             refused.append(str(error))
     if refused:

@@ -72,7 +72,7 @@ class Checkpoint:
 
     def write(self, network: Network, optimizer: torch.optim.Optimizer, history: dict[str, list[float]]) -> None:
         """Write the state after a step; all processes take part, and the first one writes."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         state = _generator(self.processes.device).to(self.processes.device)
         generators = state.new_zeros(self.processes.world_size, len(state))
@@ -86,7 +86,8 @@ class Checkpoint:
         tensors |= {"generators": generators, "history": torch.tensor(list(history.values()), dtype=torch.float64)}
         metadata = {"stmmr": json.dumps(self.facts | {"terms": list(history)})}
         with atomic_write(self.path) as new:
-            save_file({n: v.detach().cpu().contiguous() for n, v in tensors.items()}, new, metadata=metadata)
+            values = {n: v.detach().cpu().contiguous() for n, v in tensors.items()}
+            new.write_bytes(save(values, metadata=metadata))  # raises OSError on a full disk
 
     def resume(self, network: Network, optimizer: torch.optim.Optimizer) -> dict[str, list[float]]:
         """Restore the state in the file, if it exists.

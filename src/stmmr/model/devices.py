@@ -65,9 +65,6 @@ class Devices(NamedTuple):
         require_choice(self.strategy, get_args(Strategy), name="strategy")
         if self.precision is not None:
             require_choice(self.precision, get_args(Precision), name="precision")
-        for name in ("devices", "num_nodes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Expected {name} ≥ 1, found {getattr(self, name)!r}.")
         if settings.is_linear and not decoder:
             return
         n_gpus = require_extra("torch", extra="torch").cuda.device_count()

@@ -15,6 +15,7 @@ from stmmr._core.checks import InputError, representation
 from stmmr._core.counts import gene_rows
 from stmmr._core.kernel import kernel_of
 from stmmr._core.order import put_back, tissue_order, without_counts
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import empty
 from stmmr._core.sections import plane_coordinates
 from stmmr._core.space import rows_called
@@ -195,6 +196,7 @@ class ModelInputs:
         return digest.hexdigest()
 
 
+@one_thread
 def model_inputs(
     adata: AnnData, settings: Settings, *, use_rep: str | None, blocks: Mapping[str, Block], progress: bool = False
 ) -> ModelInputs:

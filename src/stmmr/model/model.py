@@ -11,6 +11,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra, require_key
 from stmmr._core.depends import drop_outdated
+from stmmr._core.options import checked
 from stmmr.linear.blocks import check_blocks
 from stmmr.model.devices import Devices
 from stmmr.model.inputs import ModelInputs, model_inputs
@@ -63,6 +64,7 @@ class StMMR:
         If the settings need PyTorch and it is not installed.
     """
 
+    @checked
     def __init__(
         self,
         adata: AnnData,
@@ -146,6 +148,7 @@ class StMMR:
             self._unread = weights
             self.network  # noqa: B018 - made at once, so that weights that do not fit are noticed
 
+    @checked
     def fit(
         self,
         *,
@@ -296,6 +299,7 @@ class StMMR:
         self.network.eval()
         return self.inputs.put_back(means(self.network, self.inputs, names.index(block), columns=columns))
 
+    @checked
     def transform(
         self,
         adata: AnnData,

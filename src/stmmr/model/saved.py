@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+import re
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
-from stmmr._core.files import publish_folder
+from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.record import recorded
+from stmmr._core.untrusted import require_memory
+from stmmr._core.validated import from_json, read_json
 from stmmr._core.version import VERSION
 from stmmr.linear.start import Affine, LinearStart
-from stmmr.settings import IMAGE, Block, Settings
+from stmmr.settings import IMAGE, Block, Preset, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +40,26 @@ RENAMED: Final = {
     "log_dispersion": "decoders.0.log_dispersion",
 }
 """New names of the weights of format 1."""
-REQUIRED: Final = {"preset", "use_rep", "use_histology", "random_state", "settings", "gene_names", "history"}
-"""Entries of model.json."""
+MODEL: Final = Kind("a model", "model.json", frozenset({"format", "settings"}), rf"model\.json|{re.escape(WEIGHTS)}")
+"""A folder with a model."""
+WIDEST: Final = 100_000
+"""Most units of a layer of a network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The content of model.json."""
+
+    format: int
+    preset: Preset
+    use_rep: str | None
+    use_histology: bool
+    random_state: int
+    settings: Settings
+    gene_names: list[str]
+    history: dict[str, list[float]]
+    blocks: dict[str, Block] = field(default_factory=dict)
+    data: str | None = None
 
 
 def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> None:
@@ -69,7 +91,7 @@ def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> N
 
 def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
     """Write both files to a folder; an earlier folder stays whole until then."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     description = {
         "format": FORMAT,
@@ -84,8 +106,8 @@ def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
         "data": model.inputs.data_fingerprint(),
         "history": model.history,
     }
-    with publish_folder(folder, overwrite=overwrite, marker="model.json") as partial:
-        save_file(_weights_of(model), partial / WEIGHTS)
+    with publish_folder(folder, MODEL, overwrite=overwrite) as partial:
+        (partial / WEIGHTS).write_bytes(save(_weights_of(model)))  # raises OSError on a full disk
         (partial / "model.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -94,19 +116,19 @@ def load_model(make: type[StMMR], folder: Path, adata: AnnData) -> StMMR:
     saved = _read_description(folder)
     model = make(
         adata,
-        preset=saved["preset"],
-        use_rep=saved["use_rep"],
-        use_histology=saved["use_histology"],
-        blocks={name: Block(**block) for name, block in saved.get("blocks", {}).items()},
-        random_state=saved["random_state"],
-        **asdict(Settings(**saved["settings"])),
+        preset=saved.preset,
+        use_rep=saved.use_rep,
+        use_histology=saved.use_histology,
+        blocks=saved.blocks,
+        random_state=saved.random_state,
+        **asdict(saved.settings),
     )
-    if saved["gene_names"] != model.inputs.gene_names:
+    if saved.gene_names != model.inputs.gene_names:
         raise InputError(
-            f"Expected the {len(saved['gene_names'])} genes of the model in {folder}, found "
+            f"Expected the {len(saved.gene_names)} genes of the model in {folder}, found "
             f"{len(model.inputs.gene_names)} others or another order. Load it with the AnnData it was fitted to."
         )
-    if saved.get("data", model.inputs.data_fingerprint()) != model.inputs.data_fingerprint():
+    if saved.data not in (None, model.inputs.data_fingerprint()):
         raise InputError(
             f"Expected the AnnData that the model in {folder} was fitted to, found other data with the same genes. For "
             "another section, load the model with its own data and call model.transform(section), or map the section "
@@ -120,39 +142,41 @@ def load_model(make: type[StMMR], folder: Path, adata: AnnData) -> StMMR:
     return model
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> Description:
     """Read model.json, checked."""
     path = folder / "model.json"
     if not path.is_file():
         names = listed(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "no such folder"
         raise InputError(f"Expected a model saved by stmmr in {folder} (model.json), found {names}.")
-    try:
-        saved = json.loads(path.read_text())
-        version, missing = saved["format"], REQUIRED - set(saved)
-    except (ValueError, TypeError, KeyError) as error:
+    content = read_json(path, expected="the description of a model")
+    if content.get("format") not in list(range(1, FORMAT + 1)):
         raise InputError(
-            f"Expected the description of a model in {path}, found something else. Save the model again."
-        ) from error
-    if version not in range(1, FORMAT + 1) or missing:
-        raise InputError(
-            f"Expected a model of format {FORMAT} in {path}, found format {version!r}"
-            + (f" without {listed(sorted(missing))}." if missing else ". Use the stmmr version that wrote it.")
+            f"Expected a model of format {FORMAT} in {path}, found format {content.get('format')!r}. Use the stmmr "
+            "version that wrote it."
         )
-    return dict(saved)
+    description = from_json(Description, content, where=f"the description of a model in {path}")
+    settings = description.settings
+    widths = [settings.n_components, settings.hidden, settings.latent, settings.decoder_hidden]
+    if min(widths) < 0 or max(widths) > WIDEST:
+        raise InputError(f"Expected layers of 0 to {WIDEST} units in {path}, found {listed(widths)}.")
+    n_genes = len(description.gene_names)
+    layers = [max(n_genes, widths[0]), *widths[1:], n_genes]
+    require_memory(4 * sum(first * second for first, second in pairwise(layers)), path)
+    return description
 
 
-def _read_weights(model: StMMR, folder: Path, saved: dict[str, Any]) -> None:
+def _read_weights(model: StMMR, folder: Path, saved: Description) -> None:
     """Read the weights into a model; those of a decoder wait until the network is needed."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         weights: Arrays = load_file(folder / WEIGHTS)
-        if saved["format"] == 1:
+        if saved.format == 1:
             weights = _renamed(weights, saved)
-        model._restore(weights, saved["history"])
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        detail = str(error).splitlines()[0]
+        model._restore(weights, saved.history)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"Expected whole weights that fit in {folder / WEIGHTS}, found: {detail}") from error
 
 
@@ -186,10 +210,10 @@ def linear_start_in(weights: Arrays, like: LinearStart) -> LinearStart:
     return LinearStart(encoders, weights["weights"].tolist())
 
 
-def _renamed(weights: Arrays, saved: dict[str, Any]) -> Arrays:
+def _renamed(weights: Arrays, saved: Description) -> Arrays:
     """Bring weights of format 1 to the names they have now."""
-    fusion = [saved["settings"]["expression_weight"], float(weights.pop("histology_weight"))]
-    used = fusion if saved["use_histology"] else fusion[:1]
+    fusion = [saved.settings.expression_weight, float(weights.pop("histology_weight"))]
+    used = fusion if saved.use_histology else fusion[:1]
     renamed: Arrays = {"weights": np.asarray(used, dtype=np.float32)}
     for name, values in weights.items():
         first, dot, rest = name.partition(".")

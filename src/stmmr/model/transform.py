@@ -9,10 +9,11 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_step
-from stmmr._core.counts import Normalisation, count_statistics, library_size, raw_counts
+from stmmr._core.counts import Normalisation, count_statistics, library_size
 from stmmr._core.kernel import kernel_of, nearest_neighbour_distance
 from stmmr._core.order import put_back, taken, tissue_order, without_counts
 from stmmr._core.pca import projected
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
@@ -73,7 +74,7 @@ def _expression(
     where, matrix = raw_counts(new, layer)
     counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
-    statistics.check(where)
+    statistics.check(where, new)
     size = library_size(new, statistics.size, size_key=size_key)
     sections = sections_of(new, section_key)
     codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
 from stmmr._core.depends import drop_outdated
+from stmmr._core.exits import reason_of
 from stmmr._core.genes import counts_layer
 from stmmr._core.log import RESULT
-from stmmr._core.options import option_names, plain, shows_options, with_changes
+from stmmr._core.options import checked, option_names, plain, shows_options, with_changes
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
 from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
 from stmmr.pipeline.analysis import Prepared, Work
-from stmmr.pipeline.steps import take
+from stmmr.pipeline.steps import attempt, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ BY_DEFAULT_AT_MOST: Final = 100_000
 """Spots up to which a run finds the genes of domains by default; for a million it takes longer than the run."""
 
 
+@checked
 @shows_options(AnalysisOptions)
 def analyse(
     adata: AnnData,
@@ -172,13 +174,12 @@ def carry_out(
     for number, analysis in enumerate(analyses, start=1):
         if outcomes.get(analysis.needs) is not None:
             logger.warning("%s: left out, because %s failed.", analysis.name.capitalize(), analysis.needs)
+            outcomes[analysis.name] = RuntimeError(f"left out, because {analysis.needs} failed")
             continue
-        try:
+        failed: dict[str, Exception] = {}
+        with attempt(analysis.name, failed):
             take(analysis.name, lambda: analysis.step(work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
-            outcomes[analysis.name] = None
-        except Exception as error:  # noqa: BLE001 - a failed analysis must not cost the results before it
-            logger.warning("%s failed: %s", analysis.name.capitalize(), error)
-            outcomes[analysis.name] = error
+        outcomes[analysis.name] = failed.get(analysis.name)
     return outcomes
 
 
@@ -211,7 +212,7 @@ def facts_of(
     for analysis in ANALYSES:
         if analysis.name in outcomes:
             error = outcomes[analysis.name]
-            outcome = {"seconds": seconds.get(analysis.name)} if error is None else {"error": str(error)}
+            outcome = {"seconds": seconds.get(analysis.name)} if error is None else {"error": reason_of(error)}
             facts[analysis.name] = {"options": _changed(options, analysis.options)} | outcome
     return facts
 

@@ -388,7 +388,7 @@ ANALYSES: Final = (
 
 def drop_earlier(adata: AnnData) -> None:
     """Remove the results of an earlier run, so that they are not taken for those of a new one."""
-    of_run = [key for key in keys.KEYS if key.step in ("embedding", "domains", "run")]
+    of_run = [key for key in keys.KEYS if key.step in ("embedding", "domains", "run") or key.name == "counts"]
     drop_results(adata, [*of_run, *(key for analysis in ANALYSES for key in analysis.keys)])
 
 

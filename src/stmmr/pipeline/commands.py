@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError
-from stmmr._core.files import publish_folder
-from stmmr._core.options import as_json, option_names
+from stmmr._core.files import Unchanged
+from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
+from stmmr._core.locks import locked
+from stmmr._core.options import as_json, option_names, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.record import record
-from stmmr._core.version import VERSION, versions
+from stmmr._core.version import VERSION
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.analyse import (
     carry_out,
@@ -30,24 +32,30 @@ from stmmr.pipeline.analyse import (
 )
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.analysis import named_rows
-from stmmr.pipeline.folder import MODEL
+from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.mapping import count_domains, map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
-from stmmr.pipeline.run import run
-from stmmr.pipeline.sources import check_several, named_inputs, open_input, read_inputs, stays_on_disk
-from stmmr.pipeline.steps import peak_memory_mb
+from stmmr.pipeline.resume import KEPT
+from stmmr.pipeline.run import run, run_steps
+from stmmr.pipeline.sources import (
+    check_several,
+    named_inputs,
+    open_input,
+    read_inputs,
+    require_on_tissue,
+    settled,
+    stays_on_disk,
+)
+from stmmr.pipeline.steps import attempt
+from stmmr.pipeline.writing import Writing, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from functools import _lru_cache_wrapper
     from pathlib import Path
 
-    from anndata import AnnData
-
     from stmmr.model import StMMR
-
-    Report = Callable[[AnnData, Path, dict[str, Any]], None]
-    """Writes report.html from the data, its path and what run.json holds."""
+    from stmmr.pipeline.writing import Report
 
 WRITTEN_AGAIN: Final = {"result.h5ad", "result.zarr", "spatialdata.zarr", "report.html", "run.json", "domains.csv"}
 """Files that stmmr analyse writes again, besides those of analyses."""
@@ -60,10 +68,12 @@ def run_to_folder(
     analyses: AnalysisOptions,
     *,
     report: Report | None = None,
-) -> None:
-    """Read, run and write. The output folder appears at the end as a whole, or not at all.
+) -> dict[str, Exception]:
+    """Read, run and write.
 
-    Finished steps are kept beside the output folder until then. After a kill, the same command continues from there.
+    The folder appears with the domains, and again with the data, before figures and report; an earlier result stays
+    until the data are complete. Finished steps are kept beside the folder until the end: after a kill or an error, the
+    same command continues from there.
 
     Parameters
     ----------
@@ -74,10 +84,17 @@ def run_to_folder(
     options
         Options of the run.
     analyses
-        Options of the analyses. If one fails, all other results are written before its error is raised.
+        Options of the analyses.
     report
         Writes the report.
+
+    Returns
+    -------
+    The errors of what is optional (comparison with labels, analyses, tables, figures, report, SpatialData), by name.
+    All else is in the folder, whose run.json lists them.
     """
+    from stmmr.io._tables import leave_out_unstorable
+
     start, named = time.perf_counter(), named_inputs(sources)
     if folder.spatialdata:
         _require_spatialdata()
@@ -86,28 +103,31 @@ def run_to_folder(
     if not is_first():  # of processes that run this command together: it only trains
         adata, options, _ = read_inputs(named, options, replace(folder, mode="memory"), in_memory=True)
         run(adata, options)
-        return
-    with publish_folder(folder.output, overwrite=folder.overwrite) as new, _kept_beside(folder.output) as beside:
+        return {}
+    facts = {"input": _input_facts(named), "options": as_json(options) | _folder_facts(folder)}
+    inputs = [*named.values(), options.image, options.registration, analyses.gene_sets]
+    with _folder(folder, facts, inputs) as draft, _kept_beside(draft.target) as beside:
+        read = Unchanged(inputs)
         adata, left, counts = read_inputs(named, options, folder, in_memory=folder.spatialdata)
+        read.check()
+        read = Unchanged([*([] if counts is None else named.values()), options.image])
+        leave_out_unstorable(adata)
         check(adata, analyses, prepared_by(left))
         checkpoint = options.checkpoint or beside
         model = checkpoint / MODEL if options.preset != "paper" else None
-        run(adata, left, checkpoint=checkpoint, save_model=model)
+        failed = run_steps(adata, replace(left, checkpoint=checkpoint, save_model=model))
         record(adata, mode="memory" if counts is None else "disk")
-        analyses = with_genes(adata, analyses)
-        fitted = cache(lambda: results.read_model(model, adata))
-        outcomes = carry_out(adata, analyses, model=fitted, progress=options.progress)
-        outcomes |= results.write_results(adata, new, source=counts)
         if model is not None:
-            shutil.copytree(model, new / MODEL)
-            _save_decoder(fitted, new / MODEL)
-        if folder.spatialdata:
-            results.write_spatialdata(adata, new / "spatialdata.zarr")
-        facts = {"input": _input_facts(named), "options": as_json(options) | _folder_facts(folder)}
-        _write_account(adata, new, facts, facts_of(adata, analyses, outcomes), start=start, report=report)
-    shutil.rmtree(beside, ignore_errors=True)  # not before the results are in their place
+            shutil.copytree(model, draft.folder / MODEL)
+        writing = Writing(draft, adata, facts, failed, read, start)
+        writing.domains()
+        fitted = cache(lambda: results.read_model(model, adata))
+        writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
+        _save_decoder(fitted, draft.folder / MODEL)
+        writing.rest(source=counts, report=report, spatialdata=folder.spatialdata)
+    remove(beside, KEPT)  # not before the results are in their place
     results.log_contents(folder.output)
-    raise_first(outcomes, _later(folder.output))
+    return failed
 
 
 def map_to_folder(
@@ -118,8 +138,10 @@ def map_to_folder(
     *,
     model: Path,
     report: Report | None = None,
-) -> None:
-    """Read a section, map it and write. The output folder appears at the end as a whole, or not at all.
+) -> dict[str, Exception]:
+    """Read a section, map it and write.
+
+    The folder appears with the domains; after an error before that, there is none.
 
     Parameters
     ----------
@@ -135,34 +157,49 @@ def map_to_folder(
         Result folder of ``stmmr run`` for another section.
     report
         Writes the report.
+
+    Returns
+    -------
+    The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import counts_at
+    from stmmr.io._tables import counts_at, leave_out_unstorable
 
     start, trained_facts = time.perf_counter(), results.read_facts(model)
-    with publish_folder(folder.output, overwrite=folder.overwrite) as new:
+    facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
+    inputs = [source, model, options.image, options.registration, analyses.gene_sets]
+    with _folder(folder, facts, inputs) as draft:
+        read = Unchanged(inputs)
         backed = stays_on_disk(source, folder.mode, table=options.table)
-        adata, left = open_input(source, options, bin_size=folder.bin_size, backed=backed)
+        adata, left = open_input(
+            source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
+        )
+        leave_out_unstorable(adata)
+        left = settled(adata, left)
+        if backed and not folder.keep_off_tissue:
+            require_on_tissue(adata)
         trained, _ = results.read_data(model, trained_facts)
+        read.check()
+        read = Unchanged([*([source] if backed else []), options.image])
         prepared = prepared_of(trained)._replace(section_key=left.section_key, layer=left.layer)
         check(adata, analyses, prepared)
         map_section(adata, results.read_model(model / MODEL, trained), left)
         record(adata, mode="disk" if backed else "memory")
-        analyses = with_genes(adata, analyses)
-        outcomes = carry_out(adata, analyses, model=None, progress=options.progress)
+        failed: dict[str, Exception] = {}
+        writing = Writing(draft, adata, facts, failed, read, start)
+        writing.domains()
+        writing.analyses(with_genes(adata, analyses), model=None, progress=options.progress)
         names = (source.stem, _input_name(trained_facts))
-        adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
-        counts = counts_at(source, options.table) if backed else None
-        outcomes |= results.write_results(adata, new, source=counts)
-        facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
-        _write_account(adata, new, facts, facts_of(adata, analyses, outcomes), start=start, report=report)
+        with attempt("composition", failed):
+            adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
+        writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
     results.log_contents(folder.output)
-    raise_first(outcomes, _later(folder.output))
+    return failed
 
 
 def analyse_folder(
     result: Path, analyses: AnalysisOptions, *, progress: bool = True, report: Report | None = None
-) -> None:
-    """Add analyses to a result folder. After an error the folder is as it was.
+) -> dict[str, Exception]:
+    """Add analyses to a result folder. If none of them can be carried out, the folder stays as it was.
 
     Parameters
     ----------
@@ -175,70 +212,77 @@ def analyse_folder(
     report
         Writes the report again.
 
+    Returns
+    -------
+    The errors of what is optional, as of `run_to_folder`.
+
     Raises
     ------
     InputError
         If it is no result folder, no analysis is requested, or one cannot be carried out for these data.
     """
-    start, facts = time.perf_counter(), results.read_facts(result)
-    with publish_folder(result, overwrite=True) as new:
-        adata, counts = results.read_data(result, facts)
-        check(adata, analyses, prepared_of(adata))
-        require_request(adata, analyses)
-        if analyses.enhanced:
-            results.require_model(result)
-        fitted = cache(lambda: results.read_model(result / MODEL, adata))
-        outcomes = carry_out(adata, analyses, model=fitted, progress=progress)
-        raise_first(outcomes)
-        _copy_others(result, new)
-        _save_decoder(fitted, new / MODEL)
-        results.write_tables(adata, new)
-        raise_first(results.write_figures(adata, new, only=results.OF_ANALYSES))
-        results.write_data(adata, new, source=counts)
-        if (result / "spatialdata.zarr").exists():
-            results.write_spatialdata(adata, new / "spatialdata.zarr")
-        added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
-        facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": results.notes_of(adata)}
-        facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
-        if report is not None:
-            report(adata, new / "report.html", facts)
-        results.write_facts(facts, new)
+    start = time.perf_counter()
+    with locked(result):
+        facts = results.read_facts(result)
+        require_outside(result, [analyses.gene_sets])
+        with drafted(result, RESULT, overwrite=True) as draft:
+            adata, counts = results.read_data(result, facts)
+            check(adata, analyses, prepared_of(adata))
+            require_request(adata, analyses)
+            if analyses.enhanced:
+                results.require_model(result)
+            fitted = cache(lambda: results.read_model(result / MODEL, adata))
+            outcomes = carry_out(adata, analyses, model=fitted, progress=progress)
+            if all(outcomes.values()):
+                raise_first(outcomes)
+            failed = {name: error for name, error in outcomes.items() if error is not None}
+            draft.take_over(lambda name: name.partition("/")[0] not in WRITTEN_AGAIN | results.OF_ANALYSES)
+            _save_decoder(fitted, draft.folder / MODEL)
+            results.write_domains(adata, draft.folder)
+            failed |= results.write_tables(adata, draft.folder)
+            failed |= results.write_figures(adata, draft.folder, only=results.OF_ANALYSES)
+            results.write_data(adata, draft.folder, source=counts)
+            if (result / "spatialdata.zarr").exists():
+                with attempt("spatialdata.zarr", failed):
+                    results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
+            added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
+            facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": results.notes_of(adata)}
+            facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
+            write_report(adata, draft.folder, facts, failed, report)
+            earlier = _still_failed(facts.pop("failed", []), draft.folder, {*outcomes, *failed})
+            if missing := earlier + results.failures(failed):
+                facts["failed"] = missing
+            results.write_facts(facts, draft.folder)
+            draft.publish()
     results.log_contents(result)
+    return failed
 
 
-def _write_account(
-    adata: AnnData,
-    folder: Path,
-    facts: dict[str, Any],
-    analyses: dict[str, dict[str, Any]],
-    *,
-    start: float,
-    report: Report | None,
-) -> None:
-    """Write run.json, and the report where it is wanted; `start` is the time at which the command began."""
-    facts = facts | {
-        "n_obs": adata.n_obs,
-        "n_vars": adata.n_vars,
-        "analyses": analyses,
-        "stmmr": results.notes_of(adata),
-        "versions": versions(),
-        "seconds_in_all": round(time.perf_counter() - start, 3),
-        "peak_memory_mb": peak_memory_mb(),
-    }
-    if report is not None:
-        report(adata, folder / "report.html", facts)
-    results.write_facts(facts, folder)
+@contextmanager
+def _folder(folder: FolderOptions, facts: dict[str, Any], inputs: list[Any]) -> Iterator[Draft]:
+    """Write a new result folder, which replaces an earlier one if it may, or if it is of this command, killed."""
+    target = folder.output.resolve()
+    with locked(target):
+        restore(target)
+        require_outside(target, inputs)
+        unfinished = results.continues(target, plain(facts))
+        with drafted(target, RESULT, overwrite=folder.overwrite or unfinished) as draft:
+            draft.replaces = target.exists() and not unfinished
+            yield draft
 
 
 @contextmanager
 def _kept_beside(output: Path) -> Iterator[Path]:
-    """Name the folder for finished steps; it is removed after an error and stays after a kill or an interruption."""
-    output = output.resolve()
+    """Name the folder for finished steps; after an error or a kill they stay, unless they are of no more use."""
     folder = output.with_name(f".{output.name}.unfinished")
     try:
         yield folder
-    except Exception:
-        shutil.rmtree(folder, ignore_errors=True)
+    except Exception as error:
+        useless = isinstance(error, InputError) or not any(folder.glob("*.h5"))
+        if useless and KEPT.marks(folder):
+            remove(folder, KEPT)
+        elif not useless:
+            error.add_note(f"Finished steps are kept in {folder}: the same command continues there.")
         raise
 
 
@@ -257,17 +301,6 @@ def _require_spatialdata() -> None:
         raise InputError(f"Expected the extra for --spatialdata: {error}") from error
 
 
-def _copy_others(result: Path, folder: Path) -> None:
-    """Copy what stays as it is: other figures, the model, and files of the user."""
-    for path in result.iterdir():
-        if path.name in WRITTEN_AGAIN | results.OF_ANALYSES:
-            continue
-        if path.is_dir():
-            shutil.copytree(path, folder / path.name)
-        else:
-            shutil.copy2(path, folder / path.name)
-
-
 def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
     """Get the inputs for run.json; several by their names."""
     paths = {name: str(path) for name, path in named.items()}
@@ -276,8 +309,8 @@ def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size"} & set(option_names(type(folder)))
-    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) is not None}
+    shaping = {"align", "bin_size", "keep_off_tissue"} & set(option_names(type(folder)))
+    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
 
 
 def _input_name(facts: dict[str, Any]) -> str:
@@ -288,5 +321,6 @@ def _input_name(facts: dict[str, Any]) -> str:
     return " + ".join(source) if isinstance(source, dict) else Path(str(source)).stem
 
 
-def _later(output: Path) -> str:
-    return f"All other results are in {output}. Add this one by: stmmr analyse {output} …"
+def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) -> list[dict[str, str]]:
+    """Get the parts that failed in an earlier command, are not among those of this one, and are missing still."""
+    return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]

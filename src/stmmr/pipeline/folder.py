@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,14 +13,19 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
+from stmmr._core.exits import reason_of
+from stmmr._core.files import atomic_write, write_csv
+from stmmr._core.folders import Kind, restore
 from stmmr._core.options import plain
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
+from stmmr._core.validated import from_json, read_json
 from stmmr.pipeline.analyses import ANALYSES, analysis_files
+from stmmr.pipeline.steps import attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from anndata import AnnData
@@ -48,6 +55,15 @@ CONTENTS: Final = {
     "bandwidth.png": "the curve behind the bandwidth of the graph",
 } | analysis_files()
 """Every file that a result folder can hold, and what it is."""
+RESULT: Final = Kind(
+    "results",
+    "run.json",
+    frozenset({"stmmr", "versions"}),
+    rf"({'|'.join(map(re.escape, CONTENTS))})|model/(model\.json|weights\.safetensors)|(result|spatialdata)\.zarr/.*",
+)
+"""A result folder."""
+UNFINISHED: Final = "unfinished"
+"""Entry of run.json as long as the command writes; of one that was killed, it stays."""
 LONG: Final = 1_000
 """Entries of an array that run.json holds; longer ones are in the data only."""
 _COLUMNS: Final = {
@@ -60,59 +76,47 @@ _COLUMNS: Final = {
 """Columns of domains.csv."""
 
 
-def write_results(adata: AnnData, folder: Path, *, source: Path | None = None) -> dict[str, Exception | None]:
-    """Write tables, figures and data, whose counts are in `source` where they stayed on disk.
-
-    Returns
-    -------
-    By file name, the errors of figures of analyses that could not be drawn.
-    """
-    from stmmr import tl
-
-    tl.umap(adata)
-    write_tables(adata, folder)
-    failed = write_figures(adata, folder)
-    write_data(adata, folder, source=source)
-    return failed
-
-
-def write_tables(adata: AnnData, folder: Path) -> None:
-    """Write domains.csv and the tables of the analyses that ran."""
+def write_domains(adata: AnnData, folder: Path) -> None:
+    """Write domains.csv."""
     table = adata.obs[[key for key in _COLUMNS if key in adata.obs]].rename(columns=_COLUMNS)
     if (key := section_key_of(adata)) is not None:
         table.insert(0, "section", adata.obs[key].to_numpy())
-    table.rename_axis(index=rows_called(adata)[:-1]).to_csv(folder / "domains.csv")
+    with atomic_write(folder / "domains.csv") as new:
+        write_csv(table.rename_axis(index=rows_called(adata)[:-1]), new)
+
+
+def write_tables(adata: AnnData, folder: Path) -> dict[str, Exception]:
+    """Write the tables of the analyses that ran; get the errors of those that could not be written."""
+    failed: dict[str, Exception] = {}
     for analysis in ANALYSES:
         for name, file in analysis.tables.items():
-            if (table := file.of(adata)) is not None:
-                table.to_csv(folder / name, index=False, float_format="%.6g")
+            with attempt(name, failed):
+                if (table := file.of(adata)) is not None:
+                    write_csv(table, folder / name, index=False, float_format="%.6g")
+    return failed
 
 
-def write_figures(
-    adata: AnnData, folder: Path, *, only: Collection[str] = CONTENTS.keys()
-) -> dict[str, Exception | None]:
-    """Draw the figures whose names are among `only`; get the errors of those of analyses that failed."""
-    failed: dict[str, Exception | None] = {}
-    for name, draw in _figures(adata).items():
-        if name not in only:
-            continue
-        try:
-            _save(draw, folder / name)
-        except Exception as error:
-            if name not in OF_ANALYSES:
-                raise
-            logger.warning("%s could not be drawn: %s", name, error)
-            failed[name] = error
+def write_figures(adata: AnnData, folder: Path, *, only: Collection[str] = CONTENTS.keys()) -> dict[str, Exception]:
+    """Draw the figures whose names are among `only`; get the errors of those that could not be drawn."""
+    from stmmr.pl.canvas import off_screen
+
+    failed: dict[str, Exception] = {}
+    with off_screen():
+        for name, draw in _figures(adata).items():
+            if name in only:
+                with attempt(name, failed):
+                    _save(draw, folder / name)
     return failed
 
 
 def _save(draw: Callable[[], Axes], target: Path) -> None:
-    from matplotlib import pyplot as plt
-
     figure = draw().get_figure(root=True)
     assert figure is not None  # noqa: S101 - axes just drawn
-    figure.savefig(target, dpi=200, bbox_inches="tight")
-    plt.close(figure)
+    try:
+        figure.savefig(target, dpi=200, bbox_inches="tight")
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
@@ -170,7 +174,13 @@ def write_spatialdata(adata: AnnData, target: Path) -> None:
 
 def write_facts(facts: dict[str, Any], folder: Path) -> None:
     """Write run.json."""
-    (folder / "run.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with atomic_write(folder / "run.json") as new:
+        new.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def failures(failed: Mapping[str, Exception | None]) -> list[dict[str, str]]:
+    """List the parts that failed, with their reasons, for run.json."""
+    return [{"part": part, "reason": reason_of(error)} for part, error in failed.items() if error is not None]
 
 
 def log_contents(folder: Path) -> None:
@@ -196,6 +206,26 @@ def _short(step: Any) -> Any:
 # reading
 
 
+def continues(result: Path, facts: Mapping[str, Any]) -> bool:
+    """Tell whether a folder holds the first results of a command that was killed, and these facts are of the same."""
+    try:
+        earlier = read_facts(result)
+    except (InputError, OSError):
+        return False
+    return UNFINISHED in earlier and all(earlier.get(name) == fact for name, fact in facts.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is read of run.json."""
+
+    input: str | dict[str, str] = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stmmr: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+
+
 def read_facts(result: Path) -> dict[str, Any]:
     """Read the run.json of a result folder.
 
@@ -204,17 +234,15 @@ def read_facts(result: Path) -> dict[str, Any]:
     InputError
         If it is no result folder.
     """
+    restore(result)
     path = result / "run.json"
     if not path.is_file():
         missing = "a file" if result.exists() else "no such folder"
-        content = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else missing
-        raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {content}.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InputError(
-            f"Expected a run.json that stmmr run wrote at {path}, found other text. Run it again."
-        ) from error
+        present = listed(sorted(p.name for p in result.iterdir())) if result.is_dir() else missing
+        raise InputError(f"Expected a folder that stmmr run wrote (with run.json) at {result}, found {present}.")
+    content = read_json(path, expected="the run.json of a result")
+    from_json(Facts, content, where=f"the run.json of a result at {path}")
+    return content
 
 
 def read_data(result: Path, facts: dict[str, Any]) -> tuple[AnnData, Path | None]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psutil
 
+from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.compat import libraries_of, names_in
-from stmmr._core.space import coordinates, rows_called
+from stmmr._core.raw import matrices_with_counts, raw_counts
+from stmmr._core.sections import sections_of
+from stmmr._core.several import AUTO, find_several
+from stmmr._core.space import coordinates, rows_called, stored_coordinates
+from stmmr._core.untrusted import free_memory
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
 from stmmr.pipeline.sources import memory_needed, open_input, shown_bytes, would_stay_on_disk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from anndata import AnnData
@@ -25,8 +34,10 @@ IN_CHUNKS: Final = ("h5ad", "zarr")
 """Kinds of files whose counts can stay on disk."""
 
 
-def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) -> dict[str, str]:
-    """Describe an input, without reading the counts of an .h5ad or .zarr.
+def describe(
+    source: Path, options: RunOptions, *, bin_size: int | None = None, keep_off_tissue: bool = False
+) -> dict[str, str]:
+    """Describe an input, reading it as a run would do.
 
     Parameters
     ----------
@@ -35,7 +46,9 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
     options
         Options of a run: the image, its registration and the scale.
     bin_size
-        Side of Visium HD bins in µm.
+        Side of the bins.
+    keep_off_tissue
+        Keep the spots that are off the tissue.
 
     Returns
     -------
@@ -46,23 +59,109 @@ def describe(source: Path, options: RunOptions, *, bin_size: int | None = None) 
 
     recognised = recognise(source, bin_size=bin_size)
     can_stay = recognised.platform in IN_CHUNKS
-    adata, options = open_input(source, options, bin_size=bin_size, backed=can_stay)
-    # the size of a sparse matrix is the number of its stored values
-    entries = counts_in_file(recognised.path)[1] if can_stay else 0 if adata.X is None else int(adata.X.size)
+    entries, n_spots = counts_in_file(recognised.path, table=options.table)[::-1] if can_stay else (0, 0)
+    backed = can_stay and would_stay_on_disk(memory_needed(entries, n_spots), free_memory())
+    with _messages() as messages:
+        adata, left = open_input(source, options, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    if not can_stay:  # the size of a sparse matrix is the number of its stored values
+        entries = 0 if adata.X is None else int(adata.X.size)
+    sections, key = _sections(adata, left.section_key)
+    counts, layer = _counts(adata, left.layer)
+    command: dict[str, object] = {
+        "--bin-size": bin_size,
+        "--layer": layer,
+        "--section-key": key,
+        "--image": options.image,
+    }
+    left = replace(left, section_key=key)
     return {
         "platform": f"{recognised.platform} ({recognised.because})",
         "read from": str(recognised.path),
+        **({"messages": "\n              ".join(messages)} if messages else {}),
         rows_called(adata): f"{adata.n_obs}",
         "genes": f"{adata.n_vars}",
+        "counts": counts,
         "coordinates": _coordinates(adata),
+        "sections": sections,
         "images": _stored_images(adata),
-        **_registration(adata, options),
+        **_registration(adata, left),
         "memory": _memory(entries, adata.n_obs, can_stay=can_stay),
-        "would run": _steps(adata, options),
+        "would run": _steps(adata, left),
         "obs": listed(adata.obs.columns, at_most=40),
         "obsm": listed(adata.obsm, at_most=40),
         "layers": listed(names_in(adata.layers), at_most=40),
+        "command": _command(source, command, keep_off_tissue=keep_off_tissue),
     }
+
+
+class _Collector(logging.Handler):
+    """Keeps messages, but for the one that repeats what an input was recognised as."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        if not record.getMessage().startswith("Reading "):
+            self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _messages() -> Iterator[list[str]]:
+    """Collect what readers say: what they take from where, and what they drop."""
+    handler = _Collector(logging.INFO)
+    logger = logging.getLogger("stmmr")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield handler.messages
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:
+    """Say which matrix the counts would be read from, and get the layer that a run should name."""
+    if not adata.n_vars:
+        return "none", layer
+    with_counts = matrices_with_counts(adata)
+    try:
+        where, _ = raw_counts(adata, layer)
+    except InputError as error:
+        return f"not usable: {error}", next(iter(with_counts), layer)
+    name = layer or ("X" if where == "X" else keys.COUNTS)
+    others = [other for other in with_counts if other != name]
+    if name in with_counts:
+        return f"{where}, whole numbers" + (f" (as in {listed(others)})" if others else ""), layer
+    if not others:
+        return f"{where}, which has fractions or negative values", layer
+    return f"{where} has no whole numbers; {listed(others)} has", others[0]
+
+
+def _sections(adata: AnnData, section_key: str | None) -> tuple[str, str | None]:
+    """Say whether there are several sections, and get the column of ``obs`` with them."""
+    try:
+        if section_key not in (None, AUTO):
+            sections = sections_of(adata, section_key)
+            return f"{len(sections.categories) if sections is not None else 1} in obs[{section_key!r}]", section_key
+        several = find_several(adata)
+    except InputError as error:
+        return f"not usable: {error}", section_key
+    if several is None:
+        return "one", None
+    where = f"in obs[{several.key!r}]" if several.key else "by z" if several.by_z else "which no column of obs names"
+    return f"several {where}, as {several.because}", several.key or (AUTO if several.values is not None else None)
+
+
+def _command(source: Path, options: dict[str, object], *, keep_off_tissue: bool) -> str:
+    """Write the command that would run."""
+    parts = ["stmmr", "run", str(source), "-o", "result"]
+    parts += [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    return shlex.join([*parts, *(["--keep-off-tissue"] if keep_off_tissue else [])])
 
 
 def _coordinates(adata: AnnData) -> str:
@@ -75,10 +174,10 @@ def _coordinates(adata: AnnData) -> str:
         spacing = nearest_neighbour_distance(coordinates(adata)) if adata.n_obs > 1 else float("nan")
     except InputError as error:
         return f"not usable: {error}"
-    by_array = f" (taken from the {told_by})" if told_by.endswith("array") else ""
+    where = stored_coordinates(adata)[2]
     if not np.isfinite(um):
-        return f"{unit}, length in µm unknown; neighbours are {spacing:.4g} apart"
-    return f"{unit}, {um:.4g} µm each{by_array}; neighbours are {spacing * um:.4g} µm apart"
+        return f"{unit} of {where}, length in µm unknown; neighbours are {spacing:.4g} apart"
+    return f"{unit} of {where}, {um:.4g} µm each (from {told_by}); neighbours are {spacing * um:.4g} µm apart"
 
 
 def _stored_images(adata: AnnData) -> str:
@@ -130,7 +229,7 @@ def _fit(image: Registered, rows: str) -> str:
 
 def _memory(entries: int, n_spots: int, *, can_stay: bool) -> str:
     """Describe the memory that a run would take."""
-    needed, free = memory_needed(entries, n_spots), psutil.virtual_memory().available
+    needed, free = memory_needed(entries, n_spots), free_memory()
     where = "the counts would be read into memory"
     if can_stay and would_stay_on_disk(needed, free):
         where = "the counts would stay on disk"

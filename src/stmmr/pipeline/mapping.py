@@ -11,6 +11,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
 from stmmr._core.options import shows_options, with_changes
+from stmmr._core.parallel import limited_threads
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, sections_of
 from stmmr._core.space import coordinates
@@ -18,6 +19,7 @@ from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
 from stmmr.pipeline.options import MapOptions
 from stmmr.pipeline.run import evaluate_domains, log_result
+from stmmr.pipeline.sources import settled
 from stmmr.pipeline.steps import take
 
 if TYPE_CHECKING:
@@ -56,10 +58,17 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
         If there is no option of a name.
     """
     options = with_changes(MapOptions, options, changes, function="map")
+    with limited_threads(options.threads):
+        _map(adata, model, options)
+
+
+def _map(adata: AnnData, model: StMMR | str | Path, options: MapOptions) -> None:
+    """Carry out a mapping."""
     if isinstance(model, str | Path):
         folder = Path(model)
         trained, _ = read_data(folder, read_facts(folder))
         model = read_model(folder / MODEL, trained)
+    options = settled(adata, options)
     _check(adata, model, options)
     steps = {"embedding": _embedding(adata, model, options), "domains": _domains(adata, model)}
     if model.use_histology:

@@ -43,13 +43,15 @@ class InputOptions(Checked):
     size_key: str | None = None
     """Column of obs with the library size, where the data hold only part of the measured genes."""
     section_key: str | None = None
-    """Column of obs with the section of each spot, where there are several sections."""
+    """Column of obs with the section of each spot, where there are several sections; "auto" finds it."""
     label_key: str | None = None
     """Column of obs with expert labels. They are compared with the domains at the end and influence nothing."""
     table: str | None = None
     """Name of the table of a SpatialData object, where there are several."""
     coordinate_system: str | None = None
     """Coordinate system of a SpatialData object to take coordinates from."""
+    threads: int | None = None
+    """Largest number of threads; by default one for each available core."""
     progress: bool = True
     """Show progress bars."""
 
@@ -136,6 +138,8 @@ class FolderOptions(Checked):
     """Replace an output folder of an earlier run."""
     bin_size: int | None = None
     """Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip."""
+    keep_off_tissue: bool = False
+    """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
     mode: Mode = "auto"
     """Keep counts in "memory" or read them from "disk" in chunks (.h5ad and .zarr); "auto" chooses by their size and
     the free memory."""
@@ -155,6 +159,6 @@ class RunFolderOptions(FolderOptions):
 
 
 NOT_RESULTS: Final = frozenset(
-    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress"}
+    {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
 )
 """Options of a run that its results do not depend on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,17 +12,30 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import logger
+from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
-from stmmr._core.files import atomic_write
+from stmmr._core.files import atomic_write, hdf5_file, parsing
 from stmmr._core.fingerprints import file_fingerprint
+from stmmr._core.folders import Kind, remove, require_ours
 from stmmr._core.rows import by_rows
+from stmmr._core.untrusted import open_hdf5
+from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 FACTS: Final = "run.json"
+STEPS: Final = ("expression", "spatial graph", "histology", "embedding", "number of domains", "domains")
+"""Names of the steps of a run, in their order."""
+KEPT: Final = Kind(
+    "finished steps",
+    FACTS,
+    frozenset({"version", "data"}),
+    rf"({'|'.join(STEPS)})\.h5|run\.json|training\.safetensors"
+    r"|model/(model\.json|weights\.safetensors)|features/[^/]+/(features\.npy|manifest\.json)",
+)
+"""A folder of finished steps."""
 
 
 class KeptSteps:
@@ -34,37 +46,53 @@ class KeptSteps:
     Parameters
     ----------
     folder
-        Made where it is missing. Steps of another run there (other data, options or version) are removed.
+        Made where it is missing. Steps of another run there (other data, options or version) are removed; files of
+        the user stay.
     adata
         The data, before the first step.
     options
         What else the results depend on.
+
+    Raises
+    ------
+    InputError
+        If the folder is not empty and stmmr wrote no steps there.
     """
 
     def __init__(self, folder: Path, adata: AnnData, options: Mapping[str, Any]) -> None:
         self.folder = folder
         self.matrices = _matrices(adata)
         facts = {"version": VERSION, "data": fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
+        self.run = hashlib.blake2b(json.dumps(facts).encode()).hexdigest()
         path = folder / FACTS
-        if path.exists() and json.loads(path.read_text()) == facts:
+        require_ours(folder, KEPT, option="checkpoint (--checkpoint)")
+        if path.exists() and _facts_in(path) == facts:
             finished = sorted(step.stem for step in folder.glob("*.h5"))
             logger.info("Continuing an interrupted run. Finished steps: %s.", ", ".join(finished) or "none")
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        remove(folder, KEPT, keep=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as new:
             new.write_text(json.dumps(facts))
 
     def restore(self, step: str, adata: AnnData) -> bool:
         """Set what a finished step wrote; tell whether it was finished."""
-        import h5py
         from anndata.io import read_elem
 
         path = self._path(step)
         if not path.exists():
             return False
-        with h5py.File(path) as file:
-            kept = {name: read_elem(file[name]) for name in file}
+        try:
+            with parsing(path, expected="a finished step"), open_hdf5(path) as file:
+                if file.attrs.get("run") != self.run:
+                    return False
+                kept = {name: read_elem(file[name]) for name in file}
+                containers = [kept[name] for name in ("obs", "var", "obsm", "varm", "uns")]
+            if not all(isinstance(container, pd.DataFrame | dict) for container in containers):
+                raise InputError(f"Expected tables and mappings in {path}, found something else.")
+        except InputError as error:
+            logger.warning("A finished step is carried out again. %s", error)
+            return False
         for container in ("obs", "var"):
             for name, column in kept[container].items():
                 getattr(adata, container)[name] = column.to_numpy() if container == "var" else column.array
@@ -75,8 +103,6 @@ class KeptSteps:
 
     def keep(self, step: str, adata: AnnData, before: Mapping[str, Any]) -> None:
         """Keep what a step wrote; `before` is ``obsm`` before the step."""
-        import h5py
-
         if _matrices(adata) - self.matrices:
             self.matrices = _matrices(adata)
             return
@@ -88,12 +114,21 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.SPATIAL) if name in adata.uns}
-        with atomic_write(self._path(step)) as new, h5py.File(new, "w") as file:
+        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS, keys.SPATIAL) if name in adata.uns}
+        with atomic_write(self._path(step)) as new, hdf5_file(new) as file:
             write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
+            file.attrs["run"] = self.run
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    """Read the facts of a run; none if they are damaged."""
+    try:
+        return read_json(path, expected="what a run depends on")
+    except InputError:
+        return {}
 
 
 def _matrices(adata: AnnData) -> set[str]:
@@ -105,7 +140,7 @@ def fingerprint(adata: AnnData) -> str:
     digest = hashlib.blake2b()
     for values in (adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm)):
         _add(digest, values)
-    _add(digest, {name: values for name, values in adata.uns.items() if name != keys.UNS})
+    _add(digest, {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)})
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -9,18 +10,20 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_key, unique_names
-from stmmr._core.depends import drop_outdated
+from stmmr._core.depends import add_facts, drop_outdated
+from stmmr._core.folders import require_ours
+from stmmr._core.locks import locked
 from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
-from stmmr._core.parallel import is_first, started_outside
+from stmmr._core.parallel import is_first, limited_threads, started_outside
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import scratch_folder
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.options import NOT_RESULTS, RunOptions
-from stmmr.pipeline.resume import KeptSteps
-from stmmr.pipeline.sources import Inputs, inputs_of
-from stmmr.pipeline.steps import take
+from stmmr.pipeline.resume import KEPT, KeptSteps
+from stmmr.pipeline.sources import Inputs, inputs_of, settled
+from stmmr.pipeline.steps import attempt, take
 from stmmr.settings import named_blocks, settings_of
 
 if TYPE_CHECKING:
@@ -73,28 +76,39 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     TypeError
         If there is no option of a name.
     """
-    state = _prepare(data, with_changes(RunOptions, options, changes, function="run"))
+    options = with_changes(RunOptions, options, changes, function="run")
+    with limited_threads(options.threads):
+        run_steps(data, options)
+
+
+def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
+    """Find domains as `run` does; get the errors of what is optional, by its name."""
+    state, failed = _prepare(data, options), dict[str, Exception]()
     adata, options = state.adata, state.options
     checkpoint = options.checkpoint
     if checkpoint is not None and started_outside():
         logger.info("Finished steps are not kept, because several processes run this command together.")
         checkpoint = None
     drop_earlier(adata)
-    if checkpoint is not None:
-        state.kept = KeptSteps(checkpoint, adata, _decisive(state))
     if options.use_rep is not None and options.layer is not None:  # for analyses of genes later
         record(adata, counts={"layer": options.layer})
-    with scratch_folder(checkpoint):
+    with ExitStack() as stack:
+        if checkpoint is not None:
+            stack.enter_context(locked(checkpoint))
+            state.kept = KeptSteps(checkpoint, adata, _decisive(state))
+        stack.enter_context(scratch_folder(checkpoint))
         steps = [step for step in STEPS if step.wanted(state)]
         for number, step in enumerate(steps, start=1):
             _take(step, state, f"{number}/{len(steps)}")
             if step.name == "embedding" and not is_first():
-                return
+                return failed
     drop_outdated(adata)
     if options.label_key is not None:
-        evaluate_domains(adata, options.label_key)
+        with attempt("comparison with labels", failed):
+            evaluate_domains(adata, options.label_key)
     state.inputs.put_back()
     log_result(adata)
+    return failed
 
 
 @dataclass
@@ -126,6 +140,7 @@ def _prepare(data: Any, options: RunOptions) -> Run:
 
     inputs = inputs_of(data, options)
     adata = inputs.adata
+    options = settled(adata, options)
     uses_image = options.histology and images_available(adata, inputs.image, section_key=options.section_key)
     blocks = inputs.blocks | named_blocks(options.blocks, histology=uses_image)
     state = Run(inputs, options, blocks, uses_image, options.encoder)
@@ -166,10 +181,25 @@ def _check(state: Run) -> None:
         require_key(adata.obs.columns, options.label_key, where="obs")
     if options.use_rep is not None:
         require_key(adata.obsm, options.use_rep, where="obsm")
+    if options.checkpoint is not None:
+        require_ours(options.checkpoint, KEPT, option="checkpoint (--checkpoint)")
+    _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
     _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
     sections_of(adata, options.section_key)
     unique_names(adata)
+
+
+def _warn_of_rows_and_columns(adata: AnnData) -> None:
+    """Warn of spots off the tissue and of controls among the genes, which `stmmr.read` drops."""
+    from stmmr.io._adopt import controls_of, off_tissue
+
+    for number, what, how in (
+        (off_tissue(adata).sum(), f"{rows_called(adata)} are off the tissue", "adata[adata.obs['in_tissue'] == 1]"),
+        (controls_of(adata).sum(), "features are controls and no genes", "adata[:, …]"),
+    ):
+        if number:
+            logger.warning("%d %s, and are used as the others. Leave them out by %s.copy().", number, what, how)
 
 
 def _devices(state: Run) -> Devices:
@@ -306,7 +336,7 @@ def domains(state: Run) -> None:
     else:
         tl.domains(adata, n_domains, method=options.method, random_state=options.random_state)
     step = "consensus" if options.method == "consensus" else "domains"
-    record(adata, **{step: recorded(adata)[step] | {"number": number}})
+    add_facts(adata, step, number=number)
     tl.refine(adata)
 
 

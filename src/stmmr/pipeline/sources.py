@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
-
-import psutil
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
-from stmmr.io._placing import GENERIC
+from stmmr._core.several import AUTO, with_sections
+from stmmr._core.space import rows_called, set_coordinates
+from stmmr._core.untrusted import free_memory
+from stmmr.io._placing import section_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.settings import Mode, named_blocks
 
@@ -32,11 +32,6 @@ IN_MEMORY_AT_MOST: Final = 2 * 2**30
 ENTRY_BYTES, SPOT_BYTES = 28, 2_000
 """Bytes that a run in memory needs for each stored count (with a normalised copy, and what writing takes) and each
 spot; measured, see docs/performance.md."""
-UNTELLING: Final = re.compile(
-    rf"{GENERIC.pattern}filtered_feature_bc_matrix|raw_feature_bc_matrix|cell_feature_matrix|result|spatialdata|adata"
-)
-"""Names of files and folders that do not name the sample."""
-ENDINGS: Final = (".gz", ".h5ad", ".h5mu", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".mtx", ".gef", ".parquet")
 OF_ONE_SECTION: Final = ("image", "registration")
 """Options that hold for a single section."""
 
@@ -91,6 +86,11 @@ def _anndata(data: Any) -> AnnData:
     from anndata import AnnData
 
     if isinstance(data, AnnData):
+        if data.isbacked and data.is_view:
+            raise InputError(
+                "Expected an AnnData to write results to, found a part of one whose counts are in a file. Take the "
+                "part into memory first: adata = adata[…].to_memory()."
+            )
         return data
     hint = " Read it first: adata = stmmr.read(…)." if isinstance(data, str | Path) else ""
     raise InputError(f"Expected AnnData, MuData or SpatialData, found {type(data).__name__}.{hint}")
@@ -111,28 +111,7 @@ def named_inputs(sources: Sequence[Path]) -> dict[str, Path]:
     twice = [str(path) for index, path in enumerate(paths) if path in paths[:index]]
     if twice:
         raise InputError(f"Expected each section once, found {listed(twice)} twice. Leave it out.")
-    names = [_telling(path)[0] for path in paths]
-    names = [
-        " ".join(_telling(path)[1::-1]) if names.count(name) > 1 else name
-        for path, name in zip(paths, names, strict=True)
-    ]
-    named: dict[str, Path] = {}
-    for name, source in zip(names, sources, strict=True):
-        unique, number = name, 1
-        while unique in named or (number > 1 and unique in names):
-            number += 1
-            unique = f"{name} {number}"
-        named[unique] = source
-    return named
-
-
-def _telling(path: Path) -> list[str]:
-    """Get the parts of a path that may name the sample, from its end."""
-    last = path.name
-    while last.lower().endswith(ENDINGS):
-        last = last.rpartition(".")[0]
-    parts = [part for part in (last, *(folder.name for folder in path.parents)) if not UNTELLING.fullmatch(part)]
-    return parts or ["section"]
+    return dict(zip(section_names(paths), sources, strict=True))
 
 
 def read_inputs(
@@ -148,46 +127,89 @@ def read_inputs(
     from stmmr.io._tables import counts_at
 
     counts = None
+    reading: dict[str, Any] = {"bin_size": folder.bin_size, "keep_off_tissue": folder.keep_off_tissue}
     if not named:
         adata = datasets.simulated_tissue()
     elif len(named) > 1:
-        parts = {name: open_input(path, options, bin_size=folder.bin_size) for name, path in named.items()}
+        parts = {name: open_input(path, options, **reading) for name, path in named.items()}
         adata, options = join_sections(parts, options)
     else:
         (source,) = named.values()
         backed = stays_on_disk(source, folder.mode, table=options.table)
         if backed and in_memory:
             raise InputError(
-                "Expected counts in memory for spatialdata (--spatialdata), found mode='disk' (--mode disk)."
+                "Expected counts in memory for spatialdata (--spatialdata), found that they stay on disk. "
+                'Choose mode="memory" (--mode memory).'
             )
-        adata, options = open_input(source, options, bin_size=folder.bin_size, backed=backed)
+        adata, options = open_input(source, options, backed=backed, **reading)
+        options = settled(adata, options)
+        if backed and not folder.keep_off_tissue:
+            require_on_tissue(adata)
         counts = counts_at(source, options.table) if backed else None
     return adata, options if folder.align is None else align(adata, folder.align, options), counts
 
 
 def open_input(
-    source: Path, options: InputOptions, *, bin_size: int | None = None, backed: bool = False
+    source: Path,
+    options: InputOptions,
+    *,
+    bin_size: int | None = None,
+    backed: bool = False,
+    keep_off_tissue: bool = False,
 ) -> tuple[AnnData, Any]:
     """Read one input; get the options that remain.
 
     The image of a SpatialData store is opened, and the further modalities of a MuData become blocks.
     """
     from stmmr.io import from_mudata
+    from stmmr.io._adopt import adopt
     from stmmr.io._mudata import read_h5mu
     from stmmr.io._read import read_recognised, recognise
 
     recognised = recognise(source, bin_size=bin_size)
+    source = recognised.path
     if recognised.platform == "zarr" and _has_tables(source):
-        return _open_spatialdata(source, options, backed=backed)
+        adata, options = _open_spatialdata(source, options, backed=backed)
+        return adopt(adata, keep_off_tissue=keep_off_tissue), options
     chosen = [name for name in ("table", "coordinate_system") if getattr(options, name) is not None]
     if chosen:
         raise InputError(f"Expected a SpatialData store (.zarr) for {listed(chosen)}, found {source}. Leave it out.")
     if recognised.platform == "h5mu":
         adata, blocks = from_mudata(read_h5mu(source))
+        adata = adopt(adata, keep_off_tissue=keep_off_tissue)
         if isinstance(options, RunOptions):
             options = replace(options, blocks=blocks | named_blocks(options.blocks))
         return adata, options
-    return read_recognised(recognised, bin_size=bin_size, backed=backed), options
+    adata = read_recognised(recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    if recognised.platform == "sections" and options.section_key in (None, AUTO):
+        key = keys.NEW_SECTION if keys.NEW_SECTION in adata.obs else keys.SECTION
+        options = replace(options, section_key=key)
+    return adata, options
+
+
+def settled(adata: AnnData, options: Any) -> Any:
+    """Get options whose section key is the column that holds the sections, after checking that there is one if needed.
+
+    Raises
+    ------
+    InputError
+        If the table holds several sections and no key is given.
+    """
+    set_coordinates(adata)
+    if getattr(options, "in_3d", False) and options.section_key is None:
+        return options
+    return replace(options, section_key=with_sections(adata, options.section_key))
+
+
+def require_on_tissue(adata: AnnData) -> None:
+    """Raise an InputError if counts on disk have spots off the tissue, which cannot be dropped there."""
+    from stmmr.io._adopt import off_tissue
+
+    if n := int(off_tissue(adata).sum()):
+        raise InputError(
+            f"Expected {rows_called(adata)} on the tissue for counts on disk, found obs['in_tissue'] 0 for {n} of "
+            f"{adata.n_obs}. Read them into memory to drop these (--mode memory), or keep them (--keep-off-tissue)."
+        )
 
 
 def _has_tables(source: Path) -> bool:
@@ -220,7 +242,7 @@ def _open_spatialdata(source: Path, options: InputOptions, *, backed: bool) -> t
 
 def check_several(options: RunOptions, *, mode: Mode) -> None:
     """Check that options apply to several inputs."""
-    if options.section_key is not None:
+    if options.section_key not in (None, AUTO):
         raise InputError(
             f"Expected no --section-key with several inputs, found {options.section_key!r}. Leave it out: each "
             "input is a section."
@@ -253,7 +275,7 @@ def join_sections(opened: Mapping[str, tuple[AnnData, RunOptions]], options: Run
 
     key = keys.SECTION
     if any(key in adata.obs for adata, _ in opened.values()):
-        key = f"stmmr_{key}"
+        key = keys.NEW_SECTION
         logger.info("obs has a column 'section' already; the sections are in obs[%r].", key)
     adata = concat_sections({name: adata for name, (adata, _) in opened.items()}, section_key=key)
     remaining = {name: left for name, (_, left) in opened.items()}
@@ -317,7 +339,7 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
     if mode == "disk":
         return True
     n_spots, n_entries = counts_in_file(recognised.path, table=table)
-    needed, free = memory_needed(n_entries, n_spots), psutil.virtual_memory().available
+    needed, free = memory_needed(n_entries, n_spots), free_memory()
     on_disk = would_stay_on_disk(needed, free)
     logger.info(
         "%s: about %s of memory are needed, %s are free.",

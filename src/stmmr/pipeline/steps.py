@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stmmr._core.checks import logger
+from stmmr._core.exits import reason_of
 from stmmr._core.record import record, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
 
     from stmmr.pipeline.resume import KeptSteps
+
+
+@contextmanager
+def attempt(part: str, failed: dict[str, Exception]) -> Iterator[None]:
+    """Carry out what is optional: an error is a warning and is added to `failed`, and costs only itself."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        name = part if "." in part else part[0].upper() + part[1:]
+        logger.warning("%s failed: %s", name, reason_of(error), extra={"reason_follows": True})
+        failed[part] = error
 
 
 def take(

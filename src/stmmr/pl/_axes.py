@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr._core.categories import MISSING, categories, category_colors, title_of
 from stmmr._core.options import checked
+from stmmr.pl.canvas import is_off_screen, literal
 from stmmr.pl.raster import most_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 Options = ParamSpec("Options")
 RASTERISE_FROM: Final = 20_000
 """Number of spots from which a vector file holds them as an image, as it would take minutes to open otherwise."""
+LEGEND: Final[dict[str, Any]] = {
+    "frameon": False,
+    "fontsize": "small",
+    "title_fontsize": "small",
+    "loc": "upper left",
+    "alignment": "left",
+}
+"""Look of the legends beside the axes."""
 _ROWS: Final = 20
 """Largest number of entries in one column of a legend."""
 _ROW_HEIGHT: Final = 0.21
@@ -30,8 +39,8 @@ _ROW_HEIGHT: Final = 0.21
 
 
 def drawing(function: Callable[Options, Axes]) -> Callable[Options, Axes]:
-    """Check the arguments of a function that draws, and document that it returns the axes."""
-    checking = checked(function)
+    """Check the arguments of a function that draws, never read its texts as TeX, and document what it returns."""
+    checking = checked(literal(function))
     name = function.__name__
     returned = f'The axes. Save by ``ax.figure.savefig("{name}.png", dpi=200, bbox_inches="tight")``.'
     if "\nReturns\n" not in (doc := checking.__doc__ or ""):
@@ -104,19 +113,19 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
             for name, color in entries.items()
         ],
         title=title,
-        loc="upper left",
         bbox_to_anchor=(1, top),
         ncols=n_columns,
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
         handletextpad=0.2,
+        **LEGEND,
     )
 
 
 def new_axes(width: float, height: float) -> Axes:
     """Create a figure with one axes; sizes in inches."""
+    if is_off_screen():
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(width, height), layout="constrained").subplots()
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

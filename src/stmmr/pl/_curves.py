@@ -12,7 +12,7 @@ from stmmr._core.categories import MISSING, PALETTE, category_colors
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
 from stmmr._core.space import graph_um, rows_called
-from stmmr.pl._axes import drawing, new_axes
+from stmmr.pl._axes import LEGEND, drawing, new_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -164,15 +164,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     if not single:
         ax.set(ylabel="Loss over its range", ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
-        ax.legend(
-            title="First → last value",
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-            frameon=False,
-            fontsize="small",
-            title_fontsize="small",
-            alignment="left",
-        )
+        ax.legend(title="First → last value", bbox_to_anchor=(1, 1), **LEGEND)
     return ax
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, category_colors
-from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import drawing, new_axes, text_width
+from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
 from stmmr.tl import domain_genes_table
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def _in_table(table: pd.DataFrame, genes: Sequence[str]) -> list[str]:
     names = table["gene"].cat.categories.astype(str).tolist()
     missing = [gene for gene in chosen if gene not in set(names)]
     if missing:
-        close = close_names(missing[0], names)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = did_you_mean(close_names(missing[0], names))
         raise InputError(f"Expected genes of the table, found others: {listed(missing)}.{hint}")
     return chosen
 
@@ -176,16 +175,7 @@ def _explain(ax: Axes, spots: str) -> None:
         )
         for share in _SHARES
     ]
-    ax.legend(
-        handles=sizes,
-        title=f"Share of {spots}\nwith the gene",
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1),
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
-    )
+    ax.legend(handles=sizes, title=f"Share of {spots}\nwith the gene", bbox_to_anchor=(1.02, 1), **LEGEND)
     # size of a cell as a share of the axes; the bar is below the sizes
     x, y = 1 / np.abs(np.diff([ax.get_xlim(), ax.get_ylim()]).ravel())
     beside = ax.inset_axes((1.02 + 0.6 * x, 1 - 10.5 * y, 0.6 * x, 3 * y))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, title_of
-from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 from stmmr._core.compat import names_in
 from stmmr._core.genes import close_names, gene_values
 from stmmr._core.options import Checked, shows_options
@@ -249,8 +249,7 @@ def _numbers(adata: AnnData, key: str, layer: str | None) -> tuple[str, Float64]
 def _raise_unknown(adata: AnnData, key: str) -> NoReturn:
     """Raise an error: there is neither a column nor a gene of this name."""
     columns, genes = adata.obs.columns.astype(str).tolist(), adata.var_names.astype(str).tolist()
-    close = close_names(key, [*columns, *genes])
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    hint = did_you_mean(close_names(key, [*columns, *genes]))
     raise InputError(
         f"Expected the key {key!r} in obs or among the {adata.n_vars} genes, found neither; obs has {listed(columns)}."
         f"{hint}"

@@ -16,7 +16,7 @@ from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates
-from stmmr.pl._axes import drawing, new_axes, text_width
+from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
 from stmmr.pl._tissue import TissueOptions, values
 from stmmr.tl._graphs import Rooted
 
@@ -233,7 +233,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
     top = max(np.log1p(step["curve"][fitted.index(gene)]).max() for gene in shown)
     ax.set(xlabel="Pseudotime", ylabel="Expression (log1p)", xlim=(time[0], time[-1]), ylim=(0, 1.15 * top))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
+    ax.legend(bbox_to_anchor=(1, 1), **LEGEND)
     return ax
 
 

@@ -2,8 +2,8 @@
 
 from stmmr._core.renamed import former_names
 from stmmr.encoders import Encoder, HEEncoder, encoder_of, encoders
+from stmmr.io._concat import concat_sections
 from stmmr.pp._align import align_sections
-from stmmr.pp._concat import concat_sections
 from stmmr.pp._expression import expression
 from stmmr.pp._graph import spatial_graph
 from stmmr.pp._histology import has_image, histology

@@ -9,9 +9,10 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, unique_names
-from stmmr._core.counts import Normalisation, count_statistics, highly_variable, library_size, lognorm, raw_counts
+from stmmr._core.counts import Normalisation, count_statistics, highly_variable, library_size, lognorm
 from stmmr._core.options import checked
 from stmmr._core.pca import gene_components, number_of_components
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows
 from stmmr._core.sections import sections_of
@@ -97,7 +98,7 @@ def expression(
     where, matrix = raw_counts(adata, layer)
     counts = by_rows(matrix)
     statistics = count_statistics(counts, progress=progress)
-    statistics.check(where)
+    statistics.check(where, adata)
     size = library_size(adata, statistics.size, size_key=size_key)
     selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
     if (n_genes := int(selected.sum())) < FEW_GENES:

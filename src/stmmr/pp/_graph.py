@@ -10,6 +10,7 @@ from stmmr._core.checks import InputError, logger, require_choice
 from stmmr._core.kernel import Kernel, nearest_neighbour_distance
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import check_frames, laid_apart, planes, sections_of, stacked_coordinates
 from stmmr._core.space import array_positions, coordinates, rows_called, units
@@ -30,6 +31,7 @@ ACROSS_AT_LEAST: Final = 1e-3
 
 
 @checked
+@one_thread
 @in_tissue_order
 def spatial_graph(
     adata: AnnData,

@@ -10,6 +10,7 @@ import numpy as np
 
 from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.compat import libraries_of
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import Arranged, put_back, tissue_order
@@ -201,7 +202,7 @@ def histology(
 @checked
 def has_image(adata: AnnData) -> bool:
     """Tell whether ``uns["spatial"]`` has an image that is not a blank placeholder."""
-    return any(map(holds_image, adata.uns.get(keys.SPATIAL, {}).values()))
+    return any(map(holds_image, libraries_of(adata).values()))
 
 
 class _Encoded(NamedTuple):

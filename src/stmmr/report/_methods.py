@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr._core import keys as _keys
-from stmmr._core.depends import partition_of
+from stmmr._core.depends import facts_about, partition_of
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import graph_um, rows_called
@@ -53,7 +53,7 @@ def methods_of(adata: AnnData) -> tuple[str, Cited]:
         _graph(steps, spots),
         _histology(steps, cite, spots),
         _model(steps, cite, spots),
-        _number(steps, cite),
+        _number(adata, steps, cite),
         _domains(steps, cite, spots),
         _edited(adata, steps, spots),
         *_analyses(adata, steps, cite),
@@ -144,10 +144,10 @@ def _model(steps: Steps, cite: Cited, spots: str) -> str:
     )
 
 
-def _number(steps: Steps, cite: Cited) -> str:
-    step = steps.get("number_of_domains")
-    found: Steps = steps.get("consensus") or steps.get("domains") or {}
-    if found.get("number") == "given" and found.get("resolution") is None:
+def _number(adata: AnnData, steps: Steps, cite: Cited) -> str:
+    step, name = steps.get("number_of_domains"), "consensus" if "consensus" in steps else "domains"
+    found: Steps = steps.get(name, {})
+    if facts_about(adata, name).get("number") == "given" and found.get("resolution") is None:
         return f"The number of domains, {int(found['n_domains'])}, was given by the user."
     if step is None or "n_domains" not in found:
         return ""
@@ -187,10 +187,11 @@ def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
     if _keys.DOMAIN not in adata.obs:
         return ""
     names = adata.obs[_keys.DOMAIN].dropna().unique()
-    found: Steps = next((steps[name] for name in ("consensus", "domains", "transfer") if name in steps), {})
+    step = next((name for name in ("consensus", "domains", "transfer") if name in steps), "")
+    found: Steps = steps.get(step, {})
     if found.get("key_added") != _keys.DOMAIN:
         return f"The {len(names)} domains were taken from an earlier result." if "model" in steps else ""
-    if found.get("partition", "") in ("", partition_of(adata, _keys.DOMAIN)):
+    if facts_about(adata, step).get("partition", "") in ("", partition_of(adata, _keys.DOMAIN)):
         return ""
     return f"Domains were edited after they were found; the {spots} are now in {len(names)}."
 

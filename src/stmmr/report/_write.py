@@ -11,6 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
+from stmmr._core.options import checked
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._curves import curves_of, trends_of
@@ -36,6 +37,7 @@ GENE_BYTES = 6_000_000
 """Largest size of the genes on the page; later genes are left out."""
 
 
+@checked
 def write(
     adata: AnnData,
     path: str | Path,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import parsing
 from stmmr.io._flat import peek
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from stmmr.reproduce._recipes import Labels
 
-MISSING: Final = ("", "nan", "NaN", "NA", "None")
 CELL: Final = re.compile(r"c_\d+_(\d+)_(\d+)")
 """Name of a CosMx cell in newer files: slide, field of view, cell."""
 
@@ -72,7 +72,7 @@ class LabelSource:
         labels = labels.reindex(self.names)
         if self.labels.merged and labels.isin(list(self.labels.merged)).any():
             labels = labels.map(dict(self.labels.merged))
-        return labels.where(~labels.isin(MISSING), None).where(labels.notna(), None)
+        return labels.mask(labels.map(is_absent).astype(bool), None)
 
     def _column(self, path: Path) -> int:
         """Find the position of the column with the labels."""

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
-from stmmr._core.counts import raw_counts
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
 from stmmr.pipeline.run import BATCH, FULL_BATCH_AT_MOST, run
@@ -255,17 +255,16 @@ def _pseudotime(adata: AnnData, spec: RunSpec, domains: pd.Series, notes: list[s
 
 def _draw(adata: AnnData, target: Path) -> None:
     """Draw the pseudotime on the tissue."""
-    from matplotlib import pyplot as plt
-
     from stmmr import pl
     from stmmr._core.files import atomic_write
+    from stmmr.pl.canvas import off_screen
 
-    figure = pl.values(adata, keys.PSEUDOTIME, vmin=0, vmax=1).get_figure(root=True)
+    with off_screen():
+        figure = pl.values(adata, keys.PSEUDOTIME, vmin=0, vmax=1).get_figure(root=True)
     assert figure is not None  # noqa: S101 - axes just drawn
     target.parent.mkdir(exist_ok=True)
     with atomic_write(target) as new:
         figure.savefig(new, dpi=150, bbox_inches="tight")
-    plt.close(figure)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, did_you_mean, listed
 
 Layout = Literal["visium", "table", "cosmx", "h5ad"]
 Values = Literal["lognorm", "log", "total"]
@@ -216,5 +216,4 @@ def recipe_of(dataset: str) -> Recipe:
     if dataset in RECIPES:
         return RECIPES[dataset]
     close = difflib.get_close_matches(dataset.lower().replace("_", "-"), RECIPES, n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
-    raise InputError(f"Expected a data set among {listed(RECIPES)}, found {dataset!r}.{hint}")
+    raise InputError(f"Expected a data set among {listed(RECIPES)}, found {dataset!r}.{did_you_mean(close)}")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import categories
+from stmmr._core.categories import categories, is_absent
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.options import checked
 from stmmr._core.sections import sections_of
@@ -117,7 +117,7 @@ def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Se
     if mixed:
         raise InputError(f"Expected one {group_key} for each section, found several in {listed(mixed)}.")
     group: pd.Series = groups.map(lambda values: values[0])
-    missing = [str(name) for name in group.index[group.isna()]]
+    missing = [str(name) for name in group.index[group.isna() | group.map(is_absent).astype(bool)]]
     if missing:
         raise InputError(f"Expected a {group_key} for each section, found none for {listed(missing)}.")
     sizes = group.value_counts()

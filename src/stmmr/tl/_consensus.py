@@ -15,6 +15,7 @@ from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
@@ -71,6 +72,7 @@ class ConsensusOptions(Checked):
 
 @checked
 @shows_options(ConsensusOptions)
+@one_thread
 @clears_outdated
 @in_tissue_order
 def consensus(
@@ -159,9 +161,8 @@ def consensus(
         "key_added": key_added,
         "confidence_key": chosen.confidence_key,
         "agreement": agreement,
-        "number": number,
     }
-    describe_domains(adata, "consensus", parameters)
+    describe_domains(adata, "consensus", parameters, number=number)
 
 
 def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:

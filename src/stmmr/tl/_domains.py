@@ -13,6 +13,7 @@ from stmmr._core.checks import InputError, logger, require_choice
 from stmmr._core.depends import clears_outdated, depends, partition_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
@@ -52,6 +53,7 @@ class DomainsOptions(Checked):
 
 @checked
 @shows_options(DomainsOptions)
+@one_thread
 @clears_outdated
 @in_tissue_order
 def domains(
@@ -128,13 +130,15 @@ def domains(
         "n_components": points.shape[1],
         "random_state": random_state,
         "key_added": key_added,
-        "number": number,
     }
-    describe_domains(adata, "domains", parameters)
+    describe_domains(adata, "domains", parameters, number=number)
 
 
-def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any]) -> None:
-    """Record how the domains of a column were found, instead of what described its domains before."""
+def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any], *, number: str = "") -> None:
+    """Record how the domains of a column were found, instead of what described its domains before.
+
+    `number` is "given" or "auto".
+    """
     key = parameters["key_added"]
     notes, confidence = recorded(adata), parameters.get("confidence_key")
     for name in ("consensus", "domains", "transfer"):
@@ -142,10 +146,13 @@ def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any]) -> N
             before = notes.pop(name).get("confidence_key")
             if before and before != confidence and before in adata.obs:
                 del adata.obs[before]
-    notes[step] = parameters | {"partition": partition_of(adata, key)}
+    partition = partition_of(adata, key)
+    notes[step] = parameters
     adata.uns[keys.UNS] = {}
     record(adata, **notes)
-    depends(adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"])
+    depends(
+        adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"], partition=partition, number=number
+    )
 
 
 def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:

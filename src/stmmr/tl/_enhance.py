@@ -11,10 +11,11 @@ from scipy import special
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_choice, require_step
-from stmmr._core.counts import gene_rows, raw_counts
+from stmmr._core.counts import gene_rows
 from stmmr._core.depends import depends
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
 from stmmr._core.rows import is_dask, is_on_disk, slices
 

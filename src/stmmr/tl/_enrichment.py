@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.checks import InputError, did_you_mean, listed, logger
 from stmmr._core.depends import depends
 from stmmr._core.genes import close_names
 from stmmr._core.options import Checked, checked, shows_options
@@ -161,8 +161,7 @@ def gene_set_enrichment(
     measured = set(map(str, background))
     missing = [str(gene) for gene in genes if str(gene) not in measured]
     if missing:
-        close = close_names(missing[0], sorted(measured))
-        hint = f" Did you mean {listed(close)}?" if close else ""
+        hint = did_you_mean(close_names(missing[0], sorted(measured)))
         raise InputError(f"Expected genes of the background, found others: {listed(missing)}.{hint}")
     if not len(genes):
         raise InputError("Expected a list of gene names, found none.")

@@ -12,10 +12,10 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_key, require_step
-from stmmr._core.counts import raw_counts
 from stmmr._core.depends import depends
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
+from stmmr._core.raw import raw_counts
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
 from stmmr._core.space import rows_called

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from stmmr._core.caches import provide_caches
 from stmmr._core.kernel import nearest
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Linked(NamedTuple):
 
     def diffusion(self, spots: Ints) -> AnnData:
         """Compute the diffusion components of spots of one component."""
+        provide_caches()
         import scanpy as sc
 
         part = self.light[spots].copy()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError, require_extra, require_positive
 from stmmr.tl._graphs import neighbor_graph
 from stmmr.tl._readouts import FITTED_AT_MOST, assigned, sample
@@ -99,6 +100,7 @@ def _search(graph: AnnData, n_domains: int, *, random_state: int) -> tuple[Ints,
 
 def _communities(graph: AnnData, resolution: float, *, random_state: int) -> Ints:
     """Label the communities 0 … K − 1."""
+    provide_caches()
     import scanpy as sc
 
     sc.tl.leiden(

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from stmmr._core import keys
-from stmmr._core.categories import categories
-from stmmr._core.checks import InputError
+from stmmr._core.categories import UNTOLD, categories
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.depends import depends
 from stmmr._core.kernel import nearest
 from stmmr._core.options import checked
@@ -37,7 +37,9 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
     adata
         Annotated data with coordinates.
     label_key
-        Column of ``obs`` with the annotation; NaN, None, ``""`` and ``"nan"`` count as not annotated.
+        Column of ``obs`` with the annotation. NaN, None and the texts that `pandas.read_csv` reads as missing (``""``,
+        ``"nan"``, ``"NA"``, ``"None"``, …) count as not annotated. Names such as "unknown" are labels like all others,
+        with a warning: set them to NaN to leave these spots out.
 
     Returns
     -------
@@ -59,6 +61,11 @@ def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -
     from sklearn import metrics
 
     truth = categories(adata, label_key)
+    if untold := [str(name) for name in truth.categories if str(name).strip().casefold() in UNTOLD]:
+        logger.warning(
+            "obs[%r] has the label %s, which counts as one. To leave these %s out, set it to NaN.",
+            label_key, listed(untold), rows_called(adata),
+        )  # fmt: skip
     domains = categories(adata, domain_key, hint="Run stmmr.tl.domains(adata) first.")
     assigned = domains.codes >= 0
     both = assigned & (truth.codes >= 0)

@@ -14,6 +14,7 @@ from stmmr._core.depends import depends
 from stmmr._core.kernel import independent_spots, kernel_of
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
@@ -34,6 +35,7 @@ FITTED_AT_MOST: Final = 5_000
 
 
 @checked
+@one_thread
 @in_tissue_order
 def number_of_domains(
     adata: AnnData,

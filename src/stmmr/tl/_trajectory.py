@@ -15,6 +15,7 @@ from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.genes import gene_values, require_gene
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import put_back, tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.record import record
 from stmmr._core.rows import CHUNK, slices
 from stmmr._core.space import rows_called
@@ -71,6 +72,7 @@ class TrajectoryOptions(Checked):
 
 @checked
 @shows_options(TrajectoryOptions)
+@one_thread
 @clears_outdated
 def trajectory(
     adata: AnnData,
@@ -259,8 +261,8 @@ def _warn_small_piece(graph: Linked, root: int, gene: str, spots: str) -> None:
     own = sizes[graph.component[root]]
     if own < sizes.max():
         logger.warning(
-            "%s is most extreme in a separate piece of %d %s: the root is there, elsewhere pseudotime is NaN. "
-            "For the largest piece (%d), name its root by root_domain or root_spot (--root-domain, --root-spot).",
+            "%s is most extreme in a separate piece of %d %s: the trajectory starts there, the others get NaN. For the "
+            "largest piece (%d), name its root by root_domain or root_spot (--root-domain, --root-spot).",
             gene,
             own,
             spots,

@@ -10,7 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
-from stmmr._core.depends import clears_outdated
+from stmmr._core.depends import clears_outdated, partition_of
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
@@ -69,6 +69,7 @@ def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str =
         "domains": [str(name) for name in leaves.categories],
         "domain_key": domain_key,
         "use_rep": use_rep,
+        "partition": partition_of(adata, domain_key),
     }
     record(adata, domain_tree=tree)
 
@@ -104,7 +105,8 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) ->
     if not 1 <= n_domains <= len(names):
         raise InputError(f"Expected n_domains between 1 and {len(names)}, the leaves of the tree, found {n_domains}.")
     leaves = categories(adata, tree["domain_key"]).remove_unused_categories()
-    if [str(name) for name in leaves.categories] != names:
+    same = tree.get("partition", "") in ("", partition_of(adata, tree["domain_key"]))
+    if not same or [str(name) for name in leaves.categories] != names:
         raise InputError(
             f"Expected the domains of the tree in obs[{tree['domain_key']!r}], found others. Run "
             "stmmr.tl.domain_tree(adata) again, and give cut_tree another key_added."

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.caches import provide_caches
 from stmmr._core.checks import InputError, logger, representation, require_key
 from stmmr._core.depends import depends
 from stmmr._core.options import checked
 from stmmr._core.order import tissue_order
+from stmmr._core.parallel import one_thread
 from stmmr._core.pca import principal_scores
 from stmmr._core.space import rows_called
 from stmmr.tl._graphs import fuzzy_graph
@@ -38,6 +40,7 @@ long."""
 
 
 @checked
+@one_thread
 def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -> None:
     """Compute a UMAP of the embedding.
 
@@ -100,6 +103,7 @@ def _layout(points: Float64, random_state: int) -> Float32:
         # Tensorflow is not needed, and groups far from each other are laid out one by one
         warnings.simplefilter("ignore", ImportWarning)
         warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        provide_caches()
         from umap import umap_
 
         a, b = umap_.find_ab_params(_SPREAD, _MIN_DIST)

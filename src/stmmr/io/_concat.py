@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -13,8 +12,10 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_choice, unique_names
-from stmmr._core.compat import layers_of, names_in
+from stmmr._core.compat import layers_of, libraries_of, names_in
 from stmmr._core.files import names_may_repeat
+from stmmr._core.genes import ENSEMBL
+from stmmr._core.options import checked
 from stmmr._core.space import coordinates, rows_called, um_per_unit
 from stmmr.image.library import FULLRES, scale_key
 
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 Join = Literal["inner", "outer"]
 FEW_SHARED: Final = 0.5
 """Share of shared genes, of the section with the fewest genes, below which there is a warning."""
-ENSEMBL: Final = re.compile(r"ENS[A-Z]*G\d{6,}")
-"""Ensembl gene identifiers of any species."""
 
 
+@checked
 def concat_sections(
     sections: Mapping[str, AnnData] | Sequence[AnnData], *, section_key: str = keys.SECTION, join: Join = "inner"
 ) -> AnnData:
@@ -104,10 +104,9 @@ def _named(
 
     if isinstance(sections, Mapping):
         named = {str(name): part for name, part in sections.items()}
-    elif isinstance(sections, AnnData):
-        raise InputError(
-            'Expected two sections or more, found one AnnData. Name the column of its sections (section_key="…").'
-        )
+    elif isinstance(sections, AnnData) or not isinstance(sections, Iterable):
+        hint = ' Name the column of its sections (section_key="…").' if isinstance(sections, AnnData) else ""
+        raise InputError(f"Expected two sections or more, found one {type(sections).__name__}.{hint}")
     else:
         named = {str(i): part for i, part in enumerate(sections, start=1)}
     if len(named) < 2:
@@ -141,7 +140,7 @@ def _distinct(part: AnnData, *, filled: bool) -> AnnData:
             var=part.var[[column for column in part.var if keys.survives_join(str(column))]].copy(),
             obsm={key: value for key, value in part.obsm.items() if keys.survives_join(key)},
             layers={key: _as_csr(value) if filled else value for key, value in layers.items()},
-            uns={keys.SPATIAL: dict(part.uns.get(keys.SPATIAL, {}))},
+            uns={keys.SPATIAL: libraries_of(part)},
         )
     unique_names(kept)
     return kept

@@ -1,0 +1,120 @@
+"""Bring an AnnData that other software wrote into the form that the readers of stmmr give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stmmr._core import keys
+from stmmr._core.checks import InputError, listed, logger, unique_names
+from stmmr._core.columns import CONTROLS, GENE_TYPES, TYPE_COLUMNS
+from stmmr._core.genes import ENSEMBL
+from stmmr._core.rows import is_on_disk
+from stmmr._core.space import rows_called, set_coordinates
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from stmmr._core.types import Bools
+
+SYMBOLS: Final = (
+    "feature_name",
+    "gene_symbols",
+    "gene_symbol",
+    "gene_name",
+    "gene_names",
+    "symbol",
+    "SYMBOL",
+    "GeneSymbol",
+    "gene_short_name",
+    "hgnc_symbol",
+    "mgi_symbol",
+    "real_gene_name",
+    "name",
+)
+"""Columns of ``var`` with gene symbols."""
+
+
+def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
+    """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
+
+    Of counts on disk, nothing can be dropped: spots off the tissue are an error there, controls a warning.
+    """
+    try:
+        set_coordinates(adata, plain_array=True)
+    except InputError as error:
+        logger.warning("%s", error)
+    _use_symbols(adata)
+    controls, off = controls_of(adata), off_tissue(adata)
+    if keep_off_tissue:
+        off = np.zeros(adata.n_obs, dtype=bool)
+    rows = rows_called(adata)
+    if off.all() and len(off):
+        raise InputError(
+            f"Expected {rows} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep them: "
+            "keep_off_tissue=True (--keep-off-tissue)."
+        )
+    if is_on_disk(adata.X):
+        _warn_of_disk(adata, controls, off)
+        return adata
+    if controls.any():
+        names = listed(adata.var_names[controls], at_most=4)
+        logger.info("%d controls and other features that are no genes dropped (%s).", controls.sum(), names)
+    if off.any():
+        message = "%d of %d %s are off the tissue (in_tissue is 0) and dropped; --keep-off-tissue keeps them."
+        logger.info(message, off.sum(), adata.n_obs, rows)
+    return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+
+
+def off_tissue(adata: AnnData) -> Bools:
+    """Tell which spots are off the tissue by ``obs["in_tissue"]``, as numbers, truth values or text."""
+    if keys.IN_TISSUE not in adata.obs:
+        return np.zeros(adata.n_obs, dtype=bool)
+    texts = adata.obs[keys.IN_TISSUE].astype(str).str.strip().str.lower()
+    off: Bools = texts.isin({"0", "0.0", "false", "f", "no"}).to_numpy(bool)
+    return off
+
+
+def controls_of(adata: AnnData) -> Bools:
+    """Tell which features are no genes: by their type, if ``var`` has one, and by their names."""
+    controls = np.array([CONTROLS.match(str(name)) is not None for name in adata.var_names], dtype=bool)
+    for column in TYPE_COLUMNS:
+        if column in adata.var:
+            is_gene = adata.var[column].astype(str).str.strip().str.lower().isin(GENE_TYPES).to_numpy(bool)
+            if is_gene.any():
+                controls |= ~is_gene
+    return np.zeros_like(controls) if controls.all() else controls
+
+
+def _use_symbols(adata: AnnData) -> None:
+    """Name genes by the symbols in ``var``, if they are named by Ensembl identifiers."""
+    if not adata.n_vars or np.mean([ENSEMBL.match(str(name)) is not None for name in adata.var_names]) < 0.5:
+        return
+    column = next((name for name in SYMBOLS if name in adata.var), None)
+    if column is None:
+        return
+    identifiers: Any = adata.var_names.astype(str)
+    symbols = adata.var[column].astype(object).where(adata.var[column].notna(), "").astype(str).to_numpy()
+    adata.var["gene_ids"] = identifiers
+    adata.var_names = np.where(symbols == "", identifiers, symbols)
+    logger.info("Genes are named by var[%r]; their identifiers are in var['gene_ids'].", column)
+    unique_names(adata)
+
+
+def _warn_of_disk(adata: AnnData, controls: Bools, off: Bools) -> None:
+    """Say what would be dropped if the counts were in memory."""
+    if off.any():
+        logger.warning(
+            "%d of %d %s are off the tissue (in_tissue is 0). A run of counts on disk needs --mode memory, which drops "
+            "them, or --keep-off-tissue.",
+            off.sum(),
+            adata.n_obs,
+            rows_called(adata),
+        )
+    if controls.any():
+        logger.warning(
+            "%d features are controls (%s). A run of counts on disk takes them for genes; --mode memory drops them.",
+            controls.sum(),
+            listed(adata.var_names[controls], at_most=4),
+        )

@@ -1,0 +1,113 @@
+"""The results of a run or a mapping, published step by step: the domains, the data, then figures and report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stmmr._core.checks import InputError
+from stmmr._core.version import versions
+from stmmr.pipeline import folder as results
+from stmmr.pipeline.analyse import carry_out, facts_of
+from stmmr.pipeline.steps import attempt, peak_memory_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+    from stmmr._core.files import Unchanged
+    from stmmr._core.folders import Draft
+    from stmmr.model import StMMR
+    from stmmr.pipeline.analyses import AnalysisOptions
+
+    Report = Callable[[AnnData, Path, dict[str, Any]], None]
+    """Writes report.html from the data, its path and what run.json holds."""
+
+
+@dataclass
+class Writing:
+    """What the steps of writing a result share."""
+
+    draft: Draft
+    adata: AnnData
+    facts: dict[str, Any]
+    """First entries of run.json."""
+    failed: dict[str, Exception]
+    """Errors of what is optional, by name."""
+    read: Unchanged
+    """Files that were read until the end."""
+    start: float
+    """Time at which the command began."""
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Entries of run.json for the analyses."""
+
+    def domains(self) -> None:
+        """Write the domains, and publish them if no earlier result would give way."""
+        self.read.check()
+        results.write_domains(self.adata, self.draft.folder)
+        if not self.draft.replaces:
+            self._show("analyses", "data", "figures", "report")
+
+    def analyses(self, options: AnalysisOptions, *, model: Callable[[], StMMR] | None, progress: bool) -> None:
+        """Carry out the analyses, and lay out the spots."""
+        from stmmr import tl
+
+        outcomes = carry_out(self.adata, options, model=model, progress=progress)
+        self.failed |= {name: error for name, error in outcomes.items() if error is not None}
+        self.done = facts_of(self.adata, options, outcomes)
+        with attempt("UMAP", self.failed):
+            tl.umap(self.adata)
+
+    def rest(self, *, source: Path | None, report: Report | None, spatialdata: bool = False) -> None:
+        """Write and publish tables and data, whose counts are in `source` where they stayed on disk; then all else."""
+        adata, folder = self.adata, self.draft.folder
+        results.write_domains(adata, folder)
+        self.failed |= results.write_tables(adata, folder)
+        results.write_data(adata, folder, source=source)
+        try:
+            self.read.check()
+        except InputError:
+            if not self.draft.replaces:
+                self.draft.withdraw()
+            raise
+        self._show("figures", "report")
+        if spatialdata:
+            with attempt("spatialdata.zarr", self.failed):
+                results.write_spatialdata(adata, folder / "spatialdata.zarr")
+        self.failed |= results.write_figures(adata, folder)
+        facts = self._facts()
+        write_report(adata, folder, facts, self.failed, report)
+        self.read.check()
+        results.write_facts(facts | self._failures(), folder)
+        self.draft.publish()
+
+    def _show(self, *missing: str) -> None:
+        """Publish what there is, and note what is still missing."""
+        results.write_facts(self._facts() | self._failures() | {results.UNFINISHED: list(missing)}, self.draft.folder)
+        self.draft.show()
+
+    def _facts(self) -> dict[str, Any]:
+        return self.facts | {
+            "n_obs": self.adata.n_obs,
+            "n_vars": self.adata.n_vars,
+            "analyses": self.done,
+            "stmmr": results.notes_of(self.adata),
+            "versions": versions(),
+            "seconds_in_all": round(time.perf_counter() - self.start, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+
+    def _failures(self) -> dict[str, Any]:
+        return {"failed": results.failures(self.failed)} if self.failed else {}
+
+
+def write_report(
+    adata: AnnData, folder: Path, facts: dict[str, Any], failed: dict[str, Exception], report: Report | None
+) -> None:
+    """Write report.html where it is wanted."""
+    if report is not None:
+        with attempt("report.html", failed):
+            report(adata, folder / "report.html", facts)

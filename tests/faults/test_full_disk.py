@@ -1,0 +1,85 @@
+"""A full disk is one sentence; finished steps and earlier results stay."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import LIMIT, contents, finish, some
+
+FILES = ["run.json", "histology.h5", "embedding.h5", "domains.h5", "result.h5ad", "report.html"]
+
+MOUNT, UNMOUNT = shutil.which("mount") or "mount", shutil.which("umount") or "umount"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")]
+
+
+def run(source, folder, *arguments, **options):
+    return finish("run", source, "-o", folder, "--n-domains", 3, "--no-progress", "-q", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def sizes(tissue, tmp_path_factory):
+    """Sizes of the files that a run writes, those of finished steps included."""
+    folder = tmp_path_factory.mktemp("sizes")
+    tissue.write_h5ad(folder / "in.h5ad")
+    status, errors = run(folder / "in.h5ad", folder / "out", "--mode", "disk", "--checkpoint", folder / "kept")
+    assert status == 0, errors
+    return {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("mode", some(["memory", "disk"], "disk"))
+@pytest.mark.parametrize("file", some(FILES, "domains.h5"))
+def test_a_file_that_is_too_large(source, sizes, tmp_path, file, mode):
+    before, size = contents(tmp_path), sizes[file] - 1 if file != "run.json" else 0
+    status, errors = run(source, tmp_path / "out", "--mode", mode, before=LIMIT.format(size=size))
+    line = errors.splitlines()[-1]
+    assert contents(tmp_path).items() >= before.items()
+    if file == "report.html":
+        assert status == 3, (status, errors)
+        assert line.startswith("stmmr: report.html failed")
+        assert [entry["part"] for entry in json.loads((tmp_path / "out/run.json").read_text())["failed"]] == [file]
+        assert (tmp_path / "out/result.h5ad").exists()
+    else:
+        assert status == 1, (status, errors)
+        assert "found the disk or your quota full" in errors
+        kept = {path.name: path.stat().st_size for path in (tmp_path / ".out.unfinished").glob("*.h5")}
+        assert all(length <= size for length in kept.values())
+        assert kept or file in ("run.json", "histology.h5")
+        # where there was no earlier result, the domains are published at once
+        assert (tmp_path / "out/domains.csv").exists() == (file == "result.h5ad")
+    status, errors = run(source, tmp_path / "out", "--mode", mode, *(["--overwrite"] if status == 3 else []))
+    assert status == 0, errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "out"]
+
+
+@pytest.mark.parametrize("file", ["run.json", "result.h5ad"])
+@pytest.mark.nightly
+def test_an_earlier_result_stays(source, result, sizes, tmp_path, file):
+    before = contents(result)
+    status, errors = run(source, result, "--overwrite", before=LIMIT.format(size=sizes[file] - 1))
+    assert status == 1, errors
+    assert contents(result) == before
+    assert contents(tmp_path)["in.h5ad"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    (tmp_path / "disk").mkdir()
+    mount = [MOUNT, "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path / "disk"]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield tmp_path / "disk"
+    subprocess.run([UNMOUNT, "-l", tmp_path / "disk"], check=True)
+
+
+@pytest.mark.nightly
+def test_a_disk_of_a_megabyte(source, small_disk):
+    status, errors = run(source, small_disk / "out")
+    assert status == 1, errors
+    assert "full" in errors
+    subprocess.run([MOUNT, "-o", "remount,size=50m", small_disk], check=True)
+    status, errors = run(source, small_disk / "out")
+    assert status == 0, errors
+    assert [path.name for path in small_disk.iterdir()] == ["out"]

@@ -1,0 +1,75 @@
+"""An input that is replaced while it is read: one sentence, and nothing is published."""
+
+import shutil
+import sys
+
+import pytest
+
+from .conftest import contents, finish, some
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be replaced")]
+HOOK = """
+import os, shutil
+from pathlib import Path
+from stmmr.pipeline import commands, run as steps, folder as results, mapping
+SOURCE, OTHER = Path({source!r}), Path({other!r})
+def replace():
+    if {inside} and SOURCE.is_file():
+        SOURCE.write_bytes(OTHER.read_bytes())
+    elif SOURCE.is_dir():
+        shutil.rmtree(SOURCE)
+        shutil.copytree(OTHER, SOURCE)
+    else:
+        os.replace(OTHER, SOURCE)
+def first(module, name):
+    real = getattr(module, name)
+    def wrapped(*arguments, **options):
+        if not done:
+            done.append(1)
+            replace()
+        return real(*arguments, **options)
+    setattr(module, name, wrapped)
+done = []
+first({module}, {name!r})
+"""
+MOMENTS = {
+    "after reading": ("steps", "_check"),
+    "before the domains": ("steps", "log_result"),
+    "before analyses": ("commands", "carry_out"),
+    "before the data": ("results", "write_data"),
+}
+
+
+@pytest.mark.parametrize("kind", some(["h5ad", "zarr"], "h5ad"))
+@pytest.mark.parametrize("inside", some([False, True], False))
+@pytest.mark.parametrize("moment", some(MOMENTS, "before the data"))
+def test_counts_on_disk(tissue, tmp_path, moment, inside, kind):
+    if inside and kind == "zarr":
+        pytest.skip("a folder is replaced as a whole")
+    other = tissue.copy()
+    other.X = other.X[::-1].copy()
+    for which, adata in (("in", tissue), ("other", other)):
+        getattr(adata, f"write_{kind}")(tmp_path / f"{which}.{kind}")
+    kept = tmp_path / "kept"
+    move = shutil.copytree if kind == "zarr" else shutil.copy
+    move(tmp_path / f"other.{kind}", kept)
+    module, name = MOMENTS[moment]
+    before = HOOK.format(
+        source=str(tmp_path / f"in.{kind}"),
+        other=str(tmp_path / f"other.{kind}"),
+        inside=inside,
+        module=module,
+        name=name,
+    )
+    out = tmp_path / "out"
+    options = ("--mode", "disk", "--n-domains", 3, "--no-progress", "-q")
+    status, errors = finish("run", tmp_path / f"in.{kind}", "-o", out, *options, before=before)
+    assert status == 1, (status, errors)
+    assert "changed" in errors
+    assert len(errors.splitlines()) == 1, errors
+    assert not out.exists()
+    assert kept.exists()
+    status, errors = finish("run", tmp_path / f"in.{kind}", "-o", out, *options)
+    assert status == 0, errors
+    finish("run", tmp_path / f"in.{kind}", "-o", tmp_path / "clean", *options)
+    assert contents(out)["domains.csv"] == contents(tmp_path / "clean")["domains.csv"]

@@ -1,0 +1,92 @@
+"""What commands take from files as people have them, and say before a run."""
+
+import anndata as ad
+import h5py
+import numpy as np
+import pytest
+from tests import people
+
+from stmmr import InputError, io
+from stmmr.io._tables import leave_out_unstorable
+from stmmr.pipeline.info import describe
+from stmmr.pipeline.options import RunFolderOptions, RunOptions
+from stmmr.pipeline.sources import open_input, read_inputs
+
+
+def described(path, **options):
+    return describe(path, RunOptions(**options))
+
+
+def test_info_says_what_is_taken_from_where(tmp_path):
+    adata = people.section(8, 8)
+    adata.obs["x_um"], adata.obs["y_um"] = adata.obsm.pop("spatial").T
+    adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
+    adata.layers["raw_counts"] = adata.X.copy()
+    adata.X = adata.X.log1p()
+    adata.obs["in_tissue"] = np.arange(64) > 3
+    adata.write_h5ad(tmp_path / "a b.h5ad")
+    info = described(tmp_path / "a b.h5ad")
+    assert "Coordinates are taken from obs['x_um'] and obs['y_um']." in info["messages"]
+    assert "4 of 64 spots are off the tissue" in info["messages"].replace("cells", "spots")
+    assert info["counts"] == "X has no whole numbers; raw_counts has"
+    assert info["coordinates"].startswith("coordinate units of obsm['spatial'], length in µm unknown")
+    assert info["sections"] == "one"
+    assert list(info)[-1] == "command"
+    assert info["command"] == f"stmmr run '{tmp_path}/a b.h5ad' -o result --layer raw_counts"
+
+
+def test_info_names_sections(tmp_path):
+    parts = {name: people.section(8, 8) for name in "AB"}
+    ad.concat(parts, label="sample", index_unique="-").write_h5ad(tmp_path / "a.h5ad")
+    info = described(tmp_path / "a.h5ad")
+    assert info["sections"] == "several in obs['sample'], as 50% of the array positions occur again"
+    assert info["command"].endswith("--section-key sample")
+    assert described(tmp_path / "a.h5ad", section_key="sample")["sections"] == "2 in obs['sample']"
+
+
+def test_a_folder_of_several_inputs_is_read_as_sections(tmp_path):
+    for name in "AB":
+        people.visium(tmp_path / "runs" / name / "outs", people.section())
+    adata, options = open_input(tmp_path / "runs", RunOptions())
+    assert options.section_key == "section"
+    assert adata.obs["section"].value_counts().to_dict() == {"A": 30, "B": 30}
+    assert set(adata.uns["spatial"]) == {"A", "B"}
+
+
+def test_what_no_file_could_hold_is_left_out_before_the_run(caplog):
+    adata = people.section()
+    adata.obs["mixed"] = [True, None, "x", 1, 2.5] * 6
+    adata.obs["truth"] = [True, None] * 15
+    adata.obs["object"] = [object() for _ in range(30)]
+    adata.uns["model"] = object()
+    adata.uns["fine"] = {"a": np.arange(3)}
+    leave_out_unstorable(adata)
+    assert "uns['model'] cannot be stored" in caplog.text
+    assert set(adata.uns) == {"fine"}
+    assert list(adata.obs["mixed"].dropna()) == ["True", "x", "1", "2.5"] * 6
+    assert adata.obs["truth"].dtype == "boolean"
+
+
+def test_reserved_names_of_columns(tmp_path):
+    adata = people.section()
+    adata.raw = adata.copy()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:  # as SeuratDisk writes it
+        var = file["raw/var"]
+        file.copy(var["_index"], var, "features")
+        var.attrs["_index"] = "features"
+        var.attrs["column-order"] = np.array(["_index"], dtype=h5py.string_dtype())
+    read = io.read(tmp_path / "a.h5ad")
+    assert list(read.raw.var.columns) == ["index"]
+    read.write_h5ad(tmp_path / "b.h5ad")
+
+
+def test_spots_off_the_tissue_on_disk(tmp_path):
+    adata = people.section()
+    adata.obs["in_tissue"] = (adata.obs["array_row"] > 1).astype(int)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    folder = RunFolderOptions(output=tmp_path / "out", mode="disk")
+    with pytest.raises(InputError, match=r"for counts on disk, found obs\['in_tissue'\] 0 for 12 of 30.*--mode memory"):
+        read_inputs({"a": tmp_path / "a.h5ad"}, RunOptions(), folder, in_memory=False)
+    kept = RunFolderOptions(output=tmp_path / "out", mode="disk", keep_off_tissue=True)
+    assert read_inputs({"a": tmp_path / "a.h5ad"}, RunOptions(), kept, in_memory=False)[0].n_obs == 30
