@@ -41,14 +41,21 @@ def test_bandwidth_grows_with_the_scale_of_the_signal():
 
 @pytest.mark.parametrize("signal", [0, 0.4])
 def test_bandwidth_does_not_run_away_without_a_signal_or_with_one_over_the_whole_tissue(signal):
-    curve = bandwidth_curve(noise() + signal * waves(16), XY, tolerance=4e-5)
-    assert curve.bandwidths.max() < 8
-    assert (curve.error > 0.9).all()
+    assert bandwidth_curve(noise() + signal * waves(16), XY, tolerance=4e-5).bandwidths.max() < 8
 
 
-def test_noise_is_the_unit_of_the_error():
-    curve = bandwidth_curve(5 * noise() + waves(4), XY, tolerance=4e-5)
-    assert curve.error.min() == pytest.approx(1, abs=0.1)
+def test_error_is_the_share_of_the_variance_that_is_not_predicted():
+    signal = waves(4)
+    features = signal + noise() * signal.std(axis=0)
+    assert bandwidth_curve(features, XY, tolerance=4e-5).error.min() == pytest.approx(0.5, abs=0.1)
+    assert bandwidth_curve(noise(), XY, tolerance=4e-5).error.min() == pytest.approx(1, abs=0.05)
+
+
+def test_components_without_signal_hardly_matter():
+    few = noise() + 0.6 * waves(3)
+    many = np.hstack([few, *(noise(seed) for seed in range(1, 5))])
+    one, other = (bandwidth_curve(features, XY, tolerance=4e-5).best() for features in (few, many))
+    assert other == pytest.approx(one, rel=0.1)
 
 
 def test_unit_and_order_of_the_spots_do_not_matter():
@@ -61,12 +68,20 @@ def test_unit_and_order_of_the_spots_do_not_matter():
     assert other.choose() == pytest.approx(37 * one.choose(), rel=1e-4)
 
 
-def test_smallest_bandwidth_within_one_standard_error():
-    tried, se = np.array([1.0, 2.0, 4.0, 8.0]), np.full(4, 0.1)
-    assert Curve(tried, np.array([2.0, 1.2, 1.0, 1.3]), se).choose() == pytest.approx(2 * np.sqrt(2))
-    assert Curve(tried, np.array([2.0, 1.1, 1.0, 1.3]), se).choose() == pytest.approx(2)
-    assert Curve(tried, np.array([1.05, 1.0, 1.1, 1.3]), se).choose() == 1
-    assert Curve(tried, np.array([4.0, 3.0, 2.0, 1.0]), se).choose() == pytest.approx(8 / 2**0.1)
+def test_bandwidth_at_the_lowest_point_of_the_curve():
+    tried = 2 ** (np.arange(5) / 4)
+    lowest = 2**0.55
+    assert Curve(tried, (np.log(tried) - np.log(lowest)) ** 2, 1.0).best() == pytest.approx(lowest)
+    assert Curve(tried, np.arange(5.0), 1.0).best() == 1
+    assert Curve(tried, -np.arange(5.0), 1.0).best() == pytest.approx(2)
+
+
+def test_bandwidth_is_sharper_below_the_distance_between_spots_and_wider_above():
+    tried = 2 ** (np.arange(-8, 9) / 4)
+    for best in (0.5, 1.0, 2.0):
+        for unit in (1.0, 37.0):
+            curve = Curve(unit * tried, (np.log(tried) - np.log(best)) ** 2, unit)
+            assert curve.choose() == pytest.approx(unit * best**1.25)
 
 
 def test_windows_are_compact_and_bounded(monkeypatch):

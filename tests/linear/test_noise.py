@@ -67,10 +67,22 @@ def test_columns_have_the_variance_of_their_signal():
     np.testing.assert_allclose(np.cov(z.T, bias=True), np.diag(components.signal), atol=1e-6)
 
 
-def test_rotating_and_scaling_the_features_changes_nothing():
+def test_scaling_the_features_changes_nothing_and_rotating_them_hardly_anything():
     features, _ = waves(noise())
-    mixing = np.random.default_rng(3).normal(size=(F, F))
-    np.testing.assert_allclose(found(features @ mixing).signal, found(features).signal, rtol=1e-3)
+    rng = np.random.default_rng(3)
+    expected = found(features).signal
+    np.testing.assert_allclose(found(features * rng.uniform(0.1, 10, F)).signal, expected, rtol=1e-3)
+    turned = features @ np.linalg.qr(rng.normal(size=(F, F)))[0]
+    np.testing.assert_allclose(found(turned).signal[:2], expected[:2], rtol=0.01)
+
+
+def test_correlations_of_noise_are_shrunk_where_spots_are_few():
+    few = noise()[:20]
+    covariance = local_noise(few, XY[:20])
+    np.testing.assert_array_equal(covariance, np.diag(np.diag(covariance)))
+    mixed = noise() @ np.random.default_rng(3).normal(size=(F, F))
+    off = ~np.eye(F, dtype=bool)
+    assert (local_noise(mixed, XY)[off] != 0).all()
 
 
 def test_at_least_so_many_directions():

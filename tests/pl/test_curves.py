@@ -18,7 +18,7 @@ def bandwidth_chosen(section):
         "spatial_graph": {
             "bandwidths_tried": TRIED,
             "error": np.array([2.0, 1.8, 1.5, 1.2, 1.1, 1.05, 1.0, 1.1, 1.2, 1.3]),
-            "standard_error": np.full(10, 0.1),
+            "bandwidth_best": TRIED[6],
             "bandwidth": TRIED[4],
             "nearest_neighbour_distance": 20.0,
             "unit": "px",
@@ -36,8 +36,8 @@ def ticks(ax):
 
 
 def curve_and_mark(ax):
-    curve, threshold, mark = ax.get_lines()
-    np.testing.assert_allclose(threshold.get_ydata(), 1.1)
+    curve, best, mark = ax.get_lines()
+    np.testing.assert_allclose(best.get_xdata(), curve.get_xdata()[6])
     assert to_rgba(mark.get_color()) == to_rgba(PALETTE[0])
     return curve.get_xydata(), mark.get_xydata()
 
@@ -51,7 +51,7 @@ def test_bandwidths_are_in_distances_where_the_scale_is_unknown(bandwidth_chosen
     assert [text.get_text() for text in ax.texts] == ["chosen: 1.26"]
     assert (ax.get_xscale(), ticks(ax)) == ("log", ["0.5", "1", "2", "4"])
     assert ax.get_xlabel() == "Bandwidth (distances between cells)"
-    assert ax.get_ylabel() == "Prediction error\n(variances of the noise)"
+    assert ax.get_ylabel() == "Prediction error\n(share of the variance)"
 
 
 def test_bandwidths_are_in_um_where_the_scale_is_known(bandwidth_chosen):
@@ -71,7 +71,7 @@ def test_bandwidth_draws_on_the_given_axes(bandwidth_chosen):
 
 def test_refuses_a_bandwidth_that_was_given(bandwidth_chosen):
     graph = bandwidth_chosen.uns["stmmr"]["spatial_graph"]
-    del graph["bandwidths_tried"], graph["error"], graph["standard_error"]
+    del graph["bandwidths_tried"], graph["error"]
     with pytest.raises(InputError, match=r"found one set by the user \(25\.2 px\)\. Choose it by"):
         bandwidth(bandwidth_chosen)
     del bandwidth_chosen.uns["stmmr"]

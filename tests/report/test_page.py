@@ -202,7 +202,7 @@ def test_curves_are_those_of_pl(page_of, section):
     """Each is one SVG: texts are texts, the bytes are the same each time, ids are unique, no style leaks out."""
     section.uns["stmmr"] |= {
         "spatial_graph": GRAPH
-        | {"bandwidths_tried": np.array([20.0, 40, 80]), "error": np.ones(3), "standard_error": np.full(3, 0.1)},
+        | {"bandwidths_tried": np.array([20.0, 40, 80]), "error": np.ones(3), "bandwidth_best": 40.0},
         "number_of_domains": {
             "tried": np.arange(1, 4),
             "criterion": np.arange(3.0),

@@ -20,7 +20,7 @@ def good():
     adata.obs["stmmr_patch"] = pd.Categorical(["tissue"] * 400, ["tissue", "blurred"])
     tried = np.array([20.0, 40.0, 80.0])
     adata.uns["stmmr"] |= {
-        "spatial_graph": GRAPH | {"bandwidths_tried": tried, "error": tried, "standard_error": tried},
+        "spatial_graph": GRAPH | {"bandwidths_tried": tried, "error": tried, "bandwidth_best": 1.0},
         "histology": {"on_tissue": 0.99},
         "consensus": {"agreement": 0.9},
         "number_of_domains": {"chosen": 3, "lowest": 3, "highest": 4, "tried": np.arange(1, 9)},

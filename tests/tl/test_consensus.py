@@ -51,6 +51,24 @@ def test_vote_finds_what_noisy_partitions_share():
     assert agreement == pytest.approx(np.mean([adjusted_rand_score(p, labels) for p in noisy]))
 
 
+def test_no_vote_removes_a_group():
+    """The small group is elsewhere in each partition, so that every spot of it is outvoted."""
+    truth = np.repeat([0, 1], 50)
+    partitions = np.tile(truth, (9, 1))
+    for i in range(9):
+        partitions[i, 10 * i : 10 * i + 5] = 2
+    labels, share, _ = vote(partitions.astype(np.int8), 3, random_state=0)
+    assert set(labels) == {0, 1, 2}
+    assert (share > 0).all()
+
+
+def test_as_many_domains_as_requested(tissue):
+    other = tissue[:60].copy()
+    for n_domains in (2, 7, 30):
+        stmmr.tl.consensus(other, n_domains, use_rep=keys.EMBEDDING, n_partitions=5, scales=(1.0,), variance_scales=())
+        assert other.obs[keys.DOMAIN].nunique() == n_domains
+
+
 def test_partitions_that_agree_are_sure():
     labels, share, agreement = vote(np.tile([0, 1, 1, 0, 2], (7, 1)).astype(np.int8), 3, random_state=0)
     assert labels.tolist() == [0, 1, 1, 0, 2]

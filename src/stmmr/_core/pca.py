@@ -19,6 +19,9 @@ COMPONENTS: Final = 50
 """Components that are kept of the features of an image encoder."""
 SPOTS_PER_COMPONENT: Final = 4
 """Fewest spots for each principal component."""
+COMPONENT_SPOTS, FEWEST_COMPONENTS = 20, 5
+"""Spots for each component of the expression, whose noise and its correlations are estimated as well; and the number of
+components in a smaller tissue."""
 
 
 def principal_scores(
@@ -43,6 +46,11 @@ def principal_scores(
 
     scores = PCA(n, svd_solver=solver, random_state=random_state).fit_transform(values)
     return scores, scores.std(axis=0)
+
+
+def number_of_components(n_spots: int, *, at_most: int = COMPONENTS) -> int:
+    """Get the number of components of the expression that so many spots can carry."""
+    return min(at_most, max(FEWEST_COMPONENTS, n_spots // COMPONENT_SPOTS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from stmmr._core.kernel import gaussian_weights, nearest_neighbour_distance
-from stmmr.linear.noise import local_noise, whitening
+from stmmr._core.kernel import Kernel, gaussian_weights, nearest_neighbour_distance
+from stmmr.linear.noise import local_noise, propagated_with_level, spatial_components, whitening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,49 +17,52 @@ if TYPE_CHECKING:
 
 STEP: Final = 2 ** (1 / 4)
 """Ratio of one candidate bandwidth to the next."""
-SMALLEST, LARGEST, LIMIT = 0.5, 4.0, 16.0
+SMALLEST, LARGEST, LIMIT = 2**-1.5, 4.0, 16.0
 """Range of the candidates, in nearest-neighbour distances. Beyond `LARGEST`, the next candidate is tried only while the
 error falls by more than a standard error."""
+SHARPNESS: Final = 1.25
+"""Exponent that turns the bandwidth that predicts best into that of domains, in nearest-neighbour distances. Chosen on
+labelled tissue (docs/accuracy.md): where borders are as thin as a spot, blur costs more than noise; where a domain is a
+mixture of many single cells, noise costs more."""
 SPOTS_AT_MOST: Final = 20_000
 """Largest number of spots used to choose the bandwidth; in a larger tissue, compact windows are drawn."""
 WINDOWS: Final = 4
 
 
 class Curve(NamedTuple):
-    """Prediction error of each candidate bandwidth; all of shape (B,)."""
+    """Prediction error of each candidate bandwidth; arrays of shape (B,)."""
 
     bandwidths: NDArray[np.float64]
     """In units of the coordinates, ascending."""
     error: NDArray[np.float64]
-    """Mean squared error of the prediction, relative to the variance of the noise."""
-    standard_error: NDArray[np.float64]
-    """Standard error of this mean over spots."""
+    """Share of the variance that is not predicted, averaged over the informative components."""
 
-    @property
-    def threshold(self) -> float:
-        """The smallest error plus its standard error."""
-        best = self.error.argmin()
-        return float(self.error[best] + self.standard_error[best])
+    unit: float
+    """Median distance between nearest neighbours."""
 
     def choose(self) -> float:
-        """Get the smallest bandwidth whose error is within one standard error of the smallest error.
+        """Get the bandwidth for domains, from the one that predicts best."""
+        return float(self.unit * (self.best() / self.unit) ** SHARPNESS)
 
-        Between candidates, the error is interpolated linearly in the logarithm of the bandwidth.
-        """
-        first = int((self.error <= self.threshold).argmax())
-        if first == 0:
-            return float(self.bandwidths[0])
-        above, below = self.error[first - 1 : first + 1]
-        share = (above - self.threshold) / (above - below)
-        return float(self.bandwidths[first - 1] * (self.bandwidths[first] / self.bandwidths[first - 1]) ** share)
+    def best(self) -> float:
+        """Get the bandwidth of the smallest error, between candidates at the vertex of the parabola through three."""
+        lowest = int(self.error.argmin())
+        if lowest in (0, len(self.error) - 1):
+            return float(self.bandwidths[lowest])
+        near = slice(lowest - 1, lowest + 2)
+        below, at_lowest, above = self.error[near]
+        curvature = below - 2 * at_lowest + above
+        shift = 0.0 if curvature <= 0 else (below - above) / (2 * curvature)
+        return float(self.bandwidths[lowest] * STEP**shift)
 
 
 def bandwidth_curve(features: NDArray[np.floating], xy: NDArray[np.float64], *, tolerance: float) -> Curve:
     """Predict every spot from the others with each candidate bandwidth (leave-one-out cross-validation).
 
-    A bandwidth that is too small leaves noise in the prediction, one that is too large blurs the signal. Among
-    bandwidths that predict equally well, the smallest blurs borders least: the one-standard-error rule (Breiman et al.
-    1984, Classification and Regression Trees, section 3.4.3). The choice uses no labels and no number of domains.
+    A bandwidth that is too small leaves noise in the prediction, one that is too large blurs the signal. Components
+    without signal are predicted best by the mean of the tissue, so that the more of them a representation has, the
+    larger a bandwidth they prefer. The error is therefore averaged over the informative components, each by the share
+    of its variance: the choice hardly depends on the number of components. It uses no labels and no number of domains.
 
     Parameters
     ----------
@@ -74,18 +77,32 @@ def bandwidth_curve(features: NDArray[np.floating], xy: NDArray[np.float64], *, 
     features, xy = features[used], xy[used]
     white = (features - features.mean(axis=0, dtype=np.float64)) @ whitening(local_noise(features, xy))
     unit = nearest_neighbour_distance(xy)
-    tried: list[tuple[float, float, float]] = []
+    bandwidths: list[float] = []
+    totals: list[float] = []
+    moments: list[NDArray[np.float64]] = []
     for step in range(1 + round(math.log(LIMIT / SMALLEST, STEP))):
-        ratio = SMALLEST * STEP**step
-        weights = gaussian_weights(xy, bandwidth=ratio * unit, tolerance=tolerance)
-        errors = ((white - predicted_by_others(white, weights)) ** 2).mean(axis=1)  # (N,)
-        tried.append((ratio * unit, errors.mean(), errors.std() / math.sqrt(len(errors))))
-        bandwidths, error, standard_error = np.array(tried).T
-        past = error.argmin() < step - 1
-        flat = ratio > LARGEST * 0.99 and error[-2] - error[-1] < standard_error[-1]
+        bandwidth = SMALLEST * STEP**step * unit
+        weights = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
+        rest = white - predicted_by_others(white, weights)
+        errors = (rest**2).mean(axis=1)  # (N,)
+        bandwidths.append(bandwidth)
+        totals.append(float(errors.mean()))
+        moments.append(rest.T @ rest / len(rest))
+        past = int(np.argmin(totals)) < step - 1
+        flat = bandwidth > LARGEST * 0.99 * unit and totals[-2] - totals[-1] < errors.std() / math.sqrt(len(errors))
         if past or flat:
             break
-    return Curve(bandwidths, error, standard_error)
+    axes = informative_axes(white, Kernel(xy, bandwidths[int(np.argmin(totals))], tolerance))
+    variances = ((white @ axes) ** 2).mean(axis=0)
+    error = [float(((axes * (moment @ axes)).sum(axis=0) / variances).mean()) for moment in moments]
+    return Curve(np.array(bandwidths), np.array(error), unit)
+
+
+def informative_axes(white: NDArray[np.float64], kernel: Kernel) -> NDArray[np.float64]:
+    """Find the axes, shape (F, d), along which propagated features vary more than white noise would; at least one."""
+    smooth, level = propagated_with_level(white, kernel)
+    components = spatial_components(smooth, np.eye(white.shape[1]), level, at_least=1)
+    return components.axes / np.linalg.norm(components.axes, axis=0)
 
 
 def predicted_by_others(features: NDArray[np.float64], weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:

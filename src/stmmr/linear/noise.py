@@ -10,7 +10,13 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
 from stmmr._core.kernel import nearest, white_noise
-from stmmr._core.pca import SPOTS_PER_COMPONENT, mean_and_covariance, principal_scores, second_moments
+from stmmr._core.pca import (
+    SPOTS_PER_COMPONENT,
+    mean_and_covariance,
+    number_of_components,
+    principal_scores,
+    second_moments,
+)
 from stmmr._core.rows import CHUNK, empty, slices
 
 if TYPE_CHECKING:
@@ -30,6 +36,8 @@ NULL_DRAWS_AT_MOST: Final = 20
 the draws, varies more in a small tissue."""
 NOISE_SPOTS_PER_FEATURE: Final = 20
 """Number of spots for each feature from which a section's own noise is used in full; with fewer, only in part."""
+CORRELATION_SPOTS: Final = 3
+"""Number of spots for each feature up to which the correlations of the noise cannot be told from chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +79,13 @@ def principal_components(values: NDArray[np.floating], n: int) -> NDArray[np.flo
 def expression_features(
     adata: AnnData, *, use_rep: str | None, n_components: int = 50, otherwise: str = ""
 ) -> NDArray[np.float32]:
-    """Get the principal components of the expression, shape (N, F); `otherwise` ends the hint if there are none."""
+    """Get the principal components of the expression, shape (N, F); `otherwise` ends the hint if there are none.
+
+    A small tissue carries fewer than `n_components` of a representation: one for every 20 spots, or five.
+    """
     if use_rep is not None:
-        return principal_components(representation(adata, use_rep), n_components)
+        n = number_of_components(adata.n_obs, at_most=n_components)
+        return principal_components(representation(adata, use_rep), n)
     hint = f"Run stmmr.pp.expression(adata) first{otherwise}."
     require_key(adata.obsm, keys.COMPONENTS, where="obsm", hint=hint)
     return representation(adata, keys.COMPONENTS)[:, :n_components]
@@ -84,7 +96,8 @@ def local_noise(features: NDArray[np.floating], xy: NDArray[np.float64]) -> NDAr
 
     It is half the mean outer product of the differences between a spot and its three nearest neighbours (more on a
     grid, where more are equally near). Slow variation cancels out (Switzer & Green 1984, minimum/maximum
-    autocorrelation factors). Cell types that lie mixed count as noise.
+    autocorrelation factors). Cell types that lie mixed count as noise. Correlations are shrunk by the share 3F/N that
+    chance has in them, fully where there are fewer than three spots for each feature.
 
     Parameters
     ----------
@@ -106,7 +119,9 @@ def local_noise(features: NDArray[np.floating], xy: NDArray[np.float64]) -> NDAr
         difference = features[rows][spot] - features[near[rows][spot, neighbor]]
         covariance += second_moments(difference)
         n += len(spot)
-    return covariance / (2 * n)
+    shrinkage = min(1.0, CORRELATION_SPOTS * features.shape[1] / len(xy))
+    variances = np.diag(np.diag(covariance))
+    return (covariance + shrinkage * (variances - covariance)) / (2 * n)
 
 
 def with_equal_noise(

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the error of predicting spots from their neighbours at each bandwidth, and the chosen bandwidth.
 
-    The dotted line is one standard error above the smallest error; the smallest bandwidth below it is chosen.
+    The dotted line is at the bandwidth that predicts best. The chosen one is smaller where it is below the distance
+    between spots, and larger above.
     Bandwidths are in µm if the length of a unit of the coordinates is known, otherwise in distances between spots.
 
     Parameters
@@ -53,19 +54,18 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     in_um = math.isfinite(um)
     unit = um if in_um else 1 / graph["nearest_neighbour_distance"]
     tried, chosen = np.asarray(graph["bandwidths_tried"]) * unit, float(graph["bandwidth"] * unit)
-    error, spread = np.asarray(graph["error"]), np.asarray(graph["standard_error"])
+    error = np.asarray(graph["error"])
     height = float(np.interp(np.log(chosen), np.log(tried), error))
     ax = ax or new_axes(5, 3)
-    ax.fill_between(tried, error - spread, error + spread, color=MISSING, alpha=0.5, linewidth=0)
     ax.plot(tried, error, color="black", linewidth=1.2, marker="o", markersize=3)
-    ax.axhline((error + spread)[error.argmin()], color="black", linewidth=0.8, linestyle=":")
+    ax.axvline(float(graph["bandwidth_best"] * unit), color="black", linewidth=0.8, linestyle=":")
     ax.plot(chosen, height, color=PALETTE[0], marker="o", markersize=7, linestyle="")
     label = f"chosen: {chosen:.3g}" + (" µm" if in_um else "")
     ax.annotate(label, (chosen, height), xytext=(4, 8), textcoords="offset points", color=PALETTE[0], fontsize="small")
     ax.set(
         xscale="log",
         xlabel="Bandwidth (µm)" if in_um else f"Bandwidth (distances between {rows_called(adata)})",
-        ylabel="Prediction error\n(variances of the noise)",
+        ylabel="Prediction error\n(share of the variance)",
     )
     ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)) if in_um else LogLocator(2))
     ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))

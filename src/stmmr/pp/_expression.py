@@ -11,7 +11,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, unique_names
 from stmmr._core.counts import Normalisation, count_statistics, highly_variable, library_size, lognorm
 from stmmr._core.options import checked
-from stmmr._core.pca import gene_components
+from stmmr._core.pca import gene_components, number_of_components
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows
@@ -33,7 +33,7 @@ def expression(
     size_key: str | None = None,
     n_top_genes: int = 3000,
     min_spots: int = 3,
-    n_components: int = 50,
+    n_components: int | None = None,
     section_key: str | None = None,
     progress: bool = False,
 ) -> None:
@@ -57,7 +57,8 @@ def expression(
     min_spots
         Number of spots in which a gene must be seen to be eligible.
     n_components
-        Number of principal components of the highly variable genes, at most one for every four spots.
+        Number of principal components of the highly variable genes, at most one for every four spots. None: 50, or in
+        a small tissue one for every 20 spots, at least 5.
     section_key
         Column of ``obs`` with the section of each spot, if there are several. Each gene is then centred within each
         section before the components are computed, so that a shift between sections is no signal. Sections should hold
@@ -104,7 +105,8 @@ def expression(
         logger.warning("Domains rest on only %d genes. Check that all genes were read.", n_genes)
     codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
     normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes, statistics.largest)
-    components, axes = gene_components(counts, normalise, n_components=n_components, progress=progress)
+    n = n_components or number_of_components(adata.n_obs)
+    components, axes = gene_components(counts, normalise, n_components=n, progress=progress)
     if isinstance(counts, sparse.csr_matrix):
         adata.layers[keys.LOGNORM] = lognorm(counts, size, normalise.median)
         if keys.COUNTS not in adata.layers:

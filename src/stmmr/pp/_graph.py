@@ -53,9 +53,9 @@ def spatial_graph(
     adata
         Spots with coordinates.
     bandwidth
-        l, in the units of the coordinates. None chooses it from the data, without labels or a number of domains: the
-        smallest bandwidth whose error in predicting the expression of a spot from its neighbours is within one standard
-        error of the smallest error (leave-one-out cross-validation).
+        l, in the units of the coordinates. None chooses it from the data, without labels or a number of domains, from
+        the bandwidth that best predicts the informative components of a spot from its neighbours (leave-one-out
+        cross-validation): with both in distances between spots, its power 1.25.
     use
         - "spatial": ``obsm["spatial"]``, otherwise the array, with rows √3 columns apart if it is hexagonal;
         - "array": ``obs["array_col"]`` and ``obs["array_row"]`` as they are, the units of the published model; without
@@ -79,8 +79,8 @@ def spatial_graph(
     ``uns["stmmr"]["spatial_graph"]``
         Parameters; the bandwidth and the median distance between nearest neighbours, their unit, its length in µm and
         the source of that (``"scale_from"``: microns_per_pixel, hexagonal array, square array, or unknown). If the
-        bandwidth was chosen: ``"bandwidths_tried"``, the prediction ``"error"`` at each in variances of the noise, its
-        ``"standard_error"`` (drawn by `stmmr.pl.bandwidth`), and ``"bandwidth_best"``, that of the smallest error. With
+        bandwidth was chosen: ``"bandwidths_tried"``, the prediction ``"error"`` at each, as a share of the variance of
+        the informative components (drawn by `stmmr.pl.bandwidth`), and ``"bandwidth_best"``, which predicts best. With
         "spatial_3d" and sections: ``"across_sections"``, the share of the weight of neighbours that is in other
         sections (NaN if weights are not stored).
 
@@ -137,12 +137,7 @@ def spatial_graph(
 
 def _chosen(curve: Curve) -> tuple[float, dict[str, object]]:
     """Get the bandwidth, and the curve behind it for the record."""
-    entries = {
-        "bandwidth_best": float(curve.bandwidths[curve.error.argmin()]),
-        "bandwidths_tried": curve.bandwidths,
-        "error": curve.error,
-        "standard_error": curve.standard_error,
-    }
+    entries = {"bandwidth_best": curve.best(), "bandwidths_tried": curve.bandwidths, "error": curve.error}
     return curve.choose(), entries
 
 

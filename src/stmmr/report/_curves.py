@@ -88,8 +88,8 @@ def _bandwidth(adata: AnnData) -> Curve | None:
     if np.isfinite(um):
         length = f"{graph['bandwidth'] * um:.3g} µm"
     text = (
-        f"Chosen: {length}, the smallest bandwidth that predicts {spots} from their neighbours within one standard "
-        "error (dotted) of the best one. The error is in variances of the noise."
+        f"Chosen: {length}, from the bandwidth that best predicts {spots} from their neighbours (dotted). The error is "
+        "the share of the variance of the informative components that is not predicted."
     )
     return Curve("Bandwidth of the graph", text, svg_of(lambda ax: pl.bandwidth(adata, ax=ax), "bandwidth"))
 

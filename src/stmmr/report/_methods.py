@@ -98,8 +98,8 @@ def _graph(steps: Steps, spots: str) -> str:
     how = "given"
     if "bandwidths_tried" in graph:
         how = (
-            f"the smallest bandwidth whose error in predicting the expression of {spots} from their neighbours was "
-            "within one standard error of the smallest, by leave-one-out cross-validation"
+            f"chosen from the one that best predicted the informative components of {spots} from their neighbours, by "
+            "leave-one-out cross-validation"
         )
     kernel = f"a Gaussian kernel of their distance with a bandwidth of {width} ({how})"
     return f"Neighbouring {spots} were weighted by {kernel}."

@@ -19,8 +19,8 @@ from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
-from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
-from stmmr.tl._readouts import fit_from_kmeans, sample
+from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, variance_scaled
+from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,20 +47,24 @@ class ConsensusOptions(Checked):
     scales
         Bandwidths as multiples of that of the graph. Only 1 is used unless the embedding comes from untrained linear
         encoders, as with the default preset.
+    variance_scales
+        The same for the second view, the leading components of the propagated expression, each scaled to unit variance.
+        Empty: only the embedding.
     n_partitions
-        Number of partitions, over all scales.
+        Number of partitions, over all scales of both views.
     confidence_key
         Column of ``obs`` for the confidence.
     """
 
     scales: Sequence[float] = (0.8, 1.0, 1.25)
-    n_partitions: int = 60
+    variance_scales: Sequence[float] = (0.85, 1.1)
+    n_partitions: int = 80
     confidence_key: str = keys.CONFIDENCE
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        for scale in self.scales:
+        for scale in (*self.scales, *self.variance_scales):
             require_positive(scale, name="each of scales")
         if 1.0 not in self.scales:
             raise InputError(f"Expected scales to contain 1, found {list(self.scales)}.")
@@ -83,9 +87,10 @@ def consensus(
 ) -> None:
     """Find spatial domains as the consensus of many partitions, with a confidence for each spot.
 
-    Gaussian mixtures are fitted from different starts, to the embedding at slightly smaller and larger bandwidths. They
-    are matched to the partition that agrees best with all others and vote on the domain of each spot. Memory grows with
-    the number of spots times partitions (one byte each), not with pairs of spots.
+    Gaussian mixtures are fitted from different starts, to the embedding at slightly smaller and larger bandwidths, and
+    to a second view, in which components count by their variance instead of their noise. They are matched to the
+    partition that agrees best with all others and vote on the domain of each spot. Memory grows with the number of
+    spots times partitions (one byte each), not with pairs of spots.
 
     Parameters
     ----------
@@ -105,8 +110,7 @@ def consensus(
     None. Sets:
 
     ``obs[key_added]``
-        Categorical "1" … "K", from the largest domain to the smallest. K is less than `n_domains`, with a warning, if a
-        domain got no spot.
+        Categorical "1" … "K", from the largest domain to the smallest; K is `n_domains`.
     ``obs[confidence_key]``
         Share of the partitions that agree with the domain of the spot, in (0, 1].
     ``uns["stmmr"]["consensus"]``
@@ -124,22 +128,33 @@ def consensus(
     if n_domains > 127:
         raise InputError(f"Expected 1 to 127 domains, found {n_domains}.")
     embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
-    scales = chosen.scales if moves_with_bandwidth(adata, use_rep) else (1.0,)
-    n_each = -(-chosen.n_partitions // len(scales))
-    partitions = np.empty((n_each * len(scales), adata.n_obs), dtype=np.int8)
-    for i, scale in enumerate(scales):
-        points = embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
+    scales, variance_scales = (1.0,), ()
+    if moves_with_bandwidth(adata, use_rep):
+        scales, variance_scales = tuple(chosen.scales), tuple(chosen.variance_scales)
+
+    def views() -> Iterator[Floats]:
+        for scale in scales:
+            yield embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
+        for scale in variance_scales:
+            yield variance_scaled(adata, kernel_of(adata, scale=scale), progress=progress)
+
+    n_each = -(-chosen.n_partitions // len(scales + variance_scales))
+    partitions = np.empty((n_each * len(scales + variance_scales), adata.n_obs), dtype=np.int8)
+    for i, points in enumerate(views()):
         block = slice(i * n_each, (i + 1) * n_each)
         seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))
         mixtures = [one_mixture(points, n_domains, seed=seed) for seed in seeds]
         for rows, groups in assigned_by_all(mixtures, points):
             partitions[block, rows] = groups
+    if not (n_groups_of(partitions, n_domains) == n_domains).any():
+        partitions[0] = kmeans(embedding, n_domains, fitted_at_most=FITTED_AT_MOST, random_state=random_state)
     labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
     adata.obs[key_added] = by_size(labels, n_domains)
     adata.obs[chosen.confidence_key] = confidence
     parameters = {
         "n_domains": n_domains,
         "scales": list(scales),
+        "variance_scales": list(variance_scales),
         "n_partitions": len(partitions),
         "use_rep": use_rep,
         "random_state": random_state,
@@ -171,10 +186,16 @@ def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator
         yield rows, scores.reshape(len(scores), len(mixtures), -1).argmax(axis=2).T
 
 
+def n_groups_of(partitions: NDArray[np.int8], n_groups: int) -> Ints:
+    """Count the groups of partitions, shape (M, N), that have a spot; shape (M,)."""
+    return np.array([np.count_nonzero(np.bincount(partition, minlength=n_groups)) for partition in partitions])
+
+
 def vote(partitions: NDArray[np.int8], n_groups: int, *, random_state: int) -> tuple[Ints, Float64, float]:
     """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
 
-    Partitions are compared on spots drawn with the seed.
+    Partitions are compared on spots drawn with the seed. The vote starts from the partition that agrees best with all
+    others, among those without an empty group, and ends before a group would lose its last spot.
 
     Returns
     -------
@@ -184,20 +205,29 @@ def vote(partitions: NDArray[np.int8], n_groups: int, *, random_state: int) -> t
     n = partitions.shape[1]
     compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
     sample = partitions[:, compared]
-    labels = partitions[adjusted_rand(sample, n_groups).sum(axis=1).argmax()].astype(np.intp)
-    most_votes = np.zeros(n, dtype=np.int64)
+    complete = n_groups_of(partitions, n_groups)
+    agreement = np.where(complete == complete.max(), adjusted_rand(sample, n_groups).sum(axis=1), -np.inf)
+    labels = partitions[agreement.argmax()].astype(np.intp)
     for _ in range(ROUNDS):
-        before = labels.copy()
-        names = [matched(partition, before, n_groups) for partition in partitions]
-        for rows in slices(n, CHUNK):
-            votes = np.zeros((len(labels[rows]), n_groups), dtype=np.int64)
-            for name, partition in zip(names, partitions, strict=True):
-                votes[np.arange(len(votes)), name[partition[rows]]] += 1
-            labels[rows], most_votes[rows] = votes.argmax(axis=1), votes.max(axis=1)
-        if np.array_equal(before, labels):
+        majority, most, own = _counted(partitions, labels, n_groups)
+        if np.array_equal(majority, labels) or len(np.unique(majority)) < complete.max():
             break
+        labels, own = majority, most
     agreement = adjusted_rand(np.vstack([labels[compared], sample]), n_groups)[0, 1:].mean()
-    return labels, most_votes / len(partitions), float(agreement)
+    return labels, own / len(partitions), float(agreement)
+
+
+def _counted(partitions: NDArray[np.int8], labels: Ints, n_groups: int) -> tuple[Ints, Ints, Ints]:
+    """Let partitions, matched to the labels, vote: get the majority, its votes and those for the labels; (N,) each."""
+    names = [matched(partition, labels, n_groups) for partition in partitions]
+    majority, most, own = (np.empty(len(labels), dtype=np.intp) for _ in range(3))
+    for rows in slices(len(labels), CHUNK):
+        spots = np.arange(len(labels[rows]))
+        votes = np.zeros((len(spots), n_groups), dtype=np.intp)
+        for name, partition in zip(names, partitions, strict=True):
+            votes[spots, name[partition[rows]]] += 1
+        majority[rows], most[rows], own[rows] = votes.argmax(axis=1), votes.max(axis=1), votes[spots, labels[rows]]
+    return majority, most, own
 
 
 def adjusted_rand(partitions: Numbers, n_groups: int) -> Float64:

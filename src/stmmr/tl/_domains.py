@@ -94,8 +94,7 @@ def domains(
 
     ``obs[key_added]``
         Categorical "1" … "K", from the largest domain to the smallest; every spot has one and none is empty. K is
-        `n_domains`, or with a warning another number: the closest that "leiden" reached, or a smaller one if every
-        mixture leaves a domain empty.
+        `n_domains`, or with a warning the closest number that "leiden" reached.
     ``uns["stmmr"]["domains"]``
         Parameters; ``"n_domains"`` is K, and ``"resolution"`` the one that was used.
 

@@ -8,10 +8,12 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
+from stmmr._core.pca import mean_and_covariance
 from stmmr._core.record import recorded
 from stmmr._core.sections import plane_coordinates
 from stmmr.linear.blocks import features_of
 from stmmr.linear.start import linear_start
+from stmmr.model.inputs import propagated
 from stmmr.settings import Block, used_blocks
 from stmmr.tl._readouts import FITTED_AT_MOST, sample, whitened
 
@@ -83,12 +85,33 @@ def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> F
     }
     weight = float(model.get("histology_weight_used", 0.0))
     further = used_blocks(blocks, histology=model["use_histology"], histology_weight=weight).values()
-    n_components = int(model["n_components"])
-    features = features_of(adata, list(further), use_rep=model["use_rep"] or None, n_components=n_components)
+    features = _features(adata, list(further))
     first = Block("", likelihood=model["likelihood"], weight=model["expression_weight"])
     xy = plane_coordinates(adata)
-    start, propagated = linear_start(features, [first, *further], kernel, xy=xy, progress=progress)
-    return start.embed(propagated)
+    start, smooth = linear_start(features, [first, *further], kernel, xy=xy, progress=progress)
+    return start.embed(smooth)
+
+
+def variance_scaled(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> Float32:
+    """Compute the leading components of the propagated expression, each scaled to unit variance, shape (n_obs, ≤ 15).
+
+    It is what the linear baseline clusters. The embedding scales components by their signal relative to noise instead.
+    """
+    smooth = propagated(_features(adata, [])[0], kernel, progress=progress)
+    centre, covariance = mean_and_covariance(smooth)
+    variances, axes = np.linalg.eigh(covariance)
+    leading = np.flatnonzero(variances > 1e-8 * variances[-1])[::-1][:N_COMPONENTS]
+    if not len(leading):
+        return np.zeros((len(smooth), 1), dtype=np.float32)
+    axes = (axes[:, leading] / np.sqrt(variances[leading])).astype(np.float32)
+    return np.asarray((smooth - centre.astype(np.float32)) @ axes)
+
+
+def _features(adata: AnnData, further: list[Block]) -> list[Float32]:
+    """Get the features of the blocks that the fitted model reads, the expression first; (n_obs, F) each."""
+    model = recorded(adata)["model"]
+    n_components = int(model["n_components"])
+    return features_of(adata, further, use_rep=model["use_rep"] or None, n_components=n_components)
 
 
 def _unit(embedding: Float32) -> Float32:

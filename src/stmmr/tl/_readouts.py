@@ -78,8 +78,8 @@ def gaussian_mixture(
 ) -> Ints:
     """Cluster points, shape (N, d), by the likeliest of `n_init` Gaussian mixtures, each started from k-means.
 
-    Mixtures with an empty group are only considered if all have one. They are fitted to `fitted_at_most` points, drawn
-    at random; the others are assigned. Labels are 0 … K − 1, shape (N,).
+    Mixtures with an empty group are not considered; if all have one, the groups are those of k-means. They are fitted
+    to `fitted_at_most` points, drawn at random; the others are assigned. Labels are 0 … K − 1, shape (N,).
 
     Raises InputError if there are fewer different points than groups, `covariance` is not one of its choices, or a
     covariance is singular in spite of the regularisation.
@@ -93,7 +93,10 @@ def gaussian_mixture(
     draws = np.random.RandomState(random_state)
     fit = fit_from_kmeans if covariance == "tied" else partial(_fit_unequal, covariance=covariance)
     starts = [fit(fitted, n_domains, regularisation=regularisation, random_state=draws) for _ in range(n_init)]
-    return assigned(likeliest(starts, fitted, n_domains).predict, points)
+    best = likeliest(starts, fitted, n_domains)
+    if len(np.unique(best.predict(fitted))) < n_domains:
+        return kmeans(points, n_domains, fitted_at_most=fitted_at_most, random_state=random_state)
+    return assigned(best.predict, points)
 
 
 def likeliest(starts: list[M], points: Float64, n_groups: int) -> M:
