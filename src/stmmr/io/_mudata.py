@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_extra, require_key
+from stmmr._core.compat import layers_of
 from stmmr._core.files import check_indices, existing
 from stmmr._core.space import rows_called
 from stmmr._core.untrusted import reader, require_parts
@@ -70,7 +71,8 @@ def read_h5mu(path: str | Path) -> MuData:
     with quiet:
         mdata: MuData = mudata.read_h5mu(file_path)
     for modality in mdata.mod.values():
-        check_indices(modality.X)
+        for matrix in (modality.X, *layers_of(modality).values()):
+            check_indices(matrix)
     return mdata
 
 
