@@ -102,7 +102,7 @@ def informative_axes(white: NDArray[np.float64], kernel: Kernel) -> NDArray[np.f
     """Find the axes, shape (F, d), along which propagated features vary more than white noise would; at least one."""
     smooth, level = propagated_with_level(white, kernel)
     components = spatial_components(smooth, np.eye(white.shape[1]), level, at_least=1)
-    return components.axes / np.linalg.norm(components.axes, axis=0)
+    return np.asarray(components.axes / np.linalg.norm(components.axes, axis=0))
 
 
 def predicted_by_others(features: NDArray[np.float64], weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:

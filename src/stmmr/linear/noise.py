@@ -121,7 +121,7 @@ def local_noise(features: NDArray[np.floating], xy: NDArray[np.float64]) -> NDAr
         n += len(spot)
     shrinkage = min(1.0, CORRELATION_SPOTS * features.shape[1] / len(xy))
     variances = np.diag(np.diag(covariance))
-    return (covariance + shrinkage * (variances - covariance)) / (2 * n)
+    return np.asarray((covariance + shrinkage * (variances - covariance)) / (2 * n))
 
 
 def with_equal_noise(

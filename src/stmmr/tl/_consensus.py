@@ -128,7 +128,8 @@ def consensus(
     if n_domains > 127:
         raise InputError(f"Expected 1 to 127 domains, found {n_domains}.")
     embedding, _ = points_of(adata, use_rep, fewest=n_domains, random_state=random_state)
-    scales, variance_scales = (1.0,), ()
+    scales: tuple[float, ...] = (1.0,)
+    variance_scales: tuple[float, ...] = ()
     if moves_with_bandwidth(adata, use_rep):
         scales, variance_scales = tuple(chosen.scales), tuple(chosen.variance_scales)
 
