@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 import stmmr
 from helpers import BAD_DATA, without_coordinates
 from stmmr._core import keys
-from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_results
+from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_data, write_domains, write_figures, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +249,13 @@ def test_command_line_twice_the_same(tissue, tmp_path):
     assert bad.returncode == 1
     assert "Traceback" not in bad.stderr
     assert not list(tmp_path.glob("*c*"))
+
+
+def write_results(adata, folder):
+    stmmr.tl.umap(adata)
+    write_domains(adata, folder)
+    write_data(adata, folder)
+    assert not write_tables(adata, folder) | write_figures(adata, folder)
 
 
 def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
