@@ -68,6 +68,8 @@ def _hdf5(path: Path, budget: int) -> dict[str, int]:
     with h5py.File(path) as file:
         datasets = list(_datasets(file, h5py))
         for name, dataset in datasets:
+            if dataset.shape is None and dataset.attrs.get("encoding-type") != "null":  # anndata's None
+                raise ValueError(f"there are no values in {name}")
             try:
                 sizes[name] = _bytes_in_memory(dataset.shape, dataset.dtype)
                 _require_chunk(dataset.chunks, dataset.dtype, budget)
