@@ -46,6 +46,8 @@ def locked(target: Path, *, wait: float = 0.2) -> Iterator[None]:
     try:
         lock.acquire(timeout=wait)
     except Timeout:
+        if not path.exists():
+            path.touch()  # an OSError, where nothing can be written
         raise InputError(
             f"Expected no other command that writes to {target}, found {_holder(path)}. Wait for it, or choose another "
             "folder."
