@@ -267,7 +267,6 @@ def _folder(folder: FolderOptions, facts: dict[str, Any], inputs: list[Any]) -> 
         require_outside(target, inputs)
         unfinished = results.continues(target, plain(facts))
         with drafted(target, RESULT, overwrite=folder.overwrite or unfinished) as draft:
-            draft.replaces = target.exists() and not unfinished
             yield draft
 
 
