@@ -1,6 +1,7 @@
 """Data and notes that once ended in a traceback: each works, or is one sentence, before the first long step."""
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,6 +101,15 @@ def test_a_part_of_data_on_disk_is_refused_with_advice(tissue, tmp_path):
     tissue.write_h5ad(tmp_path / "a.h5ad")
     with pytest.raises(stmmr.InputError, match=r"adata = adata\[…\]\.to_memory\(\)"):
         stmmr.run(ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:30], **QUICK)
+
+
+@pytest.mark.parametrize("index", [-1, 10**6])
+def test_damaged_indices_on_disk_are_refused(tissue, tmp_path, index):
+    tissue.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
+        file["X/indices"][3] = index
+    with pytest.raises(stmmr.InputError, match="found damaged ones"):
+        stmmr.run(stmmr.read(tmp_path / "a.h5ad", backed=True), **QUICK)
 
 
 @pytest.mark.parametrize(
