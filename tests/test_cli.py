@@ -21,6 +21,7 @@ from helpers import BAD_DATA, contents, run_main
 from stmmr import cli
 from stmmr._core import keys
 from stmmr._core.exits import end_partly
+from stmmr._core.log import Worded
 from stmmr._core.options import option_names
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.sources import open_input
@@ -270,7 +271,7 @@ def test_reason_of_a_failed_part_is_in_the_last_sentence_only(caplog, capsys):
         raise stmmr.InputError("Expected a domain, found root_domain='9'.")
     (record,) = caplog.records
     assert record.getMessage() == "Trajectory failed: Expected a domain, found root_domain='9'."
-    assert cli._Message().format(record) == "Trajectory failed."
+    assert Worded(cli.by_option).format(record) == "Trajectory failed."
     with pytest.raises(SystemExit):
         end_partly(failed, Path("out"), cli.by_option)
     assert "trajectory failed (Expected a domain, found --root-domain '9'.)" in capsys.readouterr().err

@@ -40,6 +40,8 @@ def sizes(tissue, tmp_path_factory):
 @pytest.mark.parametrize("mode", some(["memory", "disk"], "disk"))
 @pytest.mark.parametrize("file", some(FILES, "domains.h5"))
 def test_a_file_that_is_too_large(source, sizes, tmp_path, file, mode):
+    if (file, mode) == ("result.h5ad", "memory"):
+        pytest.skip("kept steps, which are not compressed, are larger")
     before, size = contents(tmp_path), sizes(file, mode)
     status, errors = run(source, tmp_path / "out", "--mode", mode, before=LIMIT.format(size=size))
     line = errors.splitlines()[-1]

@@ -1,9 +1,11 @@
 """Data and notes that once ended in a traceback: each works, or is one sentence, before the first long step."""
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import stmmr
 from stmmr._core.categories import hex_colors
@@ -20,7 +22,10 @@ def tissue():
 @pytest.mark.parametrize("as_sparse", [False, True])
 def test_counts_of_any_number_type_give_the_same_domains(tissue, dtype, as_sparse):
     tissue.layers.clear()
-    tissue.X = tissue.X.minimum(1 if dtype == "?" else 200)
+    if dtype == "?":
+        dense = tissue.X.toarray()
+        tissue.X = sparse.csr_matrix((dense > np.median(dense, axis=0)).astype(np.float32))
+    tissue.X = tissue.X.minimum(200)
     other = tissue.copy()
     if as_sparse:
         other.X = other.X.copy()
@@ -78,7 +83,7 @@ def _blocks(adata):
         (_far, "Expected finite coordinates"),
         (_blocks, "list of texts NAME=KEY, found 3"),
         (lambda adata: {"n_domains": 3.5}, r"whole number or 'auto', found 3\.5"),
-        (lambda adata: {"label_key": 3}, "Expected the key 3 in obs"),
+        (lambda adata: {"label_key": 3}, "Expected label_key to be a name, found 3"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(tissue, change, found):
@@ -100,6 +105,15 @@ def test_a_part_of_data_on_disk_is_refused_with_advice(tissue, tmp_path):
     tissue.write_h5ad(tmp_path / "a.h5ad")
     with pytest.raises(stmmr.InputError, match=r"adata = adata\[…\]\.to_memory\(\)"):
         stmmr.run(ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:30], **QUICK)
+
+
+@pytest.mark.parametrize("index", [-1, 10**6])
+def test_damaged_indices_on_disk_are_refused(tissue, tmp_path, index):
+    tissue.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "a") as file:
+        file["X/indices"][3] = index
+    with pytest.raises(stmmr.InputError, match="found damaged ones"):
+        stmmr.run(stmmr.read(tmp_path / "a.h5ad", backed=True), **QUICK)
 
 
 @pytest.mark.parametrize(

@@ -58,17 +58,20 @@ def print_messages(worded: Callable[[str], str]) -> None:
         if isinstance(stream, io.TextIOWrapper):  # µ and × on a terminal without them
             stream.reconfigure(errors="replace")
     handler = logging.StreamHandler()
-    handler.setFormatter(_Worded(worded))
+    handler.setFormatter(Worded(worded))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message about a damaged file says less, better
 
 
-class _Worded(logging.Formatter):
+class Worded(logging.Formatter):
+    """The text of a message, in other words."""
+
     def __init__(self, worded: Callable[[str], str]) -> None:
         super().__init__()
         self._worded = worded
 
     def format(self, record: logging.LogRecord) -> str:
+        """Write the text."""
         text = record.getMessage()
         if hasattr(record, "reason_follows"):  # in the sentence at the end
             text = text.partition(" failed: ")[0] + " failed."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
@@ -35,7 +36,7 @@ def raw_counts(adata: AnnData, layer: str | None) -> tuple[str, Any]:
         return "raw", _of_raw(adata)
     if layer == X and X not in adata.layers:
         layer = None
-    if layer is not None:
+    if layer is not None and layer not in names_in(adata.layers):
         require_key(names_in(adata.layers), layer, where="layers", hint=_offer(adata, ""))
     where = X if layer is None else f"layers[{layer!r}]"
     counts = adata.X if layer is None else adata.layers[layer]
@@ -70,6 +71,7 @@ def _offer(adata: AnnData, where: str) -> str:
 
 
 def _whole(matrix: Any) -> bool:
+    matrix = as_csr(matrix) if sparse.issparse(matrix) else matrix  # scipy cannot slice values of foreign byte order
     values = as_csr(matrix[:SAMPLE]).data
     return bool(len(values) and (values > 0).any() and (values >= 0).all() and (values == np.rint(values)).all())
 

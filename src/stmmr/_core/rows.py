@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError
+from stmmr._core.files import check_indices
 from stmmr._core.parallel import in_parallel, progress_bar
 
 if TYPE_CHECKING:
@@ -73,8 +74,15 @@ class OnDisk:
         return sparse_dataset(node) if hasattr(node, "keys") else node
 
     def __getitem__(self, rows: slice) -> Any:
-        """Read a range of rows."""
-        return self.dataset[rows]
+        """Read a range of rows; raises InputError if they are damaged, as scipy would read other memory."""
+        part = self.dataset[rows]
+        try:
+            check_indices(part)
+        except ValueError as error:
+            raise InputError(
+                f"Expected whole counts in {self.path}, found damaged ones ({error}). Copy or download the file again."
+            ) from error
+        return part
 
     def __getstate__(self) -> dict[str, Any]:
         """Get the state to pickle, without the open file."""

@@ -178,6 +178,6 @@ def _telling(path: Path) -> list[str]:
     last = path.name
     while last.lower().endswith(DATA_ENDINGS):
         last = last.rpartition(".")[0]
-    last = COUNTS_NAME.sub("", last) or last
+    last = last if UNTELLING.fullmatch(last) else COUNTS_NAME.sub("", last)
     parts = [part for part in (last, *(folder.name for folder in path.parents)) if not UNTELLING.fullmatch(part)]
     return parts or ["section"]

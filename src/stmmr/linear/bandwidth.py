@@ -93,7 +93,7 @@ def bandwidth_curve(features: NDArray[np.floating], xy: NDArray[np.float64], *, 
         if past or flat:
             break
     axes = informative_axes(white, Kernel(xy, bandwidths[int(np.argmin(totals))], tolerance))
-    variances = ((white @ axes) ** 2).mean(axis=0)
+    variances = np.maximum(((white @ axes) ** 2).mean(axis=0), np.finfo(np.float64).tiny)  # 0 if no gene varies
     error = [float(((axes * (moment @ axes)).sum(axis=0) / variances).mean()) for moment in moments]
     return Curve(np.array(bandwidths), np.array(error), unit)
 
