@@ -24,10 +24,8 @@ DENSE: Final = 2_048
 """Spots whose values are made dense at a time."""
 LARGEST: Final = 1e12
 """Largest count; squares of larger ones overflow."""
-SPAN: Final = 0.3
-"""Share of the genes that the variance trend is fitted to at each point."""
-
-
+SPANS: Final = (0.3, 0.5, 0.75, 1.0)
+"""Shares of the genes that the variance trend is fitted to at each point; the first that is not singular is used."""
 WHOLE: Final = 1e-3
 """Distance from a whole number that rounding of stored counts may leave."""
 CORRECTED: Final = 0.9
@@ -196,14 +194,26 @@ def highly_variable(
 
 
 def _trend(mean: Float64, variance: Float64, seen: Bools) -> Float64:
-    """Fit log10 of the variance as a function of log10 of the mean; zero for genes that do not vary."""
+    """Fit log10 of the variance as a function of log10 of the mean; zero for genes that do not vary.
+
+    In data of low depth, many genes have the same mean, and a narrow local regression is singular: wider ones are tried
+    then, and at last the variance of counts, the mean itself (genes are chosen by their dispersion).
+    """
     from skmisc.loess import loess
 
     varying = seen & (variance > 0)
     trend = np.zeros(len(mean))
-    model = loess(np.log10(mean[varying]), np.log10(variance[varying]), span=SPAN, degree=2)
-    model.fit()
-    trend[varying] = model.outputs.fitted_values
+    x, y = np.log10(mean[varying]), np.log10(variance[varying])
+    trend[varying] = x
+    for span in SPANS:
+        model = loess(x, y, span=span, degree=2)
+        try:
+            model.fit()
+        except ValueError:  # singular
+            continue
+        if np.isfinite(model.outputs.fitted_values).all():
+            trend[varying] = model.outputs.fitted_values
+            break
     return trend
 
 

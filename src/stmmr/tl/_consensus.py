@@ -168,7 +168,9 @@ def consensus(
 
 def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:
     """Fit a mixture from one start, to a sample of the points if there are many."""
-    fitted = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed)
+    if len(points) > FITTED_AT_MOST:
+        points = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed)
+    fitted = points.astype(np.float64, copy=False)  # enough different ones, as `points_of` checked
     return fit_from_kmeans(fitted, n_domains, random_state=np.random.RandomState(seed))
 
 
