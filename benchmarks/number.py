@@ -131,7 +131,7 @@ def table_row(data: str, rows: list[Row]) -> list[str]:
     return [
         data,
         f"{middle['n_obs']}",
-        f"{choice['independent_places']:.0f}",
+        f"{choice['independent_spots']:.0f}",
         f"{annotated}",
         f"{choice['chosen']} ({min(chosen)}–{max(chosen)})",
         f"{choice['lowest']}–{choice['highest']}",
@@ -149,8 +149,8 @@ def draw(rows: list[Row]) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained")
-    for ax, row in zip(axes.flat, rows, strict=True):
+    figure, axes = plt.subplots(3, 6, figsize=(16, 8), layout="constrained")
+    for ax, row in zip(axes.flat, rows, strict=False):
         stmmr.pl.number_of_domains(AnnData(uns={keys.UNS: {"number_of_domains": row["choice"]}}), ax=ax)
         ax.axvline(row["annotated"], color="black", linewidth=1, linestyle=":", ymax=0.8)
         ax.set_title(row["data"], fontsize="medium", loc="left")
