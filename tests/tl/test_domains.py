@@ -58,15 +58,25 @@ def test_leiden_names_as_many_domains_as_it_finds(tissue):
     assert tissue.uns["stmmr"]["domains"]["n_domains"] == 4
 
 
-@pytest.mark.parametrize(("method", "found"), [("gaussian_mixture", {"1", "2"}), ("leiden", {"1", "2", "3", "4"})])
-def test_another_number_of_domains_than_asked_for_is_said_once(method, found, caplog):
-    # in four spots only, and nearly in two
-    adata = with_embedding(np.repeat([[0, 0], [0, 1e-4], [1, 0], [1, 1e-4]], [60, 40, 60, 40], axis=0))
-    domains(adata, 3, method=method, whiten=False)
-    assert set(adata.obs["stmmr_domain"].cat.categories) == set(adata.obs["stmmr_domain"]) == found
-    assert adata.uns["stmmr"]["domains"]["n_domains"] == len(found)
+def in_four_spots():
+    """Make points in four spots only, and nearly in two."""
+    return with_embedding(np.repeat([[0, 0], [0, 1e-4], [1, 0], [1, 1e-4]], [60, 40, 60, 40], axis=0))
+
+
+def test_another_number_of_domains_than_requested_is_said_once(caplog):
+    adata = in_four_spots()
+    domains(adata, 3, method="leiden", whiten=False)
+    assert set(adata.obs["stmmr_domain"].cat.categories) == set(adata.obs["stmmr_domain"]) == {"1", "2", "3", "4"}
+    assert adata.uns["stmmr"]["domains"]["n_domains"] == 4
     (record,) = caplog.records
-    assert record.message == f"Found {len(found)} domains instead of the requested 3."
+    assert record.message == "Found 4 domains instead of the requested 3."
+
+
+@pytest.mark.parametrize("n_domains", [3, 4])
+def test_mixtures_give_as_many_domains_as_requested(n_domains):
+    adata = in_four_spots()
+    domains(adata, n_domains, whiten=False)
+    assert adata.obs["stmmr_domain"].nunique() == n_domains
 
 
 @each_method
