@@ -24,7 +24,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--kills",
         type=int,
-        default=int(os.environ.get("STMMR_KILLS", "6")),
+        default=int(os.environ.get("STMMR_KILLS", "4")),
         help="number of times that commands are killed at random moments (STMMR_KILLS)",
     )
     parser.addoption("--seed", type=int, default=0, help="seed of the random moments")

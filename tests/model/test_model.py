@@ -211,6 +211,7 @@ def test_two_processes_embed_as_one(tissue, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.nightly
 def test_two_processes_resume_with_the_same_bits(tissue, tmp_path, monkeypatch):
     settings = EVERYTHING | {"steps": 30}
     whole = small(tissue, **settings).fit(progress=False, devices=2)
@@ -275,7 +276,12 @@ def hook(name):
     ("name", "seconds", "message"),
     [
         ("die", 60, "process 1 ended by SIGKILL"),
-        ("sleep", 5, r"(one that ended or did not answer|process 0 ended by .*Timed out)"),
+        pytest.param(
+            "sleep",
+            5,
+            r"(one that ended or did not answer|process 0 ended by .*Timed out)",
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_a_process_that_ends_or_does_not_answer_gives_one_sentence(
