@@ -48,7 +48,7 @@ def test_bandwidths_are_in_distances_where_the_scale_is_unknown(bandwidth_chosen
     np.testing.assert_allclose(curve[:, 0], TRIED / 20)
     np.testing.assert_array_equal(curve[:, 1], bandwidth_chosen.uns["stmmr"]["spatial_graph"]["error"])
     np.testing.assert_allclose(mark, curve[[4]])
-    assert [text.get_text() for text in ax.texts] == ["chosen: 1.26"]
+    assert [text.get_text().strip() for text in ax.texts] == ["chosen: 1.26"]
     assert (ax.get_xscale(), ticks(ax)) == ("log", ["0.5", "1", "2", "4"])
     assert ax.get_xlabel() == "Bandwidth (distances between cells)"
     assert ax.get_ylabel() == "Prediction error\n(share of the variance)"
@@ -60,7 +60,7 @@ def test_bandwidths_are_in_um_where_the_scale_is_known(bandwidth_chosen):
     curve, mark = curve_and_mark(ax)
     np.testing.assert_allclose(curve[:, 0], TRIED * 5)
     np.testing.assert_allclose(mark, curve[[4]])
-    assert [text.get_text() for text in ax.texts] == ["chosen: 126 µm"]
+    assert [text.get_text().strip() for text in ax.texts] == ["chosen: 126 µm"]
     assert (ax.get_xlabel(), ticks(ax)) == ("Bandwidth (µm)", ["50", "100", "200"])
 
 
@@ -100,7 +100,7 @@ def test_number_has_curve_choice_and_range(number_chosen):
     np.testing.assert_array_equal(mark.get_xydata(), [[5, 60]])
     (span,) = ax.patches
     assert (span.get_x(), span.get_width()) == (3.5, 3)
-    assert [text.get_text() for text in ax.texts] == ["5 domains\n4–6 fit almost equally well"]
+    assert [text.get_text().strip() for text in ax.texts] == ["5 domains\n4–6 fit almost equally well"]
 
 
 def test_no_range_where_one_number_stands_out(number_chosen):

@@ -61,7 +61,9 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax.axvline(float(graph["bandwidth_best"] * unit), color="black", linewidth=0.8, linestyle=":")
     ax.plot(chosen, height, color=PALETTE[0], marker="o", markersize=7, linestyle="")
     label = f"chosen: {chosen:.3g}" + (" µm" if in_um else "")
-    ax.annotate(label, (chosen, height), xytext=(4, 8), textcoords="offset points", color=PALETTE[0], fontsize="small")
+    # at the top, as the curve is low there
+    top = ax.get_xaxis_transform()
+    ax.text(chosen, 0.98, f"  {label}", transform=top, va="top", color=PALETTE[0], fontsize="small")
     ax.set(
         xscale="log",
         xlabel="Bandwidth (µm)" if in_um else f"Bandwidth (distances between {rows_called(adata)})",
