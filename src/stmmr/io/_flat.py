@@ -217,7 +217,7 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
     """Give columns of several types one that files can hold: truth values with missing ones, or text."""
     import pandas as pd
 
-    for name in table.select_dtypes("object").columns:
+    for name in table.select_dtypes(["object", "string"]).columns:
         kind = pd.api.types.infer_dtype(table[name], skipna=True)
         if kind == "boolean":
             table[name] = table[name].astype("boolean")

@@ -103,7 +103,7 @@ def _small(value: Any) -> Any:
         return {str(key): _small(part) for key, part in value.items()}
     part = value[:SMALL_ROWS] if getattr(value, "ndim", 0) and hasattr(value, "shape") else value
     if hasattr(part, "select_dtypes"):  # text is written as categories
-        part = part.astype(dict.fromkeys(part.select_dtypes("object").columns, "category"))
+        part = part.astype(dict.fromkeys(part.select_dtypes(["object", "string"]).columns, "category"))
     return part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -191,7 +192,9 @@ def _read_mtx(path: Path) -> AnnData:
         )
     _require_entries(matrix)
     with open_text(matrix, at_most=sys.maxsize) as text:
-        counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
+        with warnings.catch_warnings():  # SciPy 1.18 will return another type, which csr_matrix takes as well
+            warnings.filterwarnings("ignore", message=".*spmatrix", category=DeprecationWarning)
+            counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
     barcodes, features = (
         pd.read_csv(open_text(file), sep="\t", header=None, dtype=str, keep_default_na=False)
         for file in (barcodes_file, features_file)
