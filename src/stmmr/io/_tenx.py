@@ -191,10 +191,10 @@ def _read_mtx(path: Path) -> AnnData:
             f"{listed(visible(folder))}. Complete the folder."
         )
     _require_entries(matrix)
-    with open_text(matrix, at_most=sys.maxsize) as text:
-        with warnings.catch_warnings():  # SciPy 1.18 will return another type, which csr_matrix takes as well
-            warnings.filterwarnings("ignore", message=".*spmatrix", category=DeprecationWarning)
-            counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
+    with open_text(matrix, at_most=sys.maxsize) as text, warnings.catch_warnings():
+        # a later SciPy returns another type, which csr_matrix takes as well
+        warnings.filterwarnings("ignore", message="[\\s\\S]*spmatrix", category=DeprecationWarning)
+        counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
     barcodes, features = (
         pd.read_csv(open_text(file), sep="\t", header=None, dtype=str, keep_default_na=False)
         for file in (barcodes_file, features_file)
