@@ -47,7 +47,7 @@ class Evil:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*will be removed:DeprecationWarning")
 @pytest.mark.parametrize("consolidated", [False, True])
 def test_pickles_in_a_store_are_refused(adata, tmp_path, consolidated):
     store, harm = tmp_path / "a.zarr", tmp_path / "harm"
