@@ -148,14 +148,22 @@ def beside(target: Path, kind: str) -> Path:
     return target.with_name(f".{target.name}.{owner}.{kind}{target.suffix}")
 
 
+def left_behind(target: Path, *kinds: str) -> Iterator[Path]:
+    """Find what dead processes on this machine left beside a target, of these kinds, as `beside` names it."""
+    pattern = re.compile(
+        rf"\.{re.escape(target.name)}\.(?P<node>.*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.({'|'.join(kinds)})"
+        + re.escape(target.suffix)
+    )
+    for path in sorted(target.parent.glob(".*")):
+        match = pattern.fullmatch(path.name)
+        if match and match["node"] == platform.node() and not alive(int(match["pid"])):
+            yield path
+
+
 def _tidy(target: Path) -> None:
     """Remove files that dead processes on this machine left while they wrote the same target."""
-    pattern = re.compile(
-        rf"\.{re.escape(target.name)}\.(?P<node>.*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.new{re.escape(target.suffix)}"
-    )
-    for path in target.parent.glob(".*"):
-        match = pattern.fullmatch(path.name)
-        if match and match["node"] == platform.node() and not alive(int(match["pid"])) and not path.is_dir():
+    for path in left_behind(target, "new"):
+        if not path.is_dir():
             path.unlink(missing_ok=True)
 
 

@@ -7,7 +7,6 @@ import ctypes
 import errno
 import json
 import os
-import platform
 import re
 import shutil
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.files import alive, beside, flush
+from stmmr._core.files import beside, flush, left_behind
 from stmmr._core.locks import locked
 
 if TYPE_CHECKING:
@@ -147,14 +146,7 @@ def restore(target: Path) -> None:
 
 def _left_behind(target: Path, *kinds: str) -> Iterator[Path]:
     """Find the folders of dead processes on this machine beside their target."""
-    pattern = re.compile(
-        rf"\.{re.escape(target.name)}\.(?P<node>.*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>{'|'.join(kinds)})"
-        + re.escape(target.suffix)
-    )
-    for path in sorted(target.parent.glob(".*")):
-        match = pattern.fullmatch(path.name)
-        if match and match["node"] == platform.node() and not alive(int(match["pid"])) and not path.is_symlink():
-            yield path
+    return (path for path in left_behind(target, *kinds) if not path.is_symlink())
 
 
 # replaced as a whole
