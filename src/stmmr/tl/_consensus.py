@@ -19,7 +19,7 @@ from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._domains import by_size, describe_domains
 from stmmr.tl._number import chosen_number
-from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of, variance_scaled
+from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
 
 if TYPE_CHECKING:
@@ -132,15 +132,20 @@ def consensus(
     variance_scales: tuple[float, ...] = ()
     if moves_with_bandwidth(adata, use_rep):
         scales, variance_scales = tuple(chosen.scales), tuple(chosen.variance_scales)
+    n_views = len(scales + variance_scales)
+    features = fitted_features(adata) if n_views > 1 else []
 
     def views() -> Iterator[Floats]:
         for scale in scales:
-            yield embedding if scale == 1 else embedding_at(adata, kernel_of(adata, scale=scale), progress=progress)
+            if scale == 1:
+                yield embedding
+            else:
+                yield embedding_at(adata, kernel_of(adata, scale=scale), features=features, progress=progress)
         for scale in variance_scales:
-            yield variance_scaled(adata, kernel_of(adata, scale=scale), progress=progress)
+            yield variance_scaled(features[0], kernel_of(adata, scale=scale), progress=progress)
 
-    n_each = -(-chosen.n_partitions // len(scales + variance_scales))
-    partitions = np.empty((n_each * len(scales + variance_scales), adata.n_obs), dtype=np.int8)
+    n_each = -(-chosen.n_partitions // n_views)
+    partitions = np.empty((n_each * n_views, adata.n_obs), dtype=np.int8)
     for i, points in enumerate(views()):
         block = slice(i * n_each, (i + 1) * n_each)
         seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))

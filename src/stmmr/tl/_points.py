@@ -76,28 +76,34 @@ def moves_with_bandwidth(adata: AnnData, use_rep: str) -> bool:
     return not (model.get("mapped") or model["train_encoders"] or model["attention"] or model["aligned_weight"])
 
 
-def embedding_at(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> Float32:
-    """Compute the embedding over another graph with the linear encoders of the fitted model, shape (n_obs, d)."""
+def fitted_features(adata: AnnData) -> list[Float32]:
+    """Compute the features of the blocks that the fitted model reads, the expression first; (n_obs, F) each."""
     model = recorded(adata)["model"]
-    blocks = {
-        name: Block(block["key"], block["likelihood"] or None, block["weight"])
-        for name, block in model.get("blocks", {}).items()
-    }
-    weight = float(model.get("histology_weight_used", 0.0))
-    further = used_blocks(blocks, histology=model["use_histology"], histology_weight=weight).values()
-    features = _features(adata, list(further))
+    n_components = int(model["n_components"])
+    return features_of(adata, _further_blocks(adata), use_rep=model["use_rep"] or None, n_components=n_components)
+
+
+def embedding_at(
+    adata: AnnData, kernel: Kernel, *, features: list[Float32] | None = None, progress: bool = False
+) -> Float32:
+    """Compute the embedding over another graph with the linear encoders of the fitted model, shape (n_obs, d).
+
+    `features` are those of `fitted_features`, which are computed where they are not at hand.
+    """
+    model = recorded(adata)["model"]
     first = Block("", likelihood=model["likelihood"], weight=model["expression_weight"])
-    xy = plane_coordinates(adata)
-    start, smooth = linear_start(features, [first, *further], kernel, xy=xy, progress=progress)
+    blocks = [first, *_further_blocks(adata)]
+    features = fitted_features(adata) if features is None else features
+    start, smooth = linear_start(features, blocks, kernel, xy=plane_coordinates(adata), progress=progress)
     return start.embed(smooth)
 
 
-def variance_scaled(adata: AnnData, kernel: Kernel, *, progress: bool = False) -> Float32:
+def variance_scaled(expression: Float32, kernel: Kernel, *, progress: bool = False) -> Float32:
     """Compute the leading components of the propagated expression, each scaled to unit variance, shape (n_obs, ≤ 15).
 
     It is what the linear baseline clusters. The embedding scales components by their signal relative to noise instead.
     """
-    smooth = propagated(_features(adata, [])[0], kernel, progress=progress)
+    smooth = propagated(expression, kernel, progress=progress)
     centre, covariance = mean_and_covariance(smooth)
     variances, axes = np.linalg.eigh(covariance)
     leading = np.flatnonzero(variances > 1e-8 * variances[-1])[::-1][:N_COMPONENTS]
@@ -107,11 +113,15 @@ def variance_scaled(adata: AnnData, kernel: Kernel, *, progress: bool = False) -
     return np.asarray((smooth - centre.astype(np.float32)) @ axes)
 
 
-def _features(adata: AnnData, further: list[Block]) -> list[Float32]:
-    """Get the features of the blocks that the fitted model reads, the expression first; (n_obs, F) each."""
+def _further_blocks(adata: AnnData) -> list[Block]:
+    """Get the blocks of the fitted model besides the expression."""
     model = recorded(adata)["model"]
-    n_components = int(model["n_components"])
-    return features_of(adata, further, use_rep=model["use_rep"] or None, n_components=n_components)
+    blocks = {
+        name: Block(block["key"], block["likelihood"] or None, block["weight"])
+        for name, block in model.get("blocks", {}).items()
+    }
+    weight = float(model.get("histology_weight_used", 0.0))
+    return list(used_blocks(blocks, histology=model["use_histology"], histology_weight=weight).values())
 
 
 def _unit(embedding: Float32) -> Float32:
