@@ -20,7 +20,7 @@ from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
 from stmmr.pipeline import resume
 from stmmr.pipeline import run as _run
-from stmmr.pipeline.resume import KeptSteps, fingerprint
+from stmmr.pipeline.resume import KeptSteps, data_fingerprint
 from stmmr.pp import _graph
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals")
@@ -150,8 +150,8 @@ def test_fingerprint_tells_data_apart(tissue, change):
         other.obsm["spatial"] = other.obsm["spatial"] + 1
     else:
         other.var_names = [*other.var_names[1:], "new"]
-    assert fingerprint(other) != fingerprint(tissue)
-    assert fingerprint(tissue.copy()) == fingerprint(tissue)
+    assert data_fingerprint(other) != data_fingerprint(tissue)
+    assert data_fingerprint(tissue.copy()) == data_fingerprint(tissue)
 
 
 def as_dask(matrix):
@@ -199,7 +199,7 @@ def test_changed_inputs_beside_the_data_begin_anew(tissue, tmp_path, caplog, cha
 def test_a_replaced_file_of_counts_begins_anew(tissue, tmp_path, monkeypatch):
     path = tmp_path / "in.h5ad"
     tissue.write_h5ad(path)
-    assert fingerprint(stmmr.read(path, backed=True)) == fingerprint(stmmr.read(path, backed=True))
+    assert data_fingerprint(stmmr.read(path, backed=True)) == data_fingerprint(stmmr.read(path, backed=True))
     for limit in (fingerprints.HASHED_AT_MOST, 0):  # the content of a small file is hashed; of a large one, see inode
         monkeypatch.setattr(fingerprints, "HASHED_AT_MOST", limit)
         content = bytearray(path.read_bytes())

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
 from stmmr._core.files import atomic_write, hdf5_file, parsing
-from stmmr._core.fingerprints import file_fingerprint
+from stmmr._core.fingerprints import fingerprint
 from stmmr._core.folders import Kind, remove, require_ours
-from stmmr._core.rows import by_rows
 from stmmr._core.untrusted import open_hdf5
 from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
@@ -62,7 +60,7 @@ class KeptSteps:
     def __init__(self, folder: Path, adata: AnnData, options: Mapping[str, Any]) -> None:
         self.folder = folder
         self.matrices = _matrices(adata)
-        facts = {"version": VERSION, "data": fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
+        facts = {"version": VERSION, "data": data_fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
         self.run = hashlib.blake2b(json.dumps(facts).encode()).hexdigest()
         path = folder / FACTS
         require_ours(folder, KEPT, option="checkpoint (--checkpoint)")
@@ -135,47 +133,7 @@ def _matrices(adata: AnnData) -> set[str]:
     return {*names_in(adata.layers), *adata.obsp}
 
 
-def fingerprint(adata: AnnData) -> str:
+def data_fingerprint(adata: AnnData) -> str:
     """Hash names and values of all that a run may read; of counts on disk, their file."""
-    digest = hashlib.blake2b()
-    for values in (adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm)):
-        _add(digest, values)
-    _add(digest, {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)})
-    return digest.hexdigest()
-
-
-def _add(digest: hashlib.blake2b, values: Any) -> None:
-    """Add names and values to a hash, with their kind and shape, so that no two look alike."""
-    from stmmr._core.rows import OnDisk, is_dask, is_on_disk, map_rows
-
-    digest.update(f"{type(values).__name__} {getattr(values, 'shape', '')} {getattr(values, 'dtype', '')}".encode())
-    if isinstance(values, Mapping):
-        for name in sorted(values, key=str):
-            digest.update(repr(name).encode())
-            _add(digest, values[name])
-    elif isinstance(values, pd.DataFrame):
-        _add(digest, values.index.to_numpy())
-        for name, column in values.items():
-            digest.update(f"{name!r} {column.dtype!r}".encode())
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                _add(digest, column.cat.categories.to_numpy())
-                column = column.cat.codes
-            _add(digest, column.to_numpy())
-    elif is_dask(values):
-        for part in map_rows(lambda rows, _: rows, by_rows(values), task="reading counts", progress=False):
-            _add(digest, part)
-    elif is_on_disk(values):
-        matrix = OnDisk(values)
-        digest.update(f"{matrix.name} {file_fingerprint(Path(matrix.path))}".encode())
-    elif hasattr(values, "indptr"):
-        for part in (values.indptr, values.indices, values.data):
-            _add(digest, part)
-    elif isinstance(values, np.ndarray) and values.dtype.kind in "biufcSUV":
-        digest.update(np.ascontiguousarray(values).data)
-    elif isinstance(values, np.ndarray):
-        digest.update("\0".join(map(repr, values.ravel())).encode())
-    elif isinstance(values, list | tuple):
-        for value in values:
-            _add(digest, value)
-    elif isinstance(values, str | int | float | np.generic):
-        digest.update(repr(values).encode())
+    uns = {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)}
+    return fingerprint([adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm), uns])
