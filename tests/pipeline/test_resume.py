@@ -16,6 +16,7 @@ import stmmr
 from stmmr._core import fingerprints, keys
 from stmmr._core.checks import InputError
 from stmmr._core.record import recorded
+from stmmr._core.untrusted import open_hdf5
 from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
 from stmmr.pipeline import resume
@@ -252,6 +253,36 @@ def test_names_with_a_slash(tissue, tmp_path, monkeypatch, caplog):
         np.testing.assert_array_equal(adata.obs[keys.DOMAIN], done.obs[keys.DOMAIN])
         assert recorded(adata)["histology"].keys() == recorded(done)["histology"].keys()
         stmmr.pl.domains(adata, library_id="P/2")
+
+
+def test_images_of_the_input_are_kept_nowhere(tissue, tmp_path, monkeypatch):
+    """The image of the input is in no file of steps, and what a step adds is in one."""
+    adata, sizes = tissue.copy(), {}
+    (library,) = adata.uns[keys.SPATIAL].values()
+    library["images"]["hires"] = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    library["images"]["own"] = np.zeros((5, 5), dtype=np.uint8)
+    keep = KeptSteps.keep
+
+    def measured(self, step, *arguments):
+        keep(self, step, *arguments)
+        sizes.update({path.stem: path.stat().st_size for path in self.folder.glob("*.h5")})
+        if step == "domains":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(KeptSteps, "keep", measured)
+    with pytest.raises(KeyboardInterrupt):
+        stmmr.run(done := adata.copy(), n_domains=3, checkpoint=tmp_path / "kept", progress=False)
+    assert set(sizes) >= {"histology", "embedding", "domains"}
+    assert max(sizes.values()) < library["images"]["hires"].nbytes
+    with open_hdf5(tmp_path / "kept/domains.h5") as file:
+        assert file[f"uns/spatial/{next(iter(adata.uns[keys.SPATIAL]))}/images/tissue_mask"].ndim == 0
+    monkeypatch.undo()
+    stmmr.run(again := adata.copy(), n_domains=3, checkpoint=tmp_path / "kept", progress=False)
+    (now,), (before,) = again.uns[keys.SPATIAL].values(), done.uns[keys.SPATIAL].values()
+    assert now["images"].keys() == before["images"].keys() >= {"hires", "own", "tissue_mask"}
+    for name, image in before["images"].items():
+        np.testing.assert_array_equal(now["images"][name], image)
+    assert now["scalefactors"] == before["scalefactors"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": 3}', "[" * 100_000])

@@ -34,6 +34,8 @@ KEPT: Final = Kind(
     r"|model/(model\.json|weights\.safetensors)|features/[^/]+/(features\.npy|manifest\.json)",
 )
 """A folder of finished steps."""
+AS_BEFORE: Final = "as before the step"
+"""Stands for an image that a step left as it was; images are kept once, or come from the input."""
 
 
 class KeptSteps:
@@ -59,7 +61,7 @@ class KeptSteps:
 
     def __init__(self, folder: Path, adata: AnnData, options: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.matrices = _matrices(adata)
+        self.matrices, self.images = _matrices(adata), _images(adata)
         facts = {"version": VERSION, "data": data_fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
         self.run = hashlib.blake2b(json.dumps(facts).encode()).hexdigest()
         path = folder / FACTS
@@ -88,6 +90,9 @@ class KeptSteps:
                 containers = [kept[name] for name in ("obs", "var", "obsm", "varm", "uns")]
             if not all(isinstance(container, pd.DataFrame | dict) for container in containers):
                 raise InputError(f"Expected tables and mappings in {path}, found something else.")
+            uns = renamed_uns(kept["uns"], unescaped)
+            if keys.SPATIAL in uns:
+                uns[keys.SPATIAL] = _with_images(uns[keys.SPATIAL], self.images, path)
         except InputError as error:
             logger.warning("A finished step is carried out again. %s", error)
             return False
@@ -96,7 +101,8 @@ class KeptSteps:
                 getattr(adata, container)[name] = column.to_numpy() if container == "var" else column.array
         for container in ("obsm", "varm"):
             getattr(adata, container).update(renamed(kept[container], unescaped))
-        adata.uns.update(renamed_uns(kept["uns"], unescaped))
+        adata.uns.update(uns)
+        self.images = _images(adata)
         return True
 
     def keep(self, step: str, adata: AnnData, before: Mapping[str, Any]) -> None:
@@ -112,10 +118,13 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS, keys.SPATIAL) if name in adata.uns}
+        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS) if name in adata.uns}
+        if keys.SPATIAL in adata.uns:
+            uns[keys.SPATIAL] = _changed(adata.uns[keys.SPATIAL], self.images)
         with atomic_write(self._path(step)) as new, hdf5_file(new) as file:
             write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
             file.attrs["run"] = self.run
+        self.images = _images(adata)
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
@@ -131,6 +140,33 @@ def _facts_in(path: Path) -> dict[str, Any]:
 
 def _matrices(adata: AnnData) -> set[str]:
     return {*names_in(adata.layers), *adata.obsp}
+
+
+def _images(adata: AnnData) -> Any:
+    """Get the images at hand, in mappings that no step changes."""
+    return renamed(adata.uns.get(keys.SPATIAL, {}), str)
+
+
+def _changed(images: Any, before: Any) -> Any:
+    """Leave out the images that are those before a step."""
+    if isinstance(images, Mapping):
+        return {name: _changed(part, _part(before, name)) for name, part in images.items()}
+    return AS_BEFORE if images is before and hasattr(images, "shape") else images
+
+
+def _with_images(kept: Any, before: Any, path: Path) -> Any:
+    """Put the images before a step where it left them as they were."""
+    if isinstance(kept, Mapping):
+        return {name: _with_images(part, _part(before, name), path) for name, part in kept.items()}
+    if isinstance(kept, str) and kept == AS_BEFORE:
+        if before is None:
+            raise InputError(f"Expected the images of an earlier step for {path}, found none.")
+        return before
+    return kept
+
+
+def _part(tree: Any, name: str) -> Any:
+    return tree.get(name) if isinstance(tree, Mapping) else None
 
 
 def data_fingerprint(adata: AnnData) -> str:
