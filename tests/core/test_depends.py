@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr._core import keys
@@ -250,3 +251,17 @@ def test_a_model_is_loaded_with_its_own_data_only(fitted, tmp_path):
     stmmr.pp.spatial_graph(other)
     with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
         stmmr.StMMR.load(tmp_path / "model", other)
+
+
+@pytest.mark.realdata
+def test_a_model_of_another_real_section_of_the_same_panel(shared_data, tmp_path):
+    first, second = (stmmr.read(shared_data / f"starmap_mpfc_{name}.h5ad") for name in ("BZ5", "BZ9"))
+    assert first.var_names.equals(second.var_names)
+    stmmr.run(first, n_domains=4, save_model=tmp_path / "model", progress=False)
+    prepared = second.copy()
+    stmmr.pp.expression(prepared)
+    stmmr.pp.spatial_graph(prepared)
+    with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
+        stmmr.StMMR.load(tmp_path / "model", prepared)
+    stmmr.map(second, stmmr.StMMR.load(tmp_path / "model", first), progress=False)
+    assert adjusted_rand_score(second.obs["ground_truth"], second.obs[keys.DOMAIN]) > 0.7
