@@ -355,11 +355,12 @@ def reproduce_command(
     output
         Folder for the table, with a row for each run, and the domains. A run that was stopped continues there.
     """
-    from stmmr.reproduce import reproduce
+    from stmmr.reproduce import reproduced
 
     messages.apply()
-    reproduce(dataset, data, output, options)
+    _, failed = reproduced(dataset, data, output, options)
     print((output / "table.md").read_text(encoding="utf-8"))
+    end_partly(failed, output, by_option, advice="the same command carries out only what failed")
 
 
 def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:

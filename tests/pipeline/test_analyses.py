@@ -14,6 +14,7 @@ import pytest
 import stmmr
 from helpers import contents, run_main
 from stmmr._core import keys
+from stmmr._core.depends import drop_outdated
 from stmmr._core.options import option_names
 from stmmr.pipeline import analyse
 from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
@@ -472,6 +473,10 @@ def test_map_of_several_sections(several, several_plain, tmp_path):
     assert run_main("map", several / "in.h5ad", "--model", several_plain, "-o", out, *options) == 0
     table = pd.read_csv(out / "composition.csv")
     assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in (trained) s{i}" for i in range(4)}
+    mapped = ad.read_h5ad(out / "result.h5ad")
+    mapped.obs[keys.DOMAIN] = mapped.obs[keys.DOMAIN].cat.rename_categories({"1": "white matter"})
+    drop_outdated(mapped)
+    assert keys.COMPOSITION not in mapped.uns
 
 
 def test_counts_in_a_layer(source, plain, tmp_path):

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
@@ -31,9 +30,9 @@ from stmmr.pipeline.analyse import (
     with_genes,
 )
 from stmmr.pipeline.analyses import AnalysisOptions
-from stmmr.pipeline.analysis import named_rows
+from stmmr.pipeline.composition import compose_mapped
 from stmmr.pipeline.folder import MODEL, RESULT
-from stmmr.pipeline.mapping import count_domains, map_section
+from stmmr.pipeline.mapping import map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
@@ -190,7 +189,7 @@ def map_to_folder(
         writing.analyses(with_genes(adata, analyses), model=None, progress=options.progress)
         names = (source.stem, _input_name(trained_facts))
         with attempt("composition", failed):
-            adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
+            compose_mapped(adata, trained, names=names)
         writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
     results.log_contents(folder.output)
     return failed
