@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import shutil
 
 import anndata as ad
@@ -23,6 +24,7 @@ from people import (
     xy_table,
 )
 from stmmr import InputError, io
+from stmmr._core.raw import raw_counts
 from stmmr._core.space import coordinates, units
 
 
@@ -563,6 +565,25 @@ def test_anndata(edit, tmp_path):
         assert_same(io.read(tmp_path / name), section)
 
 
+@pytest.mark.filterwarnings("ignore:Variable names")
+@pytest.mark.parametrize("subset", [False, True])
+@pytest.mark.parametrize("rename", [identifiers, lambda a: setattr(a, "var_names", ["A", "A", *a.var_names[2:]])])
+def test_counts_in_raw_have_the_names_of_the_genes(rename, subset, tmp_path):
+    adata = people.section()
+    rename(adata)
+    adata.raw = adata.copy()
+    adata.X = adata.X.log1p()
+    adata = adata[:, 3:].copy() if subset else adata
+    expected = adata.raw.X[:, 3:] if subset else adata.raw.X
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    read = io.read(tmp_path / "a.h5ad")
+    if subset and rename is not identifiers:
+        with pytest.raises(InputError, match="Expected each gene once in raw"):
+            raw_counts(read, "raw")
+    else:
+        assert (raw_counts(read, "raw")[1] != expected).nnz == 0
+
+
 LIBRARY = {"images": {"hires": people.picture()}, "scalefactors": people.SCALES}
 UNS = {
     "a flag beside the library": {"is_single": True, "lib": LIBRARY},
@@ -622,18 +643,49 @@ def test_names_with_a_slash_that_files_nest(tmp_path):
     assert list(libraries_of(section)) == ["A/1"]
 
 
-def test_fluorescence_is_no_histology():
-    from stmmr.image.pixels import check_image
-
+def fluorescence():
     rng = np.random.default_rng(0)
     composite = np.zeros((60, 60, 3), np.uint8)
     composite[..., 2] = rng.integers(0, 120, (60, 60))
     composite[..., 1] = rng.integers(0, 60, (60, 60))
-    with pytest.raises(InputError, match="found a dark background, as of fluorescence"):
-        check_image(composite)
+    return composite
+
+
+NO_HISTOLOGY = {
+    "a dark background, as of fluorescence": fluorescence(),
+    "greyscale": fluorescence()[..., 2],
+    r"\(60, 60, 5\)": np.ones((60, 60, 5), np.uint8),
+}
+
+
+@pytest.mark.parametrize(("reason", "image"), NO_HISTOLOGY.items(), ids=NO_HISTOLOGY)
+def test_images_that_are_no_histology_are_left_out_unless_named(reason, image, caplog):
+    from stmmr.image.sections import images_available, registered_images
+    from stmmr.pipeline.info import _stored_images
+
+    adata = people.section()
+    adata.obsm["spatial"] = (adata.obsm["spatial"] - adata.obsm["spatial"].min(axis=0)) / 40 + 12
+    adata.uns["spatial"] = {"lib": {"images": {"hires": image}, "scalefactors": {"tissue_hires_scalef": 1.0}}}
+    image.flat[0] = 2  # not blank
+    assert not images_available(adata)
+    assert len(caplog.records) == 1
+    assert re.search(rf"\(lib: hires\): found {reason}", caplog.text)
+    assert re.search(rf"60 × 60 px, not used: {reason}", _stored_images(adata))
+    for named in (image, None):
+        with pytest.raises(InputError, match=reason):
+            registered_images(adata, named)
+    adata.uns["spatial"]["lib"]["images"]["lowres"] = people.picture()
+    adata.uns["spatial"]["lib"]["scalefactors"]["tissue_lowres_scalef"] = 1.0
+    assert images_available(adata)
+    assert registered_images(adata)[""].slide.name == "lowres"
+
+
+def test_a_black_mask_is_no_fluorescence():
+    from stmmr.image.pixels import unfit
+
     masked = people.picture()
     masked[:10] = 0
-    check_image(masked)
+    assert not unfit(masked)
 
 
 @pytest.mark.parametrize(("size", "origin", "um"), [(8, (100, 200), None), (16, (0, 0), 16)])

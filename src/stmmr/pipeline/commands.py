@@ -42,7 +42,6 @@ from stmmr.pipeline.sources import (
     named_inputs,
     open_input,
     read_inputs,
-    require_on_tissue,
     settled,
     stays_on_disk,
 )
@@ -162,7 +161,8 @@ def map_to_folder(
     -------
     The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import counts_at, leave_out_unstorable
+    from stmmr.io._reduced import reduced_on_disk
+    from stmmr.io._tables import counts_file, leave_out_unstorable
 
     start, trained_facts = time.perf_counter(), results.read_facts(model)
     facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
@@ -173,10 +173,10 @@ def map_to_folder(
         adata, left = open_input(
             source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
         )
+        if backed:
+            adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         leave_out_unstorable(adata)
         left = settled(adata, left)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
         trained, _ = results.read_data(model, trained_facts)
         read.check()
         read = Unchanged([*([source] if backed else []), options.image])
@@ -191,7 +191,7 @@ def map_to_folder(
         names = (source.stem, _input_name(trained_facts))
         with attempt("composition", failed):
             adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
-        writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
+        writing.rest(source=counts_file(adata), report=report)
     results.log_contents(folder.output)
     return failed
 
