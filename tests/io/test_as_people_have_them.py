@@ -584,6 +584,33 @@ def test_counts_in_raw_have_the_names_of_the_genes(rename, subset, tmp_path):
         assert (raw_counts(read, "raw")[1] != expected).nnz == 0
 
 
+def swapped(adata):
+    adata.obs["y"], adata.obs["x"] = adata.obsm.pop("spatial").T
+
+
+def test_x_and_y_swapped_by_seurat_are_told_by_the_array(tmp_path, caplog):
+    section = people.section()
+    other = section.copy()
+    swapped(other)
+    other.write_h5ad(tmp_path / "a.h5ad")
+    assert_same(io.read(tmp_path / "a.h5ad"), section)
+    assert "Both are swapped" in caplog.text
+    array = section.obs[["array_row", "array_col"]]
+    right = two(counts_table, lambda s: xy_table(s).join(array))
+    wrong = two(counts_table, lambda s: xy_table(s, "y", "x").join(array))
+    for write, says in ((right, False), (wrong, True)):
+        caplog.clear()
+        assert_same(io.read(write(tmp_path, section)), section)
+        assert ("Both are swapped" in caplog.text) == says
+
+
+def test_x_and_y_of_visium_without_an_array_may_be_swapped(tmp_path, caplog):
+    section = people.section()
+    section.obs_names = [f"ACGT{name}" for name in section.obs_names]
+    io.read(two(counts_table, xy_table)(tmp_path, section))
+    assert "If Seurat 5 wrote coords.csv, x is the row of the image" in caplog.text
+
+
 LIBRARY = {"images": {"hires": people.picture()}, "scalefactors": people.SCALES}
 UNS = {
     "a flag beside the library": {"is_single": True, "lib": LIBRARY},

@@ -16,7 +16,7 @@ from stmmr._core.space import coordinates, rows_called, um_per_unit, warn_implau
 from stmmr.image.library import FULLRES, find_library, holds_image, image_names, scale_key
 from stmmr.image.registration import mapped, read_registration, scale_of, scaling
 from stmmr.image.slide import open_slide
-from stmmr.image.tissue import UNCHANGED, in_mask, share_by_turn, tissue_mask
+from stmmr.image.tissue import SWAPPED, UNCHANGED, in_mask, share_by_turn, tissue_mask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,11 @@ class Registered:
         best = max(shares, key=lambda name: shares[name])
         if shares[best] < max(shares[UNCHANGED] + BETTER_BY, ON_TISSUE_AT_LEAST):
             return ""
+        if best == SWAPPED:
+            return (
+                f" With x and y swapped, {shares[best]:.0%} of them would be on tissue: Seurat 5, for one, calls the "
+                "rows of the image x."
+            )
         return f" {best.capitalize()}, the image would have {shares[best]:.0%} of them on tissue."
 
 
