@@ -44,8 +44,54 @@ AGREE = 0.9
 MARK = "@case "
 """Begins the lines that a script's process prints for this one."""
 
-EXPECTED: dict[str, str] = {}
-"""Cases that are right although they are refused or differ from what went in: what the answer has, and why."""
+EXPECTED = {
+    # genes have their symbols, and spots off the tissue are dropped; a run names the matrix with the counts
+    "01_cellxgene: only_counts": r"^read: 160 of 256 spots, 0 of 40 genes, 40 other genes$",
+    "01_cellxgene: with_raw": r"^read: 160 of 256 spots, 0 of 40 genes, 40 other genes; run: .*use --layer raw\.$",
+    "02_seuratdisk: all": r"^run: .*use --layer raw\.$",
+    "08_counts_forms: counts_in_raw": r"^run: .*use --layer raw\.$",
+    "08_counts_forms: layer_raw_counts": r"^run: .*use --layer raw_counts\.$",
+    "08_counts_forms: layer_Counts": r"^run: .*use --layer Counts\.$",
+    "08_counts_forms: layer_counts_is_lognorm_X_is_counts": r"^run: .*use --layer X\.$",
+    "08_counts_forms: nan_in_X": r"found 1 NaN or infinite entries\. Replace them first\.$",
+    "05_obsm_forms: nan_some": r"found 3 of 256 cells without .*Remove them first\.$",
+    # only the array is there
+    "05_obsm_forms: object_categorical_rows": r"^coordinates as used: x,y = \[3\.\s+1\.73",
+    "09_obs_columns: section_nan": r"found 64 of 256 without one\. Name their sections or remove them first\.$",
+    # anndata cannot read what it wrote
+    "09_obs_columns: empty_column_name": r"found content that cannot be read",
+    # two sections whose stripes run in other directions
+    "24_h5ad_of_tools: concat_without_uns": r"use --section-key|Give the column of obs .*--section-key sample",
+    # the archive of the positions is no archive
+    "10_geo_visium: D": r"Unpack GSM1_spatial\.tar\.gz|archive",
+    # what is no gene, and what has no position, is dropped
+    "12_visium_variants: antibodies": r"^read: 256 of 256 spots, 35 of 40 genes$",
+    "12_visium_variants: aggr_suffix_2": r"^read: 128 of 256 spots, 40 of 40 genes$",
+    "12_visium_variants: duplicated_symbols": r"^read: 256 of 256 spots, 38 of 40 genes, 2 other genes$",
+    "13_xenium: v4_protein_and_controls": r"^read: 256 of 256 spots, 30 of 40 genes$",
+    "13_xenium: cells_without_position": r"^read: 200 of 256 spots, 40 of 40 genes$",
+    "13_xenium: only_zarr_zip": r"^info: .*File is not a zip file",
+    "14_cosmx: names_of_controls": r"genes beyond the panel: \['Custom1', 'NEGR1'\]$",
+    "14_cosmx: two_slides_in_one_file": r"512 other spots",
+    "15_merscope: both_resaved_without_EntityID": r"256 other spots",
+    "15_merscope: ids_as_floats_repeat": r"found 255 repeated names",
+    "15_merscope: two_regions": r"512 other spots",
+    # the table without a further name goes before that of a second segmentation
+    "15_merscope: vpt_beside_original": r"^read: 100 of 256 spots, 40 of 40 genes$",
+    # X is normalised, and a run takes the layer with the counts
+    "18_slideseq: curio_seeker_folder": r"^read: 256 of 256 spots, 40 of 40 genes, other counts$",
+    "18_slideseq: curio_seeker_h5ad": r"^read: 256 of 256 spots, 40 of 40 genes, other counts$",
+    # a warning says what to do: nothing in the table tells
+    "19_tables: seurat5_x_is_row": r"other positions",
+    "19_tables: coords_without_names": r"other positions",
+    "19_tables: one_table_few_genes": r"^read: 256 of 256 spots, 4 of 40 genes$",
+    "19_tables: integer_names_genes_in_rows": r"256 other spots",
+    "19_tables: normalised_values": r"none: first complete what is not usable",
+    "19_tables: xlsx": r"Save each sheet as \.csv\.$",
+    "19_tables: NA_coordinate": r"^read: 255 of 256 spots, 40 of 40 genes$",
+    "19_tables: scientific_notation": r"^read: 256 of 256 spots, 40 of 40 genes, other counts$",
+}
+"""Cases that are right although they are refused or differ from what went in: what the answer has."""
 
 
 class Seen(NamedTuple):

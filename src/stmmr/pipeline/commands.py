@@ -42,6 +42,7 @@ from stmmr.pipeline.sources import (
     named_inputs,
     open_input,
     read_inputs,
+    reading_options,
     settled,
     stays_on_disk,
 )
@@ -170,9 +171,7 @@ def map_to_folder(
     with _folder(folder, facts, inputs) as draft:
         read = Unchanged(inputs)
         backed = stays_on_disk(source, folder.mode, table=options.table)
-        adata, left = open_input(
-            source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
-        )
+        adata, left = open_input(source, options, backed=backed, **reading_options(folder))
         if backed:
             adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         leave_out_unstorable(adata)
@@ -308,7 +307,7 @@ def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "keep_off_tissue"} & set(option_names(type(folder)))
+    shaping = {"align", "bin_size", "boundaries", "keep_off_tissue"} & set(option_names(type(folder)))
     return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
 
 

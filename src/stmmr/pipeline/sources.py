@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from stmmr.pipeline.options import InputOptions, RunFolderOptions
+    from stmmr.pipeline.options import FolderOptions, InputOptions, RunFolderOptions
     from stmmr.settings import Block
 
 logger = logging.getLogger("stmmr")
@@ -128,7 +128,7 @@ def read_inputs(
     from stmmr.io._tables import counts_file
 
     counts = None
-    reading: dict[str, Any] = {"bin_size": folder.bin_size, "keep_off_tissue": folder.keep_off_tissue}
+    reading = reading_options(folder)
     if not named:
         adata = datasets.simulated_tissue()
     elif len(named) > 1:
@@ -150,6 +150,11 @@ def read_inputs(
     return adata, options if folder.align is None else align(adata, folder.align, options), counts
 
 
+def reading_options(folder: FolderOptions) -> dict[str, Any]:
+    """Get the options that say how an input is read."""
+    return {name: getattr(folder, name) for name in ("bin_size", "keep_off_tissue", "boundaries")}
+
+
 def open_input(
     source: Path,
     options: InputOptions,
@@ -157,6 +162,7 @@ def open_input(
     bin_size: int | None = None,
     backed: bool = False,
     keep_off_tissue: bool = False,
+    boundaries: bool = False,
 ) -> tuple[AnnData, Any]:
     """Read one input; get the options that remain.
 
@@ -181,7 +187,9 @@ def open_input(
         if isinstance(options, RunOptions):
             options = replace(options, blocks=blocks | named_blocks(options.blocks))
         return adata, options
-    adata = read_recognised(recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    adata = read_recognised(
+        recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue, boundaries=boundaries
+    )
     if recognised.platform == "sections" and options.section_key in (None, AUTO):
         key = keys.NEW_SECTION if keys.NEW_SECTION in adata.obs else keys.SECTION
         options = replace(options, section_key=key)
