@@ -41,7 +41,7 @@ from stmmr.pipeline.sources import (
     named_inputs,
     open_input,
     read_inputs,
-    require_on_tissue,
+    reading_options,
     settled,
     stays_on_disk,
 )
@@ -161,7 +161,8 @@ def map_to_folder(
     -------
     The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import counts_at, leave_out_unstorable
+    from stmmr.io._reduced import reduced_on_disk
+    from stmmr.io._tables import counts_file, leave_out_unstorable
 
     start, trained_facts = time.perf_counter(), results.read_facts(model)
     facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
@@ -169,13 +170,11 @@ def map_to_folder(
     with _folder(folder, facts, inputs) as draft:
         read = Unchanged(inputs)
         backed = stays_on_disk(source, folder.mode, table=options.table)
-        adata, left = open_input(
-            source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
-        )
+        adata, left = open_input(source, options, backed=backed, **reading_options(folder))
+        if backed:
+            adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         leave_out_unstorable(adata)
         left = settled(adata, left)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
         trained, _ = results.read_data(model, trained_facts)
         read.check()
         read = Unchanged([*([source] if backed else []), options.image])
@@ -190,7 +189,7 @@ def map_to_folder(
         names = (source.stem, _input_name(trained_facts))
         with attempt("composition", failed):
             compose_mapped(adata, trained, names=names)
-        writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
+        writing.rest(source=counts_file(adata), report=report)
     results.log_contents(folder.output)
     return failed
 
@@ -307,7 +306,7 @@ def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "keep_off_tissue"} & set(option_names(type(folder)))
+    shaping = {"align", "bin_size", "boundaries", "keep_off_tissue"} & set(option_names(type(folder)))
     return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
 
 
