@@ -172,7 +172,7 @@ def follow_renames(adata: AnnData) -> None:
     if adata.is_view or not any(entry.get("groups") for entry in entries.values()):
         return
     order, now = tissue_order(adata), dict[str, dict[str, Any]]()
-    names: dict[str, Mapping[str, str]] = {}
+    names: dict[str, tuple[str, Mapping[str, str]]] = {}
     for result, entry in entries.items():
         before = entry.get("groups")
         if not before or not _has_groups(adata, source := str(before["source"])):
@@ -180,11 +180,11 @@ def follow_renames(adata: AnnData) -> None:
         if source not in now:
             now[source] = _groups(adata, source, order)
         if _only_renamed(before, now[source]):
-            names[result] = dict(zip(before["names"], now[source]["names"], strict=True))
+            names[result] = source, dict(zip(before["names"], now[source]["names"], strict=True))
     rename_groups(adata, names)
 
 
-def rename_groups(adata: AnnData, names: Mapping[str, Mapping[str, str]]) -> None:
+def rename_groups(adata: AnnData, names: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
     """Rename groups of spots in results, and in results that were computed from these.
 
     Parameters
@@ -192,15 +192,15 @@ def rename_groups(adata: AnnData, names: Mapping[str, Mapping[str, str]]) -> Non
     adata
         Its columns of ``obs`` have the new names already.
     names
-        For each result the new name of each group.
+        For each result the source that holds the groups, and the new name of each.
     """
-    remaining = {result: dict(new) for result, new in names.items()}
+    remaining = dict(names)
     while remaining:
-        result, new = remaining.popitem()
+        result, (source, new) = remaining.popitem()
         kind, _, one = result.partition(":")
         if kind not in HOLD_NAMES:
             continue
-        order, entry = tissue_order(adata), _entries(adata)[result]
+        order = tissue_order(adata)
         renamed_parts = [f"{container}:{one if name == ONE else name}" for container, name, *_ in HOLD_NAMES[kind]]
         readers = {
             part: [reader for reader, other in _entries(adata).items() if other["on"].get(part) == now]
@@ -209,21 +209,18 @@ def rename_groups(adata: AnnData, names: Mapping[str, Mapping[str, str]]) -> Non
         }
         for path in HOLD_NAMES[kind]:
             _rename_at(adata, [one if part == ONE else part for part in path], new)
-        _refresh(adata, result, entry["groups"]["source"] if entry.get("groups") else "")
-        for part, found in readers.items():
-            for reader in found:
-                _refresh(adata, reader, part)
-                remaining[reader] = new
+        _refresh(adata, result, source)
+        remaining |= {reader: (part, new) for part, found in readers.items() for reader in found}
 
 
-def dependents(adata: AnnData, source: str) -> list[str]:
-    """Get the results that were computed from a source, such as "obs:stmmr_domain"."""
-    return [result for result, entry in _entries(adata).items() if source in entry["on"]]
+def named_by(adata: AnnData, source: str) -> list[str]:
+    """Get the results that hold the names of the groups of a source, such as "obs:stmmr_domain"."""
+    return [result for result, entry in _entries(adata).items() if (entry.get("groups") or {}).get("source") == source]
 
 
-def sources_of(adata: AnnData, result: str) -> list[str]:
-    """Get what a result was computed from."""
-    return list(_entries(adata).get(result, {}).get("on", {}))
+def sources_of_all(adata: AnnData) -> dict[str, list[str]]:
+    """Get what each result was computed from."""
+    return {result: list(entry["on"]) for result, entry in _entries(adata).items()}
 
 
 def called(*results: str) -> str:
@@ -243,8 +240,6 @@ def _only_renamed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _refresh(adata: AnnData, result: str, source: str) -> None:
     """Record a source of a result as it is now."""
-    if not source:
-        return
     entries, order = _entries(adata), tissue_order(adata)
     entry = entries[result] | {"on": entries[result]["on"] | {source: _fingerprint(adata, source, order)}}
     if _has_groups(adata, source):
