@@ -354,7 +354,7 @@ def _groups(adata: AnnData, source: str, order: Ints) -> dict[str, Any]:
     key = source.partition(":")[2]
     values = pd.Categorical(adata.obs[key])
     first = pd.unique(values.codes[order])
-    names = [str(values.categories[code]) if code >= 0 else "" for code in first]
+    names = [str(values.categories[int(code)]) if code >= 0 else "" for code in first]
     return {"source": source, "partition": partition_of(adata, key), "names": np.array(names, dtype=object)}
 
 

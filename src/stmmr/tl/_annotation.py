@@ -119,7 +119,9 @@ def merge_domains(
                 f"Expected a new name for the merged domain or one of its members, found {name!r}, the name of another "
                 f"domain. Add {listed(sorted(taken))} to the group, or choose another name."
             )
-    annotate_domains(adata, new, notes=notes, domain_key=domain_key, recompute=recompute, progress=progress)
+    lost = annotate_domains(adata, new, notes=notes, domain_key=domain_key, recompute=recompute, progress=progress)
+    if lost:
+        logger.warning("Removed results of the domains before the merge: %s. Compute them again.", called(*lost))
 
 
 def annotate_domains(
@@ -226,7 +228,7 @@ def _rename(adata: AnnData, new: Mapping[str, str], domain_key: str) -> None:
     source = f"obs:{domain_key}"
     results = named_by(adata, source)
     values = categories(adata, domain_key)
-    adata.obs[domain_key] = values.rename_categories([new[str(name)] for name in values.categories])
+    adata.obs[domain_key] = values.rename_categories({name: new[str(name)] for name in values.categories})
     own: Any = adata.uns.get(f"{domain_key}_colors")
     if isinstance(own, Mapping):
         adata.uns[f"{domain_key}_colors"] = {new.get(str(name), name): color for name, color in own.items()}
@@ -271,8 +273,6 @@ def _merge(adata: AnnData, new: Mapping[str, str], domain_key: str, *, recompute
         drop_results(adata, [keys.Key("notes", "domain_tree", "embedding")])
         if recompute and len(merged) > 1:
             domain_tree(adata, domain_key=domain_key, use_rep=str(tree["use_rep"]))
-    if lost:
-        logger.warning("Removed results of the domains before the merge: %s. Compute them again.", called(*lost))
     return lost
 
 
