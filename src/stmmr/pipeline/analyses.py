@@ -157,9 +157,9 @@ def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
 
 
 def _compose(work: Work) -> None:
-    from stmmr.pipeline.composition import compose
+    from stmmr.tl._composition import write_composition
 
-    compose(work)
+    write_composition(work.adata, work.section_key, group_key=work.options.group_key)
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:

@@ -1,5 +1,6 @@
 """Tools: domains from the embedding, and analyses of domains."""
 
+from stmmr.tl._annotation import merge_domains, rename_domains
 from stmmr.tl._composition import compare_composition, composition
 from stmmr.tl._consensus import consensus
 from stmmr.tl._domains import domains
@@ -35,8 +36,10 @@ __all__ = [
     "gene_trends",
     "integrate",
     "match_domains",
+    "merge_domains",
     "number_of_domains",
     "refine",
+    "rename_domains",
     "spatially_variable_genes",
     "trajectory",
     "transfer_domains",
