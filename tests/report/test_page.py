@@ -129,7 +129,7 @@ def test_top_genes_are_those_of_the_table(page_of, section):
     page = page_of(section)
     rows = re.findall(r'<td class="genes">(.*?)</td>', page.text, re.DOTALL)
     assert [re.findall('data-gene="(.*?)"', row) for row in rows] == [["GENE2", "GENE1"], [], []]
-    assert [a["value"] for a in page.of("option")] == ["", "gene:GENE1", "gene:GENE2"]
+    assert [a["value"] for a in page.of("option")][-3:] == ["", "gene:GENE1", "gene:GENE2"]
 
 
 def test_table_of_domain_genes_is_the_one_that_is_read():
@@ -240,7 +240,7 @@ def test_genes_have_a_budget(page_of, section, monkeypatch):
     monkeypatch.setattr(_write, "GENE_BYTES", 10)
     page = page_of(section)
     assert not [key for key in data_of(page)["layers"] if key.startswith("gene:")]
-    assert not page.of("select")
+    assert "gene" not in {a["id"] for a in page.of("select")}
 
 
 def test_no_domains(section, tmp_path):
@@ -252,7 +252,7 @@ def test_no_domains(section, tmp_path):
 
 def test_without_counts(page_of):
     page = page_of(made_section(genes=()))
-    assert not page.of("select")
+    assert "gene" not in {a["id"] for a in page.of("select")}
     assert "Genes" not in page.said()
 
 
@@ -260,7 +260,7 @@ def test_without_counts(page_of):
 def test_few_and_many_domains(page_of, n_domains):
     adata = made_section(3600, n_domains=n_domains)
     page = page_of(adata)
-    assert len([a for a in page.of("button") if "data-domain" in a]) == n_domains
+    assert len({a["data-domain"] for a in page.of("button") if "data-domain" in a}) == n_domains
     assert ("all cells are in one" in page.said()) == (n_domains == 1)
 
 
@@ -283,7 +283,7 @@ def test_sections_are_named_and_counted(page_of, section):
     section.obs["slide"] = np.where(np.arange(400) < 200, "first", "second")
     section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
     page = page_of(section)
-    assert "Sections 2" in page.said()
+    assert "2 sections" in page.said()
     assert "Spatial domains of 2 sections" in page.said()
     assert '"second"' in page.text
 

@@ -13,6 +13,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, categories, hex_colors, title_of
 from stmmr.pl.raster import mean_of, most_of
+from stmmr.report._annotations import annotation_keys, same_partition
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -103,20 +104,27 @@ def gene_layer(name: str, values: Float32) -> Layer:
 
 
 def layers_of(adata: AnnData) -> list[Layer]:
-    """Make the layers of a result: domains, confidence, pseudotime, branches, library sizes, patches."""
-    layers = [category_layer(adata, key) for key in (keys.DOMAIN, keys.DOMAIN_REFINED) if key in adata.obs]
+    """Make the layers of a result, as far as they differ between spots: domains, annotations, confidence, others."""
+    layers = [category_layer(adata, keys.DOMAIN)]
+    if keys.DOMAIN_REFINED in adata.obs and not same_partition(
+        categories(adata, keys.DOMAIN).codes, categories(adata, keys.DOMAIN_REFINED).codes
+    ):
+        layers.append(category_layer(adata, keys.DOMAIN_REFINED))
+    layers += [category_layer(adata, key) for key in annotation_keys(adata)]
     for key in (keys.CONFIDENCE, keys.PSEUDOTIME):
         if key in adata.obs and np.isfinite(values := numbers_of(adata, key)).any():
             layers.append(number_layer(key, title_of(key), values, span=(0.0, 1.0)))
-    if keys.BRANCH in adata.obs and adata.obs[keys.BRANCH].notna().any():
-        layers.append(category_layer(adata, keys.BRANCH))
+    layers += [category_layer(adata, key) for key in (keys.BRANCH, keys.PATCH) if _n_names(adata, key) > 1]
     if keys.LIBRARY_SIZE in adata.obs:
         size = numbers_of(adata, keys.LIBRARY_SIZE)
         high = float(np.percentile(size, CUT_AT)) or 1.0
         layers.append(number_layer(keys.LIBRARY_SIZE, "Library size", size, span=(0.0, high)))
-    if keys.PATCH in adata.obs and adata.obs[keys.PATCH].nunique() > 1:
-        layers.append(category_layer(adata, keys.PATCH))
     return layers
+
+
+def _n_names(adata: AnnData, key: str) -> int:
+    """Count the names in a column of ``obs``."""
+    return int(adata.obs[key].nunique()) if key in adata.obs else 0
 
 
 def numbers_of(adata: AnnData, key: str) -> Float64:

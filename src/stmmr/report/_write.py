@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
+from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
@@ -15,14 +16,15 @@ from stmmr._core.options import checked
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._curves import curves_of, trends_of
+from stmmr.report._domains import domains_of
 from stmmr.report._figures import map_and_umap
 from stmmr.report._findings import findings_of, further_sections
 from stmmr.report._genes import genes_to_show, values_of
 from stmmr.report._layers import Layer, gene_layer, layers_of, packed, palette_of
 from stmmr.report._methods import methods_of
 from stmmr.report._quality import checks_of
-from stmmr.report._scene import CIRCLES_AT_MOST, scene_of
-from stmmr.report._tables import domain_rows, evaluation_table, settings_groups, shown
+from stmmr.report._scene import CIRCLES_AT_MOST, number_positions, scene_of
+from stmmr.report._tables import evaluation_table, settings_groups, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from stmmr.report._scene import Frame, Scene
 
 HERE = Path(__file__).parent
+SCRIPTS = ("core", "figures", "layers", "selection", "view", "page")
 GENE_BYTES = 6_000_000
 """Largest size of the genes on the page; later genes are left out."""
 
@@ -119,13 +122,13 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "spots": rows_called(adata),
         "facts": facts,
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("figures.js", "page.js")),
+        "script": _script(),
         "data": _json(data),
         "layers": layers,
         "genes": [name for name in names if f"gene:{name}" in data["layers"]],
         "how_chosen": how_chosen,
         "scene": scene,
-        "domains": domain_rows(adata),
+        "domains": domains_of(adata, scene.xy),
         "findings": findings_of(adata),
         "further": further_sections(adata),
         "checks": checks_of(adata),
@@ -139,12 +142,19 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
     }
 
 
+def _script() -> str:
+    """Join the scripts of the page in one scope, of which bokeh sees a few functions."""
+    parts = "\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    shown = "return { describe, isDescribed, lasso, mark, show };"
+    return f'window.stmmr = (() => {{\n"use strict";\n{parts}\n{shown}\n}})();'
+
+
 def _figures(adata: AnnData, scene: Scene, first: Layer) -> dict[str, Any]:
     """Draw map and UMAP by bokeh, and the curves by matplotlib."""
     from bokeh.embed import components
     from bokeh.resources import Resources
 
-    figures = map_and_umap(scene, first)
+    figures = map_and_umap(scene, first, number_positions(scene, categories(adata, keys.DOMAIN).codes))
     script, divs = components(list(figures.values()))
     return {
         "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
