@@ -106,7 +106,8 @@ def test_layers_change_what_is_seen(opened):
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     assert max(shown(page)) > 3
-    page.select_option("#gene", "gene:GENE1")
+    page.fill("#gene", "gene1")
+    page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE1')")
     assert page.locator("#layer").input_value() == ""
     page.select_option("#layer", "stmmr_domain")
@@ -128,7 +129,7 @@ def test_pseudotime_branch_and_genes_of_tables_are_shown(opened):
         page.select_option("#layer", "stmmr_domain")
         page.locator(f"{part} [data-gene=GENE2]").first.click()
         page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE2')")
-        assert page.locator("#gene").input_value() == "gene:GENE2"
+        assert page.locator("#gene").input_value() == "GENE2"
 
 
 def test_image_and_opacity(opened):
@@ -202,6 +203,37 @@ def test_first_screen_holds_facts_map_legend_and_answer(opened):
     assert np.ptp(spots, axis=0).max() > 0.75 * min(box["width"], box["height"])
     below = page.evaluate("Bokeh.documents[0].get_model_by_name('map').below.map((part) => part.type)")
     assert "ScaleBar" in below
+
+
+MEAN = """async (name) => {
+  // mean value of the spots of each domain, of what the map shows
+  const layer = () => document.querySelector("#legend em")?.textContent === name;
+  while (!layer()) await new Promise((done) => setTimeout(done, 20));
+  const { value, index } = Bokeh.documents[0].get_model_by_name("spots of map").data;
+  return Array.from(value);
+}"""
+
+
+def test_every_gene_is_found_and_has_its_values(opened, tmp_path):
+    names = [f"GENE{k}" for k in range(300)] + ["MT-CO1"]
+    adata = made_section(2500, genes=names)
+    stmmr.report.write(adata, tmp_path / "genes.html")
+    page = opened(tmp_path / "genes.html")
+    assert "all 301 genes with counts" in page.locator("#genes-told").inner_text()
+    page.locator("#gene").press_sequentially("mt-")
+    assert page.locator("#gene-names option").evaluate_all("o => o.map((one) => one.value)") == ["MT-CO1"]
+    counts = adata.X.toarray()
+    size = counts.sum(axis=1, keepdims=True)
+    values = np.log1p(counts / size * np.median(size))
+    for text, name in (("mt-", "MT-CO1"), ("gene299", "GENE299"), ("GENE0", "GENE0")):
+        page.fill("#gene", text)
+        page.keyboard.press("Enter")
+        own = values[:, names.index(name)]
+        high = np.percentile(own[own > 0], 99.5)
+        np.testing.assert_allclose(page.evaluate(MEAN, name), np.minimum(own / high, 1) * 253, atol=0.51)
+    page.fill("#gene", "NONE")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#gene').validationMessage === 'No gene is called NONE.'")
 
 
 def test_a_gene_far_down_is_shown_where_the_map_is_seen(opened):
@@ -357,6 +389,19 @@ def test_pixels_of_many_spots(opened, tmp_path, monkeypatch):
     assert canvas(page, "map") != before
     page.locator(".answer .domain").first.click()
     assert "cells selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    page.locator("#clear").click()
+    page.fill("#gene", "GENE1")  # high in the left third
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE1')")
+    left, right = page.evaluate(
+        """() => {
+          const { image } = Bokeh.documents[0].get_model_by_name("map").select_one("pixels").data_source.data;
+          const pixels = image[0], [height, width] = pixels.shape, row = (height >> 1) * width;
+          const green = (at) => (pixels[row + at] >>> 8) & 255;
+          return [green(width >> 3), green(width - (width >> 3))];
+        }"""
+    )
+    assert left > right  # viridis grows lighter
 
 
 DRAWN = """name => {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr._core.types import Float32, Float64, Floats, Ints
+    from stmmr._core.types import Float64, Floats, Ints
     from stmmr.pl.raster import Grid
 
     Bytes = NDArray[np.uint8]
@@ -29,7 +29,7 @@ STEPS: Final = 254
 UNKNOWN, EMPTY = 254, 255
 CLEAR: Final = "#00000000"
 CUT_AT: Final = 99.5
-"""Percentile of the positive values of a gene from which the highest colour starts, so that outliers dim no others."""
+"""Percentile from which the highest colour starts, so that outliers dim no others."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ class Layer:
     low: float = 0.0
     high: float = 1.0
     """Numbers of the first and the last colour."""
-    is_gene: bool = False
 
     def codes(self, values: Float64) -> Bytes:
         """Convert values to bytes."""
@@ -68,7 +67,7 @@ class Layer:
         scale = (
             {"low": self.low, "high": self.high} if self.names is None else {"names": self.names, "colors": self.colors}
         )
-        return {"title": self.title, "gene": self.is_gene, **scale}
+        return {"title": self.title, "gene": False, **scale}
 
 
 def palette_of(layer: Layer) -> list[str]:
@@ -76,7 +75,12 @@ def palette_of(layer: Layer) -> list[str]:
     return [*layer.colors, *[MISSING] * (STEPS - len(layer.colors)), MISSING, CLEAR]
 
 
-def packed(values: Bytes | NDArray[np.uint16] | str) -> str:
+def scale_colors() -> list[str]:
+    """Get a colour for each of the 256 bytes of numbers."""
+    return [*_viridis(), MISSING, CLEAR]
+
+
+def packed(values: NDArray[Any] | str) -> str:
     """Compress by zlib and encode as base64, for DecompressionStream of browsers."""
     raw = values.encode() if isinstance(values, str) else np.ascontiguousarray(values).tobytes()
     return base64.b64encode(zlib.compress(raw, 9)).decode()
@@ -94,13 +98,6 @@ def number_layer(key: str, title: str, values: Floats, *, span: tuple[float, flo
     """Make a layer of numbers, coloured over a range."""
     numbers = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
     return Layer(key, title, numbers, _viridis(), low=span[0], high=span[1])
-
-
-def gene_layer(name: str, values: Float32) -> Layer:
-    """Make a layer of the log-normalised values of a gene."""
-    expressed = values[values > 0]
-    high = float(np.percentile(expressed, CUT_AT)) if expressed.size else 1.0
-    return Layer(f"gene:{name}", name, values.astype(np.float64), _viridis(), high=high, is_gene=True)
 
 
 def layers_of(adata: AnnData) -> list[Layer]:

@@ -87,6 +87,11 @@ class Scene:
         return (ALONE if self.image is None else ON_IMAGE) * self.spacing / 2
 
     @property
+    def order(self) -> Ints:
+        """Order of the spots in the values of genes: by pixel, if there are pixels."""
+        return np.arange(len(self.xy)) if self.grid is None else np.argsort(self.grid.pixel, kind="stable")
+
+    @property
     def layout(self) -> Frame | None:
         """Initial range of the UMAP."""
         if self.umap is None:

@@ -64,7 +64,7 @@ async function show(key) {
   redraw();
   legend(key);
   byId("layer").value = layer.gene ? "" : key;
-  if (byId("gene")) byId("gene").value = layer.gene ? key : "";
+  if (byId("gene")) byId("gene").value = layer.gene ? layer.title : "";
 }
 // a gene or domain that was clicked in the text is shown where the map is seen
 function bringMap() {

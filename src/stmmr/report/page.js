@@ -44,13 +44,13 @@ function plainText(part) {
 function clicked({ target }) {
   const domain = target.closest("[data-domain]"), gene = target.closest("[data-gene]"), text = target.closest("[data-copy]");
   if (domain) highlight(Number(domain.dataset.domain));
-  if (gene) show(`gene:${gene.dataset.gene}`);
+  if (gene) showGene(gene.dataset.gene);
   if (domain || gene) bringMap();
   if (text) copy(text);
 }
 function listen() {
   byId("layer").addEventListener("change", (event) => show(event.target.value || data.first));
-  byId("gene")?.addEventListener("change", (event) => show(event.target.value || data.first));
+  listenToGenes();
   byId("image")?.addEventListener("change", (event) => {
     figures.map.plot.select_one("image").visible = event.target.checked;
   });
@@ -95,6 +95,7 @@ async function start() {
   await show(data.first);
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   root.dataset.ready = "true";
+  await readGenes();
   state.names = new TextDecoder().decode(await unpacked(data.names)).split("\n");
   if (data.layers.stmmr_confidence) await layerBytes("stmmr_confidence", "points");
   root.dataset.ready = "all";
