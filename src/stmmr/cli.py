@@ -21,12 +21,14 @@ from stmmr._core.options import option_names
 from stmmr._core.parallel import limit_threads
 from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
+from stmmr.exports.command import export_command
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
 app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
+app.command(export_command, name="export")
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
