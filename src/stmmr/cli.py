@@ -16,6 +16,7 @@ from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import print_messages, with_options
 from stmmr._core.options import option_names
 from stmmr._core.version import VERSION
+from stmmr.exports.command import export_command
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.arguments import (
     NAMES,
@@ -36,6 +37,7 @@ from stmmr.reproduce._options import Preset, ReproduceOptions
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
 app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
+app.command(export_command, name="export")
 
 
 @flat

@@ -49,7 +49,7 @@ RANGES: Final = {
     ),
     **dict.fromkeys(("n_seeds", "epochs", "width", "devices", "num_nodes", "threads"), COUNT),
     **dict.fromkeys(("min_spots", "min_counts", "histology.n_components"), NATURAL),
-    **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution"), POSITIVE),
+    **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution", "reach"), POSITIVE),
     **dict.fromkeys(("min_contact", "min_share_ratio", "threshold"), NOT_NEGATIVE),
     # settings of the model
     **dict.fromkeys(("hidden", "latent", "steps", "batch_size", "landmarks"), NATURAL),

@@ -12,6 +12,7 @@ from stmmr.tl._integrate import integrate
 from stmmr.tl._metrics import evaluate
 from stmmr.tl._moran import spatially_variable_genes
 from stmmr.tl._number import number_of_domains
+from stmmr.tl._outlines import domain_outlines
 from stmmr.tl._pseudobulk import domain_genes_pseudobulk
 from stmmr.tl._refine import refine
 from stmmr.tl._trajectory import trajectory
@@ -27,6 +28,7 @@ __all__ = [
     "domain_genes",
     "domain_genes_pseudobulk",
     "domain_genes_table",
+    "domain_outlines",
     "domain_tree",
     "domains",
     "enhance",
