@@ -28,6 +28,7 @@ from stmmr.reproduce._options import Preset, ReproduceOptions
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
 app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
+Sections = Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
 Arguments = TypeVar("Arguments")
@@ -209,7 +210,7 @@ REPRODUCE, INFO, MESSAGES = ReproduceArguments(), InfoArguments(), Messages()
 
 @app.command(name="run")
 def run_command(
-    source: Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())],
+    source: Sections,
     *,
     folder: RunFolder,
     options: RunArguments = RUN,
@@ -224,8 +225,8 @@ def run_command(
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs are the sections of one run, each with its
-        own image, named after files or folders.
+        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs, or the rows of a sample sheet (.csv with
+        the columns section, path, image, …), are the sections of one run, each with its own image.
     """
     from stmmr.pipeline.commands import run_to_folder
 
@@ -268,7 +269,7 @@ def analyse_command(
 
 @app.command(name="map")
 def map_command(
-    source: Input,
+    source: Sections,
     *,
     model: Path,
     folder: Folder,
@@ -276,12 +277,12 @@ def map_command(
     analyses: MapAnalysisArguments = MAP_ANALYSES,
     messages: Messages = MESSAGES,
 ) -> None:
-    """Map a new section onto the model of an earlier run, without training, and write the same kind of folder.
+    """Map new sections onto the model of an earlier run, without training, and write the same kind of folder.
 
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad or .zarr; several, or a sample sheet, as for stmmr run.
     model
         Result folder of stmmr run for another section.
     """

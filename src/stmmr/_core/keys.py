@@ -149,7 +149,7 @@ KEYS: Final = (
         obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
         notes=("domains", "consensus", "refine", "transfer", "evaluation"),
     ),
-    *written("run", notes=("seconds", "peak_memory_mb", "mode")),
+    *written("run", notes=("seconds", "peak_memory_mb", "mode", "skipped")),
 )
 """What a run writes; keys of analyses are in their rows of `stmmr.pipeline.analyses`. Any other key is the user's."""
 

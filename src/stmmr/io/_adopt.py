@@ -36,26 +36,25 @@ SYMBOLS: Final = (
 """Columns of ``var`` with gene symbols."""
 
 
-def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
+def adopt(adata: AnnData, *, keep_off_tissue: bool = False, copied: bool = False) -> AnnData:
     """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
 
-    Of counts on disk, nothing can be dropped: spots off the tissue are an error there, controls a warning.
+    Of counts on disk, nothing can be dropped: spots off the tissue are an error there, controls a warning; unless
+    counts are copied from there, without what `dropped` tells.
     """
     try:
         set_coordinates(adata, plain_array=True)
     except InputError as error:
         logger.warning("%s", error)
     _use_symbols(adata)
-    controls, off = controls_of(adata), off_tissue(adata)
-    if keep_off_tissue:
-        off = np.zeros(adata.n_obs, dtype=bool)
+    off, controls = dropped(adata, keep_off_tissue=keep_off_tissue)
     rows = rows_called(adata)
     if off.all() and len(off):
         raise InputError(
             f"Expected {rows} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep them: "
             "keep_off_tissue=True (--keep-off-tissue)."
         )
-    if is_on_disk(adata.X):
+    if is_on_disk(adata.X) and not copied:
         _warn_of_disk(adata, controls, off)
         return adata
     if controls.any():
@@ -64,7 +63,15 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     if off.any():
         message = "%d of %d %s are off the tissue (in_tissue is 0) and dropped; --keep-off-tissue keeps them."
         logger.info(message, off.sum(), adata.n_obs, rows)
-    return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+    if is_on_disk(adata.X) or not (controls.any() or off.any()):
+        return adata
+    return adata[~off, ~controls].copy()
+
+
+def dropped(adata: AnnData, *, keep_off_tissue: bool) -> tuple[Bools, Bools]:
+    """Tell which spots are off the tissue, unless they are kept, and which features are controls."""
+    off = np.zeros(adata.n_obs, dtype=bool) if keep_off_tissue else off_tissue(adata)
+    return off, controls_of(adata)
 
 
 def off_tissue(adata: AnnData) -> Bools:
