@@ -156,7 +156,7 @@ KEYS: Final = (
         uns=(DOMAIN_NOTES,),
         notes=("domains", "consensus", "refine", "transfer", "evaluation", "annotation"),
     ),
-    *written("run", notes=("seconds", "peak_memory_mb", "mode")),
+    *written("run", notes=("seconds", "peak_memory_mb", "mode", "skipped")),
 )
 """What a run writes; keys of analyses are in their rows of `stmmr.pipeline.analyses`. Any other key is the user's."""
 

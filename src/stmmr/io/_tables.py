@@ -138,13 +138,13 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
             if (source / name).is_dir():
                 shutil.copytree(source / name, target / name)
         store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
-        _fill(store, small)
+        fill(store, small)
         return
     with h5py.File(source) as counts, hdf5_file(target) as file:
         for name in ("X", "layers"):
             if name in counts:
                 counts.copy(name, file)
-        _fill(file, small)
+        fill(file, small)
 
 
 def counts_file(adata: AnnData) -> Path | None:
@@ -174,7 +174,7 @@ def _size_of_counts(store: Store) -> tuple[int, int]:
     return n_spots, int((x["data"] if hasattr(x, "keys") else x).size)
 
 
-def _fill(store: Store, small: dict[str, object]) -> None:
+def fill(store: Store, small: dict[str, object]) -> None:
     """Write the small parts of an AnnData into a store that holds its matrices."""
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     for name, content in ({"layers": {}, "obsp": {}, "varp": {}} | small).items():

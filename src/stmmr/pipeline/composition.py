@@ -24,9 +24,9 @@ def compose_mapped(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) 
 
     from stmmr.tl._composition import composition, named_rows, note_composition
 
-    if names[0] == names[1]:
-        names = names[0], f"{names[1]} (trained)"
     both = [_domains_by_section(part, name) for part, name in zip((adata, trained), names, strict=True)]
+    if set(both[0]["section"]) & set(both[1]["section"]):
+        both[1]["section"] += " (trained)"
     light = AnnData(obs=pd.concat(both).set_axis(np.arange(sum(map(len, both))).astype(str)))
     adata.uns[keys.COMPOSITION] = named_rows(composition(light, "section"))
     group_key = recorded(adata).get("composition", {}).get("group_key")
@@ -36,5 +36,5 @@ def compose_mapped(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) 
 def _domains_by_section(adata: AnnData, name: str) -> pd.DataFrame:
     """Get section and domain of each spot."""
     sections = graph_sections(adata)
-    section = [name] * adata.n_obs if sections is None else [f"{name} {each}" for each in sections]
+    section = [name] * adata.n_obs if sections is None else [f"{name} {each}".strip() for each in sections]
     return pd.DataFrame({"section": section, keys.DOMAIN: adata.obs[keys.DOMAIN].array})

@@ -54,6 +54,7 @@ def checks_of(adata: AnnData) -> list[Check]:
         _bandwidth,
         _domains,
         _sections,
+        _skipped,
         _refined,
         _training,
     ]
@@ -204,6 +205,12 @@ def _sections(adata: AnnData) -> Iterator[Check]:
         f"{len(sections.categories)} sections: a tissue that the others lack, or a technical difference.",
         bad=bool(single) and len(sections.categories) > 1,
     )
+
+
+def _skipped(adata: AnnData) -> Iterator[Check]:
+    if skipped := recorded(adata).get("skipped"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        yield _check("Sections left out", f"{len(skipped)}", reasons, bad=True)
 
 
 def _refined(adata: AnnData) -> Iterator[Check]:
