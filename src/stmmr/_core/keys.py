@@ -56,6 +56,8 @@ DOMAIN: Final = "stmmr_domain"
 """``obs``: categorical, the spatial domain."""
 CONFIDENCE: Final = "stmmr_confidence"
 """``obs``: float, the share of the partitions behind the consensus that agree with it at this spot."""
+ALTERNATIVE: Final = "stmmr_alternative"
+"""``obs``: categorical, the second partition that the partitions behind the consensus support."""
 DOMAIN_REFINED: Final = "stmmr_domain_refined"
 """``obs``: categorical, the domain after a majority vote of the nearest spots."""
 PSEUDOTIME: Final = "stmmr_pseudotime"
@@ -146,7 +148,7 @@ KEYS: Final = (
     ),
     *written(
         "domains",
-        obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
+        obs=(DOMAIN, CONFIDENCE, ALTERNATIVE, DOMAIN_REFINED),
         notes=("domains", "consensus", "refine", "transfer", "evaluation"),
     ),
     *written("run", notes=("seconds", "peak_memory_mb", "mode")),

@@ -104,7 +104,9 @@ def gene_layer(name: str, values: Float32) -> Layer:
 
 def layers_of(adata: AnnData) -> list[Layer]:
     """Make the layers of a result: domains, confidence, pseudotime, branches, library sizes, patches."""
-    layers = [category_layer(adata, key) for key in (keys.DOMAIN, keys.DOMAIN_REFINED) if key in adata.obs]
+    layers = [
+        category_layer(adata, key) for key in (keys.DOMAIN, keys.ALTERNATIVE, keys.DOMAIN_REFINED) if key in adata.obs
+    ]
     for key in (keys.CONFIDENCE, keys.PSEUDOTIME):
         if key in adata.obs and np.isfinite(values := numbers_of(adata, key)).any():
             layers.append(number_layer(key, title_of(key), values, span=(0.0, 1.0)))
