@@ -29,6 +29,7 @@ NAMES: dict[str, str] = {
     "X_stmmr_umap": "UMAP",
     "domain_genes_pseudobulk": "domain genes by pseudo-bulk",
     "annotation": "names and notes of domains",
+    "alternative": "second answer",
 }
 """Names of results in messages, where they are not those of their records."""
 ONE: Final = "*"
@@ -36,6 +37,7 @@ ONE: Final = "*"
 OF_GENES: Final = (("uns", ONE, "domain"), ("notes", "domain_genes", ONE, "domains"))
 HOLD_NAMES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "refine": (("obs", ONE),),
+    "alternative": (("obs", ONE),),
     "domain_genes": OF_GENES,
     "domain_genes_pseudobulk": (OF_GENES[0], ("notes", "domain_genes_pseudobulk", ONE, "domains")),
     "enrichment": (("uns", ONE, "domain"),),

@@ -58,6 +58,8 @@ DOMAIN: Final = "stmmr_domain"
 """``obs``: categorical, the spatial domain."""
 CONFIDENCE: Final = "stmmr_confidence"
 """``obs``: float, the share of the partitions behind the consensus that agree with it at this spot."""
+ALTERNATIVE: Final = "stmmr_alternative"
+"""``obs``: categorical, the second partition that the partitions behind the consensus support."""
 DOMAIN_REFINED: Final = "stmmr_domain_refined"
 """``obs``: categorical, the domain after a majority vote of the nearest spots."""
 PSEUDOTIME: Final = "stmmr_pseudotime"
@@ -152,7 +154,7 @@ KEYS: Final = (
     ),
     *written(
         "domains",
-        obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
+        obs=(DOMAIN, CONFIDENCE, ALTERNATIVE, DOMAIN_REFINED),
         uns=(DOMAIN_NOTES,),
         notes=("domains", "consensus", "refine", "transfer", "evaluation", "annotation"),
     ),
