@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from stmmr.reproduce._layout import Section
     from stmmr.reproduce._recipes import Published
@@ -38,6 +39,8 @@ SCALED: Final = "X_scaled"
 """``obsm``: counts scaled to a total of 10,000 in each spot, without a logarithm."""
 ONE: Final = "stmmr_one"
 """``obs``: 1 for every spot, as a library size that leaves counts as they are."""
+LEADING: Final = "emb_pca"
+"""``obsm``: the leading principal components of the embedding of "paper", named as by the authors."""
 TOTAL: Final = 1e4
 MIN_SPOTS: Final = 3
 SAMPLE_SECONDS: Final = 0.02
