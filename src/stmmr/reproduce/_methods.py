@@ -201,7 +201,7 @@ def authors_vote(codes: NDArray[np.integer], xy: NDArray[np.float64], *, n_neigh
     n_neighbors
         Number of spots that vote, below N.
     """
-    order = cKDTree(xy).query(xy, k=n_neighbors + 1)[1]
+    order = np.asarray(cKDTree(xy).query(xy, k=n_neighbors + 1)[1])
     order[order == np.arange(len(xy))[:, None]] = -1  # the spot is first, except where others have its coordinates
     voters = np.array([row[row >= 0][:n_neighbors] for row in order])
     ballots = codes[voters]  # (N, k)
