@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from stmmr.reproduce._layout import Section
     from stmmr.reproduce._recipes import Published
@@ -38,6 +39,8 @@ SCALED: Final = "X_scaled"
 """``obsm``: counts scaled to a total of 10,000 in each spot, without a logarithm."""
 ONE: Final = "stmmr_one"
 """``obs``: 1 for every spot, as a library size that leaves counts as they are."""
+LEADING: Final = "emb_pca"
+"""``obsm``: the leading principal components of the embedding of "paper", named as by the authors."""
 TOTAL: Final = 1e4
 MIN_SPOTS: Final = 3
 SAMPLE_SECONDS: Final = 0.02
@@ -198,7 +201,7 @@ def authors_vote(codes: NDArray[np.integer], xy: NDArray[np.float64], *, n_neigh
     n_neighbors
         Number of spots that vote, below N.
     """
-    order = cKDTree(xy).query(xy, k=n_neighbors + 1)[1]
+    order = np.asarray(cKDTree(xy).query(xy, k=n_neighbors + 1)[1])
     order[order == np.arange(len(xy))[:, None]] = -1  # the spot is first, except where others have its coordinates
     voters = np.array([row[row >= 0][:n_neighbors] for row in order])
     ballots = codes[voters]  # (N, k)
