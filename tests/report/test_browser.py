@@ -3,19 +3,16 @@
 Needs playwright and Chromium: the one of the system, or that in the variable STMMR_CHROMIUM.
 """
 
-import os
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 import stmmr
 
-from .conftest import add_findings, made_section
+from .conftest import READY, add_findings, made_section
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-READY = "document.documentElement.dataset.ready === 'all'"
 LUMINANCE = """
 element => {
   const parts = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -40,20 +37,6 @@ POSITION = """([left, down]) => {
 
 
 @pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    found = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("no Chromium here; name one in STMMR_CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
 def report(tmp_path_factory):
     adata = made_section(900, n_domains=3)
     rng = np.random.default_rng(0)
@@ -65,28 +48,6 @@ def report(tmp_path_factory):
     target = tmp_path_factory.mktemp("page") / "report.html"
     stmmr.report.write(adata, target)
     return target
-
-
-@pytest.fixture
-def opened(browser, report):
-    """Open the page; at the end nothing may have gone wrong, and nothing been asked of a network."""
-    contexts, wrong = [], []
-
-    def open_(path=report, **options):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 1000}} | options))
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
-        page.goto(path.as_uri())
-        page.wait_for_function(READY)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 def shown(page):

@@ -67,7 +67,7 @@ class Layer:
         scale = (
             {"low": self.low, "high": self.high} if self.names is None else {"names": self.names, "colors": self.colors}
         )
-        return {"title": self.title, "gene": False, **scale}
+        return {"title": self.title, "gene": False, "domains": self.key in (keys.DOMAIN, keys.DOMAIN_REFINED), **scale}
 
 
 def palette_of(layer: Layer) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
+from stmmr.report._annotations import annotation_keys
 from stmmr.report._curves import curves_of, trends_of
 from stmmr.report._domains import domains_of
 from stmmr.report._figures import map_and_umap
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
     from stmmr.report._scene import Frame, Scene
 
 HERE = Path(__file__).parent
-SCRIPTS = ("core", "figures", "layers", "genes", "selection", "view", "page")
+SCRIPTS = (
+    "core", "figures", "layers", "genes", "markers", "selection", "names", "save", "view", "page"
+)  # fmt: skip
 
 
 @checked
@@ -176,6 +180,8 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: PackedGenes 
     return {
         "layers": {layer.key: _packed(layer, scene) for layer in layers},
         "first": layers[0].key,
+        "annotations": annotation_keys(adata),
+        **_identity(adata),
         "spots": rows_called(adata),
         "names": packed("\n".join(map(str, adata.obs_names[scene.points]))),
         "scale": scale_colors(),
@@ -186,6 +192,15 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: PackedGenes 
         "few": CIRCLES_AT_MOST,
         "genes": None if genes is None else genes.description(scene.order) | {"order": _ordered(scene)},
     }
+
+
+def _identity(adata: AnnData) -> dict[str, Any]:
+    """Get the number of spots of each domain, and a hash of the domains, by which the browser keeps their names."""
+    domains = categories(adata, keys.DOMAIN)
+    names = [str(name) for name in domains.categories]
+    sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(names))
+    digest = hashlib.sha256("\n".join(names).encode() + domains.codes.tobytes()).hexdigest()[:16]
+    return {"id": digest, "sizes": dict(zip(names, sizes.tolist(), strict=True))}
 
 
 def _genes(adata: AnnData, scene: Scene, genes: Iterable[str] | None) -> tuple[PackedGenes | None, str]:

@@ -8,7 +8,7 @@ function valueText(key, code) {
   const layer = data.layers[key];
   if (code === empty) return "";
   if (code === unknown) return `${layer.title}: missing`;
-  return `${layer.title}: ${layer.names ? layer.names[code] : number(layer, code)}`;
+  return `${layer.title}: ${layer.names ? nameIn(key, code) : number(layer, code)}`;
 }
 function spotOf(name, vars) {
   return vars.image_index ? figures[name].spotAt(vars.x, vars.y) : figures[name].nth(vars.index);
@@ -55,7 +55,7 @@ async function show(key) {
   state.shown = key;
   const grey = data.scale.length ? data.scale[unknown] : "#d9d9d9";
   const palette = layer.names
-    ? [...layer.colors, ...Array(255 - layer.colors.length).fill(grey), "#00000000"] : data.scale;
+    ? [...colorsOf(key), ...Array(255 - layer.colors.length).fill(grey), "#00000000"] : data.scale;
   mapper.palette = palette;
   look.colors = Uint32Array.from(palette, abgr);
   look.codes = points;
@@ -87,12 +87,16 @@ function legend(key) {
       element("span", { textContent: number(layer, 0) }), ramp, element("span", { textContent: number(layer, 253) }));
     return;
   }
-  layer.names.forEach((name, code) => {
+  const listed = new Set();
+  layer.names.forEach((_, code) => {
+    const name = nameIn(key, code);
+    if (listed.has(name)) return;
+    listed.add(name);
     if (key !== data.first) {
-      box.append(element("span", { className: "entry" }, swatch(layer.colors[code]), name));
+      box.append(element("span", { className: "entry" }, swatch(colorIn(key, code)), name));
       return;
     }
-    const button = element("button", { type: "button" }, swatch(layer.colors[code]), name);
+    const button = element("button", { type: "button" }, swatch(colorIn(key, code)), name);
     button.dataset.domain = code;
     button.setAttribute("aria-pressed", String(selection.domains.has(code)));
     box.append(button);

@@ -42,11 +42,14 @@ function plainText(part) {
 }
 
 function clicked({ target }) {
+  const changed = target.closest("[data-edit]"), exporting = target.closest("[data-export]");
   const domain = target.closest("[data-domain]"), gene = target.closest("[data-gene]"), text = target.closest("[data-copy]");
   if (domain) highlight(Number(domain.dataset.domain));
   if (gene) showGene(gene.dataset.gene);
   if (domain || gene) bringMap();
   if (text) copy(text);
+  if (changed) edit(changed);
+  if (exporting) exportNames(exporting.dataset.export);
 }
 function listen() {
   byId("layer").addEventListener("change", (event) => show(event.target.value || data.first));
@@ -59,6 +62,15 @@ function listen() {
   });
   document.addEventListener("click", clicked);
   byId("clear").addEventListener("click", clearSelection);
+  byId("find-markers")?.addEventListener("click", showMarkers);
+  byId("merge").addEventListener("submit", (event) => {
+    event.preventDefault();
+    mergeSelected();
+  });
+  byId("names-undo").addEventListener("click", () => {
+    named.edits = {};
+    keepNames();
+  });
   byId("theme").addEventListener("click", turn);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
 }
@@ -92,7 +104,9 @@ async function start() {
   state.domains = await layerBytes(data.first, "points");
   await createFigures(plots);
   listen();
+  addSaving();
   await show(data.first);
+  startNames();
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   root.dataset.ready = "true";
   await readGenes();
