@@ -77,7 +77,7 @@ class Writing:
         if spatialdata:
             with attempt("spatialdata.zarr", self.failed):
                 results.write_spatialdata(adata, folder / "spatialdata.zarr")
-        self.failed |= results.write_figures(adata, folder)
+        self.failed |= results.write_figures(adata, folder, options=self.facts["options"])
         facts = self._facts()
         write_report(adata, folder, facts, self.failed, report)
         self.read.check()
