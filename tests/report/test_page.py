@@ -202,7 +202,7 @@ def test_curves_are_those_of_pl(page_of, section):
     page = page_of(section)
     drawn = re.findall(r"<svg viewBox.*?</svg>", page.text, re.DOTALL)
     assert len(drawn) == 6
-    axes = ["Pseudotime", "Bandwidth (µm)", "Bayesian information criterion", "Step", "Confidence", "Counts per cell"]
+    axes = ["Pseudotime", "Bandwidth (µm)", "BIC, relative to one domain", "Step", "Confidence", "Counts per cell"]
     for svg, label in zip(drawn, axes, strict=True):
         assert f">{label}</text>" in svg
         assert "<style" not in svg

@@ -14,7 +14,7 @@ from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
 from stmmr._core.locks import locked
-from stmmr._core.options import as_json, option_names, plain
+from stmmr._core.options import as_json, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.version import VERSION
 from stmmr.pipeline import folder as results
@@ -233,7 +233,8 @@ def analyse_folder(
             if all(outcomes.values()):
                 raise_first(outcomes)
             failed = {name: error for name, error in outcomes.items() if error is not None}
-            draft.take_over(lambda name: name.partition("/")[0] not in WRITTEN_AGAIN | results.OF_ANALYSES)
+            again = WRITTEN_AGAIN.union(results.with_formats(results.OF_ANALYSES))
+            draft.take_over(lambda name: name.partition("/")[0] not in again)
             _save_decoder(fitted, draft.folder / MODEL)
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
             facts |= {"analyses": facts.get("analyses", {}) | added}
@@ -312,8 +313,8 @@ def _input_facts(named: NamedInputs) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "boundaries", "keep_off_tissue"} & set(option_names(type(folder)))
-    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
+    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue"}
+    return {name: value for name, value in as_json(folder).items() if name in shaping}
 
 
 def _input_name(facts: dict[str, Any]) -> str:

@@ -147,6 +147,10 @@ class FolderOptions(Checked):
     mode: Mode = "auto"
     """Keep counts in "memory" or read them from "disk" in chunks (.h5ad and .zarr); "auto" chooses by their size and
     the free memory."""
+    figure_format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Format of the figures: png (300 dpi), svg or pdf. Repeat it for several."""
+    figure_width: Literal["single", "double"] | float | None = None
+    """Width of the figures: a "single" (89 mm) or "double" (183 mm) column, or mm. Default: what they need."""
     report: bool = True
     """Write report.html, one page about the result to share."""
 

@@ -77,7 +77,7 @@ class Writing:
         if spatialdata:
             with attempt("spatialdata.zarr", self.failed):
                 results.write_spatialdata(adata, folder / "spatialdata.zarr")
-        self.failed |= results.write_figures(adata, folder)
+        self.failed |= results.write_figures(adata, folder, options=self.facts["options"])
         facts = self._facts()
         write_report(adata, folder, facts, self.failed, report)
         self.read.check()
@@ -138,7 +138,7 @@ def write_again(
     """
     results.write_domains(adata, draft.folder)
     failed |= results.write_tables(adata, draft.folder)
-    failed |= results.write_figures(adata, draft.folder, only=only)
+    failed |= results.write_figures(adata, draft.folder, options=facts.get("options"), only=only)
     results.write_data(adata, draft.folder, source=counts)
     if (draft.target / "spatialdata.zarr").exists():
         with attempt("spatialdata.zarr", failed):
