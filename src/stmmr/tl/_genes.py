@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.borders import contacts, neighboring_domains
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_choice, require_key, unique_names
 from stmmr._core.depends import depends, warn_outdated
@@ -19,7 +20,6 @@ from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
 from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
-from stmmr.tl._borders import contacts, neighboring_domains
 from stmmr.tl._rank_sums import RankSums, rank_sums
 
 if TYPE_CHECKING:
