@@ -63,20 +63,25 @@ class Domain(NamedTuple):
         """Describe the domain in a paragraph."""
         n = f"{self.n:,} {spots if self.n > 1 else spots[:-1]}"
         sure = "" if self.confidence is None else f", with a mean confidence of {self.confidence:.2f}"
-        sentences = [f"Domain {self.name} has {n}, {100 * self.share:.1f} % of all{sure}."]
+        sentences = [f"Domain {self.name} has {n}, {100 * self.share:.1f}\N{NO-BREAK SPACE}% of all{sure}."]
         for key, parts in self.labels:
-            shares = [f"{100 * part.share:.0f} % {part.name}" for part in parts[:3]]
+            shares = [f"{percent(part.share)} {part.name}" for part in parts[:3]]
             sentences.append(f"By {key} it is {listed_plainly(shares)}.")
         if self.markers:
             first, *others = self.markers
-            effect = f"log2 fold change {first.log2_fold_change:.1f}, in {100 * first.share:.0f} % of its {spots}"
-            effect += f" and {100 * first.share_other:.0f} % of the others"
+            effect = f"log2 fold change {first.log2_fold_change:.1f}, in {percent(first.share)} of its {spots}"
+            effect += f" and {percent(first.share_other)} of the others"
             more = listed_plainly([marker.gene for marker in others[:4]])
             sentences.append(f"Its leading gene is {first.gene} ({effect}){f', followed by {more}' if more else ''}.")
         if self.borders:
-            shares = [f"{part.name} ({100 * part.share:.0f} %)" for part in self.borders]
+            shares = [f"{part.name} ({percent(part.share)})" for part in self.borders]
             sentences.append(f"Its contacts with other domains are with {listed_plainly(shares)}.")
         return " ".join(sentences)
+
+
+def percent(share: float) -> str:
+    """Write a share so that no line ends before the sign."""
+    return f"{100 * share:.{1 if 0 < share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
 
 
 def listed_plainly(names: list[str]) -> str:
