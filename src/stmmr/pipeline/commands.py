@@ -42,7 +42,7 @@ from stmmr.pipeline.sources import (
     named_inputs,
     open_input,
     read_inputs,
-    require_on_tissue,
+    reading_options,
     settled,
     stays_on_disk,
 )
@@ -162,7 +162,8 @@ def map_to_folder(
     -------
     The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import counts_at, leave_out_unstorable
+    from stmmr.io._reduced import reduced_on_disk
+    from stmmr.io._tables import counts_file, leave_out_unstorable
 
     start, trained_facts = time.perf_counter(), results.read_facts(model)
     facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
@@ -170,13 +171,11 @@ def map_to_folder(
     with _folder(folder, facts, inputs) as draft:
         read = Unchanged(inputs)
         backed = stays_on_disk(source, folder.mode, table=options.table)
-        adata, left = open_input(
-            source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
-        )
+        adata, left = open_input(source, options, backed=backed, **reading_options(folder))
+        if backed:
+            adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         leave_out_unstorable(adata)
         left = settled(adata, left)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
         trained, _ = results.read_data(model, trained_facts)
         read.check()
         read = Unchanged([*([source] if backed else []), options.image])
@@ -191,7 +190,7 @@ def map_to_folder(
         names = (source.stem, _input_name(trained_facts))
         with attempt("composition", failed):
             adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
-        writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
+        writing.rest(source=counts_file(adata), report=report)
     results.log_contents(folder.output)
     return failed
 
@@ -309,7 +308,7 @@ def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "figure_format", "figure_width", "keep_off_tissue"}
+    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue"}
     return {name: value for name, value in as_json(folder).items() if name in shaping}
 
 

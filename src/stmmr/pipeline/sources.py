@@ -12,7 +12,7 @@ from stmmr._core.checks import InputError, listed, require_choice, require_key, 
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
 from stmmr._core.several import AUTO, with_sections
-from stmmr._core.space import rows_called, set_coordinates
+from stmmr._core.space import set_coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr.io._placing import section_names
 from stmmr.pipeline.options import RunOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from stmmr.pipeline.options import InputOptions, RunFolderOptions
+    from stmmr.pipeline.options import FolderOptions, InputOptions, RunFolderOptions
     from stmmr.settings import Block
 
 logger = logging.getLogger("stmmr")
@@ -124,10 +124,11 @@ def read_inputs(
     The data, the options that remain, and the file that holds the counts if they stay on disk.
     """
     from stmmr import datasets
-    from stmmr.io._tables import counts_at
+    from stmmr.io._reduced import reduced_on_disk
+    from stmmr.io._tables import counts_file
 
     counts = None
-    reading: dict[str, Any] = {"bin_size": folder.bin_size, "keep_off_tissue": folder.keep_off_tissue}
+    reading = reading_options(folder)
     if not named:
         adata = datasets.simulated_tissue()
     elif len(named) > 1:
@@ -142,11 +143,16 @@ def read_inputs(
                 'Choose mode="memory" (--mode memory).'
             )
         adata, options = open_input(source, options, backed=backed, **reading)
+        if backed:
+            adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         options = settled(adata, options)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
-        counts = counts_at(source, options.table) if backed else None
+        counts = counts_file(adata)
     return adata, options if folder.align is None else align(adata, folder.align, options), counts
+
+
+def reading_options(folder: FolderOptions) -> dict[str, Any]:
+    """Get the options that say how an input is read."""
+    return {name: getattr(folder, name) for name in ("bin_size", "keep_off_tissue", "boundaries")}
 
 
 def open_input(
@@ -156,6 +162,7 @@ def open_input(
     bin_size: int | None = None,
     backed: bool = False,
     keep_off_tissue: bool = False,
+    boundaries: bool = False,
 ) -> tuple[AnnData, Any]:
     """Read one input; get the options that remain.
 
@@ -180,7 +187,9 @@ def open_input(
         if isinstance(options, RunOptions):
             options = replace(options, blocks=blocks | named_blocks(options.blocks))
         return adata, options
-    adata = read_recognised(recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    adata = read_recognised(
+        recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue, boundaries=boundaries
+    )
     if recognised.platform == "sections" and options.section_key in (None, AUTO):
         key = keys.NEW_SECTION if keys.NEW_SECTION in adata.obs else keys.SECTION
         options = replace(options, section_key=key)
@@ -199,17 +208,6 @@ def settled(adata: AnnData, options: Any) -> Any:
     if getattr(options, "in_3d", False) and options.section_key is None:
         return options
     return replace(options, section_key=with_sections(adata, options.section_key))
-
-
-def require_on_tissue(adata: AnnData) -> None:
-    """Raise an InputError if counts on disk have spots off the tissue, which cannot be dropped there."""
-    from stmmr.io._adopt import off_tissue
-
-    if n := int(off_tissue(adata).sum()):
-        raise InputError(
-            f"Expected {rows_called(adata)} on the tissue for counts on disk, found obs['in_tissue'] 0 for {n} of "
-            f"{adata.n_obs}. Read them into memory to drop these (--mode memory), or keep them (--keep-off-tissue)."
-        )
 
 
 def _has_tables(source: Path) -> bool:

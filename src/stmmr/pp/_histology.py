@@ -201,7 +201,7 @@ def histology(
 
 @checked
 def has_image(adata: AnnData) -> bool:
-    """Tell whether ``uns["spatial"]`` has an image that is not a blank placeholder."""
+    """Tell whether ``uns["spatial"]`` has an H&E image that is not a blank placeholder."""
     return any(map(holds_image, libraries_of(adata).values()))
 
 
