@@ -23,13 +23,15 @@ IMAGES = ROOT / "docs" / "images"
 GENES = ["MOBP", "PCP4", "HPCAL1"]
 """Genes of white matter, of layer 5 and of layer 2."""
 LABEL = "ground_truth"
+WIDEST = 800
+"""Width of a picture of the gallery in pixels, at most."""
 
 
-def smaller(path):
-    """Write an image again with a palette of 256 colours: a page loads several."""
-    image = Image.open(path)
-    resolution = image.info["dpi"]
-    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True, dpi=resolution)
+def smaller(path, *, width=WIDEST):
+    """Write an image again in fewer pixels and with a palette of 256 colours, as a page loads several."""
+    image = Image.open(path).convert("RGB")
+    image.thumbnail((width, image.height), Image.Resampling.LANCZOS)
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def simulated():
@@ -81,16 +83,17 @@ def gallery():
     for name, function in draw.items():
         path = folder / f"{name}.png"
         function(save=path)
-        smaller(path)
+        smaller(path, width=2 * WIDEST if name == "values" else WIDEST)
         print(path)
 
 
 def colors_of_layers(adata):
-    """Give each layer the colour of the domain that shares most of its spots, as far as there are as many."""
+    """Give each layer the colour of the domain that is mostly in it, and another one where no domain is."""
     shared = pd.crosstab(adata.obs[LABEL], adata.obs["stmmr_domain"])
-    layer, domain = linear_sum_assignment(-shared.to_numpy())
-    of_layer = {shared.index[i]: PALETTE[j] for i, j in zip(layer, domain, strict=True)}
-    return [of_layer[name] for name in shared.index]
+    pairs = zip(*linear_sum_assignment(-shared.to_numpy()), strict=True)
+    mostly = {layer: domain for layer, domain in pairs if shared.iloc[:, domain].idxmax() == shared.index[layer]}
+    others = iter(PALETTE[shared.shape[1] + 1 :])
+    return [PALETTE[mostly[layer]] if layer in mostly else next(others) for layer in range(len(shared))]
 
 
 def cortex():
@@ -105,7 +108,7 @@ def cortex():
     adata.obs[LABEL] = layers.cat.rename_categories(lambda name: str(name).replace("Layer", "L").replace("_", ""))
     adata.uns[f"{LABEL}_colors"] = colors_of_layers(adata)
     with styled(FigureOptions(width="double"), new=True):
-        figure = Figure(figsize=(WIDTHS["double"] / 25.4, 2.15), layout="constrained")
+        figure = Figure(figsize=(WIDTHS["double"] / 25.4, 1.95), layout="constrained")
         panels = figure.subplots(1, 2 + len(GENES))
         stmmr.pl.domains(adata, domain_key=LABEL, image=False, ax=panels[0], labels=True)
         stmmr.pl.domains(adata, image=False, ax=panels[1], labels=True)
@@ -119,7 +122,7 @@ def cortex():
         for ax in panels[1:]:
             ax.artists[0].remove()  # one scale bar is enough
         save_figure(figure, IMAGES / "cortex.png", exact=True)
-    smaller(IMAGES / "cortex.png")
+    smaller(IMAGES / "cortex.png", width=2 * WIDEST)
     known = adata.obs[LABEL].notna()
     ari = adjusted_rand_score(adata.obs.loc[known, LABEL], adata.obs.loc[known, "stmmr_domain"])
     n_domains = adata.obs["stmmr_domain"].nunique()
