@@ -49,7 +49,7 @@ def by_hand(adata):
     adata.obs.loc[adata.obs_names[:5], keys.DOMAIN] = "4"
 
 
-@pytest.mark.parametrize("change", [merged, renamed, swapped_names, by_hand])
+@pytest.mark.parametrize("change", [merged, by_hand])
 def test_edited_domains(analysed, change, caplog):
     adata = analysed.copy()
     assert not outdated(adata)
@@ -60,8 +60,40 @@ def test_edited_domains(analysed, change, caplog):
     assert "Removed results that were computed before obs['stmmr_domain']" in caplog.text
     assert_dropped(adata)
     assert keys.DOMAIN in adata.obs and keys.CONFIDENCE in adata.obs
-    edited = change in (merged, by_hand)
-    assert ("Domains were edited after they were found" in methods_of(adata)[0]) == edited
+    assert "Domains were edited after they were found" in methods_of(adata)[0]
+
+
+def matched(adata):
+    adata.obs["names"] = adata.obs[keys.DOMAIN].cat.rename_categories(["d", "b", "a", "c"]).astype(str)
+    stmmr.tl.match_domains(adata, "names")
+
+
+@pytest.mark.parametrize("change", [renamed, swapped_names, matched])
+def test_results_follow_new_names(analysed, change, caplog, tmp_path):
+    adata = analysed.copy()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata = stmmr.read(tmp_path / "a.h5ad")
+    change(adata)
+    pairs = zip(analysed.obs[keys.DOMAIN], adata.obs[keys.DOMAIN], strict=True)
+    new = dict(set(pairs))
+    stmmr.pl.trajectory(adata)
+    drop_outdated(adata)
+    assert "computed before" not in caplog.text and not outdated(adata)
+    assert set(adata.uns[keys.DEPENDS]) == set(analysed.uns[keys.DEPENDS])
+    for key in (keys.DOMAIN_GENES, keys.ENRICHMENT, keys.COMPOSITION):
+        before, after = (table.uns[key]["domain"].astype(str).tolist() for table in (analysed, adata))
+        assert after == [new[name] for name in before]
+    assert list(recorded(adata)["trajectory"]["domains"]) == [new[name] for name in "1234"]
+    branches = {f"{new[a]} to {new[b]}" for a, _, b in (name.partition(" to ") for name in _branches(analysed)) if b}
+    assert branches <= set(adata.obs[keys.BRANCH].cat.categories)
+    root = new[recorded(analysed)["trajectory"]["root_domain"]]
+    assert f"with the root in domain {root}" in methods_of(adata)[0]
+    assert set(adata.obs[keys.DOMAIN_REFINED].cat.categories) == set(new.values())
+    np.testing.assert_array_equal(adata.obs[keys.PSEUDOTIME], analysed.obs[keys.PSEUDOTIME])
+
+
+def _branches(adata):
+    return adata.obs[keys.BRANCH].cat.categories
 
 
 def assert_dropped(adata):
@@ -80,7 +112,6 @@ CLUSTERINGS = {
     "consensus": lambda adata: stmmr.tl.consensus(adata, 2, n_partitions=3),
     "domains": lambda adata: stmmr.tl.domains(adata, 2, method="kmeans"),
     "cut_tree": lambda adata: (stmmr.tl.domain_tree(adata), stmmr.tl.cut_tree(adata, 2)),
-    "match_domains": lambda adata: stmmr.tl.match_domains(adata, "ground_truth"),
     "run": lambda adata: stmmr.run(adata, n_domains=2, histology=False, progress=False),
 }
 

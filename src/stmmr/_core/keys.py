@@ -69,6 +69,11 @@ ENHANCED: Final = "stmmr_enhanced"
 REGION: Final = "stmmr_region"
 INSTANCE: Final = "stmmr_instance"
 """``obs``: in the table of a SpatialData object, the element that a spot belongs to, and its name there."""
+DOMAIN_COLORS: Final = "stmmr_domain_colors"
+DOMAIN_REFINED_COLORS: Final = "stmmr_domain_refined_colors"
+"""``uns``: a colour for each domain, in the order of the categories, as scanpy writes and reads it."""
+DOMAIN_NOTES: Final = "stmmr_domain_notes"
+"""``uns``: data frame of texts about domains, by a person; of another column of domains f"{column}_notes"."""
 DOMAIN_GENES: Final = "stmmr_domain_genes"
 """``uns``: data frame of every gene in every domain, against its neighbours and against the rest."""
 DOMAIN_GENES_PSEUDOBULK: Final = "stmmr_domain_genes_pseudobulk"
@@ -105,6 +110,8 @@ class Key(NamedTuple):
         """Whether the values hold for the remaining spots when some are dropped; not if they describe all together."""
         if self.container in ("obs", "obsm", "layers", "varm"):
             return True
+        if self.container == "uns":
+            return self.name.endswith("_notes")
         return self.name == HIGHLY_VARIABLE or (self.container == "notes" and self.name not in _OF_ALL_SPOTS)
 
     @property
@@ -149,7 +156,8 @@ KEYS: Final = (
     *written(
         "domains",
         obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
-        notes=("domains", "consensus", "refine", "transfer", "evaluation"),
+        uns=(DOMAIN_NOTES,),
+        notes=("domains", "consensus", "refine", "transfer", "evaluation", "annotation"),
     ),
     *written("run", notes=("seconds", "peak_memory_mb", "mode")),
 )

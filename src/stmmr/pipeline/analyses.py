@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra
-from stmmr._core.record import drop_results, record, recorded
-from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, named_rows, renamed_columns, table_in
+from stmmr._core.record import drop_results, recorded
+from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, renamed_columns, table_in
+from stmmr.pipeline.sentences import gene_sets_sentence, genes_sentence, trajectory_sentence
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from stmmr.pipeline.analysis import Cite, Prepared, Work
+    from stmmr.pipeline.analysis import Prepared, Work
 
 tl = cache(lambda: import_module("stmmr.tl"))
 """The functions of `stmmr.tl`, loaded when they are needed."""
@@ -143,12 +144,6 @@ def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> N
         measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
 
 
-def _gene_sets_sentence(_: AnnData, steps: dict[str, Any], __: Cite) -> str:
-    file = steps.get("enrichment", {}).get(keys.ENRICHMENT, {}).get("gmt", "")
-    origin = f" of {file}" if file else ""
-    return f"Gene sets{origin} were tested for over-representation by the hypergeometric distribution."
-
-
 def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
     from stmmr._core.sections import section_key_of
 
@@ -157,15 +152,9 @@ def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
 
 
 def _compose(work: Work) -> None:
-    from stmmr._core.depends import depends
+    from stmmr.tl._composition import write_composition
 
-    adata, key, group_key = work.adata, work.section_key, work.options.group_key
-    adata.uns[keys.COMPOSITION] = named_rows(tl().composition(adata, key))
-    if group_key is not None:
-        adata.uns[keys.COMPOSITION_TESTS] = named_rows(tl().compare_composition(adata, key, group_key=group_key))
-    record(adata, composition={"section_key": key, "group_key": group_key or ""})
-    written = [f"uns:{keys.COMPOSITION}", f"uns:{keys.COMPOSITION_TESTS}", "notes:composition"]
-    depends(adata, "composition", on=[f"obs:{name}" for name in (keys.DOMAIN, key, group_key) if name], writes=written)
+    write_composition(work.adata, work.section_key, group_key=work.options.group_key)
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -193,17 +182,6 @@ def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepar
     if options.ordered:
         names = prepared.domains if prepared.domains is not None else [str(options.root_domain)]
         chosen_root(adata, names, keys.DOMAIN, **options.roots)
-
-
-def _trajectory_sentence(adata: AnnData, steps: dict[str, Any], cite: Cite) -> str:
-    from stmmr._core.space import rows_called
-
-    step = steps["trajectory"]
-    end = ", one end of the longest path" if step.get("root") == "tree" else ""
-    return (
-        f"Domains were connected by PAGA {cite('paga')} and {rows_called(adata)} ordered by diffusion pseudotime "
-        f"{cite('dpt')} in scanpy {cite('scanpy')}, with the root in domain {step['root_domain']}{end}."
-    )
 
 
 def _trends_table(adata: AnnData) -> pd.DataFrame | None:
@@ -253,13 +231,10 @@ ANALYSES: Final = (
             "domain_genes.png": Figure(
                 "the leading genes of each domain",
                 draw("domain_genes"),
-                lambda adata: bool((adata.uns[keys.DOMAIN_GENES]["z"] > 0).any()),
+                lambda adata: any(tl().leading_genes(adata).values()),
             )
         },
-        methods=lambda _, __, cite: (
-            "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains "
-            f"and the rest, with the thresholds of SpaGCN {cite('spagcn')}."
-        ),
+        methods=genes_sentence,
         adjusts_pvalues=True,
     ),
     Analysis(
@@ -321,7 +296,7 @@ ANALYSES: Final = (
                 lambda adata: bool((adata.uns[keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any()),
             )
         },
-        methods=_gene_sets_sentence,
+        methods=gene_sets_sentence,
         adjusts_pvalues=True,
     ),
     Analysis(
@@ -354,7 +329,7 @@ ANALYSES: Final = (
             "trajectory.png": Figure("pseudotime in the tissue, its root as a star", draw("trajectory")),
             "paga.png": Figure("the graph of domains (PAGA) and the trajectory in it", draw("paga")),
         },
-        methods=_trajectory_sentence,
+        methods=trajectory_sentence,
     ),
     Analysis(
         name="gene trends",

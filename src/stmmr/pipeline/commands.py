@@ -47,7 +47,7 @@ from stmmr.pipeline.sources import (
     stays_on_disk,
 )
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import Writing, write_report
+from stmmr.pipeline.writing import Writing, write_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,22 +238,13 @@ def analyse_folder(
             again = WRITTEN_AGAIN.union(results.with_formats(results.OF_ANALYSES))
             draft.take_over(lambda name: name.partition("/")[0] not in again)
             _save_decoder(fitted, draft.folder / MODEL)
-            results.write_domains(adata, draft.folder)
-            failed |= results.write_tables(adata, draft.folder)
-            failed |= results.write_figures(adata, draft.folder, options=facts.get("options"), only=results.OF_ANALYSES)
-            results.write_data(adata, draft.folder, source=counts)
-            if (result / "spatialdata.zarr").exists():
-                with attempt("spatialdata.zarr", failed):
-                    results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
-            facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": results.notes_of(adata)}
+            facts |= {"analyses": facts.get("analyses", {}) | added}
             facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
-            write_report(adata, draft.folder, facts, failed, report)
-            earlier = _still_failed(facts.pop("failed", []), draft.folder, {*outcomes, *failed})
-            if missing := earlier + results.failures(failed):
-                facts["failed"] = missing
-            results.write_facts(facts, draft.folder)
-            draft.publish()
+            write_again(
+                draft, adata, facts, failed,
+                counts=counts, report=report, only=results.OF_ANALYSES, finished=outcomes.keys(),
+            )  # fmt: skip
     results.log_contents(result)
     return failed
 
@@ -318,8 +309,3 @@ def _input_name(facts: dict[str, Any]) -> str:
 
     source = facts.get("input", "trained")
     return " + ".join(source) if isinstance(source, dict) else Path(str(source)).stem
-
-
-def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) -> list[dict[str, str]]:
-    """Get the parts that failed in an earlier command, are not among those of this one, and are missing still."""
-    return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]

@@ -38,6 +38,9 @@ KEPT: Final = Kind(
 """A folder of finished steps."""
 
 
+_UNS: Final = (keys.UNS, keys.DEPENDS, keys.SPATIAL, keys.DOMAIN_COLORS, keys.DOMAIN_REFINED_COLORS)
+
+
 class KeptSteps:
     """The finished steps of a run, in a folder.
 
@@ -114,7 +117,7 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS, keys.SPATIAL) if name in adata.uns}
+        uns = {name: adata.uns[name] for name in _UNS if name in adata.uns}
         with atomic_write(self._path(step)) as new, hdf5_file(new) as file:
             write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
             file.attrs["run"] = self.run

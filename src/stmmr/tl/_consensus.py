@@ -113,6 +113,8 @@ def consensus(
         Categorical "1" … "K", from the largest domain to the smallest; K is `n_domains`.
     ``obs[confidence_key]``
         Share of the partitions that agree with the domain of the spot, in (0, 1].
+    ``uns[f"{key_added}_colors"]``
+        One colour for each domain; those of neighbouring domains differ most, also with colour blindness.
     ``uns["stmmr"]["consensus"]``
         Parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
 
