@@ -109,9 +109,10 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
 
 
 def unique_names(adata: AnnData) -> None:
-    """Make the names of spots and genes unique, with a warning if they were not."""
+    """Make the names of spots and genes unique, with a warning if they were not; ``raw`` gets the same names."""
     from stmmr._core.space import rows_called
 
+    as_in_raw = adata.raw is not None and adata.raw.var_names.equals(adata.var_names)
     for named, names, make_unique in (
         (rows_called(adata)[:-1], adata.obs_names, adata.obs_names_make_unique),
         ("gene", adata.var_names, adata.var_names_make_unique),
@@ -120,6 +121,8 @@ def unique_names(adata: AnnData) -> None:
             repeated = int(names.duplicated().sum())
             logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, named)
             make_unique()
+            if named == "gene" and as_in_raw:
+                adata.raw.var.index = adata.var_names
 
 
 def representation(adata: AnnData, key: str) -> Float32:

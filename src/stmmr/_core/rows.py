@@ -66,7 +66,7 @@ class OnDisk:
                 "columns. Read them into memory (adata.to_memory(), --mode memory), or write them again as CSR."
             )
         self.in_h5 = hasattr(node, "file")
-        self.path = str(node.file.filename if self.in_h5 else node.store_path.store.root)
+        self.path = file_of(dataset)
         self.name = str(node.name if self.in_h5 else node.path)
         self.shape = tuple(dataset.shape)
 
@@ -99,6 +99,12 @@ class OnDisk:
 def is_on_disk(matrix: Any) -> bool:
     """Check whether a matrix of an AnnData is in a file."""
     return hasattr(matrix, "group") or type(matrix).__module__.split(".")[0] in {"h5py", "zarr"}
+
+
+def file_of(matrix: Any) -> str:
+    """Get the file or store that holds a matrix."""
+    node = getattr(matrix, "group", matrix)
+    return str(node.file.filename if hasattr(node, "file") else node.store_path.store.root)
 
 
 def is_dask(matrix: Any) -> bool:

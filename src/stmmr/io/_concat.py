@@ -194,6 +194,8 @@ def _in_one_unit(parts: Mapping[str, AnnData]) -> dict[str, AnnData]:
         factor = um[name] / unit if math.isfinite(unit) else 1.0
         if any_spatial:
             part.obsm[keys.SPATIAL] = coordinates(part) * factor
+        if keys.BOUNDARIES in part.obsm:
+            part.obsm[keys.BOUNDARIES] = part.obsm[keys.BOUNDARIES] * np.float32(factor)
         if abs(factor - 1) > 1e-2:
             logger.info("Coordinates of %s are multiplied by %.4g, to the unit of the first section.", name, factor)
         libraries = part.uns[keys.SPATIAL] or ({name: {}} if any_spatial and math.isfinite(unit) else {})

@@ -27,18 +27,13 @@ AT_ONCE: Final = 2**18
 class Part(NamedTuple):
     """The counts of one section."""
 
-    counts: OnDisk
-    """Opened when it is copied, so that not all files are open at once."""
-    dtype: np.dtype[Any]
+    counts: Any
+    """Matrix on disk; as `OnDisk`, it is opened when it is copied, so that not all files are open at once."""
     genes: pd.Index
     """Name of each column."""
     kept: Bools
     """Whether each row is copied."""
-
-    @classmethod
-    def of(cls, matrix: Any, genes: pd.Index, kept: Bools) -> Part:
-        """Describe the matrix of an AnnData on disk."""
-        return cls(OnDisk(matrix), np.dtype(matrix.dtype), genes, kept)
+    dtype: DTypeLike = np.float32
 
 
 def write_joined(parts: Sequence[Part], genes: pd.Index, target: Path) -> None:
@@ -49,13 +44,14 @@ def write_joined(parts: Sequence[Part], genes: pd.Index, target: Path) -> None:
     with atomic_write(target) as new, hdf5_file(new) as file:
         if parts:
             dtype = np.result_type(np.int8, *(part.dtype for part in parts))
-            rows = (chunk for part in parts for chunk in _chunks(part, genes))
-            _write_csr(file, rows, dtype=np.float32 if dtype == np.float16 else dtype, n_columns=len(genes))
+            rows = (chunk for part in parts for chunk in chunks_of(part, genes))
+            write_csr(file.create_group("X"), rows, dtype=dtype, n_columns=len(genes))
 
 
-def _chunks(part: Part, genes: pd.Index) -> Iterator[Csr]:
+def chunks_of(part: Part, genes: pd.Index) -> Iterator[Csr]:
     """Read the kept rows of a section, with its columns in the order of the genes."""
-    counts, columns = part.counts, part.genes.get_indexer(genes)
+    counts = part.counts if isinstance(part.counts, OnDisk) else OnDisk(part.counts)
+    columns = part.genes.get_indexer(genes)
     in_order = np.array_equal(columns, np.arange(counts.shape[1]))
     for rows in slices(counts.shape[0], CHUNK):
         chunk = as_csr(counts[rows])[part.kept[rows]]
@@ -63,13 +59,13 @@ def _chunks(part: Part, genes: pd.Index) -> Iterator[Csr]:
             chunk = sparse.csr_matrix(chunk[:, columns])
         chunk.sort_indices()
         yield chunk
-    del counts.dataset  # closed
+    counts.__dict__.pop("dataset", None)  # closes the file
 
 
-def _write_csr(file: h5py.File, chunks: Iterable[Csr], *, dtype: DTypeLike, n_columns: int) -> None:
-    """Write ``X`` as anndata stores CSR, growing with each chunk of rows."""
-    group, pointers = file.create_group("X"), [np.zeros(1, dtype=np.int64)]
-    for name, kind in (("data", dtype), ("indices", np.int32)):
+def write_csr(group: h5py.Group, chunks: Iterable[Csr], *, dtype: DTypeLike, n_columns: int) -> None:
+    """Write a matrix as anndata stores CSR, growing with each chunk of rows."""
+    pointers = [np.zeros(1, dtype=np.int64)]
+    for name, kind in (("data", np.float32 if dtype == np.float16 else dtype), ("indices", np.int32)):
         group.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(AT_ONCE,), compression="lzf", shuffle=True)
     written = 0
     for chunk in chunks:

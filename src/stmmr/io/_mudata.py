@@ -43,7 +43,7 @@ EXPRESSION_NAMES: Final = (
 """Names of modalities that hold the expression, in lower case."""
 PEAK_NAMES: Final = ("atac", "peak", "chromatin")
 """Parts of the names of modalities that hold peaks, in lower case."""
-RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED)
+RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.ALTERNATIVE, keys.DOMAIN_REFINED)
 
 
 @reader("a MuData file (.h5mu)")

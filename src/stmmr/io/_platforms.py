@@ -153,6 +153,7 @@ def _table(path: Path, _: int | None) -> Match:
 
 
 LIBRARY: Final = {"library_id": "library_id"}
+CELLS: Final = LIBRARY | {"boundaries": "boundaries"}
 BINS: Final = LIBRARY | {"bin_size": "bin_size"}
 OFF_TISSUE: Final = {"keep_off_tissue": "keep_off_tissue"}
 BACKED: Final = OFF_TISSUE | {"backed": "backed"}
@@ -162,14 +163,14 @@ KINDS: Final[dict[Platform, Kind]] = {
     "h5mu": Kind("a MuData file (.h5mu)", _by_content(".h5mu", MUDATA), read_h5mu, OFF_TISSUE),
     "visium_hd": Kind("a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, BINS | OFF_TISSUE),
     "visium_hd_cells": Kind(
-        "cells of Visium HD (segmented_outputs/)", _by_name(find_segmented, "Visium HD"), read_visium_hd_cells, LIBRARY
+        "cells of Visium HD (segmented_outputs/)", _by_name(find_segmented, "Visium HD"), read_visium_hd_cells, CELLS
     ),
-    "xenium": Kind("Xenium (cell_feature_matrix.h5)", _by_name(find_xenium, "Xenium"), read_xenium, LIBRARY),
+    "xenium": Kind("Xenium (cell_feature_matrix.h5)", _by_name(find_xenium, "Xenium"), read_xenium, CELLS),
     "visium": Kind(
         "a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY | OFF_TISSUE
     ),
-    "cosmx": Kind("CosMx (…_exprMat_file.csv)", _by_name(find_cosmx, "CosMx"), read_cosmx, LIBRARY),
-    "merscope": Kind("MERSCOPE (cell_by_gene.csv)", _by_name(find_merscope, "MERSCOPE"), read_merscope, LIBRARY),
+    "cosmx": Kind("CosMx (…_exprMat_file.csv)", _by_name(find_cosmx, "CosMx"), read_cosmx, CELLS),
+    "merscope": Kind("MERSCOPE (cell_by_gene.csv)", _by_name(find_merscope, "MERSCOPE"), read_merscope, CELLS),
     "stereoseq": Kind("Stereo-seq (.gef)", _by_path(find_gef, "{} ends with .gef"), read_stereoseq, BINS),
     "transcripts": Kind(
         "a long table (.gem, transcripts)", _by_path(find_long, "{} has a gene in each row"), read_transcripts, BINS

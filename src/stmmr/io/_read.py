@@ -52,6 +52,7 @@ GOES_WITH: Final = {
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
     "keep_off_tissue": "Visium, .h5ad or .zarr",
+    "boundaries": "Xenium, CosMx, MERSCOPE or cells of Visium HD",
 }
 
 
@@ -152,6 +153,7 @@ def read(
     coordinates: str | Path | None = None,
     backed: bool = False,
     keep_off_tissue: bool = False,
+    boundaries: bool = False,
 ) -> AnnData:
     """Read a section of any supported platform.
 
@@ -172,6 +174,8 @@ def read(
         Leave the counts of an .h5ad or .zarr in the file, if memory cannot hold them.
     keep_off_tissue
         Keep the spots that are off the tissue (``in_tissue`` is 0), which are dropped otherwise.
+    boundaries
+        Read the outlines of cells as well, into ``obsm["cell_boundaries"]``, for exports.
 
     Returns
     -------
@@ -193,6 +197,7 @@ def read(
         coordinates=coordinates,
         backed=backed,
         keep_off_tissue=keep_off_tissue,
+        boundaries=boundaries,
     )
 
 

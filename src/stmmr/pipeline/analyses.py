@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra
-from stmmr._core.record import drop_results, record, recorded
-from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, named_rows, renamed_columns, table_in
+from stmmr._core.record import drop_results, recorded
+from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, renamed_columns, table_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,15 +157,9 @@ def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
 
 
 def _compose(work: Work) -> None:
-    from stmmr._core.depends import depends
+    from stmmr.tl._composition import write_composition
 
-    adata, key, group_key = work.adata, work.section_key, work.options.group_key
-    adata.uns[keys.COMPOSITION] = named_rows(tl().composition(adata, key))
-    if group_key is not None:
-        adata.uns[keys.COMPOSITION_TESTS] = named_rows(tl().compare_composition(adata, key, group_key=group_key))
-    record(adata, composition={"section_key": key, "group_key": group_key or ""})
-    written = [f"uns:{keys.COMPOSITION}", f"uns:{keys.COMPOSITION_TESTS}", "notes:composition"]
-    depends(adata, "composition", on=[f"obs:{name}" for name in (keys.DOMAIN, key, group_key) if name], writes=written)
+    write_composition(work.adata, work.section_key, group_key=work.options.group_key)
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:

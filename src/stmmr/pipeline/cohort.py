@@ -21,7 +21,7 @@ from stmmr._core.folders import Kind, remove, require_ours
 from stmmr._core.options import plain
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
-from stmmr._core.rows import CHUNK, as_csr, is_on_disk
+from stmmr._core.rows import CHUNK, OnDisk, as_csr, is_on_disk
 from stmmr._core.space import coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr._core.version import VERSION
@@ -36,6 +36,7 @@ from stmmr.pipeline.sources import (
     join_sections,
     memory_needed,
     open_input,
+    reading_options,
     shown_bytes,
     would_stay_on_disk,
 )
@@ -206,10 +207,8 @@ def _open(entry: Entry, options: Any, folder: FolderOptions, *, backed: bool) ->
     adata, left = open_input(
         entry.path,
         replace(options, image=entry.image, registration=entry.registration),
-        bin_size=folder.bin_size,
         backed=backed,
-        keep_off_tissue=folder.keep_off_tissue,
-        copied=backed,
+        **reading_options(folder),
     )
     return Opened(adata, left)
 
@@ -355,7 +354,8 @@ def _left_on_disk(opened: Opened, folder: FolderOptions, path: Path) -> Opened:
     light = _without_matrices(adata, ~off, ~controls)
     if getattr(options, "use_rep", None) is not None:
         return Opened(light, options)
-    counts = Part.of(raw_counts(adata, options.layer)[1], adata.var_names, ~off)
+    _, matrix = raw_counts(adata, options.layer)
+    counts = Part(OnDisk(matrix), adata.var_names, ~off, matrix.dtype)
     close(adata)
     return Opened(light, options, counts)
 

@@ -10,12 +10,11 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
 from stmmr._core.locks import locked
-from stmmr._core.options import as_json, option_names, plain
+from stmmr._core.options import as_json, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.version import VERSION
 from stmmr.pipeline import folder as results
@@ -30,10 +29,10 @@ from stmmr.pipeline.analyse import (
     with_genes,
 )
 from stmmr.pipeline.analyses import AnalysisOptions
-from stmmr.pipeline.analysis import named_rows
 from stmmr.pipeline.cohort import Joined, kept_sections, read_cohort, remove_sections
+from stmmr.pipeline.composition import compose_mapped
 from stmmr.pipeline.folder import MODEL, RESULT
-from stmmr.pipeline.mapping import count_domains, map_section
+from stmmr.pipeline.mapping import map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
@@ -44,7 +43,7 @@ from stmmr.pipeline.sources import (
     read_inputs,
 )
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import Writing, write_report
+from stmmr.pipeline.writing import Writing, write_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +75,7 @@ def run_to_folder(
     Parameters
     ----------
     sources
-        NamedInputs as `stmmr.read` takes them; several are the sections of one run; none for the simulated tissue.
+        Inputs as `stmmr.read` takes them; several are the sections of one run; none for the simulated tissue.
     folder
         Options about the inputs and the output folder.
     options
@@ -187,7 +186,7 @@ def map_to_folder(
         writing.analyses(with_genes(adata, analyses), model=None, progress=options.progress)
         names = ("" if len(named.entries) > 1 else sources[0].stem, _input_name(trained_facts))
         with attempt("composition", failed):
-            adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
+            compose_mapped(adata, trained, names=names)
         writing.rest(source=counts, report=report)
     remove_sections(store)
     results.log_contents(folder.output)
@@ -234,24 +233,16 @@ def analyse_folder(
             if all(outcomes.values()):
                 raise_first(outcomes)
             failed = {name: error for name, error in outcomes.items() if error is not None}
-            draft.take_over(lambda name: name.partition("/")[0] not in WRITTEN_AGAIN | results.OF_ANALYSES)
+            again = WRITTEN_AGAIN.union(results.with_formats(results.OF_ANALYSES))
+            draft.take_over(lambda name: name.partition("/")[0] not in again)
             _save_decoder(fitted, draft.folder / MODEL)
-            results.write_domains(adata, draft.folder)
-            failed |= results.write_tables(adata, draft.folder)
-            failed |= results.write_figures(adata, draft.folder, only=results.OF_ANALYSES)
-            results.write_data(adata, draft.folder, source=counts)
-            if (result / "spatialdata.zarr").exists():
-                with attempt("spatialdata.zarr", failed):
-                    results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
-            facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": results.notes_of(adata)}
+            facts |= {"analyses": facts.get("analyses", {}) | added}
             facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
-            write_report(adata, draft.folder, facts, failed, report)
-            earlier = _still_failed(facts.pop("failed", []), draft.folder, {*outcomes, *failed})
-            if missing := earlier + results.failures(failed):
-                facts["failed"] = missing
-            results.write_facts(facts, draft.folder)
-            draft.publish()
+            write_again(
+                draft, adata, facts, failed,
+                counts=counts, report=report, only=results.OF_ANALYSES, finished=outcomes.keys(),
+            )  # fmt: skip
     results.log_contents(result)
     return failed
 
@@ -322,8 +313,8 @@ def _input_facts(named: NamedInputs) -> str | dict[str, str]:
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "keep_off_tissue"} & set(option_names(type(folder)))
-    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
+    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue"}
+    return {name: value for name, value in as_json(folder).items() if name in shaping}
 
 
 def _input_name(facts: dict[str, Any]) -> str:
@@ -332,8 +323,3 @@ def _input_name(facts: dict[str, Any]) -> str:
 
     source = facts.get("input", "trained")
     return " + ".join(source) if isinstance(source, dict) else Path(str(source)).stem
-
-
-def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) -> list[dict[str, str]]:
-    """Get the parts that failed in an earlier command, are not among those of this one, and are missing still."""
-    return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]

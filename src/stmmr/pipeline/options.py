@@ -142,9 +142,15 @@ class FolderOptions(Checked):
     """Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip."""
     keep_off_tissue: bool = False
     """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
+    boundaries: bool = False
+    """Read the outlines of cells as well (Xenium, CosMx, MERSCOPE, cells of Visium HD), for exports."""
     mode: Mode = "auto"
     """Keep counts in "memory" or read them from "disk" in chunks (.h5ad and .zarr); "auto" chooses by their size and
     the free memory."""
+    figure_format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Format of the figures: png (300 dpi), svg or pdf. Repeat it for several."""
+    figure_width: Literal["single", "double"] | float | None = None
+    """Width of the figures: a "single" (89 mm) or "double" (183 mm) column, or mm. Default: what they need."""
     report: bool = True
     """Write report.html, one page about the result to share."""
 

@@ -386,5 +386,7 @@ def log_result(adata: AnnData) -> None:
     confidence = ""
     if keys.CONFIDENCE in adata.obs:
         confidence = f", mean confidence {np.mean(adata.obs[keys.CONFIDENCE]):.2f}"
+    if keys.ALTERNATIVE in adata.obs:
+        confidence += f", and a second answer in obs[{keys.ALTERNATIVE!r}]"
     plural = "s" if n_domains != 1 else ""
     logger.log(RESULT, "%d domain%s%s; see adata.obs[%r].", n_domains, plural, confidence, keys.DOMAIN)

@@ -12,7 +12,7 @@ from stmmr._core.checks import InputError, listed, require_choice, require_key, 
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
 from stmmr._core.several import AUTO, with_sections
-from stmmr._core.space import rows_called, set_coordinates
+from stmmr._core.space import set_coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr.io._placing import section_names
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
@@ -130,10 +130,11 @@ def read_inputs(
     The data, the options that remain, and the file that holds the counts if they stay on disk.
     """
     from stmmr import datasets
-    from stmmr.io._tables import counts_at
+    from stmmr.io._reduced import reduced_on_disk
+    from stmmr.io._tables import counts_file
 
     counts = None
-    reading: dict[str, Any] = {"bin_size": folder.bin_size, "keep_off_tissue": folder.keep_off_tissue}
+    reading = reading_options(folder)
     if not named:
         adata = datasets.simulated_tissue()
     else:
@@ -142,13 +143,18 @@ def read_inputs(
         if backed and in_memory:
             raise InputError(IN_MEMORY)
         adata, options = open_input(source, options, backed=backed, **reading)
+        if backed:
+            adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         options = settled(adata, options)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
-        counts = counts_at(source, options.table) if backed else None
+        counts = counts_file(adata)
     if isinstance(folder, RunFolderOptions) and folder.align is not None:
         options = align(adata, folder.align, options)
     return adata, options, counts
+
+
+def reading_options(folder: FolderOptions) -> dict[str, Any]:
+    """Get the options that say how an input is read."""
+    return {name: getattr(folder, name) for name in ("bin_size", "keep_off_tissue", "boundaries")}
 
 
 def open_input(
@@ -158,24 +164,22 @@ def open_input(
     bin_size: int | None = None,
     backed: bool = False,
     keep_off_tissue: bool = False,
-    copied: bool = False,
+    boundaries: bool = False,
 ) -> tuple[AnnData, Any]:
     """Read one input; get the options that remain.
 
-    The image of a SpatialData store is opened, and the further modalities of a MuData become blocks. Of counts on disk
-    that are `copied` from there, `stmmr.io._adopt.dropped` tells what to leave out.
+    The image of a SpatialData store is opened, and the further modalities of a MuData become blocks.
     """
     from stmmr.io import from_mudata
     from stmmr.io._adopt import adopt
     from stmmr.io._mudata import read_h5mu
     from stmmr.io._read import read_recognised, recognise
-    from stmmr.io._tables import read_backed
 
     recognised = recognise(source, bin_size=bin_size)
     source = recognised.path
     if recognised.platform == "zarr" and _has_tables(source):
         adata, options = _open_spatialdata(source, options, backed=backed)
-        return adopt(adata, keep_off_tissue=keep_off_tissue, copied=copied), options
+        return adopt(adata, keep_off_tissue=keep_off_tissue), options
     chosen = [name for name in ("table", "coordinate_system") if getattr(options, name) is not None]
     if chosen:
         raise InputError(f"Expected a SpatialData store (.zarr) for {listed(chosen)}, found {source}. Leave it out.")
@@ -185,10 +189,9 @@ def open_input(
         if isinstance(options, RunOptions):
             options = replace(options, blocks=blocks | named_blocks(options.blocks))
         return adata, options
-    if backed and copied:
-        adata = read_backed(recognised.platform, source)
-        return adopt(adata, keep_off_tissue=keep_off_tissue, copied=True), options
-    adata = read_recognised(recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    adata = read_recognised(
+        recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue, boundaries=boundaries
+    )
     if recognised.platform == "sections" and options.section_key in (None, AUTO):
         key = keys.NEW_SECTION if keys.NEW_SECTION in adata.obs else keys.SECTION
         options = replace(options, section_key=key)
@@ -207,17 +210,6 @@ def settled(adata: AnnData, options: Any) -> Any:
     if getattr(options, "in_3d", False) and options.section_key is None:
         return options
     return replace(options, section_key=with_sections(adata, options.section_key))
-
-
-def require_on_tissue(adata: AnnData) -> None:
-    """Raise an InputError if counts on disk have spots off the tissue, which cannot be dropped there."""
-    from stmmr.io._adopt import off_tissue
-
-    if n := int(off_tissue(adata).sum()):
-        raise InputError(
-            f"Expected {rows_called(adata)} on the tissue for counts on disk, found obs['in_tissue'] 0 for {n} of "
-            f"{adata.n_obs}. Read them into memory to drop these (--mode memory), or keep them (--keep-off-tissue)."
-        )
 
 
 def _has_tables(source: Path) -> bool:

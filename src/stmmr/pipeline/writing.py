@@ -14,7 +14,7 @@ from stmmr.pipeline.analyse import carry_out, facts_of
 from stmmr.pipeline.steps import attempt, peak_memory_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from anndata import AnnData
 
@@ -77,7 +77,7 @@ class Writing:
         if spatialdata:
             with attempt("spatialdata.zarr", self.failed):
                 results.write_spatialdata(adata, folder / "spatialdata.zarr")
-        self.failed |= results.write_figures(adata, folder)
+        self.failed |= results.write_figures(adata, folder, options=self.facts["options"])
         facts = self._facts()
         write_report(adata, folder, facts, self.failed, report)
         self.read.check()
@@ -102,6 +102,59 @@ class Writing:
 
     def _failures(self) -> dict[str, Any]:
         return {"failed": results.failures(self.failed)} if self.failed else {}
+
+
+def write_again(
+    draft: Draft,
+    adata: AnnData,
+    facts: dict[str, Any],
+    failed: dict[str, Exception],
+    *,
+    counts: Path | None,
+    report: Report | None,
+    only: Collection[str] = results.CONTENTS.keys(),
+    finished: Collection[str] = (),
+) -> None:
+    """Write and publish a changed result: domains, tables, data, figures, report and run.json.
+
+    Parameters
+    ----------
+    draft
+        The folder, with the files that stay.
+    adata
+        The data.
+    facts
+        Entries of run.json.
+    failed
+        Errors of what is optional; those of this function are added.
+    counts
+        File of the counts, if they stay on disk.
+    report
+        Writes the report.
+    only
+        Figures to draw.
+    finished
+        Parts that this command has carried out; of others, earlier failures are kept.
+    """
+    results.write_domains(adata, draft.folder)
+    failed |= results.write_tables(adata, draft.folder)
+    failed |= results.write_figures(adata, draft.folder, options=facts.get("options"), only=only)
+    results.write_data(adata, draft.folder, source=counts)
+    if (draft.target / "spatialdata.zarr").exists():
+        with attempt("spatialdata.zarr", failed):
+            results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
+    facts |= {"stmmr": results.notes_of(adata)}
+    write_report(adata, draft.folder, facts, failed, report)
+    earlier = _still_failed(facts.pop("failed", []), draft.folder, {*finished, *failed})
+    if missing := earlier + results.failures(failed):
+        facts["failed"] = missing
+    results.write_facts(facts, draft.folder)
+    draft.publish()
+
+
+def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) -> list[dict[str, str]]:
+    """Get the parts that failed in an earlier command, are not among those of this one, and are missing still."""
+    return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]
 
 
 def write_report(

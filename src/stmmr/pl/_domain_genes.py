@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import MISSING, category_colors
+from stmmr._core.categories import MISSING
 from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
+from stmmr.pl._axes import LEGEND, colors_of, drawing_domains, text_width
+from stmmr.pl.canvas import new_axes, pt, pt2
 from stmmr.tl import domain_genes_table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _ROWS: Final = 11
 """Height of the legend and the colour bar, in cells."""
 
 
-@drawing
+@drawing_domains
 def domain_genes(
     adata: AnnData,
     genes: Sequence[str] | None = None,
@@ -66,8 +67,7 @@ def domain_genes(
 
     Returns
     -------
-    The axes; the colour bar is inside them (``ax.child_axes``). Save by
-    ``ax.figure.savefig("domain_genes.png", dpi=200, bbox_inches="tight")``.
+    The axes; the colour bar is inside them (``ax.child_axes``).
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _dots(ax: Axes, color: Float64, share: Float64, cmap: str | Colormap) -> Non
         domain.ravel(),
         gene.ravel(),
         c=color.ravel(),
-        s=_LARGEST * share.ravel(),
+        s=pt2(_LARGEST * share.ravel()),
         cmap=cmap,
         vmin=0,
         vmax=1,
@@ -147,20 +147,28 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
     ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize="small")
     ax.set_yticks(range(len(led)), list(led), fontsize="small", style="italic")
     ax.xaxis.tick_top()
-    ax.tick_params(length=0, pad=9)
-    ax.tick_params(axis="y", pad=9)
+    ax.tick_params(length=0, pad=pt(9))
+    ax.tick_params(axis="y", pad=pt(9))
     step = recorded(adata).get("domain_genes", {}).get(key, {})
-    colors = category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
+    colors = colors_of(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
     on_top, at_left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
-    ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=36, marker="s", transform=on_top, clip_on=False)
+    ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=pt2(36), marker="s", transform=on_top, clip_on=False)
     leaders = list(led.values())
     marks = [(i, colors[names.index(domain)]) for i, domain in enumerate(leaders) if domain]
     if marks:
         rows, mark_colors = zip(*marks, strict=True)
-        ax.scatter([0.0] * len(rows), rows, c=np.array(mark_colors), s=36, marker="s", transform=at_left, clip_on=False)
+        ax.scatter(
+            [0.0] * len(rows),
+            rows,
+            c=np.array(mark_colors),
+            s=pt2(36),
+            marker="s",
+            transform=at_left,
+            clip_on=False,
+        )
     for i in range(1, len(leaders)):
         if leaders[i] != leaders[i - 1]:
-            ax.axhline(i - 0.5, color=MISSING, linewidth=0.8, zorder=0)
+            ax.axhline(i - 0.5, color=MISSING, linewidth=pt(0.8), zorder=0)
     ax.spines[:].set_visible(False)
 
 
@@ -171,7 +179,13 @@ def _explain(ax: Axes, spots: str) -> None:
     dots = ax.collections[0]
     sizes = [
         Line2D(
-            [], [], linestyle="", marker="o", color="black", markersize=np.sqrt(_LARGEST * share), label=f"{share:.0%}"
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            color="black",
+            markersize=pt(np.sqrt(_LARGEST * share)),
+            label=f"{share:.0%}",
         )
         for share in _SHARES
     ]
@@ -183,4 +197,4 @@ def _explain(ax: Axes, spots: str) -> None:
     bar.outline.set_visible(False)
     beside.set_yticklabels(["0", "highest"])
     beside.tick_params(labelsize="small", length=2)
-    beside.set_title("Mean\nexpression", fontsize="small", loc="left", pad=9)
+    beside.set_title("Mean\nexpression", fontsize="small", loc="left", pad=pt(9))

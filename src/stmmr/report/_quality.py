@@ -123,7 +123,8 @@ def _image(adata: AnnData) -> Iterator[Check]:
 
 
 def _confidence(adata: AnnData) -> Iterator[Check]:
-    agreement = recorded(adata).get("consensus", {}).get("agreement")
+    step = recorded(adata).get("consensus", {})
+    agreement, other = step.get("agreement"), step.get("alternative")
     if agreement is not None:
         yield _check(
             "Agreement of partitions",
@@ -131,6 +132,14 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
             "Mean adjusted Rand index between the partitions and their consensus. Warns below "
             f"{AGREEMENT_AT_LEAST:.2f}: other partitions explain the data almost equally well.",
             bad=agreement < AGREEMENT_AT_LEAST,
+        )
+    if other is not None and other["key_added"] in adata.obs:
+        yield _check(
+            "Second answer",
+            f"{_percent(other['support'], 0)} of the partitions",
+            f"They agree on other domains (adjusted Rand index {other['similarity']:.2f} with those shown), which have "
+            f"a map here and are obs[{other['key_added']!r}] of the data. Both fit the data: choose with biology.",
+            bad=False,
         )
     if keys.CONFIDENCE in adata.obs:
         values = numbers_of(adata, keys.CONFIDENCE)

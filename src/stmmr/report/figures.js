@@ -1,11 +1,10 @@
-"use strict";
 // What a figure shows of the spots: circles if few are in view, otherwise pixels with the spot of each; bokeh draws both.
 const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
   const circles = plot.select_one("circles"), image = plot.select_one("pixels");
   const source = circles.data_source;
   const { x_range, y_range } = plot;
   const dimmed = 0.08, quiet = 0.15, pause = 80, widest = 2200, margin = 0.25;
-  let owner = null, frame = null, timer = 0;
+  let owner = null, frame = null, timer = 0, strength = 0.9;
 
   function view(more) {
     const ends = [x_range, y_range].flatMap(({ start, end }) => {
@@ -25,7 +24,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     return below.concat(above);
   }
   function opacity(i) {
-    return look.chosen && !look.chosen[i] ? dimmed : look.opacity;
+    return look.chosen && !look.chosen[i] ? dimmed : strength;
   }
   function drawCircles(index) {
     source.data = {
@@ -86,7 +85,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
       rasterise();
       drawPixels();
     }
-    image.glyph.global_alpha = look.opacity;
+    image.glyph.global_alpha = strength;
     image.visible = index === null;
     drawCircles(index || []);
   }
@@ -96,7 +95,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     let index = [];
     if (look.chosen) index = within(view(margin), (i) => look.chosen[i]) ?? thinned();
     image.visible = true;
-    image.glyph.global_alpha = look.chosen ? quiet : look.opacity;
+    image.glyph.global_alpha = look.chosen ? quiet : strength;
     drawCircles(index);
   }
   function thinned() {
@@ -138,6 +137,10 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     }
     return chosen;
   }
+  function fade(opacity) {
+    strength = opacity;
+    update();
+  }
   for (const range of [x_range, y_range]) range.change.connect(later);
-  return { plot, x, y, update, spotAt, pixelAt, nth, inside };
+  return { plot, x, y, update, fade, spotAt, pixelAt, nth, inside };
 };

@@ -143,9 +143,11 @@ def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any], *, n
     notes, confidence = recorded(adata), parameters.get("confidence_key")
     for name in ("consensus", "domains", "transfer"):
         if notes.get(name, {}).get("key_added") == key:
-            before = notes.pop(name).get("confidence_key")
-            if before and before != confidence and before in adata.obs:
-                del adata.obs[before]
+            before = notes.pop(name)
+            columns = {before.get("confidence_key"), before.get("alternative", {}).get("key_added")}
+            for column in columns - {confidence, parameters.get("alternative", {}).get("key_added")}:
+                if column in adata.obs:
+                    del adata.obs[column]
     partition = partition_of(adata, key)
     notes[step] = parameters
     adata.uns[keys.UNS] = {}
@@ -153,6 +155,9 @@ def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any], *, n
     depends(
         adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"], partition=partition, number=number
     )
+    if other := parameters.get("alternative"):  # it has the names of the domains
+        column = other["key_added"]
+        depends(adata, f"alternative:{column}", on=[f"obs:{key}"], writes=[f"obs:{column}"])
 
 
 def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:

@@ -156,6 +156,7 @@ def domain_genes(
     step = {
         "domain_key": domain_key,
         "section_key": section_key or "",
+        "layer": layer or "",
         **asdict(chosen),
         # no dict by name, as a file cannot hold names with a slash
         "domains": names.to_numpy(dtype=object),
