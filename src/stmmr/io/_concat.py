@@ -75,15 +75,17 @@ def concat_sections(
     require_choice(join, ("inner", "outer"), name="join")
     parts = _named(sections, section_key, filled=join == "outer")
     _check_genes(parts)
-    names = pd.Index(np.concatenate([part.obs_names.to_numpy(dtype=str) for part in parts.values()]))
-    clashing = int(names.duplicated().sum())
+    names = np.concatenate([part.obs_names.astype(str).to_numpy(object) for part in parts.values()])
+    again = pd.Series(names, dtype=object).duplicated().to_numpy()
+    clashing = int(again.sum())
     if clashing:
         logger.warning(
             "%d names of %s, such as %s, are in several sections. The name of the section was added to each.",
             clashing,
             rows_called(next(iter(parts.values()))),
-            names[names.duplicated()][0],
+            names[again.argmax()],
         )
+    del names, again
     converted = _in_one_unit(parts)
     _keep_common(converted)
     joined: AnnData = ad.concat(

@@ -8,8 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.files import atomic_write, hdf5_file
-from stmmr._core.rows import CHUNK, as_csr, by_rows, slices
-from stmmr.io._tables import SMALL, fill
+from stmmr._core.rows import CHUNK, OnDisk, as_csr, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     import h5py
     import pandas as pd
-    from anndata import AnnData
     from numpy.typing import DTypeLike
 
     from stmmr._core.types import Bools, Csr
@@ -30,31 +28,30 @@ class Part(NamedTuple):
     """The counts of one section."""
 
     counts: Any
-    """Matrix of an AnnData, in memory or on disk."""
+    """Matrix on disk; as `OnDisk`, it is opened when it is copied, so that not all files are open at once."""
     genes: pd.Index
     """Name of each column."""
     kept: Bools
     """Whether each row is copied."""
+    dtype: DTypeLike = np.float32
 
 
-def write_joined(parts: Sequence[Part], joined: AnnData, target: Path) -> None:
-    """Write an AnnData file with the counts of sections one below the other, for the genes of `joined`.
+def write_joined(parts: Sequence[Part], genes: pd.Index, target: Path) -> None:
+    """Write a file with ``X``: the counts of sections one below the other, for some genes.
 
-    All but the counts are those of `joined`, which has none. Raises OSError if the file cannot be written.
+    Raises OSError if the file cannot be written.
     """
-    joined.strings_to_categoricals()
-    small = {name: getattr(joined, name) for name in SMALL}
     with atomic_write(target) as new, hdf5_file(new) as file:
         if parts:
-            rows = (chunk for part in parts for chunk in chunks_of(part, joined.var_names))
-            dtype = np.result_type(np.int8, *(part.counts.dtype for part in parts))
-            write_csr(file.create_group("X"), rows, dtype=dtype, n_columns=joined.n_vars)
-        fill(file, small | {name: dict(small[name]) for name in ("uns", "obsm", "varm")})
+            dtype = np.result_type(np.int8, *(part.dtype for part in parts))
+            rows = (chunk for part in parts for chunk in chunks_of(part, genes))
+            write_csr(file.create_group("X"), rows, dtype=dtype, n_columns=len(genes))
 
 
 def chunks_of(part: Part, genes: pd.Index) -> Iterator[Csr]:
     """Read the kept rows of a section, with its columns in the order of the genes."""
-    counts, columns = by_rows(part.counts), part.genes.get_indexer(genes)
+    counts = part.counts if isinstance(part.counts, OnDisk) else OnDisk(part.counts)
+    columns = part.genes.get_indexer(genes)
     in_order = np.array_equal(columns, np.arange(counts.shape[1]))
     for rows in slices(counts.shape[0], CHUNK):
         chunk = as_csr(counts[rows])[part.kept[rows]]
@@ -62,6 +59,7 @@ def chunks_of(part: Part, genes: pd.Index) -> Iterator[Csr]:
             chunk = sparse.csr_matrix(chunk[:, columns])
         chunk.sort_indices()
         yield chunk
+    counts.__dict__.pop("dataset", None)  # closes the file
 
 
 def write_csr(group: h5py.Group, chunks: Iterable[Csr], *, dtype: DTypeLike, n_columns: int) -> None:

@@ -138,19 +138,40 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
             if (source / name).is_dir():
                 shutil.copytree(source / name, target / name)
         store = zarr.open_group(target, mode="a", zarr_format=zarr.open_group(source, mode="r").metadata.zarr_format)
-        fill(store, small)
+        _fill(store, small)
         return
     with h5py.File(source) as counts, hdf5_file(target) as file:
         for name in ("X", "layers"):
             if name in counts:
                 counts.copy(name, file)
-        fill(file, small)
+        _fill(file, small)
 
 
 def counts_file(adata: AnnData) -> Path | None:
     """Find the file or store that holds the counts; None if they are in memory."""
     matrices = (matrix for matrix in (adata.X, *layers_of(adata).values()) if is_on_disk(matrix))
     return next((Path(file_of(matrix)) for matrix in matrices), None)
+
+
+def close(adata: AnnData) -> None:
+    """Close the file with the counts of an AnnData; zarr stores need not be."""
+    from h5py import Dataset, Group
+
+    for matrix in (adata.X, *layers_of(adata).values()):
+        node = getattr(matrix, "group", matrix)
+        if isinstance(node, Group | Dataset) and node:  # not closed yet
+            node.file.close()
+
+
+def with_counts_of(adata: AnnData, path: Path) -> AnnData:
+    """Give data without counts those of an AnnData file with the same rows and columns, which stay there."""
+    import h5py
+    from anndata import AnnData
+    from anndata.io import sparse_dataset
+
+    file = h5py.File(path)
+    x = sparse_dataset(file["X"]) if "X" in file else None
+    return AnnData(X=x, **{name: getattr(adata, name) for name in SMALL})
 
 
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
@@ -174,7 +195,7 @@ def _size_of_counts(store: Store) -> tuple[int, int]:
     return n_spots, int((x["data"] if hasattr(x, "keys") else x).size)
 
 
-def fill(store: Store, small: dict[str, object]) -> None:
+def _fill(store: Store, small: dict[str, object]) -> None:
     """Write the small parts of an AnnData into a store that holds its matrices."""
     store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     for name, content in ({"layers": {}, "obsp": {}, "varp": {}} | small).items():

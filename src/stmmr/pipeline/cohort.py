@@ -21,7 +21,7 @@ from stmmr._core.folders import Kind, remove, require_ours
 from stmmr._core.options import plain
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
-from stmmr._core.rows import CHUNK, as_csr
+from stmmr._core.rows import CHUNK, OnDisk, as_csr, is_on_disk
 from stmmr._core.space import coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr._core.version import VERSION
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from stmmr._core.types import Bools
+    from stmmr.io._joined import Part
     from stmmr.pipeline.options import FolderOptions
     from stmmr.pipeline.sheet import Entry, NamedInputs
 
@@ -63,11 +65,14 @@ class _LargerThanMemory(Exception):  # noqa: N818 - no error
 
 
 class Opened(NamedTuple):
-    """A section that was read; its counts may be on disk."""
+    """A section that was read."""
 
     adata: AnnData
+    """Without its counts, if they stay on disk."""
     options: Any
     """Options that remain, with its image."""
+    counts: Part | None = None
+    """Its counts on disk."""
 
 
 @dataclass
@@ -122,14 +127,14 @@ def read_cohort(inputs: NamedInputs, options: Any, folder: FolderOptions, *, sto
     entries = {name: entry for name, entry in inputs.entries.items() if name not in broken}
     if not entries:
         raise InputError("Expected a section that can be read, found none.")
-    chosen = {name: opened[name] for name in entries}
+    opened = {name: opened[name] for name in entries}
     if on_disk and store is not None:
-        joined = _joined_on_disk(chosen, options, folder, store)
+        joined = _joined_on_disk(opened, options, store)
     else:
-        joined = Joined(*_joined(chosen, options))
+        joined = Joined(*_joined(opened, options))
     key = joined.options.section_key or keys.SECTION
-    if len(chosen) == 1:
-        joined.adata.obs[key] = pd.Categorical(list(chosen) * joined.adata.n_obs)
+    if len(entries) == 1:
+        joined.adata.obs[key] = pd.Categorical(list(entries) * joined.adata.n_obs)
     add_columns(joined.adata, entries, key)
     if isinstance(folder, RunFolderOptions) and folder.align is not None:
         joined.options = align(joined.adata, folder.align, joined.options)
@@ -181,9 +186,9 @@ def _open_all(
             try:
                 each = _open(entry, options, folder, backed=store is not None)
                 _check(each)
-                if store is not None and isinstance(each.adata.X, np.ndarray | sparse.spmatrix | sparse.sparray):
-                    each = each._replace(adata=_put_on_disk(each.adata, store / f"section{number}.h5ad"))
                 opened[name] = each
+                if store is not None:
+                    opened[name] = _left_on_disk(each, folder, store / f"section{number}.h5ad")
             except (InputError, OSError) as error:
                 broken[name] = (str(error).splitlines() or [type(error).__name__])[0]
                 continue
@@ -210,7 +215,7 @@ def _open(entry: Entry, options: Any, folder: FolderOptions, *, backed: bool) ->
 
 def _check(opened: Opened) -> None:
     """Check what the steps would find only later, by the first spots where it is in the counts."""
-    adata, options = opened
+    adata, options, _ = opened
     use_rep = getattr(options, "use_rep", None)
     if not adata.n_obs or not (adata.n_vars or use_rep):
         raise InputError(f"Expected spots and genes, found {adata.n_obs} spots and {adata.n_vars} genes.")
@@ -255,7 +260,7 @@ def _without_image(opened: Mapping[str, Opened]) -> dict[str, str]:
     """Find sections of a sample sheet without an image, if others have one."""
     missing = [
         name
-        for name, (adata, options) in opened.items()
+        for name, (adata, options, _) in opened.items()
         if options.image is None and not any(map(holds_image, libraries_of(adata).values()))
     ]
     if len(missing) == len(opened):
@@ -285,8 +290,9 @@ def _report(broken: Mapping[str, str], n: int, *, skip: bool) -> None:
 
 
 def _joined(opened: Mapping[str, Opened], options: Any) -> tuple[AnnData, Any]:
-    """Join sections in memory, or take the only one."""
-    return join_sections(opened, options) if len(opened) > 1 else next(iter(opened.values()))
+    """Join sections, or take the only one."""
+    parts = {name: (adata, left) for name, (adata, left, _) in opened.items()}
+    return join_sections(parts, options) if len(parts) > 1 else next(iter(parts.values()))
 
 
 # on disk
@@ -332,46 +338,51 @@ def _state(path: Path) -> list[Any]:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def _put_on_disk(adata: AnnData, path: Path) -> AnnData:
-    """Write a section that was read into memory, and leave its counts in the file."""
-    from stmmr.io._tables import leave_out_unstorable, read_h5ad, write_h5ad
-
-    leave_out_unstorable(adata)
-    with atomic_write(path) as new:
-        write_h5ad(adata, new)
-    return read_h5ad(path, backed=True)
-
-
-def _joined_on_disk(opened: Mapping[str, Opened], options: Any, folder: FolderOptions, store: Path) -> Joined:
-    """Copy the counts of all sections into one file, unless it is there already."""
+def _left_on_disk(opened: Opened, folder: FolderOptions, path: Path) -> Opened:
+    """Leave the counts of a section in their file, which is closed, or write them to `path`."""
     from stmmr.io._adopt import dropped
-    from stmmr.io._joined import Part, write_joined
-    from stmmr.io._tables import leave_out_unstorable, read_h5ad
+    from stmmr.io._joined import Part
+    from stmmr.io._tables import close, leave_out_unstorable, read_h5ad, write_h5ad
 
-    light: dict[str, Opened] = {}
-    parts: list[Part] = []
-    use_rep = getattr(options, "use_rep", None)
-    for name, (adata, left) in opened.items():
-        off, controls = dropped(adata, keep_off_tissue=folder.keep_off_tissue)
-        light[name] = Opened(_without_matrices(adata, ~off, ~controls), left)
-        if use_rep is None:
-            parts.append(Part(raw_counts(adata, left.layer)[1], adata.var_names, ~off))
-    adata, joint = _joined(light, options)
-    path = store / "sections.h5ad"
-    if not path.exists():
+    adata, options, _ = opened
+    if not is_on_disk(adata.X):
         leave_out_unstorable(adata)
-        write_joined(parts, adata, path)
-        logger.info("Counts of %d sections were copied into one file, with %d genes.", len(parts), adata.n_vars)
-    return Joined(read_h5ad(path, backed=True), replace(joint, layer=None), path)
+        with atomic_write(path) as new:
+            write_h5ad(adata, new)
+        adata = read_h5ad(path, backed=True)
+    off, controls = dropped(adata, keep_off_tissue=folder.keep_off_tissue)
+    light = _without_matrices(adata, ~off, ~controls)
+    if getattr(options, "use_rep", None) is not None:
+        return Opened(light, options)
+    _, matrix = raw_counts(adata, options.layer)
+    counts = Part(OnDisk(matrix), adata.var_names, ~off, matrix.dtype)
+    close(adata)
+    return Opened(light, options, counts)
 
 
-def _without_matrices(adata: AnnData, spots: Any, genes: Any) -> AnnData:
+def _without_matrices(adata: AnnData, spots: Bools, genes: Bools) -> AnnData:
     """Get some spots and genes of a section without its counts."""
     from anndata import AnnData
 
+    every = bool(spots.all())
     return AnnData(
-        obs=adata.obs[spots],
+        obs=adata.obs if every else adata.obs[spots],
         var=adata.var[genes],
-        obsm={name: values[spots] for name, values in adata.obsm.items()},
+        obsm={name: values if every else values[spots] for name, values in adata.obsm.items()},
         uns=dict(adata.uns),
     )
+
+
+def _joined_on_disk(opened: dict[str, Opened], options: Any, store: Path) -> Joined:
+    """Copy the counts of all sections into one file, unless it is there already."""
+    from stmmr.io._joined import write_joined
+    from stmmr.io._tables import with_counts_of
+
+    adata, joint = _joined(opened, options)
+    parts = [each.counts for each in opened.values() if each.counts is not None]
+    opened.clear()  # the table has all of them
+    path = store / "sections.h5ad"
+    if not path.exists():
+        write_joined(parts, adata.var_names, path)
+        logger.info("Counts of %d sections were copied into one file, with %d genes.", len(parts), adata.n_vars)
+    return Joined(with_counts_of(adata, path), replace(joint, layer=None), path)

@@ -18,7 +18,7 @@ from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, limited_threads, started_outside
 from stmmr._core.record import record, recorded
-from stmmr._core.rows import scratch_folder
+from stmmr._core.rows import is_on_disk, scratch_folder
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.cohort import read_sheet_in_memory
@@ -109,7 +109,7 @@ def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
         if checkpoint is not None:
             stack.enter_context(locked(checkpoint))
             state.kept = KeptSteps(checkpoint, adata, _decisive(state))
-        stack.enter_context(scratch_folder(checkpoint))
+        stack.enter_context(scratch_folder(checkpoint, beside_disk=is_on_disk(adata.X)))
         steps = [step for step in STEPS if step.wanted(state)]
         for number, step in enumerate(steps, start=1):
             _take(step, state, f"{number}/{len(steps)}")
