@@ -39,7 +39,7 @@ SYMBOLS: Final = (
 def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
 
-    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io._reduced`).
+    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
     try:
         set_coordinates(adata, plain_array=True)

@@ -156,7 +156,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "genes_told": genes_told,
         "blocks": [] if found is None else found.blocks,
         "scene": scene,
-        "domains": domains_of(adata, scene.xy),
+        "domains": domains_of(adata),
         "findings": findings_of(adata),
         "further": further_sections(adata),
         "checks": checks_of(adata),
