@@ -175,6 +175,21 @@ TABLES = {
 }  # fmt: skip
 
 
+def without_names(name):
+    """Write cells in the same order in both tables, and their names in the second only."""
+
+    def write(folder, section):
+        counts_table(section).to_csv(folder / "counts.csv", index=False)
+        table = xy_table(section, "centroid_x", "centroid_y").rename_axis(name).reset_index()
+        table.assign(**{"Field of View": 0}).iloc[:, ::-1].to_csv(folder / "cells.csv", index=False)
+        return folder
+
+    return write
+
+
+TABLES |= {f"counts without names, {name}": without_names(name) for name in ("cell", "Cell ID")}
+
+
 @pytest.mark.parametrize("write", TABLES.values(), ids=TABLES)
 def test_tables(write, tmp_path):
     section = people.section()
@@ -397,6 +412,7 @@ def test_slideseq(write, tmp_path):
         {"suffix": "_S1R1", "prefix": "mouse_Slice1_"},
         {"suffix": "_3D_embryo4"},
         {"region": "region_R1"},
+        {"parquet": True},
     ],
     ids=str,
 )

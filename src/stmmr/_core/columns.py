@@ -72,7 +72,7 @@ NAMES: Final = re.compile(
 DESCRIPTIONS: Final = re.compile(
     r"n_?(counts?|features?|genes?|umis?|transcripts?)(_.*)?|(log\d*p?_)?(total|sum)_(counts?|umis?|genes?).*|total|umis?"
     r"|log\d*p?_n_?(counts?|features?|genes?).*|(pct|percent|fraction)_.*|library_size|size_?factors?"
-    r"|transcript_counts?|.*_(probe|codeword|transcript)_counts?|fov|volume|.*_?(area|perimeter|volume)"
+    r"|transcript_counts?|.*_(probe|codeword|transcript)_counts?|fov|field_of_view|volume|.*_?(area|perimeter|volume)"
     r"|(seurat|snn|graph|kmeans).*|.*_?clusters?|leiden.*|louvain.*|(cell_?)?types?_?(id)?|annotations?|domain(_id)?"
     r"|(min|max|center|centroid)_?[xyz].*|[xyz]_(min|max|center|centroid)|solidity|eccentricity|anisotropy|aspect_ratio"
     r"|(width|height|circularity|roundness)|in_tissue|(array|image|pxl)_?(row|col).*|(s|g2m|doublet|module)_score"
@@ -96,7 +96,7 @@ TYPE_COLUMNS: Final = ("feature_types", "feature_type", "feature_class", "codecl
 SECTIONS: Final = re.compile(
     r"(.*_)?(section|sample|slice|slide|library|puck|core|donor|patient|specimen|replicate|capture_area|mouse|animal)s?"
     r"|librar(y|ies)|batch(es)?|rep"
-    r"|datasets?|orig_?ident|images?|fovs?|rois?|cores?|animals?|mouse|embryos?|capture_?area|chips?|z|bregma",
+    r"|datasets?|orig_?ident|images?|fovs?|rois?|cores?|animals?|mouse|embryos?|capture_?area|chips?|z|bregma|field_of_view",
 )
 """Columns that may name sections, as `plain` writes them, with or without "id" or "name" at the end."""
 

@@ -38,4 +38,6 @@ def name_column(table: pd.DataFrame, xy: Sequence[str]) -> Any:
     counting = named and table[named[0]].astype(str).tolist() == [str(i) for i in range(len(table))]
     if counting and len(named) > 1:
         return named[1]
-    return columns[0] if columns and table.columns[0] not in xy else (named[0] if named else None)
+    first = columns[0] if columns and table.columns[0] not in xy else (named[0] if named else None)
+    unique = [name for name in named if table[name].is_unique]
+    return unique[0] if unique and first is not None and not table[first].is_unique else first

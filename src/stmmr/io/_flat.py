@@ -37,6 +37,8 @@ TABLES: Final = (
 DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
 NUMBER: Final = re.compile(r"-?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 NUMBER_OR_GAP: Final = r"|[-+]?\d*[.,]?\d+([eE][-+]?\d+)?.?|(?i:na|nan|null|none|inf)|-"
+SAMPLED_NAMES: Final = 200
+"""Rows by which names are told."""
 SAMPLED_ROWS: Final = 20
 """Rows by which columns of text are told."""
 BARE: Final = {
@@ -83,10 +85,11 @@ class CountTable:
 
     @property
     def names(self) -> pd.Index[str]:
-        """Names of the rows: the first of their columns."""
+        """Names of the rows: the first of their columns, or their numbers if there is none."""
         import pandas as pd
 
-        names: pd.Index[str] = pd.Index(self.ids.iloc[:, 0].to_numpy())
+        named = self.ids.shape[1] > 0
+        names: pd.Index[str] = pd.Index(self.ids.iloc[:, 0].to_numpy() if named else [*map(str, range(len(self.ids)))])
         return names
 
     def as_anndata(self, names: pd.Index[str] | None = None, *, genes_in_rows: bool = False) -> AnnData:
@@ -269,7 +272,9 @@ def read_counts_table(
 
     with parsing(path, expected="a table of counts"):
         head = peek(path)
-        naming = [i for i, name in enumerate(head.header) if name in ids] or [_name_column(head.header)]
+        naming = [i for i, name in enumerate(head.header) if name in ids]
+        if not naming and not (may_hold_text and names_nothing(path, head.header)):
+            naming = [_name_column(head.header)]
         left_out = {*others, *(_text_columns(path, head.header, naming, others) if may_hold_text else ())}
         if not genes_in_rows:
             left_out |= {*_no_genes(path, head.header, naming, left_out)}
@@ -300,6 +305,14 @@ def read_counts_table(
         return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
 
 
+def names_nothing(path: Path, header: list[str]) -> bool:
+    """Tell whether a table of spots × genes has no column with names: its first holds numbers that repeat."""
+    sample = first_rows(path, SAMPLED_NAMES)
+    if names_rows(header[0]) or not len(sample) or sample[0].dtype.kind not in "iuf":
+        return False
+    return bool(sample[0].duplicated().any())
+
+
 def _name_column(header: list[str]) -> int:
     """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
     second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
@@ -310,11 +323,12 @@ def _text_columns(path: Path, header: list[str], naming: list[int], others: Coll
     """Find further columns that hold text and no numbers, by the first rows, and log them."""
     sample = first_rows(path, SAMPLED_ROWS)
     names = []
-    for i in sample.select_dtypes(["object", "string"]).columns:
+    for i, name in enumerate(header):
+        if i in naming or name in others or sample[i].dtype.kind in "iufb":
+            continue
         texts = sample[i].dropna().astype(str).str.strip()
-        is_text = len(texts) and not texts.str.fullmatch(NUMBER_OR_GAP).any()
-        if is_text and i not in naming and header[i] not in others:
-            names.append(header[i])
+        if len(texts) and not texts.str.fullmatch(NUMBER_OR_GAP).any():
+            names.append(name)
     if names:
         logger.info("Columns of %s that hold text are left out: %s.", path.name, listed(names, at_most=4))
     return names

@@ -40,6 +40,8 @@ MOST_COLUMNS: Final = 40
 DEFAULT_BIN: Final = 50
 CHIP_UM: Final = 0.5
 """µm between the spots of the chips of Stereo-seq, which GEM files do not state (500 nm; early ones had 715)."""
+MICRONS: Final = {"x_location": 1.0, "global_x": 1.0}
+"""µm per unit of x in tables of transcripts by Xenium and MERSCOPE, whose names of columns do not state it."""
 ROWS: Final = 2_000_000
 """Rows that are read at a time."""
 
@@ -133,7 +135,7 @@ def read_transcripts(path: str | Path, *, bin_size: int | None = None, library_i
         adata = _pivoted(file, head, columns, size)
     unique_names(adata)
     adata = without_controls(adata, controls="controls")
-    um = CHIP_UM if columns.is_gem else microns_of(columns.names)
+    um = CHIP_UM if columns.is_gem else microns_of(columns.names) or MICRONS.get(columns.names[0])
     if columns.is_gem:
         logger.info("Spots of the chip are assumed to be %g µm apart, which the table does not state.", CHIP_UM)
     kind = "cells" if by_cell else f"bins of {size} × {size} units"
