@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.columns import coordinate_columns, names_rows
-from stmmr.io._flat import peek, read_frame
+from stmmr.io._flat import read_frame
+from stmmr.io._peek import peek
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ from stmmr._core.checks import InputError, listed, unique_names
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import merscope_boundaries
 from stmmr.io._files import companion, require_match
-from stmmr.io._flat import peek, read_counts_table, read_frame
+from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._peek import peek
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:

@@ -13,17 +13,8 @@ from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader
 from stmmr.io._adopt import SYMBOLS, use_symbols
 from stmmr.io._coordinates import name_column, read_coordinates
-from stmmr.io._flat import (
-    CountTable,
-    Peek,
-    first_rows,
-    is_table,
-    names_nothing,
-    peek,
-    read_counts_table,
-    read_frame,
-    tables_at,
-)
+from stmmr.io._flat import CountTable, first_rows, names_nothing, read_counts_table, read_frame
+from stmmr.io._peek import Peek, is_table, peek, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from stmmr._core.columns import coordinate_columns, microns_of, plain
 from stmmr._core.files import names_may_repeat, parsing
 from stmmr._core.untrusted import reader
 from stmmr.io._files import require_match
-from stmmr.io._flat import peek, read_chunks, tables_at
+from stmmr.io._flat import read_chunks
+from stmmr.io._peek import peek, tables_at
 from stmmr.io._placing import add_library, library_name, without_controls
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.io._flat import Peek
+    from stmmr.io._peek import Peek
 
 GENES: Final = ("genename", "gene_name", "geneid", "gene", "feature_name", "target_name", "target", "symbol")
 COUNTS: Final = ("midcount", "midcounts", "umicount", "umicounts", "umi_count", "count", "counts", "umi", "umis")
