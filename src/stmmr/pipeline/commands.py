@@ -37,7 +37,7 @@ from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.mapping import count_domains, map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
-from stmmr.pipeline.run import run, run_steps
+from stmmr.pipeline.run import require_hardware, run, run_steps
 from stmmr.pipeline.sources import (
     check_several,
     named_inputs,
@@ -99,6 +99,7 @@ def run_to_folder(
     start, named = time.perf_counter(), named_inputs(sources)
     if folder.spatialdata:
         _require_spatialdata()
+    require_hardware(options)
     if len(named) > 1:
         check_several(options, mode=folder.mode)
     if not is_first():  # of processes that run this command together: it only trains
