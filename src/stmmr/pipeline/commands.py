@@ -33,6 +33,7 @@ from stmmr.pipeline.analyse import (
 )
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.analysis import named_rows
+from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.mapping import count_domains, map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
@@ -69,6 +70,7 @@ def run_to_folder(
     analyses: AnalysisOptions,
     *,
     report: Report | None = None,
+    command: str = "",
 ) -> dict[str, Exception]:
     """Read, run and write.
 
@@ -88,6 +90,8 @@ def run_to_folder(
         Options of the analyses.
     report
         Writes the report.
+    command
+        The command as it was typed, for run.json.
 
     Returns
     -------
@@ -121,7 +125,8 @@ def run_to_folder(
         record(adata, mode="memory" if counts is None else "disk")
         if model is not None:
             shutil.copytree(model, draft.folder / MODEL)
-        writing = Writing(draft, adata, facts, failed, read, start)
+        how = {"command": command, "config": config_of(sources, folder, options, analyses)}
+        writing = Writing(draft, adata, facts | how, failed, read, start)
         writing.domains()
         fitted = cache(lambda: results.read_model(model, adata))
         writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
