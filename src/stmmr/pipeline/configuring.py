@@ -16,7 +16,7 @@ from stmmr.pipeline.arguments import option_names_of
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cyclopts import App, ArgumentCollection
 
@@ -90,7 +90,12 @@ def read_config(path: Path) -> dict[str, Any]:
 def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"Expected a file with options (--config), found none at {path}.")
-    readers = {".json": _read_json, ".toml": tomllib.loads, ".yaml": _read_yaml, ".yml": _read_yaml}
+    readers: dict[str, Callable[[str], Any]] = {
+        ".json": _read_json,
+        ".toml": tomllib.loads,
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+    }
     if path.suffix.lower() not in readers:
         raise InputError(f"Expected a file with options that ends with {listed(readers)}, found {path}.")
     try:
