@@ -76,8 +76,8 @@ def test_samples_of_a_large_tissue(tissue, monkeypatch):
 
     for module, name in (
         (_consensus, "FITTED_AT_MOST"), (_vote, "COMPARED_AT_MOST"), (_alternatives, "COMPARED_AT_MOST"),
-        (_number, "FITTED_AT_MOST"),        (_points, "FITTED_AT_MOST"), (_trajectory, "FITTED_AT_MOST"), (_umap, "LAID_OUT_AT_MOST"),
-        (bandwidth, "SPOTS_AT_MOST"),
+        (_number, "FITTED_AT_MOST"), (_points, "FITTED_AT_MOST"), (_trajectory, "FITTED_AT_MOST"),
+        (_umap, "LAID_OUT_AT_MOST"), (bandwidth, "SPOTS_AT_MOST"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, 128)
 

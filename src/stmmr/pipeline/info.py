@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed
+from stmmr._core.checks import InputError, listed, shown_bytes
 from stmmr._core.compat import libraries_of, names_in
 from stmmr._core.counts import count_statistics
 from stmmr._core.raw import SAMPLE, matrices_with_counts, raw_counts
@@ -22,7 +22,7 @@ from stmmr._core.space import coordinates, rows_called, stored_coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
-from stmmr.pipeline.sources import memory_needed, open_input, shown_bytes, would_stay_on_disk
+from stmmr.pipeline.sources import memory_needed, open_input, would_stay_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
