@@ -123,7 +123,7 @@ def test_top_genes_are_those_of_the_table(page_of, section):
     from stmmr.report._genes import top_genes
 
     add_findings(section)
-    assert top_genes(section) == {"1": ["GENE2", "GENE1"]}  # against the rest first, each once, specific ones only
+    assert top_genes(section) == {"1": ["GENE2", "GENE1"], "2": []}  # significant ones, specific ones first
     page = page_of(section)
     rows = re.findall(r'<td class="genes">(.*?)</td>', page.text, re.DOTALL)
     assert [re.findall('data-gene="(.*?)"', row) for row in rows] == [["GENE2", "GENE1"], [], []]
@@ -202,7 +202,7 @@ def test_curves_are_those_of_pl(page_of, section):
     page = page_of(section)
     drawn = re.findall(r"<svg viewBox.*?</svg>", page.text, re.DOTALL)
     assert len(drawn) == 6
-    axes = ["Pseudotime", "Bandwidth (µm)", "Bayesian information criterion", "Step", "Confidence", "Counts per cell"]
+    axes = ["Pseudotime", "Bandwidth (µm)", "BIC, relative to one domain", "Step", "Confidence", "Counts per cell"]
     for svg, label in zip(drawn, axes, strict=True):
         assert f">{label}</text>" in svg
         assert "<style" not in svg

@@ -11,6 +11,8 @@ SECTION: Final = "section"
 """``obs``: the section of each spot, where several were put into one table."""
 NEW_SECTION: Final = "stmmr_section"
 """``obs``: the same, where a column is called so already."""
+BOUNDARIES: Final = "cell_boundaries"
+"""``obsm``: outlines of cells as x, y, x, y, … in the unit of ``spatial``; CSR of 20,000 columns, see `boundaries`."""
 ARRAY_ROW: Final = "array_row"
 ARRAY_COL: Final = "array_col"
 """``obs``: integer position on the array of a platform that has one."""
@@ -56,6 +58,8 @@ DOMAIN: Final = "stmmr_domain"
 """``obs``: categorical, the spatial domain."""
 CONFIDENCE: Final = "stmmr_confidence"
 """``obs``: float, the share of the partitions behind the consensus that agree with it at this spot."""
+ALTERNATIVE: Final = "stmmr_alternative"
+"""``obs``: categorical, the second partition that the partitions behind the consensus support."""
 DOMAIN_REFINED: Final = "stmmr_domain_refined"
 """``obs``: categorical, the domain after a majority vote of the nearest spots."""
 PSEUDOTIME: Final = "stmmr_pseudotime"
@@ -67,6 +71,12 @@ ENHANCED: Final = "stmmr_enhanced"
 REGION: Final = "stmmr_region"
 INSTANCE: Final = "stmmr_instance"
 """``obs``: in the table of a SpatialData object, the element that a spot belongs to, and its name there."""
+DOMAIN_COLORS: Final = "stmmr_domain_colors"
+DOMAIN_REFINED_COLORS: Final = "stmmr_domain_refined_colors"
+ALTERNATIVE_COLORS: Final = "stmmr_alternative_colors"
+"""``uns``: a colour for each domain, in the order of the categories, as scanpy writes and reads it."""
+DOMAIN_NOTES: Final = "stmmr_domain_notes"
+"""``uns``: data frame of texts about domains, by a person; of another column of domains f"{column}_notes"."""
 DOMAIN_GENES: Final = "stmmr_domain_genes"
 """``uns``: data frame of every gene in every domain, against its neighbours and against the rest."""
 DOMAIN_GENES_PSEUDOBULK: Final = "stmmr_domain_genes_pseudobulk"
@@ -103,6 +113,8 @@ class Key(NamedTuple):
         """Whether the values hold for the remaining spots when some are dropped; not if they describe all together."""
         if self.container in ("obs", "obsm", "layers", "varm"):
             return True
+        if self.container == "uns":
+            return self.name.endswith("_notes")
         return self.name == HIGHLY_VARIABLE or (self.container == "notes" and self.name not in _OF_ALL_SPOTS)
 
     @property
@@ -146,10 +158,11 @@ KEYS: Final = (
     ),
     *written(
         "domains",
-        obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
-        notes=("domains", "consensus", "refine", "transfer", "evaluation"),
+        obs=(DOMAIN, CONFIDENCE, ALTERNATIVE, DOMAIN_REFINED),
+        uns=(DOMAIN_NOTES,),
+        notes=("domains", "consensus", "refine", "transfer", "evaluation", "annotation"),
     ),
-    *written("run", notes=("seconds", "peak_memory_mb", "mode")),
+    *written("run", notes=("seconds", "peak_memory_mb", "mode", "skipped")),
 )
 """What a run writes; keys of analyses are in their rows of `stmmr.pipeline.analyses`. Any other key is the user's."""
 

@@ -90,4 +90,9 @@ def _of_raw(adata: AnnData) -> Any:
             "AnnData of raw first: adata = adata.raw.to_adata()."
         )
     same = adata.raw.var_names.equals(adata.var_names)
+    if not same and not adata.raw.var_names.is_unique:
+        raise InputError(
+            "Expected each gene once in raw, found genes of the same name, and others than in the data. Make an "
+            "AnnData of raw first: adata = adata.raw.to_adata()."
+        )
     return adata.raw.X if same else adata.raw.X[:, adata.raw.var_names.get_indexer(adata.var_names)]

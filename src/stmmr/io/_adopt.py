@@ -39,32 +39,40 @@ SYMBOLS: Final = (
 def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
 
-    Of counts on disk, nothing can be dropped: spots off the tissue are an error there, controls a warning.
+    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
     try:
         set_coordinates(adata, plain_array=True)
     except InputError as error:
         logger.warning("%s", error)
-    _use_symbols(adata)
-    controls, off = controls_of(adata), off_tissue(adata)
-    if keep_off_tissue:
-        off = np.zeros(adata.n_obs, dtype=bool)
-    rows = rows_called(adata)
+    use_symbols(adata)
+    off, controls = left_out(adata, keep_off_tissue=keep_off_tissue)
+    if is_on_disk(adata.X):
+        return adata
+    return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+
+
+def left_out(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
+    """Tell which spots and which features are dropped, and say so; raises InputError if all spots are."""
+    off, controls = dropped(adata, keep_off_tissue=keep_off_tissue)
     if off.all() and len(off):
         raise InputError(
-            f"Expected {rows} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep them: "
-            "keep_off_tissue=True (--keep-off-tissue)."
+            f"Expected {rows_called(adata)} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep "
+            "them: keep_off_tissue=True (--keep-off-tissue)."
         )
-    if is_on_disk(adata.X):
-        _warn_of_disk(adata, controls, off)
-        return adata
     if controls.any():
         names = listed(adata.var_names[controls], at_most=4)
         logger.info("%d controls and other features that are no genes dropped (%s).", controls.sum(), names)
     if off.any():
         message = "%d of %d %s are off the tissue (in_tissue is 0) and dropped; --keep-off-tissue keeps them."
-        logger.info(message, off.sum(), adata.n_obs, rows)
-    return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+        logger.info(message, off.sum(), adata.n_obs, rows_called(adata))
+    return off, controls
+
+
+def dropped(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
+    """Tell which spots are off the tissue, unless they are kept, and which features are controls."""
+    off = np.zeros(adata.n_obs, dtype=bool) if keep_off_tissue else off_tissue(adata)
+    return off, controls_of(adata)
 
 
 def off_tissue(adata: AnnData) -> Bools:
@@ -87,7 +95,7 @@ def controls_of(adata: AnnData) -> Bools:
     return np.zeros_like(controls) if controls.all() else controls
 
 
-def _use_symbols(adata: AnnData) -> None:
+def use_symbols(adata: AnnData) -> None:
     """Name genes by the symbols in ``var``, if they are named by Ensembl identifiers."""
     if not adata.n_vars or np.mean([ENSEMBL.match(str(name)) is not None for name in adata.var_names]) < 0.5:
         return
@@ -100,21 +108,6 @@ def _use_symbols(adata: AnnData) -> None:
     adata.var_names = np.where(symbols == "", identifiers, symbols)
     logger.info("Genes are named by var[%r]; their identifiers are in var['gene_ids'].", column)
     unique_names(adata)
-
-
-def _warn_of_disk(adata: AnnData, controls: Bools, off: Bools) -> None:
-    """Say what would be dropped if the counts were in memory."""
-    if off.any():
-        logger.warning(
-            "%d of %d %s are off the tissue (in_tissue is 0). A run of counts on disk needs --mode memory, which drops "
-            "them, or --keep-off-tissue.",
-            off.sum(),
-            adata.n_obs,
-            rows_called(adata),
-        )
-    if controls.any():
-        logger.warning(
-            "%d features are controls (%s). A run of counts on disk takes them for genes; --mode memory drops them.",
-            controls.sum(),
-            listed(adata.var_names[controls], at_most=4),
-        )
+    if adata.raw is not None:  # may have more genes
+        names = dict(zip(identifiers, adata.var_names, strict=True))
+        adata.raw.var.index = [names.get(name, name) for name in adata.raw.var_names.astype(str)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, unique_names
 from stmmr._core.untrusted import reader
+from stmmr.io._boundaries import merscope_boundaries
 from stmmr.io._files import companion, require_match
 from stmmr.io._flat import peek, read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
@@ -49,7 +50,7 @@ def _sample(file: Path) -> str:
 
 
 @reader("a MERSCOPE section")
-def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData:
+def read_merscope(path: str | Path, *, library_id: str | None = None, boundaries: bool = False) -> AnnData:
     """Read the cells of a MERSCOPE section.
 
     Parameters
@@ -59,11 +60,14 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
         or the first of these files.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name of the sample or the folder.
+    boundaries
+        Read the outlines of the cells as well, from ``cell_boundaries.parquet`` or the folder ``cell_boundaries``.
 
     Returns
     -------
     Counts of genes, float32 CSR, without blanks; ``obsm["spatial"]``, cell centres in µm; ``obs``, the other columns
-    of the metadata; the scale in ``uns["spatial"]``.
+    of the metadata; the scale in ``uns["spatial"]``; the outlines in ``obsm["cell_boundaries"]`` and their area in
+    ``obs["area"]``, if they are requested.
 
     Raises
     ------
@@ -85,4 +89,6 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     key = max(named, key=lambda name: int((matched(adata.obs_names, columns[name]) >= 0).sum()))
     table = table.drop(columns=[name for name in table.columns if name in ("", "X") and name != key])
     adata = add_positions(adata, table.set_index(key), xy=XY, counts=file, positions=cells)
+    if boundaries:
+        merscope_boundaries(adata, file)
     return add_library(adata, 1.0, library_name(library_id, _sample(file), file), platform="MERSCOPE")

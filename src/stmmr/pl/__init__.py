@@ -6,8 +6,9 @@ from stmmr.pl._domain_genes import domain_genes
 from stmmr.pl._embedding import embedding
 from stmmr.pl._enrichment import enrichment
 from stmmr.pl._registration import registration
-from stmmr.pl._tissue import domains, values
+from stmmr.pl._tissue import domains
 from stmmr.pl._trajectory import gene_trends, paga, trajectory
+from stmmr.pl._values import values
 
 __all__ = [
     "bandwidth",

@@ -103,6 +103,8 @@ def number_layer(key: str, title: str, values: Floats, *, span: tuple[float, flo
 def layers_of(adata: AnnData) -> list[Layer]:
     """Make the layers of a result, as far as they differ between spots: domains, annotations, confidence, others."""
     layers = [category_layer(adata, keys.DOMAIN)]
+    if keys.ALTERNATIVE in adata.obs:
+        layers.append(category_layer(adata, keys.ALTERNATIVE))
     if keys.DOMAIN_REFINED in adata.obs and not same_partition(
         categories(adata, keys.DOMAIN).codes, categories(adata, keys.DOMAIN_REFINED).codes
     ):

@@ -173,6 +173,11 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
         f"confidence. The partitions agreed with their consensus by a mean adjusted Rand index {cite('ari')} of "
         f"{float(step['agreement']):.2f}."
     )
+    if (other := step.get("alternative")) is not None:
+        text += (
+            f" A second answer was kept, on which {100 * float(other['support']):.0f} % of the partitions agreed "
+            f"(adjusted Rand index {float(other['similarity']):.2f} with the domains)."
+        )
     refined = steps.get("refine", {}).get(_keys.DOMAIN_REFINED)
     if refined is not None:
         text += (
@@ -187,13 +192,30 @@ def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
     if _keys.DOMAIN not in adata.obs:
         return ""
     names = adata.obs[_keys.DOMAIN].dropna().unique()
+    if taken_from := steps.get("domains", {}).get("taken_from"):
+        return f"The {len(names)} domains are those of the annotation “{taken_from}”, which was made beforehand."
     step = next((name for name in ("consensus", "domains", "transfer") if name in steps), "")
     found: Steps = steps.get(step, {})
     if found.get("key_added") != _keys.DOMAIN:
         return f"The {len(names)} domains were taken from an earlier result." if "model" in steps else ""
     if facts_about(adata, step).get("partition", "") in ("", partition_of(adata, _keys.DOMAIN)):
         return ""
+    merges: Steps = steps.get("annotation", {}).get(_keys.DOMAIN_NOTES, {})
+    if len(merges.get("merged", ())):
+        return _merged(merges, len(names))
     return f"Domains were edited after they were found; the {spots} are now in {len(names)}."
+
+
+def _merged(merges: Steps, n_domains: int) -> str:
+    """Tell which domains were merged by a person."""
+    members: dict[str, list[str]] = {}
+    for old, into in zip(merges["merged"], merges["into"], strict=True):
+        members.setdefault(str(into), []).append(str(old))
+    parts = " and ".join(
+        f"domains {', '.join(olds[:-1])} and {olds[-1]} into “{name}”" for name, olds in members.items()
+    )
+    remaining = f"{n_domains} domains remain" if n_domains != 1 else "one domain remains"
+    return f"By hand, {parts} were merged; {remaining}, with the confidence from before."
 
 
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:

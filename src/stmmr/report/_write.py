@@ -17,6 +17,7 @@ from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
+from stmmr._core.shown import domains_shown
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._alternatives import alternatives_of, panels_of
@@ -58,6 +59,7 @@ def write(
     *,
     genes: Iterable[str] | None = None,
     title: str | None = None,
+    domain_key: str = keys.DOMAIN,
     run_facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a report of a run: one HTML file that opens in any browser, without internet, to share with others.
@@ -80,6 +82,9 @@ def write(
         then the most variable ones.
     title
         Heading; None: the name of the input.
+    domain_key
+        Column of ``obs`` with the domains to report, such as clusters of scanpy or the annotation of an expert. Results
+        of other domains are left out.
     run_facts
         Entries of run.json: "input", "options", "versions", "seconds_in_all", "peak_memory_mb".
 
@@ -88,13 +93,14 @@ def write(
     InputError
         If there are no domains or coordinates, or a gene is not in the data.
     """
-    require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
+    require_key(adata.obs.columns, domain_key, where="obs", hint="Run stmmr.run(adata) first.")
     drop_outdated(adata)
     facts, path = dict(run_facts or {}), Path(path)
     if path.is_dir() or not path.parent.is_dir():
         reason = "a folder" if path.is_dir() else "no such folder"
         raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
-    page = _template().render(**_parts(adata, facts, title, genes))
+    with domains_shown(adata, domain_key) as shown_data:
+        page = _template().render(**_parts(shown_data, facts, title, genes))
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
@@ -150,7 +156,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "genes_told": genes_told,
         "blocks": [] if found is None else found.blocks,
         "scene": scene,
-        "domains": domains_of(adata, scene.xy),
+        "domains": domains_of(adata),
         "findings": findings_of(adata),
         "further": further_sections(adata),
         "checks": checks_of(adata),

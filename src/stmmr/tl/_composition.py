@@ -10,7 +10,9 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories, is_absent
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.depends import depends
 from stmmr._core.options import checked
+from stmmr._core.record import record
 from stmmr._core.sections import sections_of
 from stmmr._core.stats import fdr_bh
 
@@ -102,6 +104,34 @@ def compare_composition(
             "pval_adj": fdr_bh(np.nan_to_num(pval, nan=1.0)),
         }
     )
+
+
+def write_composition(
+    adata: AnnData, section_key: str, *, group_key: str | None = None, domain_key: str = keys.DOMAIN
+) -> None:
+    """Write the tables of `composition` and, with groups, of `compare_composition` to ``uns``."""
+    tables = {keys.COMPOSITION: composition(adata, section_key, domain_key=domain_key)}
+    if group_key is not None:
+        tests = compare_composition(adata, section_key, group_key=group_key, domain_key=domain_key)
+        tables[keys.COMPOSITION_TESTS] = tests
+    adata.uns.update({key: named_rows(table) for key, table in tables.items()})
+    note_composition(adata, section_key, group_key=group_key, domain_key=domain_key)
+
+
+def note_composition(
+    adata: AnnData, section_key: str | None, *, group_key: str | None, domain_key: str = keys.DOMAIN, **facts: str
+) -> None:
+    """Record what the tables of composition were computed from."""
+    columns = {"section_key": section_key or "", "group_key": group_key or "", "domain_key": domain_key}
+    record(adata, composition=columns | facts)
+    writes = [f"uns:{keys.COMPOSITION}", f"uns:{keys.COMPOSITION_TESTS}", "notes:composition"]
+    sources = [f"obs:{name}" for name in (domain_key, section_key, group_key) if name]
+    depends(adata, "composition", on=sources, writes=writes)
+
+
+def named_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Name rows by texts, as files hold them."""
+    return table.set_axis(table.index.astype(str))
 
 
 def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Series:
