@@ -162,7 +162,7 @@ DO = {
     "": "() => null",
     "showGene": """async () => {
       const gene = document.querySelector("#gene");
-      gene.value = "Gfap";
+      gene.value = document.querySelector(".answer [data-gene]").dataset.gene;
       gene.dispatchEvent(new Event("change"));
       scrollTo(0, 90);
     }""",
