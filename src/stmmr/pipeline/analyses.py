@@ -66,6 +66,8 @@ class AnalysisOptions:
     """Spot or cell at which the trajectory starts."""
     root_expression: Literal["highest", "lowest"] = "highest"
     """"lowest" starts where the root gene is lowest instead."""
+    domain_key: str = keys.DOMAIN
+    """Column of obs with the domains to analyse, such as clusters of scanpy or the annotation of an expert."""
     enhance: bool = False
     """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
     enhance_genes: Sequence[str] | None = None
@@ -144,17 +146,25 @@ def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> N
         measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
 
 
+def _new(adata: AnnData, options: AnalysisOptions, table: str) -> bool:
+    """Tell whether there is no such table of these domains."""
+    from stmmr._core.shown import domain_key_of
+
+    return table not in adata.uns or domain_key_of(adata, table) != options.domain_key
+
+
 def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
     from stmmr._core.sections import section_key_of
 
-    new = keys.COMPOSITION not in adata.uns
+    new = _new(adata, options, keys.COMPOSITION)
     return section_key_of(adata) is not None and (new or options.group_key is not None)
 
 
 def _compose(work: Work) -> None:
     from stmmr.tl._composition import write_composition
 
-    write_composition(work.adata, work.section_key, group_key=work.options.group_key)
+    options = work.options
+    write_composition(work.adata, work.section_key, group_key=options.group_key, domain_key=options.domain_key)
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -181,7 +191,7 @@ def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepar
 
     if options.ordered:
         names = prepared.domains if prepared.domains is not None else [str(options.root_domain)]
-        chosen_root(adata, names, keys.DOMAIN, **options.roots)
+        chosen_root(adata, names, options.domain_key, **options.roots)
 
 
 def _trends_table(adata: AnnData) -> pd.DataFrame | None:
@@ -216,9 +226,9 @@ ANALYSES: Final = (
         name="domain genes",
         options=("genes",),
         requested=lambda adata, options: (
-            options.genes is True or (options.gene_sets is not None and keys.DOMAIN_GENES not in adata.uns)
+            options.genes is True or (options.gene_sets is not None and _new(adata, options, keys.DOMAIN_GENES))
         ),
-        step=lambda work: tl().domain_genes(work.adata, progress=work.progress),
+        step=lambda work: tl().domain_genes(work.adata, domain_key=work.options.domain_key, progress=work.progress),
         keys=written(uns=(keys.DOMAIN_GENES,), notes=("domain_genes",)),
         check=_check_genes,
         compares=True,
@@ -256,7 +266,10 @@ ANALYSES: Final = (
         options=("pseudobulk",),
         requested=lambda _, options: options.pseudobulk,
         step=lambda work: tl().domain_genes_pseudobulk(
-            work.adata, section_key=work.section_key, progress=work.progress
+            work.adata,
+            section_key=work.section_key,
+            domain_key=work.options.domain_key,
+            progress=work.progress,
         ),
         keys=written(uns=(keys.DOMAIN_GENES_PSEUDOBULK,), notes=("domain_genes_pseudobulk",)),
         check=_check_pseudobulk,
@@ -321,7 +334,12 @@ ANALYSES: Final = (
         name="trajectory",
         options=("trajectory", "root_domain", "root_gene", "root_spot", "root_expression"),
         requested=lambda _, options: options.ordered,
-        step=lambda work: tl().trajectory(work.adata, expression=work.options.root_expression, **work.options.roots),
+        step=lambda work: tl().trajectory(
+            work.adata,
+            expression=work.options.root_expression,
+            domain_key=work.options.domain_key,
+            **work.options.roots,
+        ),
         keys=written(notes=("trajectory",), obs=(keys.PSEUDOTIME, keys.BRANCH)),
         check=_check_trajectory,
         compares=True,

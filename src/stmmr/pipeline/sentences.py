@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
-from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 
 def genes_sentence(adata: AnnData, steps: dict[str, Any], cite: Cite) -> str:
     """Tell how genes of domains were found."""
+    from stmmr._core.space import rows_called
+
     share = steps.get("domain_genes", {}).get(keys.DOMAIN_GENES, {}).get("min_share")
     seen = "" if share is None else f", in at least {float(share):.0%} of the {rows_called(adata)} of the domain"
     return (
@@ -32,6 +33,8 @@ def gene_sets_sentence(_: AnnData, steps: dict[str, Any], __: Cite) -> str:
 
 def trajectory_sentence(adata: AnnData, steps: dict[str, Any], cite: Cite) -> str:
     """Tell how the trajectory was found."""
+    from stmmr._core.space import rows_called
+
     step = steps["trajectory"]
     end = ", one end of the longest path" if step.get("root") == "tree" else ""
     return (

@@ -12,6 +12,7 @@ from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
 from stmmr._core.options import checked
+from stmmr._core.shown import domains_shown
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._curves import curves_of, trends_of
@@ -44,6 +45,7 @@ def write(
     *,
     genes: Iterable[str] | None = None,
     title: str | None = None,
+    domain_key: str = keys.DOMAIN,
     run_facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a report of a run: one HTML file that opens in any browser, without internet, to share with others.
@@ -66,6 +68,9 @@ def write(
         variable ones with the largest share of their variance between domains.
     title
         Heading; None: the name of the input.
+    domain_key
+        Column of ``obs`` with the domains to report, such as clusters of scanpy or the annotation of an expert. Results
+        of other domains are left out.
     run_facts
         Entries of run.json: "input", "options", "versions", "seconds_in_all", "peak_memory_mb".
 
@@ -74,13 +79,14 @@ def write(
     InputError
         If there are no domains or coordinates, or a gene is not in the data.
     """
-    require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
+    require_key(adata.obs.columns, domain_key, where="obs", hint="Run stmmr.run(adata) first.")
     drop_outdated(adata)
     facts, path = dict(run_facts or {}), Path(path)
     if path.is_dir() or not path.parent.is_dir():
         reason = "a folder" if path.is_dir() else "no such folder"
         raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
-    page = _template().render(**_parts(adata, facts, title, genes))
+    with domains_shown(adata, domain_key) as shown_data:
+        page = _template().render(**_parts(shown_data, facts, title, genes))
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
