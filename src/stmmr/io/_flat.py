@@ -36,6 +36,9 @@ TABLES: Final = (
 """File endings of tables."""
 DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
 NUMBER: Final = re.compile(r"-?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+NUMBER_OR_GAP: Final = r"|[-+]?\d*[.,]?\d+([eE][-+]?\d+)?.?|(?i:na|nan|null|none|inf)|-"
+SAMPLED_ROWS: Final = 20
+"""Rows by which columns of text are told."""
 BARE: Final = {
     3: ("name", "x", "y"),
     4: ("name", "other_name", "x", "y"),
@@ -117,10 +120,7 @@ def peek(path: Path) -> Peek:
             if encoding == "utf-16":
                 top = lines.read(LONGEST_LINE).decode(encoding, errors="ignore").splitlines()[:MOST_COMMENTS]
             else:
-                raw = [lines.readline(LONGEST_LINE) for _ in range(3)]
-                while raw[-1].startswith(b"#") and len(raw) < MOST_COMMENTS:
-                    raw += [lines.readline(LONGEST_LINE) for _ in range(2)]
-                encoding, top = _decoded(raw)
+                encoding, top = _decoded(_first_lines(lines))
         comments = next((i for i, line in enumerate(top) if not line.startswith("#")), len(top))
         if comments and comments + 1 < len(top) and _as_many_fields(top[comments - 1], top[comments]):
             comments -= 1  # a header behind "#"
@@ -135,6 +135,16 @@ def peek(path: Path) -> Peek:
         names = ["", *names] if len(row) == len(names) + 1 else names
         commas = separator != "," and any(DECIMAL_COMMA.fullmatch(value.strip()) for value in row)
         return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".")
+
+
+def _first_lines(file: io.BufferedReader) -> list[bytes]:
+    """Read the comments of a table and at most three lines after them; lines may end with a carriage return only."""
+    lines: list[bytes] = []
+    while len(lines) < MOST_COMMENTS and sum(not line.startswith(b"#") for line in lines) < 3:
+        if not (read := file.readline(LONGEST_LINE)):
+            break
+        lines += read.splitlines(keepends=True)
+    return lines
 
 
 def _decoded(lines: list[bytes]) -> tuple[str, list[str]]:
@@ -240,12 +250,18 @@ def _ends_within_row(path: Path, head: Peek) -> bool:
 
 
 def read_counts_table(
-    path: Path, *, ids: Collection[str] = (), others: Collection[str] = (), genes_in_rows: bool = False
+    path: Path,
+    *,
+    ids: Collection[str] = (),
+    others: Collection[str] = (),
+    genes_in_rows: bool = False,
+    may_hold_text: bool = False,
 ) -> CountTable:
     """Read a table of counts in chunks, so that it is never dense in memory.
 
-    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Of spots ×
-    genes, so are other columns that name or describe spots by their names, such as an index that was saved or "volume".
+    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out, and so are
+    columns of text, if a table may hold some. Of spots × genes, so are other columns that name or describe spots by
+    their names, such as an index that was saved or "volume".
     Rows without any value are dropped, and empty cells of a table that has many are 0. Raises InputError if the table
     is damaged, empty, or holds other values than numbers.
     """
@@ -254,7 +270,9 @@ def read_counts_table(
     with parsing(path, expected="a table of counts"):
         head = peek(path)
         naming = [i for i, name in enumerate(head.header) if name in ids] or [_name_column(head.header)]
-        left_out = set(others) if genes_in_rows else {*others, *_no_genes(path, head.header, naming, others)}
+        left_out = {*others, *(_text_columns(path, head.header, naming, others) if may_hold_text else ())}
+        if not genes_in_rows:
+            left_out |= {*_no_genes(path, head.header, naming, left_out)}
         counted = [i for i, name in enumerate(head.header) if i not in naming and name not in left_out]
         dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
         names, blocks, missing, n_bytes = [], [], [], 0
@@ -286,6 +304,20 @@ def _name_column(header: list[str]) -> int:
     """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
     second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
     return int(second_names)
+
+
+def _text_columns(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
+    """Find further columns that hold text and no numbers, by the first rows, and log them."""
+    sample = first_rows(path, SAMPLED_ROWS)
+    names = []
+    for i in sample.select_dtypes(["object", "string"]).columns:
+        texts = sample[i].dropna().astype(str).str.strip()
+        is_text = len(texts) and not texts.str.fullmatch(NUMBER_OR_GAP).any()
+        if is_text and i not in naming and header[i] not in others:
+            names.append(header[i])
+    if names:
+        logger.info("Columns of %s that hold text are left out: %s.", path.name, listed(names, at_most=4))
+    return names
 
 
 def _no_genes(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
