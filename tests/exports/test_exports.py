@@ -212,3 +212,19 @@ def test_names_from_elsewhere_are_no_formulas_and_break_nothing(simulated, tmp_p
         assert len(features(path)) >= 2
     for path in folder.glob("*.csv"):
         assert all(not value.startswith("=") for row in rows(path) for value in row.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "barcode"),
+    [
+        ("AAACAAGTATCTCCCA-1", "AAACAAGTATCTCCCA-1"),
+        ("AAACAAGTATCTCCCA.2", "AAACAAGTATCTCCCA-2"),  # as R writes it
+        ("AAACAAGTATCTCCCA", "AAACAAGTATCTCCCA-1"),
+        ("cellid_000000001-1", "cellid_000000001-1"),
+    ],
+)
+def test_barcodes_are_those_of_10x(simulated, tmp_path, name, barcode):
+    one = simulated[:1].copy()
+    one.obs_names = [name]
+    stmmr.export(one, tmp_path / "out", to="loupe", domain_key="layer")
+    assert [row["Barcode"] for row in rows(tmp_path / "out/categories.csv")] == [barcode]
