@@ -29,6 +29,7 @@ from stmmr.pipeline.arguments import (
     Messages,
     RunArguments,
     RunFolder,
+    Sections,
     flat,
     option_names_of,
 )
@@ -64,7 +65,7 @@ REPRODUCE, INFO, EXPORT, MESSAGES = ReproduceArguments(), InfoArguments(), Expor
 
 @app.command(name="run")
 def run_command(
-    source: Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())],
+    source: Sections,
     *,
     folder: RunFolder,
     options: RunArguments = RUN,
@@ -79,8 +80,8 @@ def run_command(
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs are the sections of one run, each with its
-        own image, named after files or folders.
+        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs, or the rows of a sample sheet (.csv with
+        the columns section, path, image, …), are the sections of one run, each with its own image.
     """
     from stmmr.pipeline.commands import run_to_folder
 
@@ -162,7 +163,7 @@ def annotate_command(
 
 @app.command(name="map")
 def map_command(
-    source: Input,
+    source: Sections,
     *,
     model: Path,
     folder: Folder,
@@ -170,12 +171,12 @@ def map_command(
     analyses: MapAnalysisArguments = MAP_ANALYSES,
     messages: Messages = MESSAGES,
 ) -> None:
-    """Map a new section onto the model of an earlier run, without training, and write the same kind of folder.
+    """Map new sections onto the model of an earlier run, without training, and write the same kind of folder.
 
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad or .zarr; several, or a sample sheet, as for stmmr run.
     model
         Result folder of stmmr run for another section.
     """
@@ -277,11 +278,12 @@ def reproduce_command(
     output
         Folder for the table, with a row for each run, and the domains. A run that was stopped continues there.
     """
-    from stmmr.reproduce import reproduce
+    from stmmr.reproduce import reproduced
 
     messages.apply()
-    reproduce(dataset, data, output, options)
+    _, failed = reproduced(dataset, data, output, options)
     print((output / "table.md").read_text(encoding="utf-8"))
+    end_partly(failed, output, by_option, advice="the same command carries out only what failed")
 
 
 def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:

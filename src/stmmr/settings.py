@@ -51,7 +51,7 @@ class Settings(Checked):
     attention: bool
     """Whether each block attends over all spots before the fusion."""
     dropout: float
-    """Dropout rate after the attention and in the alignment."""
+    """Dropout rate of the attention weights and in the alignment."""
     expression_weight: float
     """Weight of the expression in the fusion."""
     histology_weight: float | None

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr._core import keys
@@ -157,6 +158,52 @@ def test_another_embedding(analysed, caplog):
     assert "BIC" not in methods_of(adata)[0] and "Bayesian" not in methods_of(adata)[0]
 
 
+PREPARED = {
+    "expression": lambda adata: stmmr.pp.expression(adata, n_top_genes=30, section_key="section"),
+    "spatial graph": lambda adata: stmmr.pp.spatial_graph(adata, bandwidth=300.0, section_key="section"),
+}
+
+
+def test_the_same_steps_before_the_embedding(analysed):
+    adata = analysed.copy()
+    stmmr.pp.expression(adata, section_key="section")
+    stmmr.pp.spatial_graph(adata, section_key="section")
+    assert set(adata.uns[keys.DEPENDS]) == set(analysed.uns[keys.DEPENDS]) and not outdated(adata)
+
+
+@pytest.mark.parametrize("how", PREPARED)
+def test_other_steps_before_the_embedding(analysed, how, caplog):
+    adata = analysed.copy()
+    PREPARED[how](adata)
+    assert "Removed results that were computed before" in caplog.text and "embedding" in caplog.text
+    assert not {"embedding", *OF_EMBEDDING} & set(adata.uns[keys.DEPENDS])
+    assert not {keys.EMBEDDING, keys.UMAP} & set(adata.obsm) and "model" not in recorded(adata)
+    assert keys.DOMAIN in adata.obs and keys.DOMAIN_GENES in adata.uns
+    stmmr.StMMR(adata).fit()
+    assert not outdated(adata) and keys.EMBEDDING in adata.obsm
+
+
+def test_an_image_that_is_described_again(fitted):
+    adata = fitted.adata
+    adata.obsm[keys.HISTOLOGY] = np.random.default_rng(0).normal(size=(adata.n_obs, 8)).astype(np.float32)
+    stmmr.StMMR(adata).fit()
+    stmmr.pp.spatial_graph(adata)
+    assert keys.EMBEDDING in adata.obsm
+    adata.obsm[keys.HISTOLOGY][3] += 1
+    stmmr.pp.spatial_graph(adata)
+    assert keys.EMBEDDING not in adata.obsm
+
+
+def test_a_mapped_embedding_depends_on_the_graph(fitted):
+    new = fitted.adata[: fitted.adata.n_obs // 2].copy()
+    fitted.transform(new, progress=False)
+    assert not outdated(new)
+    stmmr.pp.expression(new, n_top_genes=20)  # which it does not read
+    assert keys.EMBEDDING in new.obsm
+    stmmr.pp.spatial_graph(new, bandwidth=400.0)
+    assert keys.EMBEDDING not in new.obsm
+
+
 @pytest.mark.parametrize("change", ["order", "order of categories", "file", "subset"])
 def test_what_changes_no_result(analysed, change, tmp_path):
     adata = analysed.copy()
@@ -235,3 +282,17 @@ def test_a_model_is_loaded_with_its_own_data_only(fitted, tmp_path):
     stmmr.pp.spatial_graph(other)
     with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
         stmmr.StMMR.load(tmp_path / "model", other)
+
+
+@pytest.mark.realdata
+def test_a_model_of_another_real_section_of_the_same_panel(shared_data, tmp_path):
+    first, second = (stmmr.read(shared_data / f"starmap_mpfc_{name}.h5ad") for name in ("BZ5", "BZ9"))
+    assert first.var_names.equals(second.var_names)
+    stmmr.run(first, n_domains=4, save_model=tmp_path / "model", progress=False)
+    prepared = second.copy()
+    stmmr.pp.expression(prepared)
+    stmmr.pp.spatial_graph(prepared)
+    with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
+        stmmr.StMMR.load(tmp_path / "model", prepared)
+    stmmr.map(second, stmmr.StMMR.load(tmp_path / "model", first), progress=False)
+    assert adjusted_rand_score(second.obs["ground_truth"], second.obs[keys.DOMAIN]) > 0.7

@@ -9,17 +9,18 @@ import torch
 from scipy import sparse
 
 import stmmr
+from stmmr._core.kernel import kernel_of
 from stmmr.linear.start import Affine
 from stmmr.model import batches, checkpoint
 from stmmr.model import landmarks as _landmarks
 from stmmr.model.batches import dealt, drawn
 from stmmr.model.embed import embedded
-from stmmr.model.inputs import BlockInputs, ModelInputs, RowsInMemory
+from stmmr.model.inputs import BlockInputs, ModelInputs, RowsInMemory, model_inputs
 from stmmr.model.landmarks import keys_of, landmarks
 from stmmr.model.loop import Options, train
 from stmmr.nn import Keys, Network, Shape, SparseRows
 from stmmr.nn.layers import PropagatedEncoder
-from stmmr.settings import settings_of
+from stmmr.settings import Block, settings_of
 
 SMALL = {"n_components": 6, "latent": 4, "decoder_hidden": 8, "batch_size": 16, "steps": 12}
 EVERYTHING = SMALL | {
@@ -325,3 +326,14 @@ def test_cost_per_step_does_not_grow_with_the_spots():
         with Watch():
             sum(network(batch).values()).backward()
     assert largest[200] == largest[800]
+
+
+def test_paper_reads_image_features_as_they_are():
+    """The encoder gets A²F of the features in obsm, neither standardised nor rotated."""
+    adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_domains=2, n_genes=60)
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata, use="array", bandwidth=2.0)
+    adata.obsm["vit"] = np.random.default_rng(0).normal(3, [1, 10, 100], size=(adata.n_obs, 3)).astype(np.float32)
+    inputs = model_inputs(adata, settings_of("paper"), use_rep=None, blocks={"image": Block("vit")})
+    a = kernel_of(adata).weights().toarray()
+    np.testing.assert_allclose(inputs.put_back(inputs.blocks[1].features), a @ a @ adata.obsm["vit"], rtol=1e-3)

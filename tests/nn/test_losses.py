@@ -145,3 +145,29 @@ def test_a_key_of_size_three_is_three_keys():
         torch.autograd.grad(few, (query, key), ahead), torch.autograd.grad(many, (query, key), ahead), strict=True
     ):
         torch.testing.assert_close(mine, other)
+
+
+def dropped_attention(query, key, seed=0, dropout=0.3):
+    from stmmr.nn.pairs import attention
+
+    torch.manual_seed(seed)
+    return attention(query, key, dropout=dropout)
+
+
+@pytest.mark.parametrize("tile_bytes", [2**25, 7 * 8 * 5])
+def test_attention_weights_are_dropped_each_by_itself(tile_bytes, monkeypatch):
+    """With equal weights and one-hot keys, the output shows each weight: 0, or 1/M over the share that is kept."""
+    monkeypatch.setattr("stmmr.nn.pairs.TILE_BYTES", tile_bytes)
+    seen = dropped_attention(torch.zeros(400, 50, dtype=torch.float64), torch.eye(50, dtype=torch.float64))
+    shown = seen.unique()
+    torch.testing.assert_close(shown, torch.tensor([0, 1 / (50 * 0.7)], dtype=torch.float64))
+    assert abs(float((seen == 0).double().mean()) - 0.3) < 4 * (0.3 * 0.7 / seen.numel()) ** 0.5
+    assert not torch.equal(seen, dropped_attention(torch.zeros(400, 50).double(), torch.eye(50).double(), seed=1))
+
+
+@pytest.mark.parametrize("tile_bytes", [2**25, 7 * 8 * 5])
+def test_gradient_of_dropped_attention(tile_bytes, monkeypatch):
+    monkeypatch.setattr("stmmr.nn.pairs.TILE_BYTES", tile_bytes)
+    rng = np.random.default_rng(0)
+    query, key = (torch.from_numpy(rng.normal(size=(n, 3))).requires_grad_() for n in (9, 7))
+    assert torch.autograd.gradcheck(dropped_attention, (query, key))

@@ -141,3 +141,15 @@ def test_on_real_data_that_fit(shared_data, tmp_path, monkeypatch):
     table = reproduce("pdac", shared_data, tmp_path / "out", presets=("baseline", "default"), progress=False)
     assert table["domains"].tolist() == [4, 4]
     assert table["ari"].between(0.1, 0.6).all()
+
+
+def test_vote_of_the_authors():
+    """Against their rule, spot by spot: the nearest without the spot itself, and the nearest of those as frequent."""
+    from stmmr.reproduce._methods import authors_vote
+
+    rng = np.random.default_rng(0)
+    xy, codes = rng.normal(size=(80, 2)), rng.integers(0, 4, 80)
+    voted = authors_vote(codes, xy, n_neighbors=6)
+    for i in range(80):
+        nearest = [codes[j] for j in np.argsort(((xy - xy[i]) ** 2).sum(axis=1)) if j != i][:6]
+        assert voted[i] == max(nearest, key=nearest.count)

@@ -9,8 +9,8 @@ import stmmr
 from stmmr._core import keys
 from stmmr._core.kernel import kernel_of
 from stmmr._core.order import tissue_order, without_counts
-from stmmr.tl._consensus import adjusted_rand, matched, vote
 from stmmr.tl._points import embedding_at
+from stmmr.tl._vote import adjusted_rand, matched, vote
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ _TITLES: Final = {
     keys.DOMAIN: "Domain",
     keys.DOMAIN_REFINED: "Domain, refined",
     keys.CONFIDENCE: "Confidence",
+    keys.ALTERNATIVE: "Second answer",
     keys.PATCH: "Image shows",
     keys.PSEUDOTIME: "Pseudotime",
     keys.BRANCH: "Branch",

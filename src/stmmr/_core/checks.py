@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float32
 
 logger = logging.getLogger("stmmr")
+ROWS = 2**17
+"""Rows that are checked at a time."""
 
 
 class InputError(ValueError):
@@ -137,7 +139,8 @@ def representation(adata: AnnData, key: str) -> Float32:
     values = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"Expected a matrix with columns in obsm[{key!r}], found shape {values.shape}.")
-    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    starts = range(0, len(values), ROWS)
+    bad = sum(int((~np.isfinite(values[start : start + ROWS])).any(axis=1).sum()) for start in starts)
     if bad:
         raise InputError(
             f"Expected finite values in obsm[{key!r}], found NaN or infinite ones in {bad} {rows_called(adata)}."

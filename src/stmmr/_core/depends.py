@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -12,7 +11,8 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import listed, logger
 from stmmr._core.compat import escaped, renamed, unescaped
-from stmmr._core.order import tissue_order
+from stmmr._core.fingerprints import fingerprint
+from stmmr._core.order import taken, tissue_order
 from stmmr._core.record import record, recorded
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from stmmr._core.types import Ints
 
 Step = TypeVar("Step", bound="Callable[..., Any]")
+DECISIVE: Final = {"spatial_graph": ("use", "coordinates", "bandwidth", "tolerance", "section_key")}
+"""What results depend on of the records that they are computed from; the rest describes these."""
 NAMES: dict[str, str] = {
     "X_stmmr_umap": "UMAP",
     "domain_genes_pseudobulk": "domain genes by pseudo-bulk",
     "annotation": "names and notes of domains",
+    "alternative": "second answer",
 }
 """Names of results in messages, where they are not those of their records."""
 ONE: Final = "*"
@@ -34,6 +37,7 @@ ONE: Final = "*"
 OF_GENES: Final = (("uns", ONE, "domain"), ("notes", "domain_genes", ONE, "domains"))
 HOLD_NAMES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "refine": (("obs", ONE),),
+    "alternative": (("obs", ONE),),
     "domain_genes": OF_GENES,
     "domain_genes_pseudobulk": (OF_GENES[0], ("notes", "domain_genes_pseudobulk", ONE, "domains")),
     "enrichment": (("uns", ONE, "domain"),),
@@ -59,9 +63,10 @@ def depends(adata: AnnData, result: str, *, on: Iterable[str], writes: Iterable[
     result
         Name of the result; one of several of a kind is named as "domain_genes:my_genes".
     on
-        What it was computed from, each as "obs:stmmr_domain"; first the column of domains whose names it holds.
+        What it was computed from, each as "obs:stmmr_domain"; of "notes:", records in ``uns["stmmr"]``, what decides.
+        First the column of domains whose names it holds.
     writes
-        What belongs to it, in the same form; "notes:" are records in ``uns["stmmr"]``.
+        What belongs to it, in the same form.
     **facts
         Further facts about it, for `facts_about`.
     """
@@ -127,7 +132,7 @@ def partition_of(adata: AnnData, key: str) -> str:
     """Hash the groups of a column of ``obs``, whatever their names."""
     order = tissue_order(adata)
     codes = pd.factorize(pd.Categorical(adata.obs[key]).codes[order])[0]
-    return hashlib.blake2b(np.ascontiguousarray(codes).data, digest_size=16).hexdigest()
+    return fingerprint(codes)
 
 
 def drop_outdated(adata: AnnData, *, quiet: bool = False) -> list[str]:
@@ -332,7 +337,7 @@ def _called(result: str) -> str:
 
 def _shown(source: str) -> str:
     container, _, name = source.partition(":")
-    return f"{container}[{name!r}]"
+    return f"uns[{keys.UNS!r}][{name!r}]" if container == "notes" else f"{container}[{name!r}]"
 
 
 def _is_of_spots(written: str) -> bool:
@@ -361,18 +366,17 @@ def _groups(adata: AnnData, source: str, order: Ints) -> dict[str, Any]:
 def _fingerprint(adata: AnnData, source: str, order: Ints) -> str:
     """Hash the values of a source, whatever the order of rows and categories."""
     container, name = source.split(":", 1)
-    if container == "notes" or name not in getattr(adata, container):
+    if not _is_there(adata, source) or (container == "notes" and name not in DECISIVE):
         return "missing"
+    if container == "notes":
+        note = recorded(adata)[name]
+        return fingerprint([str(note.get(field, "")) for field in DECISIVE[name]])
     values: Any = getattr(adata, container)[name]
     if container == "uns":
-        return hashlib.blake2b(pd.util.hash_pandas_object(values).to_numpy().tobytes(), digest_size=16).hexdigest()
+        return fingerprint(pd.util.hash_pandas_object(values).to_numpy())
     if container == "obs" and not pd.api.types.is_numeric_dtype(values.dtype):
         used = pd.Categorical(values).remove_unused_categories()
         names = used.categories.astype(str)
         rank = np.append(np.argsort(np.argsort(names)), -1)
-        digest = hashlib.blake2b(repr(sorted(names)).encode(), digest_size=16)
-        values = rank[used.codes]
-    else:
-        digest = hashlib.blake2b(digest_size=16)
-    digest.update(np.ascontiguousarray(np.asarray(values)[order]).data)
-    return digest.hexdigest()
+        return fingerprint([sorted(names), rank[used.codes][order]])
+    return fingerprint(taken(np.asarray(values) if isinstance(values, pd.DataFrame | pd.Series) else values, order))

@@ -58,6 +58,8 @@ DOMAIN: Final = "stmmr_domain"
 """``obs``: categorical, the spatial domain."""
 CONFIDENCE: Final = "stmmr_confidence"
 """``obs``: float, the share of the partitions behind the consensus that agree with it at this spot."""
+ALTERNATIVE: Final = "stmmr_alternative"
+"""``obs``: categorical, the second partition that the partitions behind the consensus support."""
 DOMAIN_REFINED: Final = "stmmr_domain_refined"
 """``obs``: categorical, the domain after a majority vote of the nearest spots."""
 PSEUDOTIME: Final = "stmmr_pseudotime"
@@ -71,6 +73,7 @@ INSTANCE: Final = "stmmr_instance"
 """``obs``: in the table of a SpatialData object, the element that a spot belongs to, and its name there."""
 DOMAIN_COLORS: Final = "stmmr_domain_colors"
 DOMAIN_REFINED_COLORS: Final = "stmmr_domain_refined_colors"
+ALTERNATIVE_COLORS: Final = "stmmr_alternative_colors"
 """``uns``: a colour for each domain, in the order of the categories, as scanpy writes and reads it."""
 DOMAIN_NOTES: Final = "stmmr_domain_notes"
 """``uns``: data frame of texts about domains, by a person; of another column of domains f"{column}_notes"."""
@@ -155,11 +158,11 @@ KEYS: Final = (
     ),
     *written(
         "domains",
-        obs=(DOMAIN, CONFIDENCE, DOMAIN_REFINED),
+        obs=(DOMAIN, CONFIDENCE, ALTERNATIVE, DOMAIN_REFINED),
         uns=(DOMAIN_NOTES,),
         notes=("domains", "consensus", "refine", "transfer", "evaluation", "annotation"),
     ),
-    *written("run", notes=("seconds", "peak_memory_mb", "mode")),
+    *written("run", notes=("seconds", "peak_memory_mb", "mode", "skipped")),
 )
 """What a run writes; keys of analyses are in their rows of `stmmr.pipeline.analyses`. Any other key is the user's."""
 

@@ -82,7 +82,14 @@ def _of_other_domains(adata: AnnData, domain_key: str) -> set[str]:
     if "domain_tree" in notes and domain_key_of(adata, "domain_tree") != domain_key:
         others.add("domain_tree")
     if domain_key != keys.DOMAIN:
-        others |= {keys.CONFIDENCE, keys.DOMAIN_REFINED, keys.DOMAIN_COLORS, keys.DOMAIN_NOTES, *OF_FOUND}
+        others |= {
+            keys.CONFIDENCE,
+            keys.ALTERNATIVE,
+            keys.DOMAIN_REFINED,
+            keys.DOMAIN_COLORS,
+            keys.DOMAIN_NOTES,
+            *OF_FOUND,
+        }
     return others
 
 

@@ -109,14 +109,14 @@ def require_regular(path: Path) -> None:
         raise InputError(f"Expected a file or folder, found a pipe or device at {path}. Save its content to a file.")
 
 
-def examined(path: Path) -> dict[str, int]:
-    """Examine an HDF5 file or zarr store in a process of its own, which may crash or be stopped.
+def examined(path: Path, *, slide: bool = False) -> dict[str, int]:
+    """Examine an HDF5 file, a zarr store or a slide in a process of its own, which may crash or be stopped.
 
     What was examined once is not examined again in this process while it does not change.
 
     Returns
     -------
-    The bytes of each array in memory, by its name.
+    The bytes of each array in memory, by its name; of a slide, none.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def examined(path: Path) -> dict[str, int]:
     files = [path, *(file for name in names if (file := path / name).exists())]
     states = [file.stat() for file in files]
     state = tuple((str(file), s.st_ino, s.st_size, s.st_mtime_ns) for file, s in zip(files, states, strict=True))
-    return _examined(path.resolve(), (*state, max_memory()))
+    return _examined(path.resolve(), (*state, max_memory()), slide=slide)
 
 
 @lru_cache(maxsize=64)
-def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
+def _examined(path: Path, state: tuple[Any, ...], *, slide: bool) -> dict[str, int]:
     try:
-        answer = _examiner.ask(path)
+        answer = _examiner.ask(path, slide=slide)
     except InputError:
         raise
     except (OSError, ValueError) as error:  # such as Python inside another program
@@ -162,7 +162,7 @@ class _Examiner:
         self._owner = 0
         self._lock = threading.Lock()
 
-    def ask(self, path: Path) -> dict[str, Any]:
+    def ask(self, path: Path, *, slide: bool) -> dict[str, Any]:
         """Get the answer about a path; raises InputError if it takes too long or ends the process."""
         with self._lock:
             process = self._started()
@@ -176,7 +176,7 @@ class _Examiner:
             timer = threading.Timer(SECONDS, stop)
             timer.start()
             try:
-                process.stdin.write(json.dumps([str(path), free_memory()]) + "\n")
+                process.stdin.write(json.dumps([str(path), free_memory(), slide]) + "\n")
                 process.stdin.flush()
                 with suppress(ImportError):
                     import anndata  # noqa: F401 - every reader needs it, and it takes as long as the examination

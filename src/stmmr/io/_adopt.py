@@ -39,7 +39,7 @@ SYMBOLS: Final = (
 def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
 
-    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io._reduced`).
+    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
     try:
         set_coordinates(adata, plain_array=True)
@@ -54,9 +54,7 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
 
 def left_out(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
     """Tell which spots and which features are dropped, and say so; raises InputError if all spots are."""
-    off, controls = off_tissue(adata), controls_of(adata)
-    if keep_off_tissue:
-        off = np.zeros_like(off)
+    off, controls = dropped(adata, keep_off_tissue=keep_off_tissue)
     if off.all() and len(off):
         raise InputError(
             f"Expected {rows_called(adata)} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep "
@@ -69,6 +67,12 @@ def left_out(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, B
         message = "%d of %d %s are off the tissue (in_tissue is 0) and dropped; --keep-off-tissue keeps them."
         logger.info(message, off.sum(), adata.n_obs, rows_called(adata))
     return off, controls
+
+
+def dropped(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
+    """Tell which spots are off the tissue, unless they are kept, and which features are controls."""
+    off = np.zeros(adata.n_obs, dtype=bool) if keep_off_tissue else off_tissue(adata)
+    return off, controls_of(adata)
 
 
 def off_tissue(adata: AnnData) -> Bools:

@@ -16,7 +16,8 @@ from scipy import sparse
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import describes_rows, names_rows, plain
 from stmmr._core.files import parsing
-from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory, require_regular
+from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory
+from stmmr.io._parquet import parquet_names, read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas.io.parsers import TextFileReader
-    from pyarrow.parquet import ParquetFile
 
 PARQUET: Final = ".parquet"
 TABLES: Final = (
@@ -310,7 +310,7 @@ def _text_columns(path: Path, header: list[str], naming: list[int], others: Coll
     """Find further columns that hold text and no numbers, by the first rows, and log them."""
     sample = first_rows(path, SAMPLED_ROWS)
     names = []
-    for i in sample.select_dtypes(["object", "string"]).columns:
+    for i in map(int, sample.select_dtypes(["object", "string"]).columns):
         texts = sample[i].dropna().astype(str).str.strip()
         is_text = len(texts) and not texts.str.fullmatch(NUMBER_OR_GAP).any()
         if is_text and i not in naming and header[i] not in others:
@@ -359,7 +359,7 @@ def read_chunks(
     from pyarrow import parquet
 
     start = 0
-    names = _parquet_names(parquet.ParquetFile(path))
+    names = parquet_names(parquet.ParquetFile(path))
     for batch in parquet.ParquetFile(path).iter_batches(rows):
         table = batch.to_pandas(ignore_metadata=True)[names]
         table = table.set_axis(range(len(names)), axis=1).set_axis(range(start, start + len(table)), axis=0)
@@ -368,35 +368,14 @@ def read_chunks(
         yield storable(table).astype({i: kind for i, kind in (dtype or {}).items() if i in table})
 
 
-def _parquet_names(file: ParquetFile) -> list[str]:
-    """Name the columns of a parquet file, those of its index first."""
-    names = list(file.schema_arrow.names)
-    index = [name for name in (file.schema_arrow.pandas_metadata or {}).get("index_columns", []) if name in names]
-    return index + [name for name in names if name not in index]
-
-
 def _peek_parquet(path: Path) -> Peek:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
-    names = _parquet_names(file)
+    names = parquet_names(file)
     first = next(file.iter_batches(1, columns=names), None)
     row = [] if first is None else [str(first.column(name)[0].as_py()) for name in names]
     return Peek("", _unique(["" if name.startswith("__index") else name for name in names]), row)
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a parquet file whose content fits into memory."""
-    import pandas as pd
-    from pyarrow.parquet import ParquetFile
-
-    require_regular(path)
-    with ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-    n_rows = sum(group.num_rows for group in groups)
-    require_memory(max(sum(g.total_byte_size for g in groups), 8 * n_rows * file.metadata.num_columns), path)
-    frame: pd.DataFrame = pd.read_parquet(path)
-    return frame
 
 
 def _open_rows(path: Path, head: Peek, *, at_most: int = sys.maxsize, **options: Any) -> TextFileReader:

@@ -43,7 +43,7 @@ EXPRESSION_NAMES: Final = (
 """Names of modalities that hold the expression, in lower case."""
 PEAK_NAMES: Final = ("atac", "peak", "chromatin")
 """Parts of the names of modalities that hold peaks, in lower case."""
-RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.DOMAIN_REFINED)
+RESULTS: Final = (keys.DOMAIN, keys.CONFIDENCE, keys.ALTERNATIVE, keys.DOMAIN_REFINED)
 
 
 @reader("a MuData file (.h5mu)")
@@ -140,7 +140,7 @@ def results_to_mudata(adata: AnnData, mdata: MuData) -> None:
             mdata.obs[name] = adata.obs[name].reindex(mdata.obs_names)
     if keys.EMBEDDING in adata.obsm:
         mdata.obsm[keys.EMBEDDING] = np.where(index[:, None] >= 0, adata.obsm[keys.EMBEDDING][index], np.nan)
-    kept = (keys.UNS, keys.DOMAIN_COLORS, keys.DOMAIN_REFINED_COLORS)
+    kept = (keys.UNS, keys.DOMAIN_COLORS, keys.DOMAIN_REFINED_COLORS, keys.ALTERNATIVE_COLORS)
     mdata.uns |= {name: adata.uns[name] for name in kept if name in adata.uns}
 
 

@@ -153,6 +153,27 @@ def counts_file(adata: AnnData) -> Path | None:
     return next((Path(file_of(matrix)) for matrix in matrices), None)
 
 
+def close(adata: AnnData) -> None:
+    """Close the file with the counts of an AnnData; zarr stores need not be."""
+    from h5py import Dataset, Group
+
+    for matrix in (adata.X, *layers_of(adata).values()):
+        node = getattr(matrix, "group", matrix)
+        if isinstance(node, Group | Dataset) and node:  # not closed yet
+            node.file.close()
+
+
+def with_counts_of(adata: AnnData, path: Path) -> AnnData:
+    """Give data without counts those of an AnnData file with the same rows and columns, which stay there."""
+    import h5py
+    from anndata import AnnData
+    from anndata.io import sparse_dataset
+
+    file = h5py.File(path)
+    x = sparse_dataset(file["X"]) if "X" in file else None
+    return AnnData(X=x, **{name: getattr(adata, name) for name in SMALL})
+
+
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
     """Get the number of spots and the number of stored entries of ``X``, without reading them."""
     import zarr

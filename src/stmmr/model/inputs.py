@@ -216,7 +216,7 @@ def model_inputs(
         start, smooth = linear_start(features, [first, *further], kernel, xy=xy, latent=latent, progress=progress)
         weights = start.weights
     else:
-        others = [block_features(adata, block, n_components=settings.n_components) for block in further]
+        others = [_further_features(adata, block, settings) for block in further]
         sources = [_features(adata, settings, genes, use_rep=use_rep), *others]
         smooth = [propagated(source, kernel, progress=progress) for source in sources]
         weights = [1.0 if block.weight is None else block.weight for block in (first, *further)]
@@ -277,6 +277,13 @@ def _features(
     if settings.features == "pca":
         return expression_features(adata, use_rep=use_rep, n_components=settings.n_components)
     return genes(normalised=True) if use_rep is None else representation(adata, use_rep)
+
+
+def _further_features(adata: AnnData, block: Block, settings: Settings) -> NDArray[np.float32]:
+    """Get the input of the encoder of a further block: features of an image as they are, as published."""
+    if block.likelihood is None and settings.features == "genes":
+        return representation(adata, block.key)
+    return block_features(adata, block, n_components=settings.n_components)
 
 
 def propagated(features: NDArray[np.float32] | RowSource, kernel: Kernel, *, progress: bool) -> NDArray[np.float32]:

@@ -38,9 +38,9 @@ class Encoded(NamedTuple):
             return out
         return self.rows @ functional.linear(self.weight, layer.weight) + layer.bias
 
-    def attend(self, keys: Encoded) -> Tensor:
-        """softmax(E·E_Kᵀ/√d)·E_K over keys of the same encoder, shape (n, d)."""
-        return self._combined(attention(self._query(), keys.rows))
+    def attend(self, keys: Encoded, *, dropout: float = 0.0) -> Tensor:
+        """dropout(softmax(E·E_Kᵀ/√d))·E_K over keys of the same encoder, shape (n, d)."""
+        return self._combined(attention(self._query(), keys.rows, dropout=dropout))
 
     def attend_normal(self, keys: Encoded, log_size: Tensor, *, axes: Tensor, variance: Tensor) -> Tensor:
         """Attend to clusters of spots instead of single spots, shape (n, d).

@@ -133,19 +133,20 @@ class Network(nn.Module):
         if not self.settings.attention:
             encoded: Encoded = encoder(features)
             return encoded, encoded.dense()
+        dropout = self.settings.dropout if self.training else 0.0
         if keys is None:
             encoded = encoder(features)
-            return encoded, self._dropped(encoded.attend(encoded))
+            return encoded, encoded.attend(encoded, dropout=dropout)
         n, clusters = len(features), keys.landmarks
         if clusters is None:
             encoded, others = encoder(torch.cat([features, keys.features])).split(n, len(keys.features))
-            return encoded, self._dropped(encoded.attend(others))
+            return encoded, encoded.attend(others, dropout=dropout)
         zero = features.new_zeros(1, features.shape[1])  # axes are directions: the bias of the encoder is taken off
         parts = [features, keys.features, clusters.axes, zero]
         encoded, others, axes, origin = encoder(torch.cat(parts)).split(*map(len, parts))
         axes = axes.rows - origin.rows
         seen = encoded.attend_normal(others, clusters.log_size, axes=axes, variance=clusters.variance)
-        return encoded, self._dropped(seen)
+        return encoded, seen  # a cluster is many spots, over which dropout averages out
 
     def _dropped(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.settings.dropout, training=self.training)

@@ -29,32 +29,52 @@ def row_tiles(n: int, *, others: int, itemsize: int) -> Iterator[slice]:
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(Q·Kᵀ + b)·K; the backward pass recomputes the weights from their log-sum-exp."""
+    """dropout(softmax(Q·Kᵀ + b))·K; the backward pass recomputes weights and dropout instead of keeping them."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
         out = torch.empty_like(query)  # (n, r)
         log_sum = query.new_empty(len(query))  # (n,)
+        ctx.dropout, ctx.seed = dropout, int(torch.randint(2**62, ())) if dropout else 0
+        kept = _Kept(ctx.seed, dropout, query)
         for rows in row_tiles(len(query), others=len(key), itemsize=key.element_size()):
             scores = _scores(query[rows], key, bias)  # (t, M)
             log_sum[rows] = scores.logsumexp(dim=1)
-            out[rows] = scores.sub_(log_sum[rows, None]).exp_() @ key
+            weights = scores.sub_(log_sum[rows, None]).exp_()
+            out[rows] = kept.of_next(weights) @ key
         ctx.save_for_backward(query, key, bias, out, log_sum)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (grad,) = grads
         query, key, bias, out, log_sum = ctx.saved_tensors
         grad_query, grad_key = torch.empty_like(query), torch.zeros_like(key)
         along = (grad * out).sum(dim=1, keepdim=True)  # (n, 1)
+        kept = _Kept(ctx.seed, ctx.dropout, query)
         for rows in row_tiles(len(query), others=len(key), itemsize=key.element_size()):
             weights = _scores(query[rows], key, bias).sub_(log_sum[rows, None]).exp_()  # (t, M)
-            grad_key.addmm_(weights.T, grad[rows])
-            weights *= (grad[rows] @ key.T).sub_(along[rows])  # now the gradient of the scores
-            grad_query[rows] = weights @ key
-            grad_key.addmm_(weights.T, query[rows])
-        return grad_query, grad_key, None
+            dropped = kept.of_next(weights)
+            grad_key.addmm_(dropped.T, grad[rows])
+            scores = dropped * (grad[rows] @ key.T) - weights * along[rows]  # the gradient of the scores
+            grad_query[rows] = scores @ key
+            grad_key.addmm_(scores.T, query[rows])
+        return grad_query, grad_key, None, None
+
+
+class _Kept:
+    """Dropout of tiles of weights, the same each time they are visited in order."""
+
+    def __init__(self, seed: int, rate: float, like: Tensor) -> None:
+        self.rate = rate
+        self.generator = torch.Generator(like.device).manual_seed(seed) if rate else None
+
+    def of_next(self, weights: Tensor) -> Tensor:
+        """Set a share of the weights of the next tile to 0, and scale the others so that their mean stays."""
+        if self.generator is None:
+            return weights
+        keep = torch.empty_like(weights, dtype=torch.float32).bernoulli_(1 - self.rate, generator=self.generator)
+        return weights * keep.to(weights.dtype).div_(1 - self.rate)
 
 
 def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
@@ -62,8 +82,8 @@ def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     return scores if bias is None else scores.add_(bias)
 
 
-def attention(query: Tensor, key: Tensor, *, log_size: Tensor | None = None) -> Tensor:
-    """Attend from every query to all keys, softmax(Q·Kᵀ + log n)·K.
+def attention(query: Tensor, key: Tensor, *, log_size: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    """Attend from every query to all keys, dropout(softmax(Q·Kᵀ + log n))·K.
 
     Shapes
     ------
@@ -73,16 +93,16 @@ def attention(query: Tensor, key: Tensor, *, log_size: Tensor | None = None) -> 
     returns : (n, r)
     """
     if query.is_cuda and log_size is None and query.shape[1] <= SDPA_WIDTH:
-        return attention_by_torch(query, key)
+        return attention_by_torch(query, key, dropout=dropout)
     with exactly(query):
-        result: Tensor = _Attention.apply(full(query), full(key), log_size)  # type: ignore[no-untyped-call]
+        result: Tensor = _Attention.apply(full(query), full(key), log_size, dropout)  # type: ignore[no-untyped-call]
     return result
 
 
-def attention_by_torch(query: Tensor, key: Tensor) -> Tensor:
-    """Compute softmax(Q·Kᵀ)·K by the fused kernels of PyTorch; (n, r) and (M, r) to (n, r)."""
+def attention_by_torch(query: Tensor, key: Tensor, *, dropout: float = 0.0) -> Tensor:
+    """Compute dropout(softmax(Q·Kᵀ))·K by the fused kernels of PyTorch; (n, r) and (M, r) to (n, r)."""
     q, k = query[None, None], key[None, None]  # (1, 1, n, r), (1, 1, M, r)
-    return functional.scaled_dot_product_attention(q, k, k, scale=1.0)[0, 0]
+    return functional.scaled_dot_product_attention(q, k, k, scale=1.0, dropout_p=dropout)[0, 0]
 
 
 def exactly(values: Tensor) -> torch.autocast:

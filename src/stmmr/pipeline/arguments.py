@@ -18,6 +18,7 @@ from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 
 Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
+Sections = Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())]
 Hidden = Parameter(parse=False)
 ANALYSES_GROUP = Group("Analyses", sort_key=1)
 Arguments = TypeVar("Arguments")

@@ -43,7 +43,7 @@ CONTENTS: Final = {
     "result.zarr": "the data with embedding, domains and all other results",
     "spatialdata.zarr": "the same with the image, for squidpy, spatialdata-plot and napari-spatialdata",
     "domains.csv": "one row per spot, cell or bin: its section where there are several, its domain, the confidence, "
-    "and the domain smoothed by its neighbours",
+    "the domain of a second answer where there is one, and the domain smoothed by its neighbours",
     "run.json": "options, versions, times, peak memory",
     MODEL: "the fitted model, for stmmr map and denoised expression",
     "domains.png": "the domains over the image",
@@ -85,6 +85,7 @@ LONG: Final = 1_000
 _COLUMNS: Final = {
     keys.DOMAIN: "domain",
     keys.CONFIDENCE: "confidence",
+    keys.ALTERNATIVE: "alternative",
     keys.DOMAIN_REFINED: "domain_refined",
     keys.PSEUDOTIME: "pseudotime",
     keys.BRANCH: "branch",

@@ -50,6 +50,8 @@ class InputOptions(Checked):
     """Name of the table of a SpatialData object, where there are several."""
     coordinate_system: str | None = None
     """Coordinate system of a SpatialData object to take coordinates from."""
+    skip_broken: bool = False
+    """Of several inputs, leave out those that cannot be used, and go on with the others. The report lists them."""
     threads: int | None = None
     """Largest number of threads; by default one for each available core."""
     progress: bool = True
@@ -166,5 +168,6 @@ class RunFolderOptions(FolderOptions):
 
 NOT_RESULTS: Final = frozenset(
     {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
+    | {"skip_broken"}
 )
 """Options of a run that its results do not depend on."""

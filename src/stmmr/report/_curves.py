@@ -43,6 +43,11 @@ class Curve:
     text: str
     svg: str
 
+    @property
+    def name(self) -> str:
+        """Name of a file with it."""
+        return self.title.lower().replace(" ", "-")
+
 
 def curves_of(adata: AnnData) -> list[Curve]:
     """Draw bandwidth, number of domains, training, confidence and library sizes, as far as they are known."""

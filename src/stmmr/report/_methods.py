@@ -173,6 +173,11 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
         f"confidence. The partitions agreed with their consensus by a mean adjusted Rand index {cite('ari')} of "
         f"{float(step['agreement']):.2f}."
     )
+    if (other := step.get("alternative")) is not None:
+        text += (
+            f" A second answer was kept, on which {100 * float(other['support']):.0f} % of the partitions agreed "
+            f"(adjusted Rand index {float(other['similarity']):.2f} with the domains)."
+        )
     refined = steps.get("refine", {}).get(_keys.DOMAIN_REFINED)
     if refined is not None:
         text += (

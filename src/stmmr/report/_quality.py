@@ -54,6 +54,7 @@ def checks_of(adata: AnnData) -> list[Check]:
         _bandwidth,
         _domains,
         _sections,
+        _skipped,
         _refined,
         _training,
     ]
@@ -122,7 +123,8 @@ def _image(adata: AnnData) -> Iterator[Check]:
 
 
 def _confidence(adata: AnnData) -> Iterator[Check]:
-    agreement = recorded(adata).get("consensus", {}).get("agreement")
+    step = recorded(adata).get("consensus", {})
+    agreement, other = step.get("agreement"), step.get("alternative")
     if agreement is not None:
         yield _check(
             "Agreement of partitions",
@@ -130,6 +132,14 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
             "Mean adjusted Rand index between the partitions and their consensus. Warns below "
             f"{AGREEMENT_AT_LEAST:.2f}: other partitions explain the data almost equally well.",
             bad=agreement < AGREEMENT_AT_LEAST,
+        )
+    if other is not None and other["key_added"] in adata.obs:
+        yield _check(
+            "Second answer",
+            f"{_percent(other['support'], 0)} of the partitions",
+            f"They agree on other domains (adjusted Rand index {other['similarity']:.2f} with those shown), which have "
+            f"a map here and are obs[{other['key_added']!r}] of the data. Both fit the data: choose with biology.",
+            bad=False,
         )
     if keys.CONFIDENCE in adata.obs:
         values = numbers_of(adata, keys.CONFIDENCE)
@@ -204,6 +214,12 @@ def _sections(adata: AnnData) -> Iterator[Check]:
         f"{len(sections.categories)} sections: a tissue that the others lack, or a technical difference.",
         bad=bool(single) and len(sections.categories) > 1,
     )
+
+
+def _skipped(adata: AnnData) -> Iterator[Check]:
+    if skipped := recorded(adata).get("skipped"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        yield _check("Sections left out", f"{len(skipped)}", reasons, bad=True)
 
 
 def _refined(adata: AnnData) -> Iterator[Check]:

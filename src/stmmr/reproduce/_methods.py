@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import psutil
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from stmmr.reproduce._layout import Section
     from stmmr.reproduce._recipes import Published
@@ -37,6 +39,8 @@ SCALED: Final = "X_scaled"
 """``obsm``: counts scaled to a total of 10,000 in each spot, without a logarithm."""
 ONE: Final = "stmmr_one"
 """``obs``: 1 for every spot, as a library size that leaves counts as they are."""
+LEADING: Final = "emb_pca"
+"""``obsm``: the leading principal components of the embedding of "paper", named as by the authors."""
 TOTAL: Final = 1e4
 MIN_SPOTS: Final = 3
 SAMPLE_SECONDS: Final = 0.02
@@ -168,7 +172,11 @@ def _run_paper(adata: AnnData, section: Section, spec: RunSpec, checkpoint: Path
     key = keys.DOMAIN
     if published.vote:
         key = keys.DOMAIN_REFINED
-        tl.refine(adata, n_neighbors=min(published.vote, adata.n_obs - 1), key_added=key)
+        xy = np.asarray(adata.obsm[keys.SPATIAL], dtype=np.float64)[:, :2]
+        domains = adata.obs[keys.DOMAIN].cat
+        refined = authors_vote(domains.codes.to_numpy(), xy, n_neighbors=min(published.vote, adata.n_obs - 1))
+        adata.obs[key] = pd.Categorical.from_codes(refined, categories=domains.categories)
+    adata.obsm[LEADING] = leading_components(adata.obsm[keys.EMBEDDING], random_state=spec.random_state)
     facts = {"domain_key": key, "image": image} | _graph(adata)
     if expression:
         facts["genes_read"] = adata.obsm[SCALED].shape[1]
@@ -177,6 +185,37 @@ def _run_paper(adata: AnnData, section: Section, spec: RunSpec, checkpoint: Path
     if spec.reduced:
         facts["notes"] += [spec.reduced]
     return facts
+
+
+def authors_vote(codes: NDArray[np.integer], xy: NDArray[np.float64], *, n_neighbors: int) -> NDArray[np.integer]:
+    """Give each spot the domain of most of its nearest spots, at any distance and without itself, as the authors do.
+
+    Of domains with as many votes, the one of the nearest spot is taken.
+
+    Parameters
+    ----------
+    codes
+        Domain of each spot, shape (N,), from 0.
+    xy
+        Coordinates, shape (N, 2).
+    n_neighbors
+        Number of spots that vote, below N.
+    """
+    order = np.asarray(cKDTree(xy).query(xy, k=n_neighbors + 1)[1])
+    order[order == np.arange(len(xy))[:, None]] = -1  # the spot is first, except where others have its coordinates
+    voters = np.array([row[row >= 0][:n_neighbors] for row in order])
+    ballots = codes[voters]  # (N, k)
+    votes = (ballots[:, :, None] == np.arange(codes.max() + 1)).sum(axis=1)  # (N, K)
+    has_most = np.take_along_axis(votes, ballots, axis=1) == votes.max(axis=1, keepdims=True)
+    return np.asarray(ballots[np.arange(len(codes)), has_most.argmax(axis=1)])
+
+
+def leading_components(embedding: NDArray[np.float32], *, random_state: int) -> NDArray[np.float32]:
+    """Compute the 20 leading principal components of Z, which the authors' pseudotime reads; shape (N, ≤ 20)."""
+    from sklearn.decomposition import PCA
+
+    scores = PCA(min(20, *embedding.shape), random_state=random_state).fit_transform(embedding)
+    return np.asarray(scores, dtype=np.float32)
 
 
 _RUN: Final[dict[Preset, Callable[[AnnData, Section, RunSpec, Path | None], dict[str, Any]]]] = {
@@ -246,7 +285,8 @@ def _pseudotime(adata: AnnData, spec: RunSpec, domains: pd.Series, notes: list[s
     from stmmr import tl
 
     root = spec.root_domain if spec.root_domain in set(domains) else None
-    tl.trajectory(adata, root_domain=root, random_state=spec.random_state)
+    use_rep = LEADING if LEADING in adata.obsm else keys.EMBEDDING
+    tl.trajectory(adata, root_domain=root, use_rep=use_rep, random_state=spec.random_state)
     used = recorded(adata)["trajectory"]["root_domain"]
     notes.append(f"pseudotime from domain {used} ({'from the options' if root else 'chosen by stmmr.tl.trajectory'})")
     pseudotime: pd.DataFrame = adata.obs[[keys.PSEUDOTIME, keys.BRANCH]].set_axis(["pseudotime", "branch"], axis=1)

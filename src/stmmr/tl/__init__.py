@@ -1,5 +1,6 @@
 """Tools: domains from the embedding, and analyses of domains."""
 
+from stmmr.tl._alternatives import alternatives
 from stmmr.tl._annotation import merge_domains, rename_domains
 from stmmr.tl._composition import compare_composition, composition
 from stmmr.tl._consensus import consensus
@@ -21,6 +22,7 @@ from stmmr.tl._tree import cut_tree, domain_tree
 from stmmr.tl._umap import umap
 
 __all__ = [
+    "alternatives",
     "compare_composition",
     "composition",
     "consensus",

@@ -114,11 +114,24 @@ def write_composition(
     if group_key is not None:
         tests = compare_composition(adata, section_key, group_key=group_key, domain_key=domain_key)
         tables[keys.COMPOSITION_TESTS] = tests
-    adata.uns.update({key: table.set_axis(table.index.astype(str)) for key, table in tables.items()})
-    record(adata, composition={"section_key": section_key, "group_key": group_key or "", "domain_key": domain_key})
+    adata.uns.update({key: named_rows(table) for key, table in tables.items()})
+    note_composition(adata, section_key, group_key=group_key, domain_key=domain_key)
+
+
+def note_composition(
+    adata: AnnData, section_key: str | None, *, group_key: str | None, domain_key: str = keys.DOMAIN, **facts: str
+) -> None:
+    """Record what the tables of composition were computed from."""
+    columns = {"section_key": section_key or "", "group_key": group_key or "", "domain_key": domain_key}
+    record(adata, composition=columns | facts)
     writes = [f"uns:{keys.COMPOSITION}", f"uns:{keys.COMPOSITION_TESTS}", "notes:composition"]
     sources = [f"obs:{name}" for name in (domain_key, section_key, group_key) if name]
     depends(adata, "composition", on=sources, writes=writes)
+
+
+def named_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Name rows by texts, as files hold them."""
+    return table.set_axis(table.index.astype(str))
 
 
 def section_groups(adata: AnnData, section_key: str, *, group_key: str) -> pd.Series:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_positive
@@ -17,25 +17,24 @@ from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
-from stmmr.tl._domains import by_size, describe_domains
+from stmmr.tl._alternatives import second_answer
+from stmmr.tl._domains import NEW, by_size, describe_domains
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
+from stmmr.tl._vote import n_groups_of, vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
-    from stmmr._core.types import Float64, Floats, Ints, Numbers
+    from stmmr._core.types import Floats, Ints
+    from stmmr.tl._alternatives import Alternative
     from stmmr.tl._mixture import TiedMixture
 
 FITTED_AT_MOST: Final = 5_000
 """Spots that one mixture is fitted to; the others are assigned."""
-COMPARED_AT_MOST: Final = 5_000
-"""Spots on which partitions are compared with each other."""
-ROUNDS: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +53,15 @@ class ConsensusOptions(Checked):
         Number of partitions, over all scales of both views.
     confidence_key
         Column of ``obs`` for the confidence.
+    alternative_key
+        Column of ``obs`` for a second partition, written where there is one.
     """
 
     scales: Sequence[float] = (0.8, 1.0, 1.25)
     variance_scales: Sequence[float] = (0.85, 1.1)
     n_partitions: int = 80
     confidence_key: str = keys.CONFIDENCE
+    alternative_key: str = keys.ALTERNATIVE
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -113,6 +115,9 @@ def consensus(
         Categorical "1" … "K", from the largest domain to the smallest; K is `n_domains`.
     ``obs[confidence_key]``
         Share of the partitions that agree with the domain of the spot, in (0, 1].
+    ``obs[alternative_key]``
+        Categorical, only where at least a fifth of the partitions agree with each other on a second one; see
+        `stmmr.tl.alternatives`. Its names are those of the domains with which they share most spots.
     ``uns[f"{key_added}_colors"]``
         One colour for each domain; those of neighbouring domains differ most, also with colour blindness.
     ``uns["stmmr"]["consensus"]``
@@ -157,6 +162,7 @@ def consensus(
     if not (n_groups_of(partitions, n_domains) == n_domains).any():
         partitions[0] = kmeans(embedding, n_domains, fitted_at_most=FITTED_AT_MOST, random_state=random_state)
     labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
+    other, support = second_answer(partitions, labels, n_domains, random_state=random_state)
     adata.obs[key_added] = by_size(labels, n_domains)
     adata.obs[chosen.confidence_key] = confidence
     parameters = {
@@ -169,6 +175,8 @@ def consensus(
         "key_added": key_added,
         "confidence_key": chosen.confidence_key,
         "agreement": agreement,
+        "support": support,
+        **_written(adata, other, labels, key_added=key_added, alternative_key=chosen.alternative_key),
     }
     describe_domains(adata, "consensus", parameters, number=number)
 
@@ -196,68 +204,17 @@ def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator
         yield rows, scores.reshape(len(scores), len(mixtures), -1).argmax(axis=2).T
 
 
-def n_groups_of(partitions: NDArray[np.int8], n_groups: int) -> Ints:
-    """Count the groups of partitions, shape (M, N), that have a spot; shape (M,)."""
-    return np.array([np.count_nonzero(np.bincount(partition, minlength=n_groups)) for partition in partitions])
-
-
-def vote(partitions: NDArray[np.int8], n_groups: int, *, random_state: int) -> tuple[Ints, Float64, float]:
-    """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
-
-    Partitions are compared on spots drawn with the seed. The vote starts from the partition that agrees best with all
-    others, among those without an empty group, and ends before a group would lose its last spot.
-
-    Returns
-    -------
-    Labels, shape (N,); the share of partitions that agree with each, shape (N,); the mean adjusted Rand index between
-    the labels and the partitions.
-    """
-    n = partitions.shape[1]
-    compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
-    sample = partitions[:, compared]
-    complete = n_groups_of(partitions, n_groups)
-    agreement = np.where(complete == complete.max(), adjusted_rand(sample, n_groups).sum(axis=1), -np.inf)
-    labels = partitions[agreement.argmax()].astype(np.intp)
-    for _ in range(ROUNDS):
-        majority, most, own = _counted(partitions, labels, n_groups)
-        if np.array_equal(majority, labels) or len(np.unique(majority)) < complete.max():
-            break
-        labels, own = majority, most
-    agreement = adjusted_rand(np.vstack([labels[compared], sample]), n_groups)[0, 1:].mean()
-    return labels, own / len(partitions), float(agreement)
-
-
-def _counted(partitions: NDArray[np.int8], labels: Ints, n_groups: int) -> tuple[Ints, Ints, Ints]:
-    """Let partitions, matched to the labels, vote: get the majority, its votes and those for the labels; (N,) each."""
-    names = [matched(partition, labels, n_groups) for partition in partitions]
-    majority, most, own = (np.empty(len(labels), dtype=np.intp) for _ in range(3))
-    for rows in slices(len(labels), CHUNK):
-        spots = np.arange(len(labels[rows]))
-        votes = np.zeros((len(spots), n_groups), dtype=np.intp)
-        for name, partition in zip(names, partitions, strict=True):
-            votes[spots, name[partition[rows]]] += 1
-        majority[rows], most[rows], own[rows] = votes.argmax(axis=1), votes.max(axis=1), votes[spots, labels[rows]]
-    return majority, most, own
-
-
-def adjusted_rand(partitions: Numbers, n_groups: int) -> Float64:
-    """Compute the adjusted Rand index of all pairs of partitions, (M, N) to (M, M).
-
-    Hubert & Arabie 1985, doi:10.1007/BF01908075.
-    """
-    m, n = partitions.shape
-    member = (partitions[:, None, :] == np.arange(n_groups)[:, None]).reshape(m * n_groups, n).astype(np.float32)
-    shared = (member @ member.T).astype(np.float64).reshape(m, n_groups, m, n_groups)
-    together = (shared * (shared - 1) / 2).sum(axis=(1, 3))  # pairs of spots in one group of both
-    own = together.diagonal()
-    expected = np.outer(own, own) / max(n * (n - 1) / 2, 1)
-    largest = (own[:, None] + own) / 2
-    same = np.isclose(largest, expected)  # a single group, or only groups of one
-    return np.where(same, 1.0, (together - expected) / np.where(same, 1.0, largest - expected))
-
-
-def matched(partition: Numbers, labels: Ints, n_groups: int) -> Ints:
-    """Match the groups of a partition one to one to the labels with which they share most spots, shape (K,)."""
-    shared = np.bincount(partition.astype(np.intp) * n_groups + labels, minlength=n_groups**2)
-    groups, names = linear_sum_assignment(shared.reshape(n_groups, n_groups), maximize=True)
-    return np.asarray(names[np.argsort(groups)], dtype=np.intp)
+def _written(
+    adata: AnnData, other: Alternative | None, labels: Ints, *, key_added: str, alternative_key: str
+) -> dict[str, dict[str, object]]:
+    """Write the second partition with the names of the domains, instead of an earlier one; describe it."""
+    if alternative_key in adata.obs:
+        del adata.obs[alternative_key]
+    if other is None:
+        return {}
+    domains = adata.obs[key_added].cat
+    names = dict(zip(labels, np.asarray(domains.categories)[domains.codes], strict=True))
+    shown = pd.Categorical([names.get(group, NEW) for group in other.labels])
+    in_order = [name for name in (*domains.categories, NEW) if name in shown.categories]
+    adata.obs[alternative_key] = shown.reorder_categories(in_order)
+    return {"alternative": {"key_added": alternative_key, "support": other.support, "similarity": other.similarity}}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import PALETTE
 from stmmr._core.checks import InputError, logger, require_choice
-from stmmr._core.colors import colors_by_name, set_colors
+from stmmr._core.colors import FEWEST, colors_by_name, set_colors
 from stmmr._core.depends import clears_outdated, depends, facts_about, partition_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from stmmr._core.types import Floats, Ints
 
 Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
+NEW: Final = "new"
+"""Name of a group of the second answer that is like none of the domains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +158,11 @@ def describe_domains(
     notes, confidence = recorded(adata), parameters.get("confidence_key")
     for name in ("consensus", "domains", "transfer"):
         if notes.get(name, {}).get("key_added") == key:
-            before = notes.pop(name).get("confidence_key")
-            if before and before != confidence and before in adata.obs:
-                del adata.obs[before]
+            before = notes.pop(name)
+            columns = {before.get("confidence_key"), before.get("alternative", {}).get("key_added")}
+            for column in columns - {confidence, parameters.get("alternative", {}).get("key_added")}:
+                if column in adata.obs:
+                    del adata.obs[column]
     partition = partition_of(adata, key)
     n_domains = len(adata.obs[key].cat.categories)
     same = facts_about(adata, step).get("partition") == partition and len(colors_by_name(adata, key)) == n_domains
@@ -169,6 +174,11 @@ def describe_domains(
     depends(
         adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"], partition=partition, number=number
     )
+    if other := parameters.get("alternative"):  # it has the names of the domains
+        column, known = other["key_added"], colors_by_name(adata, key)
+        if known:
+            set_colors(adata, column, known=known | {NEW: PALETTE[max(len(known), FEWEST) % len(PALETTE)]})
+        depends(adata, f"alternative:{column}", on=[f"obs:{key}"], writes=[f"obs:{column}"])
 
 
 def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:

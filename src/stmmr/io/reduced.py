@@ -7,15 +7,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 
 from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of
-from stmmr._core.rows import CHUNK, OnDisk, as_csr, is_on_disk, slices
-from stmmr.io._adopt import left_out
+from stmmr._core.rows import OnDisk, is_on_disk
+from stmmr.io._adopt import dropped
 from stmmr.io._tables import require_free_space
+from stmmr.io.joined import Part, chunks_of, write_csr
 
 if TYPE_CHECKING:
-    import h5py
     from anndata import AnnData
 
     from stmmr._core.types import Bools
@@ -33,7 +34,7 @@ def reduced_on_disk(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData
     Raises
     ------
     InputError
-        If no spot is on the tissue, or ``X`` is stored by columns.
+        If ``X`` is stored by columns.
     OSError
         If there is too little free space.
     """
@@ -41,7 +42,7 @@ def reduced_on_disk(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData
     from anndata import AnnData
     from anndata.io import sparse_dataset
 
-    off, controls = left_out(adata, keep_off_tissue=keep_off_tissue)
+    off, controls = dropped(adata, keep_off_tissue=keep_off_tissue)
     if not off.any() and not controls.any():
         return adata
     rest = adata[~off, ~controls]
@@ -69,23 +70,8 @@ def _copy(path: Path, matrices: dict[str, Any], rows: Bools, columns: Bools) -> 
                 raise
             logger.warning("%s is stored by columns in the file, and is left out.", name)
     require_free_space(path, sum(Path(source.path).stat().st_size for source in sources.values()))
+    kept = pd.Index(np.flatnonzero(columns))
     with h5py.File(path, "w") as file:
-        for name, source in sources.items():
-            _copy_rows(file.create_group(name), source, rows, np.flatnonzero(columns))
-
-
-def _copy_rows(group: h5py.Group, source: OnDisk, rows: Bools, columns: np.ndarray) -> None:
-    """Write rows and columns of a matrix as CSR, a chunk of rows at a time."""
-    indptr, n_read = [np.zeros(1, dtype=np.int64)], 0
-    for chunk in slices(len(rows), CHUNK):
-        part = as_csr(source[chunk])[np.flatnonzero(rows[chunk])][:, columns]
-        for name, values in (("data", part.data), ("indices", part.indices.astype(np.int64))):
-            if name not in group:
-                group.create_dataset(name, (0,), values.dtype, maxshape=(None,), chunks=True, compression="lzf")
-            group[name].resize(n_read + len(values), axis=0)
-            group[name][n_read:] = values
-        indptr.append(n_read + part.indptr[1:].astype(np.int64))
-        n_read += part.nnz
-    group["indptr"] = np.concatenate(indptr)
-    group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
-    group.attrs["shape"] = [int(rows.sum()), len(columns)]
+        for name in sources:
+            chunks = chunks_of(Part(matrices[name], pd.RangeIndex(len(columns)), rows), kept)
+            write_csr(file.create_group(name), chunks, dtype=matrices[name].dtype, n_columns=len(kept))

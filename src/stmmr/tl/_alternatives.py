@@ -1,0 +1,124 @@
+"""A second partition of the tissue, where the partitions behind the consensus fall into two groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from stmmr._core.checks import InputError
+from stmmr._core.depends import warn_outdated
+from stmmr._core.options import checked
+from stmmr._core.record import recorded
+from stmmr.tl._vote import COMPARED_AT_MOST, adjusted_rand, matched, vote
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from stmmr._core.types import Bools, Floats, Ints
+
+SUPPORT: Final = 0.2
+"""Smallest share of the partitions that supports an alternative. Smaller groups are mostly starts that went astray."""
+SAME: Final = 0.8
+"""Adjusted Rand index from which two partitions count as one."""
+
+
+class Alternative(NamedTuple):
+    """The partition that the second group of partitions agrees on."""
+
+    labels: Ints
+    """Shape (N,), named as the domains with which they share most spots."""
+    support: float
+    """Share of the partitions in its group."""
+    similarity: float
+    """Adjusted Rand index with the domains."""
+
+
+@checked
+def alternatives(adata: AnnData) -> pd.DataFrame:
+    """List the domains and, where there is one, the second partition that clustering finds, with their support.
+
+    The mixtures behind `stmmr.tl.consensus` can settle on different partitions of one tissue. Where at least a fifth
+    of them agree with each other on another one than the domains, `consensus` keeps that as well. Both fit the data,
+    and biology decides.
+
+    Parameters
+    ----------
+    adata
+        After `stmmr.tl.consensus`.
+
+    Returns
+    -------
+    One row per partition, the domains first, indexed by its column of ``obs``: ``support``, the share of the mixtures
+    that agree on it; ``similarity``, its adjusted Rand index with the domains; and ``n_spots``, the number of spots
+    with another domain in it.
+
+    Raises
+    ------
+    InputError
+        If the domains are not those of `stmmr.tl.consensus`.
+
+    Examples
+    --------
+    >>> import stmmr
+    >>> adata = stmmr.datasets.simulated(n_domains=3, seed=0)
+    >>> stmmr.run(adata, n_domains=3, verbosity=0)
+    >>> list(stmmr.tl.alternatives(adata).columns)
+    ['support', 'similarity', 'n_spots']
+    """
+    step = recorded(adata).get("consensus")
+    if step is None:
+        raise InputError("Expected domains of stmmr.tl.consensus, found none. Run stmmr.tl.consensus first.")
+    warn_outdated(adata, "consensus")
+    key, other = str(step["key_added"]), step.get("alternative")
+    rows = {key: (float(step["support"]), 1.0, 0)}
+    if other and other["key_added"] in adata.obs:
+        moved = (adata.obs[key].astype(str) != adata.obs[other["key_added"]].astype(str)).sum()
+        rows[str(other["key_added"])] = (float(other["support"]), float(other["similarity"]), int(moved))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["support", "similarity", "n_spots"])
+
+
+def second_answer(
+    partitions: NDArray[np.int8], labels: Ints, n_groups: int, *, random_state: int
+) -> tuple[Alternative | None, float]:
+    """Find what the second group of partitions, shape (M, N), agrees on, and the support of the labels.
+
+    Partitions are grouped by average linkage of their adjusted Rand indices. The tree is cut where a second group with
+    enough support first appears.
+    """
+    n = partitions.shape[1]
+    compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
+    similarity = adjusted_rand(np.vstack([labels[compared], partitions[:, compared]]), n_groups)
+    groups = _two_groups(similarity[1:, 1:])
+    if groups is None:
+        return None, float((similarity[0, 1:] >= SAME).mean())
+    first, second = sorted(groups, key=lambda group: -similarity[0, 1:][group].mean())
+    other = vote(partitions[second], n_groups, random_state=random_state)[0]
+    alike = float(adjusted_rand(np.vstack([labels[compared], other[compared]]), n_groups)[0, 1])
+    if alike >= SAME:
+        return None, float(first.mean() + second.mean())
+    names = matched(other, labels, n_groups)
+    return Alternative(names[other], float(second.mean()), alike), float(first.mean())
+
+
+def _two_groups(similarity: Floats) -> tuple[Bools, Bools] | None:
+    """Find the two largest groups of similar partitions; None unless the second one has enough support."""
+    m = len(similarity)
+    distance = np.maximum(1 - similarity, 0)
+    np.fill_diagonal(distance, 0)
+    if m < 3 or not distance.any():
+        return None
+    tree = linkage(squareform(distance, checks=False), "average")
+    for n_groups in range(2, m):
+        groups = fcluster(tree, n_groups, "maxclust")
+        sizes = np.bincount(groups)
+        first, second = np.argsort(-sizes, kind="stable")[:2]
+        if sizes[first] < SUPPORT * m:
+            return None
+        if sizes[second] >= SUPPORT * m:
+            return groups == first, groups == second
+    return None
