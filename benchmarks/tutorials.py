@@ -16,11 +16,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from benchmarks._table import DATA, ROOT
-from benchmarks.gallery import WIDEST, smaller
+from benchmarks.gallery import smaller
 from stmmr.pl.canvas import save_figure
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 IMAGES = ROOT / "docs" / "images" / "tutorials"
+WIDEST = 600
+"""Width of a figure with one axes in pixels, at most; of one with several, half as much more."""
 CELL = re.compile(
     r"^```\{code-cell\}\n(?P<code>.*?)^```\n(?:\n:::\{only\} not realdata\n<!-- output -->\n.*?^:::\n)?", re.M | re.S
 )
@@ -60,7 +62,8 @@ def page(path):
             number += 1
             figures.append(IMAGES / f"{path.stem}_{number}.png")
             save_figure(figure, figures[-1], exact=False)
-            smaller(figures[-1], width=WIDEST)
+            several = len([ax for ax in figure.axes if ax.get_subplotspec()]) > 1
+            smaller(figures[-1], width=WIDEST * 3 // 2 if several else WIDEST)
         plt.close("all")
         return f"```{{code-cell}}\n{match['code']}```\n{kept(text, figures)}"
 
