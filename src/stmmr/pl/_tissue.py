@@ -221,12 +221,12 @@ def _label(ax: Axes, xy: Float64, domains: pd.Categorical, sections: pd.Categori
 
 
 def central(xy: Float64) -> Float64:
-    """Find the most central of several points, shape (N, 2): the one whose nearest quarter of them is nearest.
+    """Find the most central of several points, shape (N, 2): the one whose nearest eighth of them is nearest.
 
     Of many points, a sample is taken.
     """
     from scipy.spatial import cKDTree
 
     points = xy[:: 1 + len(xy) // SAMPLED]
-    distance = np.ravel(cKDTree(points).query(points, k=[1 + len(points) // 4])[0])
+    distance = np.ravel(cKDTree(points).query(points, k=[1 + len(points) // 8])[0])
     return np.asarray(points[distance.argmin()])
