@@ -13,8 +13,8 @@ from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of
 from stmmr._core.rows import OnDisk, is_on_disk
 from stmmr.io._adopt import dropped
-from stmmr.io._joined import Part, chunks_of, write_csr
 from stmmr.io._tables import require_free_space
+from stmmr.io.joined import Part, chunks_of, write_csr
 
 if TYPE_CHECKING:
     from anndata import AnnData

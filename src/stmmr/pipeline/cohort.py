@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr._core.types import Bools
-    from stmmr.io._joined import Part
+    from stmmr.io.joined import Part
     from stmmr.pipeline.options import FolderOptions
     from stmmr.pipeline.sheet import Entry, NamedInputs
 
@@ -341,8 +341,8 @@ def _state(path: Path) -> list[Any]:
 def _left_on_disk(opened: Opened, folder: FolderOptions, path: Path) -> Opened:
     """Leave the counts of a section in their file, which is closed, or write them to `path`."""
     from stmmr.io._adopt import dropped
-    from stmmr.io._joined import Part
     from stmmr.io._tables import close, leave_out_unstorable, read_h5ad, write_h5ad
+    from stmmr.io.joined import Part
 
     adata, options, _ = opened
     if not is_on_disk(adata.X):
@@ -375,8 +375,8 @@ def _without_matrices(adata: AnnData, spots: Bools, genes: Bools) -> AnnData:
 
 def _joined_on_disk(opened: dict[str, Opened], options: Any, store: Path) -> Joined:
     """Copy the counts of all sections into one file, unless it is there already."""
-    from stmmr.io._joined import write_joined
     from stmmr.io._tables import with_counts_of
+    from stmmr.io.joined import write_joined
 
     adata, joint = _joined(opened, options)
     parts = [each.counts for each in opened.values() if each.counts is not None]
