@@ -16,7 +16,7 @@ from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import print_messages, with_options
 from stmmr._core.options import option_names
 from stmmr._core.version import VERSION
-from stmmr.exports.command import export_command
+from stmmr.exports.options import ExportOptions, Target
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.arguments import (
     NAMES,
@@ -38,7 +38,6 @@ from stmmr.reproduce._options import Preset, ReproduceOptions
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
 app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
-app.command(export_command, name="export")
 
 
 @flat
@@ -54,8 +53,14 @@ class ReproduceArguments(ReproduceOptions):
     number as well) or paper (the published model with the authors' settings for this data set). Repeat it for more."""
 
 
+@flat
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments(ExportOptions):
+    """Options of an export."""
+
+
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
-REPRODUCE, INFO, MESSAGES = ReproduceArguments(), InfoArguments(), Messages()
+REPRODUCE, INFO, EXPORT, MESSAGES = ReproduceArguments(), InfoArguments(), ExportArguments(), Messages()
 
 
 @app.command(name="run")
@@ -182,6 +187,34 @@ def map_command(
     end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
 
 
+@app.command(name="export")
+def export_command(
+    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
+    *,
+    to: Target,
+    output: Annotated[Path | None, Parameter(name=NAMES["output"])] = None,
+    options: ExportArguments = EXPORT,
+    messages: Messages = MESSAGES,
+) -> None:
+    """Write the domains of a result for another tool, with a README.txt that tells how to open them.
+
+    Parameters
+    ----------
+    result
+        Folder that stmmr run or stmmr map wrote, or any .h5ad or .zarr with domains (--domain-key).
+    to
+        Tool or format: cell groups for Xenium Explorer, categories for Loupe Browser, outlines of domains and of spots
+        for QuPath, outlines as GeoJSON, a SpatialData store for napari, a view for Vitessce, or tables (csv) with a
+        script for Seurat and SpatialExperiment.
+    output
+        Folder to write; by default beside the result, named after it and the tool.
+    """
+    from stmmr.exports.export import export_result
+
+    messages.apply()
+    export_result(result, output, to, options)
+
+
 @app.command
 def demo(
     *,
@@ -281,7 +314,7 @@ def by_option(text: str) -> str:
 @cache
 def _options() -> dict[str, str]:
     """Get the option on the command line for each argument of Python."""
-    commands = (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments)
+    commands = (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments, ExportArguments)
     return {name: option_names_of(name)[0] for command in commands for name in option_names(command)}
 
 

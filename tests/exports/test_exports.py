@@ -27,7 +27,7 @@ def visium(shared_data):
 
 @pytest.fixture(scope="module")
 def xenium(shared_fixtures):
-    adata = stmmr.read(shared_fixtures / "xenium_1_with_boundaries")
+    adata = stmmr.read(shared_fixtures / "xenium_1_with_boundaries", boundaries=True)
     return with_stripes(adata)
 
 
@@ -87,7 +87,7 @@ def test_visium_in_loupe_qupath_and_geojson(visium, tmp_path):
 
 
 @pytest.mark.realdata
-def test_cells_of_xenium(xenium, tmp_path):
+def test_cells_of_xenium(xenium, shared_fixtures, tmp_path):
     stmmr.export(xenium, tmp_path / "groups", to="xenium-explorer", domain_key="layer")
     table = rows(tmp_path / "groups/cell_groups.csv")
     assert {row["cell_id"]: row["group"] for row in table} == xenium.obs["layer"].to_dict()
@@ -98,6 +98,11 @@ def test_cells_of_xenium(xenium, tmp_path):
     name = lambda found: found["classification"]["name"]  # noqa: E731
     check_outlines(tmp_path / "qupath/domains.geojson", xenium, name, scale=1 / 0.2125)
     assert len(features(tmp_path / "qupath/cells.geojson")) == xenium.n_obs
+    table = pd.read_csv(shared_fixtures / "xenium_1_with_boundaries/cell_boundaries.csv.gz", dtype={"cell_id": str})
+    corners = dict(iter(table.groupby("cell_id")[["vertex_x", "vertex_y"]]))
+    for cell, found in features(tmp_path / "qupath/cells.geojson"):  # outlines as 10x writes them, in px
+        theirs = shapely.Polygon(corners[found["name"]].to_numpy() / 0.2125)
+        assert shapely.hausdorff_distance(cell, theirs) < 0.02
     with pytest.raises(stmmr.InputError, match="Expected barcodes of 10x"):
         stmmr.export(xenium, tmp_path / "loupe", to="loupe", domain_key="layer")
 

@@ -98,7 +98,44 @@ def with_rows_of_na(section):
     return pd.concat([table.astype(object), extra])
 
 
+def sums_below(*names):
+    def counts(section):
+        table = counts_table(section).T
+        return pd.concat([table, pd.DataFrame(77, index=list(names), columns=table.columns)])
+
+    return counts
+
+
+def annotated(section):
+    """Genes × spots, with identifiers, symbols and further columns of genes."""
+    table = counts_table(section).T
+    symbols, ids = list(table.index), [f"ENSG{i:011d}.3" for i in range(len(table))]
+    table.insert(0, "length", 9)
+    table.insert(0, "chromosome", "chr1")
+    table.insert(0, "gene_name", symbols)
+    return table.set_axis(pd.Index(ids, name="gene_id"), axis=0)
+
+
+def portal(section):
+    """Coordinates of the Single Cell Portal, with the types of the columns below their names."""
+    table = xy_table(section, "X", "Y").rename_axis("NAME").reset_index()
+    return pd.concat([pd.DataFrame([["TYPE", "numeric", "numeric"]], columns=table.columns), table]).set_index("NAME")
+
+
 TABLES = {
+    "sums of HTSeq": two(sums_below("__no_feature", "__alignment_not_unique"), xy_table),
+    "sums of STAR": two(sums_below("N_unmapped", "N_noFeature"), xy_table),
+    "sums of the spots": two(sums_below("Total", "nCount_RNA"), xy_table),
+    "annotations of genes": two(annotated, xy_table),
+    "text beside the counts": two(lambda s: counts_table(s).assign(condition="ctrl"), xy_table),
+    "types below the names": two(lambda s: counts_table(s).T, portal),
+    "lines that end as on old Macs": written_by(lambda t: t.replace("\n", "\r").encode()),
+    "mixed ends of lines": written_by(lambda t: t.replace("\n", "\r\n", 9).encode()),
+    **{f"{n} comments": written_by(lambda t, n=n: ("# text\n" * n + t).encode()) for n in (2, 3, 4, 8)},
+    **{
+        f"{x}, {y}": two(counts_table, lambda s, x=x, y=y: xy_table(s, x, y))
+        for x, y in (("xaxis", "yaxis"), ("POSITION_X", "POSITION_Y"), ("Location_Center_X", "Location_Center_Y"))
+    },
     "two tables": two(counts_table, xy_table),
     "coordinates in another order": two(counts_table, lambda s: xy_table(s)[::-1][["y", "x"]]),
     "genes in rows, dots of R": two(dots, xy_table),
@@ -271,11 +308,36 @@ def test_off_tissue(tmp_path):
         io.read(tmp_path / "b.h5ad")
 
 
-def test_counts_with_packed_positions_say_so(tmp_path, caplog):
-    people.write_10x_h5(tmp_path / "GSM1_filtered_feature_bc_matrix.h5", people.section())
-    (tmp_path / "GSM1_spatial.tar.gz").write_bytes(b"x")
-    assert "spatial" not in io.read(tmp_path).obsm
-    assert "Unpack GSM1_spatial.tar.gz there" in caplog.text
+@pytest.mark.parametrize(("pack", "ending"), [(people.tar_of, "tar.gz"), (people.zip_of, "zip")])
+def test_positions_in_an_archive_beside_the_counts(pack, ending, tmp_path):
+    section = people.section()
+    people.write_10x_h5(tmp_path / "GSM1_A_filtered_feature_bc_matrix.h5", section)
+    write_spatial(tmp_path / "x" / "spatial", section)
+    archive = pack(tmp_path / "x" / "spatial", tmp_path / f"GSM1_A_spatial.{ending}")
+    shutil.rmtree(tmp_path / "x")
+    adata = io.read(tmp_path)
+    assert_same(adata, section)
+    assert list(adata.uns["spatial"]["GSM1_A"]["images"]) == ["hires"]
+    archive.write_bytes(b"x")
+    with pytest.raises(InputError, match=r"spatial.*cannot be unpacked"):
+        io.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_mtx, lambda folder, s, prefix: people.write_10x_h5(folder / f"{prefix}filtered_feature_bc_matrix.h5", s)],
+)
+def test_coordinates_in_a_table_beside_a_matrix(write, tmp_path):
+    section = people.section()
+    write(tmp_path, section, prefix="GSM1_A_")
+    xy_table(section, "x_um", "y_um").to_csv(tmp_path / "GSM1_A_coordinates.csv")
+    adata = io.read(tmp_path)
+    assert_same(adata, section)
+    assert units(adata)[1] == 1
+    section.obs["in_tissue"] = (section.obs["array_row"] > 1).astype(int)
+    positions_table(section).to_csv(tmp_path / "GSM1_A_coordinates.csv", header=False)
+    assert io.read(tmp_path).n_obs == 18
+    assert io.read(tmp_path, keep_off_tissue=True).n_obs == 30
 
 
 def beads(name, **options):

@@ -50,6 +50,9 @@ def add_findings(adata):
             "against": pd.Categorical(["neighbors", "neighbors", "rest", "rest", "rest"], ["neighbors", "rest"]),
             "gene": pd.Categorical(["GENE1", "GENE2", "GENE2", "GENE1", "GENE2"]),
             "specific": [True, True, True, False, False],
+            "mean": [1.0, 2.0, 2.0, 1.0, 1.0],
+            "z": [4.0, 5.0, 5.0, 4.0, 3.0],
+            "pval_adj": [0.0, 0.0, 0.0, 0.0, 0.5],
         }
     )
     sets = {"gene_set": ["A_SET", "B_SET"], "n_shared": [2, 1], "n_set": [2, 9], "fold_enrichment": [3.25, 1.1]}

@@ -304,7 +304,7 @@ def test_theme_is_turned(opened):
     back = "getComputedStyle(document.body).backgroundColor"
     inks = """[...document.querySelectorAll(".drawn svg text, .drawn svg [style*='stroke: currentColor']")]
       .map((one) => getComputedStyle(one)[one.tagName === "text" ? "fill" : "stroke"])"""
-    bar = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').bar_line_color"
+    bar = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').label_text_color"
     light, drawn, drawn_bar = page.evaluate(back), page.evaluate(inks), page.evaluate(bar)
     page.locator("#theme").click()
     assert page.evaluate(back) != light

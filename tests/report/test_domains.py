@@ -19,7 +19,7 @@ def annotated(labels, name="cell_type"):
 def test_a_label_names_the_domain_that_it_fills():
     codes = made_section(400).obs["stmmr_domain"].cat.codes.to_numpy()
     adata = annotated(np.where(codes == 0, "White_matter", np.where(codes == 1, "Unknown", None)))
-    first, second, third = domains_of(adata, adata.obsm["spatial"])
+    first, second, third = domains_of(adata)
     assert (first.like, second.like, third.like) == ("White matter-like", "", "")
     assert first.labels[0][1][0][:2] == ("White_matter", 1.0)
     assert third.labels == [("cell_type", [])]
@@ -46,10 +46,10 @@ def test_annotations_are_names_of_spots_and_each_partition_comes_once():
 def test_a_paragraph_names_size_genes_and_borders():
     adata = made_section(400)
     add_findings(adata)
-    first, second, _ = domains_of(adata, adata.obsm["spatial"])
+    first, second, _ = domains_of(adata)
     n = (adata.obs["stmmr_domain"] == "1").sum()
     assert first.text("spots").startswith(
-        f"Domain 1 has {n} spots, {100 * n / 400:.1f} % of all, with a mean confidence"
+        f"Domain 1 has {n} spots, {100 * n / 400:.1f}\N{NO-BREAK SPACE}% of all, with a mean confidence"
     )
     assert [part.name for part in first.borders] == ["2"]
     assert [part.name for part in second.borders] == ["1", "3"]

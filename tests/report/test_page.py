@@ -123,7 +123,7 @@ def test_top_genes_are_those_of_the_table(page_of, section):
     from stmmr.report._genes import top_genes
 
     add_findings(section)
-    assert top_genes(section) == {"1": ["GENE2", "GENE1"]}  # against the rest first, each once, specific ones only
+    assert top_genes(section) == {"1": ["GENE2", "GENE1"], "2": []}  # significant ones, specific ones first
     page = page_of(section)
     rows = re.findall(r'<td class="genes">(.*?)</td>', page.text, re.DOTALL)
     assert [re.findall('data-gene="(.*?)"', row) for row in rows] == [["GENE2", "GENE1"], [], []]
@@ -213,6 +213,41 @@ def test_curves_are_those_of_pl(page_of, section):
     assert set(re.findall(r'(?:xlink:href="|url\()#(.*?)[")]', "".join(drawn))) <= set(ids)
     assert re.findall(r"<svg viewBox.*?</svg>", page_of(section).text, re.DOTALL) == drawn
     assert "Best number of domains: 3 (2–3, shaded, fit almost equally well; choose with biology)" in page.said()
+
+
+def test_graph_genes_and_composition_are_drawn(page_of, section):
+    stmmr.tl.domain_genes(section)
+    section.obsm["X_stmmr"] = np.eye(3, dtype=np.float32)[section.obs["stmmr_domain"].cat.codes] * 3
+    section.obsm["X_stmmr"] += np.random.default_rng(0).normal(0, 1, (400, 3)).astype(np.float32)
+    stmmr.tl.trajectory(section)
+    page = page_of(section)
+    for title in ("Leading genes", "Graph of the domains"):
+        assert title in page.said()
+    section.obs["slide"] = pd.Categorical(np.where(np.arange(400) < 200, "first", "second"))
+    section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
+    del section.uns["stmmr_domain_genes"]
+    page = page_of(section)
+    assert "Composition of the sections" in page.said()
+    assert "Leading genes" not in page.said()
+
+
+def test_the_tree_that_is_there_is_used(section):
+    from stmmr.report._alternatives import alternatives_of
+
+    rng = np.random.default_rng(0)
+    leaves = np.arange(400) % 13
+    section.obsm["X_stmmr"] = (np.eye(13)[leaves] * 5 + rng.normal(0, 0.1, (400, 13))).astype(np.float32)
+    section.obs["leaves"] = pd.Categorical([f"leaf {k:02d}" for k in leaves])
+    stmmr.tl.domain_tree(section, domain_key="leaves")
+    found = alternatives_of(section)
+    assert found.leaves.key == "leaves"
+    assert list(found.merged) == list(range(3, 13))
+    for k, merged in found.merged.items():
+        stmmr.tl.cut_tree(section, k, key_added="cut")
+        cut = section.obs["cut"].map({f"leaf {code:02d}": code for code in range(13)}).astype(int)
+        np.testing.assert_array_equal(np.array(merged)[leaves], cut)
+    section.obs["leaves"] = "other"  # the tree is of other domains then, and three domains are few
+    assert alternatives_of(section) is None
 
 
 def test_genes_that_are_not_there(page_of, section):

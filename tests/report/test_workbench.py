@@ -133,6 +133,56 @@ def test_a_merged_domain_is_selected_whole(opened):
     assert page.locator("#status").inner_text() == ""
 
 
+PANELS = """async () => {
+  const source = Bokeh.documents[0].get_model_by_name("small maps").data_source;
+  while (source.data.image.length < 3) await new Promise((done) => setTimeout(done, 20));
+  const { image, x, dw } = source.data;
+  const seen = image.map((pixels) => new Set(pixels).size - 1);
+  return { seen, x: Array.from(x), dw: Array.from(dw) };
+}"""
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """A report of six domains with an embedding in which they are pairs."""
+    target = tmp_path_factory.mktemp("page") / "six.html"
+    adata = made_section(900, n_domains=6)
+    codes = adata.obs["stmmr_domain"].cat.codes.to_numpy()
+    rng = np.random.default_rng(0)
+    centres = np.array([[0, 0], [1, 0], [20, 0], [22, 0], [0, 50], [9, 50]])
+    adata.obsm["X_stmmr"] = (centres[codes] + rng.normal(0, 0.1, (900, 2))).astype(np.float32)
+    adata.obs["cell_type"] = pd.Categorical(np.where(codes < 3, "one", "two"))
+    stmmr.report.write(adata, target)
+    return target
+
+
+def test_numbers_of_domains_and_annotations_are_side_by_side(opened, six):
+    page = opened(six)
+    assert page.locator("[data-layer]").all_inner_texts() == ["cell_type", *(f"{k} domains" for k in range(3, 7))]
+    page.locator("#panels").scroll_into_view_if_needed()
+    drawn = page.evaluate(PANELS)
+    assert drawn["seen"] == [2, 3, 4, 5, 6]
+    assert drawn["x"][0] < drawn["x"][1] < drawn["x"][2]
+    assert drawn["x"][0] == drawn["x"][3]
+    page.locator("[data-layer='level:3']").click()
+    page.wait_for_function("document.querySelectorAll('#legend .entry').length === 3")
+    assert page.locator("#layer").input_value() == "level:3"
+    # pairs are joined: each has the code of its larger member
+    shown = np.array(page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('spots of map').data.value)"))
+    assert {frozenset(np.unique(shown[np.arange(900) % 30 // 5 // 2 == pair])) for pair in range(3)} == {
+        frozenset({code}) for code in set(shown)
+    }
+
+
+def test_each_domain_is_described(opened, report):
+    page = opened(report)
+    first = page.locator(".each details").first
+    first.locator("summary").click()
+    text = first.inner_text()
+    assert "Domain 1 has 300 cells" in text
+    assert "By cell_type it is" in text
+
+
 def test_names_that_cannot_be_kept_still_work(opened):
     page = opened(script="Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } });")
     name_domain(page, "1", "Layer 1")

@@ -26,6 +26,18 @@ COORDINATES: Final = (
     ("x_pos", "y_pos"),
     ("x_position", "y_position"),
     ("x_location", "y_location"),
+    ("location_x", "location_y"),
+    ("location_center_x", "location_center_y"),
+    ("position_x", "position_y"),
+    ("x_center", "y_center"),
+    ("centroidx", "centroidy"),
+    ("centerx", "centery"),
+    ("coordx", "coordy"),
+    ("xpos", "ypos"),
+    ("xaxis", "yaxis"),
+    ("x_axis", "y_axis"),
+    ("loc_x", "loc_y"),
+    ("x_loc", "y_loc"),
     ("sdimx", "sdimy"),
     ("spatial_x", "spatial_y"),
     ("x_spatial", "y_spatial"),
@@ -67,10 +79,12 @@ DESCRIPTIONS: Final = re.compile(
 """Columns that describe spots, as `plain` writes them."""
 CONTROLS: Final = re.compile(
     r"neg[-_. ]?(prb|prob|ative|con|ctrl)|sys(tem)?[-_. ]?control|false[-_. ]?code|blank([-_. ]|\d|$)"
-    r"|(unassigned|deprecated)[-_. ]?codeword|antisense[-_. ]|intergenic[-_. ]|genomic[-_. ]?control",
+    r"|(unassigned|deprecated)[-_. ]?codeword|antisense[-_. ]|intergenic[-_. ]|genomic[-_. ]?control"
+    r"|__(no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique)$"  # of HTSeq
+    r"|n_(unmapped|multimapping|nofeature|ambiguous)$",  # of STAR
     re.IGNORECASE,
 )
-"""Beginnings of the names of features that are controls of a platform."""
+"""Beginnings of the names of features that are controls of a platform, or sums that counting programs write."""
 GENE_TYPES: Final = frozenset({"gene expression", "gene", "genes", "endogenous", "rna"})
 """Types of features that are genes, in lower case."""
 TYPE_COLUMNS: Final = ("feature_types", "feature_type", "feature_class", "codeclass", "CodeClass")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stmmr._core import keys
+from stmmr._core.boundaries import outlines
 from stmmr._core.categories import categories, hex_colors
 from stmmr._core.checks import InputError
 from stmmr._core.compat import libraries_of
@@ -113,7 +115,7 @@ class Content:
         )
 
     def areas(self, spots: Bools) -> Numbers:
-        """Get the area of each spot as a polygon of shapely: a circle; for bins a square."""
+        """Get the area of each spot as a polygon of shapely: its outline, where there is one, a circle, or a square."""
         import shapely
 
         xy = self.xy[spots]
@@ -127,4 +129,9 @@ class Content:
             if (diameter := library.get("scalefactors", {}).get("spot_diameter_fullres"))
         ]
         diameter = float(diameters[0]) if diameters and self.rows == "spots" else step
-        return np.asarray(shapely.buffer(shapely.points(xy), diameter / 2, quad_segs=4))
+        areas = np.asarray(shapely.buffer(shapely.points(xy), diameter / 2, quad_segs=4))
+        if keys.BOUNDARIES in self.adata.obsm:
+            for row, outline in enumerate(outlines(self.adata.obsm[keys.BOUNDARIES][spots])):
+                if len(outline) > 2:
+                    areas[row] = shapely.make_valid(shapely.Polygon(outline))
+        return areas

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from stmmr._core.checks import require_choice
 from stmmr._core.folders import Kind, publish_folder
-from stmmr._core.options import checked, shows_options, with_changes
+from stmmr._core.options import checked, option_names, shows_options, with_changes
 from stmmr._core.version import VERSION
 from stmmr.exports.content import Content
 from stmmr.exports.options import ExportOptions, Target
@@ -97,10 +97,11 @@ def export(adata: AnnData, path: str | Path, *, to: Target, **options: Any) -> P
     return target
 
 
-def read_domains(path: Path) -> AnnData:
-    """Read the data of a result folder, or any other data with domains."""
+def export_result(result: Path, output: Path | None, to: Target, options: ExportOptions) -> None:
+    """Write the domains of a result folder, or of any other data, to a folder: by default beside it."""
     from stmmr.io import read
 
-    files = (path / name for name in ("result.h5ad", "result.zarr"))
-    data = next((file for file in files if file.exists()), path) if (path / "run.json").is_file() else path
-    return read(data)
+    files = (result / name for name in ("result.h5ad", "result.zarr"))
+    data = next((file for file in files if file.exists()), result) if (result / "run.json").is_file() else result
+    folder = output or result.absolute().with_name(f"{result.absolute().name}_{to}")
+    export(read(data), folder, to=to, **{name: getattr(options, name) for name in option_names(ExportOptions)})

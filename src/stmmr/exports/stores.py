@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from stmmr.exports.content import Content
 
+RADIUS: Final = 180.0
+"""Radius of a spot in Vitessce, in pixels of the screen, times the square root of their number."""
 STORE: Final = "data.zarr"
 NAPARI: Final = f"""\
 from napari_spatialdata import Interactive
@@ -134,7 +136,11 @@ def _configuration(content: Content, embeddings: Mapping[str, str], *, has_genes
     shared = {"dataset": "A", "obsSetSelection": "A", "obsSetColor": "A", "obsColorEncoding": "A"}
     shared |= {"featureSelection": "A"} if has_genes else {}
     views: list[tuple[str, dict[str, str], tuple[int, int, int, int]]] = [
-        ("scatterplot", {"embeddingType": name}, (0 if name == "Tissue" else 6, 0, 6 if name == "Tissue" else 3, 12))
+        (
+            "scatterplot",
+            {"embeddingType": name, "embeddingObsRadiusMode": "A", "embeddingObsRadius": "A"},
+            (0 if name == "Tissue" else 6, 0, 6 if name == "Tissue" else 3, 12),
+        )
         for name in embeddings
     ]
     views.append(("obsSets", {}, (9, 0, 3, 6)))
@@ -153,6 +159,8 @@ def _configuration(content: Content, embeddings: Mapping[str, str], *, has_genes
             "obsSetSelection": {"A": [["Domain", name] for name in domains]},
             "obsSetColor": {"A": [{"path": ["Domain", name], "color": color} for name, color in domains.items()]},
             "featureSelection": {"A": None},
+            "embeddingObsRadiusMode": {"A": "manual"},
+            "embeddingObsRadius": {"A": min(max(RADIUS / content.adata.n_obs**0.5, 1.0), 4.0)},
         },
         "layout": [
             {"component": component, "coordinationScopes": shared | own, "x": x, "y": y, "w": w, "h": h}

@@ -39,13 +39,13 @@ SYMBOLS: Final = (
 def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
 
-    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io._reduced`).
+    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
     try:
         set_coordinates(adata, plain_array=True)
     except InputError as error:
         logger.warning("%s", error)
-    _use_symbols(adata)
+    use_symbols(adata)
     off, controls = left_out(adata, keep_off_tissue=keep_off_tissue)
     if is_on_disk(adata.X):
         return adata
@@ -95,7 +95,7 @@ def controls_of(adata: AnnData) -> Bools:
     return np.zeros_like(controls) if controls.all() else controls
 
 
-def _use_symbols(adata: AnnData) -> None:
+def use_symbols(adata: AnnData) -> None:
     """Name genes by the symbols in ``var``, if they are named by Ensembl identifiers."""
     if not adata.n_vars or np.mean([ENSEMBL.match(str(name)) is not None for name in adata.var_names]) < 0.5:
         return

@@ -16,7 +16,8 @@ from scipy import sparse
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import describes_rows, names_rows, plain
 from stmmr._core.files import parsing
-from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory, require_regular
+from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory
+from stmmr.io._parquet import parquet_names, read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas.io.parsers import TextFileReader
-    from pyarrow.parquet import ParquetFile
 
 PARQUET: Final = ".parquet"
 TABLES: Final = (
@@ -36,6 +36,9 @@ TABLES: Final = (
 """File endings of tables."""
 DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
 NUMBER: Final = re.compile(r"-?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+NUMBER_OR_GAP: Final = r"|[-+]?\d*[.,]?\d+([eE][-+]?\d+)?.?|(?i:na|nan|null|none|inf)|-"
+SAMPLED_ROWS: Final = 20
+"""Rows by which columns of text are told."""
 BARE: Final = {
     3: ("name", "x", "y"),
     4: ("name", "other_name", "x", "y"),
@@ -117,10 +120,7 @@ def peek(path: Path) -> Peek:
             if encoding == "utf-16":
                 top = lines.read(LONGEST_LINE).decode(encoding, errors="ignore").splitlines()[:MOST_COMMENTS]
             else:
-                raw = [lines.readline(LONGEST_LINE) for _ in range(3)]
-                while raw[-1].startswith(b"#") and len(raw) < MOST_COMMENTS:
-                    raw += [lines.readline(LONGEST_LINE) for _ in range(2)]
-                encoding, top = _decoded(raw)
+                encoding, top = _decoded(_first_lines(lines))
         comments = next((i for i, line in enumerate(top) if not line.startswith("#")), len(top))
         if comments and comments + 1 < len(top) and _as_many_fields(top[comments - 1], top[comments]):
             comments -= 1  # a header behind "#"
@@ -135,6 +135,16 @@ def peek(path: Path) -> Peek:
         names = ["", *names] if len(row) == len(names) + 1 else names
         commas = separator != "," and any(DECIMAL_COMMA.fullmatch(value.strip()) for value in row)
         return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".")
+
+
+def _first_lines(file: io.BufferedReader) -> list[bytes]:
+    """Read the comments of a table and at most three lines after them; lines may end with a carriage return only."""
+    lines: list[bytes] = []
+    while len(lines) < MOST_COMMENTS and sum(not line.startswith(b"#") for line in lines) < 3:
+        if not (read := file.readline(LONGEST_LINE)):
+            break
+        lines += read.splitlines(keepends=True)
+    return lines
 
 
 def _decoded(lines: list[bytes]) -> tuple[str, list[str]]:
@@ -240,12 +250,18 @@ def _ends_within_row(path: Path, head: Peek) -> bool:
 
 
 def read_counts_table(
-    path: Path, *, ids: Collection[str] = (), others: Collection[str] = (), genes_in_rows: bool = False
+    path: Path,
+    *,
+    ids: Collection[str] = (),
+    others: Collection[str] = (),
+    genes_in_rows: bool = False,
+    may_hold_text: bool = False,
 ) -> CountTable:
     """Read a table of counts in chunks, so that it is never dense in memory.
 
-    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Of spots ×
-    genes, so are other columns that name or describe spots by their names, such as an index that was saved or "volume".
+    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out, and so are
+    columns of text, if a table may hold some. Of spots × genes, so are other columns that name or describe spots by
+    their names, such as an index that was saved or "volume".
     Rows without any value are dropped, and empty cells of a table that has many are 0. Raises InputError if the table
     is damaged, empty, or holds other values than numbers.
     """
@@ -254,7 +270,9 @@ def read_counts_table(
     with parsing(path, expected="a table of counts"):
         head = peek(path)
         naming = [i for i, name in enumerate(head.header) if name in ids] or [_name_column(head.header)]
-        left_out = set(others) if genes_in_rows else {*others, *_no_genes(path, head.header, naming, others)}
+        left_out = {*others, *(_text_columns(path, head.header, naming, others) if may_hold_text else ())}
+        if not genes_in_rows:
+            left_out |= {*_no_genes(path, head.header, naming, left_out)}
         counted = [i for i, name in enumerate(head.header) if i not in naming and name not in left_out]
         dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
         names, blocks, missing, n_bytes = [], [], [], 0
@@ -286,6 +304,20 @@ def _name_column(header: list[str]) -> int:
     """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
     second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
     return int(second_names)
+
+
+def _text_columns(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
+    """Find further columns that hold text and no numbers, by the first rows, and log them."""
+    sample = first_rows(path, SAMPLED_ROWS)
+    names = []
+    for i in map(int, sample.select_dtypes(["object", "string"]).columns):
+        texts = sample[i].dropna().astype(str).str.strip()
+        is_text = len(texts) and not texts.str.fullmatch(NUMBER_OR_GAP).any()
+        if is_text and i not in naming and header[i] not in others:
+            names.append(header[i])
+    if names:
+        logger.info("Columns of %s that hold text are left out: %s.", path.name, listed(names, at_most=4))
+    return names
 
 
 def _no_genes(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
@@ -327,7 +359,7 @@ def read_chunks(
     from pyarrow import parquet
 
     start = 0
-    names = _parquet_names(parquet.ParquetFile(path))
+    names = parquet_names(parquet.ParquetFile(path))
     for batch in parquet.ParquetFile(path).iter_batches(rows):
         table = batch.to_pandas(ignore_metadata=True)[names]
         table = table.set_axis(range(len(names)), axis=1).set_axis(range(start, start + len(table)), axis=0)
@@ -336,35 +368,14 @@ def read_chunks(
         yield storable(table).astype({i: kind for i, kind in (dtype or {}).items() if i in table})
 
 
-def _parquet_names(file: ParquetFile) -> list[str]:
-    """Name the columns of a parquet file, those of its index first."""
-    names = list(file.schema_arrow.names)
-    index = [name for name in (file.schema_arrow.pandas_metadata or {}).get("index_columns", []) if name in names]
-    return index + [name for name in names if name not in index]
-
-
 def _peek_parquet(path: Path) -> Peek:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
-    names = _parquet_names(file)
+    names = parquet_names(file)
     first = next(file.iter_batches(1, columns=names), None)
     row = [] if first is None else [str(first.column(name)[0].as_py()) for name in names]
     return Peek("", _unique(["" if name.startswith("__index") else name for name in names]), row)
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a parquet file whose content fits into memory."""
-    import pandas as pd
-    from pyarrow.parquet import ParquetFile
-
-    require_regular(path)
-    with ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-    n_rows = sum(group.num_rows for group in groups)
-    require_memory(max(sum(g.total_byte_size for g in groups), 8 * n_rows * file.metadata.num_columns), path)
-    frame: pd.DataFrame = pd.read_parquet(path)
-    return frame
 
 
 def _open_rows(path: Path, head: Peek, *, at_most: int = sys.maxsize, **options: Any) -> TextFileReader:

@@ -21,7 +21,7 @@ from stmmr.io._boundaries import set_boundaries
 from stmmr.io._files import companion, locate, require_match
 from stmmr.io._placing import add_positions
 from stmmr.io._tenx import read_counts
-from stmmr.io._visium import add_10x_library
+from stmmr.io._visium import add_10x_library, spatial_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,8 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None, bou
     if boundaries:
         ring = np.repeat(np.arange(len(rings)), [len(each) for each in rings])
         set_boundaries(adata, cells.index, np.concatenate(rings), ring)
-    add_10x_library(adata, matrix, prefix=prefix, library_id=library_id, metadata={"platform": "Visium HD cells"})
+    with spatial_folder(matrix) as spatial:
+        add_10x_library(adata, matrix, spatial, prefix=prefix, library_id=library_id, platform="Visium HD cells")
     (library,) = adata.uns[keys.SPATIAL].values()
     if UM not in library["scalefactors"]:
         logger.warning("%s does not have microns_per_pixel in its scale factors: scale in µm unknown.", matrix.parent)

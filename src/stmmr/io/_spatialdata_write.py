@@ -115,7 +115,7 @@ def put_back(adata: AnnData, sdata: SpatialData, *, table: str | None) -> None:
         for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
-    target.uns[keys.UNS] = adata.uns[keys.UNS]
+    target.uns |= {name: value for name, value in adata.uns.items() if name.startswith(keys.UNS)}
 
 
 def _check(adata: AnnData) -> None:

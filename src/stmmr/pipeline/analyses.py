@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_extra
 from stmmr._core.record import drop_results, recorded
 from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, renamed_columns, table_in
-from stmmr.pipeline.cohort_analyses import OF_COHORTS, require_sections
+from stmmr.pipeline.cohort_analyses import OF_COHORTS, new_table, require_sections
+from stmmr.pipeline.sentences import gene_sets_sentence, genes_sentence, trajectory_sentence
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from stmmr.pipeline.analysis import Cite, Prepared, Work
+    from stmmr.pipeline.analysis import Prepared, Work
 
 tl = cache(lambda: import_module("stmmr.tl"))
 """The functions of `stmmr.tl`, loaded when they are needed."""
@@ -76,6 +77,8 @@ class AnalysisOptions:
     """Spot or cell at which the trajectory starts."""
     root_expression: Literal["highest", "lowest"] = "highest"
     """"lowest" starts where the root gene is lowest instead."""
+    domain_key: str = keys.DOMAIN
+    """Column of obs with the domains to analyse, such as clusters of scanpy or the annotation of an expert."""
     enhance: bool = False
     """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
     enhance_genes: Sequence[str] | None = None
@@ -148,29 +151,12 @@ def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> N
         measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
 
 
-def _gene_sets_sentence(_: AnnData, steps: dict[str, Any], __: Cite) -> str:
-    file = steps.get("enrichment", {}).get(keys.ENRICHMENT, {}).get("gmt", "")
-    origin = f" of {file}" if file else ""
-    return f"Gene sets{origin} were tested for over-representation by the hypergeometric distribution."
-
-
 def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     from stmmr.tl._trajectory import chosen_root
 
     if options.ordered:
         names = prepared.domains if prepared.domains is not None else [str(options.root_domain)]
-        chosen_root(adata, names, keys.DOMAIN, **options.roots)
-
-
-def _trajectory_sentence(adata: AnnData, steps: dict[str, Any], cite: Cite) -> str:
-    from stmmr._core.space import rows_called
-
-    step = steps["trajectory"]
-    end = ", one end of the longest path" if step.get("root") == "tree" else ""
-    return (
-        f"Domains were connected by PAGA {cite('paga')} and {rows_called(adata)} ordered by diffusion pseudotime "
-        f"{cite('dpt')} in scanpy {cite('scanpy')}, with the root in domain {step['root_domain']}{end}."
-    )
+        chosen_root(adata, names, options.domain_key, **options.roots)
 
 
 def _trends_table(adata: AnnData) -> pd.DataFrame | None:
@@ -205,9 +191,9 @@ ANALYSES: Final = (
         name="domain genes",
         options=("genes",),
         requested=lambda adata, options: (
-            options.genes is True or (options.gene_sets is not None and keys.DOMAIN_GENES not in adata.uns)
+            options.genes is True or (options.gene_sets is not None and new_table(adata, options, keys.DOMAIN_GENES))
         ),
-        step=lambda work: tl().domain_genes(work.adata, progress=work.progress),
+        step=lambda work: tl().domain_genes(work.adata, domain_key=work.options.domain_key, progress=work.progress),
         keys=written(uns=(keys.DOMAIN_GENES,), notes=("domain_genes",)),
         check=_check_genes,
         compares=True,
@@ -220,13 +206,10 @@ ANALYSES: Final = (
             "domain_genes.png": Figure(
                 "the leading genes of each domain",
                 draw("domain_genes"),
-                lambda adata: bool((adata.uns[keys.DOMAIN_GENES]["z"] > 0).any()),
+                lambda adata: any(tl().leading_genes(adata).values()),
             )
         },
-        methods=lambda _, __, cite: (
-            "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains "
-            f"and the rest, with the thresholds of SpaGCN {cite('spagcn')}."
-        ),
+        methods=genes_sentence,
         adjusts_pvalues=True,
     ),
     Analysis(
@@ -248,7 +231,10 @@ ANALYSES: Final = (
         options=("pseudobulk",),
         requested=lambda _, options: options.pseudobulk,
         step=lambda work: tl().domain_genes_pseudobulk(
-            work.adata, section_key=work.section_key, progress=work.progress
+            work.adata,
+            section_key=work.section_key,
+            domain_key=work.options.domain_key,
+            progress=work.progress,
         ),
         keys=written(uns=(keys.DOMAIN_GENES_PSEUDOBULK,), notes=("domain_genes_pseudobulk",)),
         check=_check_pseudobulk,
@@ -288,7 +274,7 @@ ANALYSES: Final = (
                 lambda adata: bool((adata.uns[keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any()),
             )
         },
-        methods=_gene_sets_sentence,
+        methods=gene_sets_sentence,
         adjusts_pvalues=True,
     ),
     *OF_COHORTS,
@@ -296,7 +282,12 @@ ANALYSES: Final = (
         name="trajectory",
         options=("trajectory", "root_domain", "root_gene", "root_spot", "root_expression"),
         requested=lambda _, options: options.ordered,
-        step=lambda work: tl().trajectory(work.adata, expression=work.options.root_expression, **work.options.roots),
+        step=lambda work: tl().trajectory(
+            work.adata,
+            expression=work.options.root_expression,
+            domain_key=work.options.domain_key,
+            **work.options.roots,
+        ),
         keys=written(notes=("trajectory",), obs=(keys.PSEUDOTIME, keys.BRANCH)),
         check=_check_trajectory,
         compares=True,
@@ -304,7 +295,7 @@ ANALYSES: Final = (
             "trajectory.png": Figure("pseudotime in the tissue, its root as a star", draw("trajectory")),
             "paga.png": Figure("the graph of domains (PAGA) and the trajectory in it", draw("paga")),
         },
-        methods=_trajectory_sentence,
+        methods=trajectory_sentence,
     ),
     Analysis(
         name="gene trends",

@@ -34,18 +34,45 @@ def _linked(options: AnalysisOptions) -> dict[str, Any]:
     return {"covariates": tuple(options.covariates or ()), "donor_key": options.donor_key}
 
 
+def _contacts(work: Work) -> None:
+    options = work.options
+    group_key, domain_key = str(options.group_key), options.domain_key
+    tl().compare_contacts(work.adata, work.section_key, group_key=group_key, domain_key=domain_key, **_linked(options))
+
+
+def _cell_types(work: Work) -> None:
+    options = work.options
+    key, section_key = str(options.cell_type_key), work.section_key or None
+    tl().cell_types(work.adata, key, section_key=section_key, domain_key=options.domain_key)
+
+
+def _condition_genes(work: Work) -> None:
+    options = work.options
+    sections = {"section_key": work.section_key, "domain_key": options.domain_key}
+    tl().condition_genes(work.adata, str(options.design), **sections, progress=work.progress)
+
+
+def new_table(adata: AnnData, options: AnalysisOptions, table: str) -> bool:
+    """Tell whether there is no such table of these domains."""
+    from stmmr._core.shown import domain_key_of
+
+    return table not in adata.uns or domain_key_of(adata, table) != options.domain_key
+
+
 def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
     from stmmr._core.sections import section_key_of
 
-    new = keys.COMPOSITION not in adata.uns
+    new = new_table(adata, options, keys.COMPOSITION)
     return section_key_of(adata) is not None and (new or options.group_key is not None)
 
 
 def _compose(work: Work) -> None:
     from stmmr.tl._composition import write_composition
 
-    linked = _linked(work.options) if work.options.group_key is not None else {}
-    write_composition(work.adata, work.section_key, group_key=work.options.group_key, **linked)
+    options = work.options
+    linked = _linked(options) if options.group_key is not None else {}
+    group_key, domain_key = options.group_key, options.domain_key
+    write_composition(work.adata, work.section_key, group_key=group_key, domain_key=domain_key, **linked)
 
 
 def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -161,9 +188,7 @@ OF_COHORTS: Final = (
         name="contacts of domains",
         options=("group_key", "covariates", "donor_key"),
         requested=lambda adata, options: options.group_key is not None and _compares_sections(adata, options),
-        step=lambda work: tl().compare_contacts(
-            work.adata, work.section_key, group_key=work.options.group_key, **_linked(work.options)
-        ),
+        step=_contacts,
         keys=written(uns=(keys.CONTACT_TESTS,), notes=("contact_tests",)),
         compares=True,
         tables={
@@ -188,9 +213,7 @@ OF_COHORTS: Final = (
         name="cell types of domains",
         options=("cell_type_key",),
         requested=lambda _, options: options.cell_type_key is not None,
-        step=lambda work: tl().cell_types(
-            work.adata, str(work.options.cell_type_key), section_key=work.section_key or None
-        ),
+        step=_cell_types,
         keys=written(uns=(keys.CELL_TYPES,), notes=("cell_types",)),
         check=_check_cell_types,
         tables={"cell_types.csv": Table("cell types of each domain, against the tissue", table_in(keys.CELL_TYPES))},
@@ -210,9 +233,7 @@ OF_COHORTS: Final = (
         name="genes of conditions",
         options=("design",),
         requested=lambda _, options: options.design is not None,
-        step=lambda work: tl().condition_genes(
-            work.adata, str(work.options.design), section_key=work.section_key, progress=work.progress
-        ),
+        step=_condition_genes,
         keys=written(uns=(keys.CONDITION_GENES,), notes=("condition_genes",)),
         check=_check_condition_genes,
         tables={

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
@@ -27,6 +28,7 @@ from stmmr.pipeline.analyse import (
     raise_first,
     require_request,
     with_genes,
+    with_genes_of,
 )
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.cohort import Joined, kept_sections, read_cohort, remove_sections
@@ -224,24 +226,30 @@ def analyse_folder(
         require_outside(result, [analyses.gene_sets])
         with drafted(result, RESULT, overwrite=True) as draft:
             adata, counts = results.read_data(result, facts)
-            check(adata, analyses, prepared_of(adata))
-            require_request(adata, analyses)
+            key = analyses.domain_key
+            check(adata, analyses, prepared_of(adata, key))
+            analyses = with_genes_of(adata, analyses)
+            if key == facts.get("domain_key", keys.DOMAIN):
+                require_request(adata, analyses)
             if analyses.enhanced:
                 results.require_model(result)
             fitted = cache(lambda: results.read_model(result / MODEL, adata))
             outcomes = carry_out(adata, analyses, model=fitted, progress=progress)
-            if all(outcomes.values()):
+            if outcomes and all(outcomes.values()):
                 raise_first(outcomes)
             failed = {name: error for name, error in outcomes.items() if error is not None}
-            again = WRITTEN_AGAIN.union(results.with_formats(results.OF_ANALYSES))
-            draft.take_over(lambda name: name.partition("/")[0] not in again)
+            again = results.OF_ANALYSES if key == facts.get("domain_key", keys.DOMAIN) else results.FIGURES
+            facts = {name: fact for name, fact in facts.items() if name != "domain_key"}
+            facts |= {} if key == keys.DOMAIN else {"domain_key": key}
+            rewritten = WRITTEN_AGAIN.union(results.with_formats(again))
+            draft.take_over(lambda name: name.partition("/")[0] not in rewritten)
             _save_decoder(fitted, draft.folder / MODEL)
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
             facts |= {"analyses": facts.get("analyses", {}) | added}
             facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
             write_again(
                 draft, adata, facts, failed,
-                counts=counts, report=report, only=results.OF_ANALYSES, finished=outcomes.keys(),
+                counts=counts, report=report, only=again, finished=outcomes.keys(),
             )  # fmt: skip
     results.log_contents(result)
     return failed

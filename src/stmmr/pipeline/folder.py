@@ -55,6 +55,8 @@ CONTENTS: Final = {
     "bandwidth.png": "the curve behind the bandwidth of the graph",
 } | analysis_files()
 """Every file that a result folder can hold, and what it is."""
+FIGURES: Final = OF_ANALYSES | {name for name in CONTENTS if name.endswith(".png")}
+"""Files of analyses, and all figures."""
 FORMATS: Final = ("png", "svg", "pdf")
 """Formats of figures."""
 
@@ -91,9 +93,11 @@ _COLUMNS: Final = {
 """Columns of domains.csv."""
 
 
-def write_domains(adata: AnnData, folder: Path) -> None:
-    """Write domains.csv."""
+def write_domains(adata: AnnData, folder: Path, *, domain_key: str = keys.DOMAIN) -> None:
+    """Write domains.csv, with another column of domains where there is one."""
     table = adata.obs[[key for key in _COLUMNS if key in adata.obs]].rename(columns=_COLUMNS)
+    if domain_key != keys.DOMAIN:
+        table[domain_key] = adata.obs[domain_key]
     if (key := section_key_of(adata)) is not None:
         table.insert(0, "section", adata.obs[key].to_numpy())
     with atomic_write(folder / "domains.csv") as new:

@@ -36,6 +36,7 @@ KEPT: Final = Kind(
 """A folder of finished steps."""
 AS_BEFORE: Final = "as before the step"
 """Stands for an image that a step left as it was; images are kept once, or come from the input."""
+_UNS: Final = (keys.UNS, keys.DEPENDS, keys.DOMAIN_COLORS, keys.DOMAIN_REFINED_COLORS, keys.ALTERNATIVE_COLORS)
 
 
 class KeptSteps:
@@ -118,7 +119,7 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS) if name in adata.uns}
+        uns = {name: adata.uns[name] for name in _UNS if name in adata.uns}
         if keys.SPATIAL in adata.uns:
             uns[keys.SPATIAL] = _changed(adata.uns[keys.SPATIAL], self.images)
         with atomic_write(self._path(step)) as new, hdf5_file(new) as file:

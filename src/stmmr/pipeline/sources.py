@@ -130,8 +130,8 @@ def read_inputs(
     The data, the options that remain, and the file that holds the counts if they stay on disk.
     """
     from stmmr import datasets
-    from stmmr.io._reduced import reduced_on_disk
     from stmmr.io._tables import counts_file
+    from stmmr.io.reduced import reduced_on_disk
 
     counts = None
     reading = reading_options(folder)

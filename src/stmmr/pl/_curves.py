@@ -208,10 +208,12 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
         color_threshold=0,
         above_threshold_color="black",
     )
+    for lines in ax.collections:
+        lines.set(linewidth=pt(1.2))
     colors = colors_of(adata, tree["domain_key"], pd.Index(names))
     heights = 5 + 10 * np.arange(len(names))  # where SciPy draws the leaves
     ax.scatter(np.zeros(len(names)), heights, color=colors[dendrogram["leaves"]], s=pt2(40), zorder=3, clip_on=False)
     ax.set(xlabel="Distance (standard deviations within domains, Ward)")
-    ax.tick_params(axis="y", length=0, pad=pt(8))
+    ax.tick_params(axis="y", length=0, pad=pt(8), labelsize="medium")
     ax.spines[["top", "left", "right"]].set_visible(False)
     return ax

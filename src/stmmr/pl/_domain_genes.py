@@ -15,7 +15,7 @@ from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
 from stmmr.pl._axes import LEGEND, colors_of, drawing_domains, text_width
 from stmmr.pl.canvas import new_axes, pt, pt2
-from stmmr.tl import domain_genes_table
+from stmmr.tl import domain_genes_table, leading_genes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
     from stmmr._core.types import Float64
+
+    Against = Literal["neighbors", "rest"]
 
 _CELL: Final = 0.22
 """Inches between genes, and between domains."""
@@ -58,8 +60,7 @@ def domain_genes(
     adata
         After :func:`stmmr.tl.domain_genes`.
     genes
-        Names of genes, in this order; None: the leading ones of each domain, i.e. those with the highest mean there,
-        specific ones first, then by ``z``.
+        Names of genes, in this order; None: those of :func:`stmmr.tl.leading_genes`.
     n_genes
         Number of genes of each domain.
     against
@@ -78,7 +79,7 @@ def domain_genes(
     table = domain_genes_table(adata, against=against, key=key)
     require_key(table.columns, "share", where=f"the columns of uns[{key!r}]", hint="Run stmmr.tl.domain_genes first.")
     table["domain"] = table["domain"].cat.remove_unused_categories()
-    led = _leading(table, int(n_genes)) if genes is None else dict.fromkeys(_in_table(table, genes), "")
+    led = _leading(adata, int(n_genes), against, key) if genes is None else dict.fromkeys(_in_table(table, genes), "")
     share, mean = (_matrix(table, list(led), name) for name in ("share", "mean"))
     highest = mean.max(axis=1, keepdims=True)
     relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
@@ -92,15 +93,12 @@ def domain_genes(
     return ax
 
 
-def _leading(table: pd.DataFrame, n_genes: int) -> dict[str, str]:
-    """Choose the leading genes, and get the domain of each."""
-    highest = table["mean"] == table.groupby("gene", observed=True)["mean"].transform("max")
-    # without a test there is no z, and no leading gene
-    order = table[highest & (table["z"] > 0)].sort_values("specific", ascending=False, kind="stable")
-    order = order.drop_duplicates("gene").groupby("domain", observed=True).head(n_genes)
-    # stable sorts keep the best genes of each domain first
-    order = order.sort_values("domain", kind="stable")
-    led = dict(zip(order["gene"].astype(str), order["domain"].astype(str), strict=True))
+def _leading(adata: AnnData, n_genes: int, against: Against, key: str) -> dict[str, str]:
+    """Choose the leading genes, and get the domain of each; a gene that leads two is drawn once."""
+    best = leading_genes(adata, n_genes=n_genes, against=against, key=key)
+    led: dict[str, str] = {}
+    for domain, genes in best.items():
+        led |= {gene: domain for gene in genes if gene not in led}
     if not led:
         raise InputError("Expected genes with a higher mean in a domain than outside, found none.")
     return led

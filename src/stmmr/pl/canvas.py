@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stmmr._core.checks import InputError, listed
-from stmmr._core.options import Checked
+from stmmr._core.options import Checked, check_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,12 +59,13 @@ class FigureOptions(Checked):
     show: bool = False
 
     def __post_init__(self) -> None:
-        """Check the width, and that matplotlib writes files of the kind."""
+        """Check the width, the switch, and that matplotlib writes files of the kind."""
         from matplotlib.backend_bases import FigureCanvasBase
 
         number = isinstance(self.width, int | float) and not isinstance(self.width, bool)
-        if not (self.width is None or self.width in WIDTHS or (number and 20 <= float(self.width) <= 2000)):
+        if not (self.width is None or str(self.width) in WIDTHS or (number and 20 <= float(self.width) <= 2000)):
             raise InputError(f"Expected width to be {listed(WIDTHS)} or a number of mm from 20, found {self.width!r}.")
+        check_argument("show", self.show, default=False, annotation="bool")
         known = FigureCanvasBase.get_supported_filetypes()
         if self.save is not None and (path := Path(self.save)).suffix.lower().removeprefix(".") not in known:
             kinds = ", ".join(f".{kind}" for kind in FORMATS)

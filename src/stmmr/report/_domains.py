@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import cKDTree
 
 from stmmr._core import keys
+from stmmr._core.borders import contacts
 from stmmr._core.categories import categories, hex_colors
-from stmmr._core.sections import graph_sections
+from stmmr._core.sections import graph_sections, tissue_coordinates
 from stmmr.report._annotations import Part, annotation_keys, like_of, parts_of
 from stmmr.report._genes import top_genes
 from stmmr.report._layers import numbers_of
@@ -18,7 +18,7 @@ from stmmr.report._layers import numbers_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from stmmr._core.types import Float64, Ints
+    from stmmr._core.types import Ints
 
 MARKERS: Final = 10
 """Number of genes of a domain in its table."""
@@ -63,20 +63,25 @@ class Domain(NamedTuple):
         """Describe the domain in a paragraph."""
         n = f"{self.n:,} {spots if self.n > 1 else spots[:-1]}"
         sure = "" if self.confidence is None else f", with a mean confidence of {self.confidence:.2f}"
-        sentences = [f"Domain {self.name} has {n}, {100 * self.share:.1f} % of all{sure}."]
+        sentences = [f"Domain {self.name} has {n}, {100 * self.share:.1f}\N{NO-BREAK SPACE}% of all{sure}."]
         for key, parts in self.labels:
-            shares = [f"{100 * part.share:.0f} % {part.name}" for part in parts[:3]]
+            shares = [f"{percent(part.share)} {part.name}" for part in parts[:3]]
             sentences.append(f"By {key} it is {listed_plainly(shares)}.")
         if self.markers:
             first, *others = self.markers
-            effect = f"log2 fold change {first.log2_fold_change:.1f}, in {100 * first.share:.0f} % of its {spots}"
-            effect += f" and {100 * first.share_other:.0f} % of the others"
+            effect = f"log2 fold change {first.log2_fold_change:.1f}, in {percent(first.share)} of its {spots}"
+            effect += f" and {percent(first.share_other)} of the others"
             more = listed_plainly([marker.gene for marker in others[:4]])
             sentences.append(f"Its leading gene is {first.gene} ({effect}){f', followed by {more}' if more else ''}.")
         if self.borders:
-            shares = [f"{part.name} ({100 * part.share:.0f} %)" for part in self.borders]
+            shares = [f"{part.name} ({percent(part.share)})" for part in self.borders]
             sentences.append(f"Its contacts with other domains are with {listed_plainly(shares)}.")
         return " ".join(sentences)
+
+
+def percent(share: float) -> str:
+    """Write a share so that no line ends before the sign."""
+    return f"{100 * share:.{1 if 0 < share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
 
 
 def listed_plainly(names: list[str]) -> str:
@@ -84,13 +89,13 @@ def listed_plainly(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def domains_of(adata: AnnData, xy: Float64) -> list[Domain]:
-    """Describe each domain with spots, in the order of the categories; coordinates keep sections apart."""
+def domains_of(adata: AnnData) -> list[Domain]:
+    """Describe each domain with spots, in the order of the categories."""
     domains = categories(adata, keys.DOMAIN)
     names = [str(name) for name in domains.categories]
     colors = hex_colors(adata, keys.DOMAIN, domains.categories)
     confidence = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
-    sections, genes, contacts = graph_sections(adata), top_genes(adata), _contacts(xy, domains)
+    sections, genes, touching = graph_sections(adata), top_genes(adata), _contacts(adata, domains)
     labels = {key: categories(adata, key).remove_unused_categories() for key in annotation_keys(adata)}
     described = []
     for code, name in enumerate(names):
@@ -110,7 +115,7 @@ def domains_of(adata: AnnData, xy: Float64) -> list[Domain]:
                 like=next(filter(None, (like_of(inside, column) for column in labels.values())), ""),
                 genes=genes.get(name, []),
                 markers=_markers(adata, name, genes.get(name, [])),
-                borders=_borders(contacts[code], code, names, colors),
+                borders=_borders(touching[code], code, names, colors),
                 labels=[(key, parts_of(adata, key, inside, column)) for key, column in labels.items()],
             )
         )
@@ -130,18 +135,16 @@ def _markers(adata: AnnData, name: str, first: list[str]) -> list[Marker]:
     return [Marker(gene, *(float(rows.loc[gene, column]) for column in Marker._fields[1:])) for gene in genes]
 
 
-def _contacts(xy: Float64, domains: pd.Categorical) -> Ints:
-    """Count the contacts of each domain (row) with each domain (column): the nearest neighbours of its spots."""
-    k = len(domains.categories)
-    _, neighbors = cKDTree(xy).query(xy, k=min(CONTACTS + 1, len(xy)))
-    neighbors = np.reshape(neighbors, (len(xy), -1))[:, 1:]
-    own, other = np.broadcast_arrays(domains.codes[:, None].astype(np.intp), domains.codes[neighbors])
-    known = (own >= 0) & (other >= 0)
-    return np.bincount(own[known] * k + other[known], minlength=k * k).reshape(k, k)
+def _contacts(adata: AnnData, domains: pd.Categorical) -> Ints:
+    """Count, among the nearest neighbours of the spots of each domain (row), the spots of each domain (column)."""
+    sections, codes = graph_sections(adata), domains.codes.astype(np.intp)
+    section = np.zeros_like(codes) if sections is None else sections.codes.astype(np.intp)
+    n_domains = len(domains.categories)
+    return contacts(tissue_coordinates(adata), codes, section, n_domains=n_domains, n_neighbors=CONTACTS)
 
 
-def _borders(contacts: Ints, own: int, names: list[str], colors: list[str]) -> list[Part]:
+def _borders(touching: Ints, own: int, names: list[str], colors: list[str]) -> list[Part]:
     """Get the domains that one touches most."""
-    shares = np.where(np.arange(len(contacts)) == own, 0, contacts) / max(contacts.sum() - contacts[own], 1)
+    shares = np.where(np.arange(len(touching)) == own, 0, touching) / max(touching.sum() - touching[own], 1)
     order = [code for code in np.argsort(-shares, kind="stable") if shares[code] >= BORDER_FROM]
     return [Part(names[code], float(shares[code]), colors[code]) for code in order]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from stmmr.pl.layout import FADED
+from stmmr.report._alternatives import COLUMNS
 from stmmr.report._layers import CLEAR, palette_of
+from stmmr.report._scene import Frame
 
 if TYPE_CHECKING:
     from stmmr.report._layers import Layer
-    from stmmr.report._scene import Frame, Scene
+    from stmmr.report._scene import Scene
 
     Model = Any
     """A figure or a part of one; the types of bokeh miss many of their properties."""
@@ -23,8 +25,12 @@ TIP: Final = (
 """Tooltip, with its style, as the styles of the page do not reach it."""
 INK, CARD = "rgb(27, 29, 32)", "rgb(255, 255, 255)"
 """Colours of the light page, written as browsers do, so that setting them again redraws nothing."""
+BETWEEN: Final = 0.08
+"""Space between small maps, as a share of their longer side."""
 SCALE_HEIGHT: Final = 30
 """Height of the scale bar below the map in pixels of the screen."""
+BAR: Final = "#808080"
+"""Colour of the scale bar, seen in light and in dark: bokeh does not change it later."""
 RING: Final = {"fill_color": CLEAR, "line_color": "#E6007E", "line_width": 3, "size": 16, "name": "ring"}
 
 
@@ -66,7 +72,7 @@ def _map(scene: Scene, mapper: Model, pointer: Model) -> Model:
             dimensional=models.MetricLength(ticks=[1, 2, 5, 10, 20, 50, 100, 200, 500], include=["µm", "mm"]),
             location="top_left",
             background_fill_alpha=0,
-            bar_line_color=INK,
+            bar_line_color=BAR,
             label_text_color=INK,
             border_line_color=None,
             bar_length=0.2,
@@ -75,6 +81,46 @@ def _map(scene: Scene, mapper: Model, pointer: Model) -> Model:
         )
         plot.add_layout(bar, "below")  # beside the spots, not over them
         plot.min_border_bottom = SCALE_HEIGHT
+    return plot
+
+
+class Panels(NamedTuple):
+    """Where small maps are drawn side by side, in the units of the map."""
+
+    left: list[float]
+    top: list[float]
+    frame: Frame
+
+    @property
+    def shape(self) -> float:
+        """Width over height of all."""
+        width, height = self.frame.high - self.frame.low
+        return float(width / height)
+
+
+def panels_in_rows(n: int, frame: Frame) -> Panels:
+    """Arrange small maps in rows, with space for a title above each."""
+    size = frame.high - frame.low
+    gap = BETWEEN * float(size.max())
+    row, column = np.divmod(np.arange(n), COLUMNS)
+    left, top = frame.low[0] + column * (size[0] + gap), frame.low[1] + row * (size[1] + 2 * gap)
+    high = np.array([left.max() + size[0], top.max() + size[1]])
+    return Panels(left.tolist(), top.tolist(), Frame(frame.low - np.array([0, 2 * gap]), high))
+
+
+def small_maps(titles: list[str], panels: Panels, width: float) -> Model:
+    """Create the figure "panels" with titles; the page adds the maps, of a width."""
+    from bokeh import models
+
+    plot = _figure("panels", panels.frame, down=True)
+    plot.tools = []
+    no_pixels = {"image": [np.zeros((1, 1), dtype=np.uint32)], **{name: [0.0] for name in ("x", "y", "dw", "dh")}}
+    source = models.ColumnDataSource(no_pixels)
+    plot.image_rgba(image="image", x="x", y="y", dw="dw", dh="dh", source=source, name="small maps")
+    gap = BETWEEN * width / 4
+    names = {"x": [x + width / 2 for x in panels.left], "y": [y - gap for y in panels.top], "text": titles}
+    font = {"text_align": "center", "text_font_size": "13px", "text_color": INK, "name": "titles"}
+    plot.text("x", "y", text="text", source=models.ColumnDataSource(names), **font)
     return plot
 
 

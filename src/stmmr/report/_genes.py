@@ -10,6 +10,7 @@ from stmmr._core import keys
 from stmmr._core.record import recorded
 from stmmr.pl._trajectory import leading_trends
 from stmmr.report._findings import variable_genes
+from stmmr.tl import leading_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,17 +21,11 @@ TOP: Final = 5
 
 
 def top_genes(adata: AnnData) -> dict[str, list[str]]:
-    """Get the best specific genes of each domain; empty without `stmmr.tl.domain_genes`.
-
-    Genes specific against the rest of the tissue come first, then those specific against neighbouring domains only.
-    """
+    """Get the leading genes of each domain; empty without `stmmr.tl.domain_genes`."""
     table = adata.uns.get(keys.DOMAIN_GENES)
-    if not isinstance(table, pd.DataFrame) or not {"domain", "against", "gene", "specific"} <= set(table.columns):
+    if not isinstance(table, pd.DataFrame) or not {"domain", "against", "gene", "mean", "z"} <= set(table.columns):
         return {}
-    table = table[table["specific"].astype(bool)]
-    ordered = pd.concat([table[table["against"] == "rest"], table[table["against"] == "neighbors"]])
-    grouped = ordered.groupby(ordered["domain"].astype(str), sort=False)["gene"]
-    return {str(domain): [str(gene) for gene in genes.unique()[:TOP]] for domain, genes in grouped}
+    return leading_genes(adata, n_genes=TOP)
 
 
 def genes_in_tables(adata: AnnData) -> list[str]:

@@ -192,6 +192,8 @@ def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
     if _keys.DOMAIN not in adata.obs:
         return ""
     names = adata.obs[_keys.DOMAIN].dropna().unique()
+    if taken_from := steps.get("domains", {}).get("taken_from"):
+        return f"The {len(names)} domains are those of the annotation “{taken_from}”, which was made beforehand."
     step = next((name for name in ("consensus", "domains", "transfer") if name in steps), "")
     found: Steps = steps.get(step, {})
     if found.get("key_added") != _keys.DOMAIN:

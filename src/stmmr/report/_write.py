@@ -17,12 +17,14 @@ from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
+from stmmr._core.shown import domains_shown
 from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
+from stmmr.report._alternatives import alternatives_of, panels_of
 from stmmr.report._annotations import annotation_keys
 from stmmr.report._curves import curves_of, trends_of
-from stmmr.report._domains import domains_of
-from stmmr.report._figures import map_and_umap
+from stmmr.report._domains import domains_of, percent
+from stmmr.report._figures import map_and_umap, panels_in_rows, small_maps
 from stmmr.report._findings import findings_of, further_sections
 from stmmr.report._genes import genes_in_tables
 from stmmr.report._layers import Layer, layers_of, packed, scale_colors
@@ -30,6 +32,7 @@ from stmmr.report._methods import methods_of
 from stmmr.report._packed import pack, source_of
 from stmmr.report._quality import checks_of
 from stmmr.report._scene import CIRCLES_AT_MOST, number_positions, scene_of
+from stmmr.report._summaries import summaries_of
 from stmmr.report._tables import evaluation_table, settings_groups, shown
 
 if TYPE_CHECKING:
@@ -38,12 +41,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr._core.types import Floats
+    from stmmr.report._figures import Panels
     from stmmr.report._packed import PackedGenes
     from stmmr.report._scene import Frame, Scene
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    "core", "figures", "layers", "genes", "markers", "selection", "names", "save", "view", "page"
+    "core", "figures", "layers", "genes", "markers", "selection", "names", "panels", "save",
+    "view", "page"
 )  # fmt: skip
 
 
@@ -54,6 +59,7 @@ def write(
     *,
     genes: Iterable[str] | None = None,
     title: str | None = None,
+    domain_key: str = keys.DOMAIN,
     run_facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a report of a run: one HTML file that opens in any browser, without internet, to share with others.
@@ -76,6 +82,9 @@ def write(
         then the most variable ones.
     title
         Heading; None: the name of the input.
+    domain_key
+        Column of ``obs`` with the domains to report, such as clusters of scanpy or the annotation of an expert. Results
+        of other domains are left out.
     run_facts
         Entries of run.json: "input", "options", "versions", "seconds_in_all", "peak_memory_mb".
 
@@ -84,13 +93,14 @@ def write(
     InputError
         If there are no domains or coordinates, or a gene is not in the data.
     """
-    require_key(adata.obs.columns, keys.DOMAIN, where="obs", hint="Run stmmr.run(adata) first.")
+    require_key(adata.obs.columns, domain_key, where="obs", hint="Run stmmr.run(adata) first.")
     drop_outdated(adata)
     facts, path = dict(run_facts or {}), Path(path)
     if path.is_dir() or not path.parent.is_dir():
         reason = "a folder" if path.is_dir() else "no such folder"
         raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
-    page = _template().render(**_parts(adata, facts, title, genes))
+    with domains_shown(adata, domain_key) as shown_data:
+        page = _template().render(**_parts(shown_data, facts, title, genes))
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
@@ -115,12 +125,20 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
     """Collect the variables of the template."""
     scene, layers = scene_of(adata), layers_of(adata)
     found, genes_told = _genes(adata, scene, genes)
-    data = _data(adata, scene, layers, found)
+    alternatives = alternatives_of(adata)
+    if alternatives is not None and alternatives.leaves.key not in {layer.key for layer in layers}:
+        layers.append(alternatives.leaves)
+    shown_beside = panels_of(adata, alternatives)
+    panels = panels_in_rows(max(len(shown_beside), 1), scene.frame)
+    data = _data(adata, scene, layers, found) | {
+        "alternatives": None if alternatives is None else alternatives.description(),
+        "panels": {"shown": shown_beside, "left": panels.left, "top": panels.top, "frame": _corners(panels.frame)},
+    }
     methods, cited = methods_of(adata)
     source, full_source = _input_names(facts.get("input", ""))
     n_sections = 1 if scene.sections is None else len(scene.sections.categories)
     unnamed = f"{n_sections} sections" if n_sections > 1 else "a section"
-    return _figures(adata, scene, layers[0]) | {
+    return _figures(adata, scene, layers[0], (shown_beside, panels)) | {
         "title": title or f"Spatial domains of {source or unnamed}",
         "input": full_source,
         "version": VERSION,
@@ -132,12 +150,13 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "script": _script(),
         "data": _json(data),
         "layers": layers,
+        "alternatives": alternatives,
         "genes": set() if found is None else set(found.names),
         "genes_called": "" if found is None else f"search {len(found.names):,}",
         "genes_told": genes_told,
         "blocks": [] if found is None else found.blocks,
         "scene": scene,
-        "domains": domains_of(adata, scene.xy),
+        "domains": domains_of(adata),
         "findings": findings_of(adata),
         "further": further_sections(adata),
         "checks": checks_of(adata),
@@ -148,6 +167,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
         "settings": settings_groups(adata, facts),
         "versions": facts.get("versions", {}) | versions((*PACKAGES, "bokeh", "umap-learn")),
         "shown": shown,
+        "percent": percent,
     }
 
 
@@ -158,18 +178,28 @@ def _script() -> str:
     return f'window.stmmr = (() => {{\n"use strict";\n{parts}\n{shown}\n}})();'
 
 
-def _figures(adata: AnnData, scene: Scene, first: Layer) -> dict[str, Any]:
+def _figures(
+    adata: AnnData, scene: Scene, first: Layer, beside: tuple[list[tuple[str, str]], Panels]
+) -> dict[str, Any]:
     """Draw map and UMAP by bokeh, and the curves by matplotlib."""
     from bokeh.embed import components
     from bokeh.resources import Resources
 
     figures = map_and_umap(scene, first, number_positions(scene, categories(adata, keys.DOMAIN).codes))
-    script, divs = components(list(figures.values()))
+    shown_beside, panels = beside
+    if shown_beside:
+        width = float(scene.frame.high[0] - scene.frame.low[0])
+        figures["panels"] = small_maps([title for _, title in shown_beside], panels, width)
+    script, divs = components(figures)
     return {
         "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
         "figures": script,
-        "map": divs[0],
-        "umap": divs[1] if "umap" in figures else None,
+        "map": divs["map"],
+        "umap": divs.get("umap"),
+        "panels": divs.get("panels"),
+        "panels_shape": f"{panels.shape:.3f}",
+        "beside": shown_beside,
+        "summaries": summaries_of(adata),
         "curves": curves_of(adata),
         "trends": trends_of(adata),
     }
@@ -188,6 +218,7 @@ def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: PackedGenes 
         "map": _placed(scene.frame, scene.xy[scene.points]) | {"fixed": _fixed(scene)},
         "umap": None if scene.layout is None or scene.umap is None else _placed(scene.layout, scene.umap),
         "radius": scene.radius,
+        "spacing": scene.spacing,
         "size": scene.dot,
         "few": CIRCLES_AT_MOST,
         "genes": None if genes is None else genes.description(scene.order) | {"order": _ordered(scene)},
@@ -236,7 +267,11 @@ def _ordered(scene: Scene) -> dict[str, str] | None:
 
 def _placed(frame: Frame, positions: Floats) -> dict[str, Any]:
     x, y = frame.steps(positions)
-    return {"x": packed(x), "y": packed(y), "low": frame.low.tolist(), "high": frame.high.tolist()}
+    return {"x": packed(x), "y": packed(y), **_corners(frame)}
+
+
+def _corners(frame: Frame) -> dict[str, list[float]]:
+    return {"low": frame.low.tolist(), "high": frame.high.tolist()}
 
 
 def _fixed(scene: Scene) -> dict[str, float] | None:

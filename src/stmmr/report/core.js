@@ -16,7 +16,7 @@ async function unpacked(text) {
 }
 async function layerBytes(key, part) {
   const id = `${part} ${key}`;
-  if (!bytes.has(id)) bytes.set(id, await unpacked(data.layers[key][part]));
+  if (!bytes.has(id)) bytes.set(id, data.layers[key].level ? await levelBytes(key, part) : await unpacked(data.layers[key][part]));
   return bytes.get(id);
 }
 function redraw() {

@@ -90,7 +90,7 @@ function legend(key) {
   const listed = new Set();
   layer.names.forEach((_, code) => {
     const name = nameIn(key, code);
-    if (listed.has(name)) return;
+    if (listed.has(name) || (layer.level && !layer.level.includes(code))) return;
     listed.add(name);
     if (key !== data.first) {
       box.append(element("span", { className: "entry" }, swatch(colorIn(key, code)), name));

@@ -60,6 +60,7 @@ function applyNames() {
     ? `${n} domain${n > 1 ? "s" : ""} named or noted; ${groups} of ${originals().length} left after merging.` : "";
   byId("names-saved").hidden = !n;
   show(state.shown);
+  if (state.panelsDrawn) drawPanels();
   if (look.chosen) choose(look.chosen);
 }
 function exported() {

@@ -10,9 +10,11 @@ function recolour() {
   byId("theme").setAttribute("aria-pressed", String(isDark()));
   for (const plot of Bokeh.documents[0].roots()) {
     for (const part of [...plot.center, ...plot.below]) {
-      if (part.type === "ScaleBar") part.setv({ label_text_color: ink, bar_line_color: ink });
+      if (part.type === "ScaleBar") part.label_text_color = ink;
       if (part.type === "LabelSet" && part.name === "sections") part.text_color = ink;
     }
+    const titles = plot.select_one("titles");
+    if (titles) titles.glyph.text_color = { value: ink };
   }
 }
 function turn() {
@@ -48,6 +50,11 @@ function clicked({ target }) {
   if (gene) showGene(gene.dataset.gene);
   if (domain || gene) bringMap();
   if (text) copy(text);
+  const layer = target.closest("[data-layer]");
+  if (layer) {
+    show(layer.dataset.layer);
+    bringMap();
+  }
   if (changed) edit(changed);
   if (exporting) exportNames(exporting.dataset.export);
 }
@@ -97,6 +104,7 @@ async function start() {
   while (!window.Bokeh?.documents.length || !Bokeh.documents[0].is_idle)
     await new Promise((done) => requestAnimationFrame(done));
   const plots = Object.fromEntries(Bokeh.documents[0].roots().map((plot) => [plot.name, plot]));
+  state.plots = plots;
   ring = plots.map.select_one("pointer");
   mapper = plots.map.select_one("colors");
   recolour();
@@ -105,6 +113,8 @@ async function start() {
   await createFigures(plots);
   listen();
   addSaving();
+  startLevels();
+  startPanels();
   await show(data.first);
   startNames();
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));

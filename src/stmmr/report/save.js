@@ -45,9 +45,10 @@ async function saveDrawn(figure, kind) {
 }
 // bokeh draws its figure again, as pixels or as SVG
 async function savePlot(name, kind) {
-  const { plot } = figures[name], view = Bokeh.index.find_one_by_id(plot.id);
+  const plot = state.plots[name], view = Bokeh.index.find_one_by_id(plot.id);
   const layer = view.export(kind === "svg" ? "svg" : "png");
-  save(`${name}-${state.shown.replace(/[^\w-]+/g, "-")}.${kind}`, "", await layer.to_blob());
+  const shown = name === "panels" ? "" : `-${state.shown.replace(/[^\w-]+/g, "-")}`;
+  save(`${name}${shown}.${kind}`, "", await layer.to_blob());
 }
 function addSaving() {
   const button = (label, kind, action) => {

@@ -11,7 +11,7 @@ from stmmr.tl._domains import domains
 from stmmr.tl._enhance import enhance
 from stmmr.tl._enrichment import enrichment, gene_set_enrichment
 from stmmr.tl._gene_trends import gene_trends
-from stmmr.tl._genes import domain_genes, domain_genes_table
+from stmmr.tl._genes import domain_genes, domain_genes_table, leading_genes
 from stmmr.tl._integrate import integrate
 from stmmr.tl._metrics import evaluate
 from stmmr.tl._moran import spatially_variable_genes
@@ -45,6 +45,7 @@ __all__ = [
     "gene_set_enrichment",
     "gene_trends",
     "integrate",
+    "leading_genes",
     "match_domains",
     "merge_domains",
     "number_of_domains",

@@ -18,7 +18,7 @@ from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr.tl._alternatives import second_answer
-from stmmr.tl._domains import by_size, describe_domains
+from stmmr.tl._domains import NEW, by_size, describe_domains
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
@@ -118,6 +118,8 @@ def consensus(
     ``obs[alternative_key]``
         Categorical, only where at least a fifth of the partitions agree with each other on a second one; see
         `stmmr.tl.alternatives`. Its names are those of the domains with which they share most spots.
+    ``uns[f"{key_added}_colors"]``
+        One colour for each domain; those of neighbouring domains differ most, also with colour blindness.
     ``uns["stmmr"]["consensus"]``
         Parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
 
@@ -212,7 +214,7 @@ def _written(
         return {}
     domains = adata.obs[key_added].cat
     names = dict(zip(labels, np.asarray(domains.categories)[domains.codes], strict=True))
-    shown = pd.Categorical([names.get(group, "new") for group in other.labels])
-    in_order = [name for name in (*domains.categories, "new") if name in shown.categories]
+    shown = pd.Categorical([names.get(group, NEW) for group in other.labels])
+    in_order = [name for name in (*domains.categories, NEW) if name in shown.categories]
     adata.obs[alternative_key] = shown.reorder_categories(in_order)
     return {"alternative": {"key_added": alternative_key, "support": other.support, "similarity": other.similarity}}
