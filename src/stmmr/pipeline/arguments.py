@@ -57,6 +57,7 @@ NAMES: Final = {
     "output": ("--output", "-o"),
     "image": ("--image", "-i"),
     "blocks": ("--block",),
+    "covariates": ("--covariate",),
     "random_state": ("--seed", "--random-state"),
     "root_spot": ("--root-spot", "--root-cell"),
     "enhance_genes": ("--enhance-gene",),
@@ -75,6 +76,7 @@ TYPES: Final[dict[str, Any]] = {
     "n_domains": Annotated[int | Literal["auto"], Parameter(converter=_whole_number)],
     "blocks": list[str] | None,
     "enhance_genes": list[str] | None,
+    "covariates": list[str] | None,
 }
 """Types of options that Python takes in more forms than the command line."""
 
