@@ -37,6 +37,7 @@ class Target(NamedTuple):
 TARGETS = {
     "accuracy": Target("accuracy.md", 2),
     "accuracy, other methods": Target("accuracy.md", 1, "Other methods, by their own recipes"),
+    "alignment": Target("sections.md", 1, "How exact the alignment is"),
     "batches": Target("batches.md", 1),
     "denoising": Target("denoising.md", 1, "On counts held out"),
     "encoders": Target("encoders.md", 1, "How well encoders recognise a tumour"),
