@@ -42,6 +42,7 @@ TARGETS = {
     "denoising": Target("denoising.md", 1, "On counts held out"),
     "encoders": Target("encoders.md", 1, "How well encoders recognise a tumour"),
     "genes": Target("genes.md", 2, "Known genes"),
+    "histology": Target("accuracy.md", 1, "What the image adds"),
     "images": Target("images.md", 1, "Memory and time"),
     "interrupted": Target("interrupted.md", 1),
     "landmarks": Target("landmarks.md", 1),
