@@ -414,7 +414,11 @@ def test_several_sections(several, several_plain, tmp_path, capsys):
     assert run_main("analyse", out, "--group-key", "group", "--no-progress") == 0
     tests = pd.read_csv(out / "composition_tests.csv", dtype={"domain": str})
     assert {"share_healthy", "share_ill", "pval_adj"} <= set(tests)
-    assert facts(out)["stmmr"]["composition"] == {"section_key": "section", "group_key": "group"}
+    assert facts(out)["stmmr"]["composition"] == {
+        "section_key": "section",
+        "group_key": "group",
+        "domain_key": keys.DOMAIN,
+    }
     assert run_main("analyse", out, "--genes", "--no-progress", "--no-report") == 0
     assert names(out) >= GENES | {"composition_tests.csv", "composition.png"}
 
