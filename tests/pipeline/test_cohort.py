@@ -11,7 +11,7 @@ import stmmr
 from helpers import contents, run_main
 from stmmr import InputError
 from stmmr._core import kernel, keys, rows
-from stmmr.pipeline import sources
+from stmmr.pipeline import costs, sources
 from stmmr.pipeline.sheet import is_sheet, read_sheet
 
 
@@ -227,3 +227,26 @@ def test_many_sections_are_mapped_at_once(cohort, tmp_path):
         sections = pd.read_csv(tmp_path / mode / "composition.csv")["section"].unique()
         assert list(sections) == ["A", "B", "C", "a"]
     assert set(ad.read_h5ad(tmp_path / "disk" / "result.h5ad").obs["condition"]) == {"x", "y"}
+
+
+def test_info_of_a_sheet(cohort, tmp_path, capsys):
+    assert run_main("info", cohort) == 0
+    told = capsys.readouterr().out
+    assert "3: A, B, C" in told
+    assert "donor, condition, z" in told
+    assert "none so far" in told
+    path = write_sheet(tmp_path, "section,path", f"A,{cohort.parent / 'a.h5ad'}", "B,no.h5ad")
+    assert run_main("info", path) == 0
+    told = capsys.readouterr().out
+    assert "B (line 3): Expected files that exist" in told
+    assert "--skip-broken" in told
+
+
+def test_costs_are_those_that_were_measured():
+    for n_cells, (seconds, gb) in costs.MEASURED.items():
+        expected = costs.expected_costs(n_cells, 75 * n_cells, on_disk=n_cells >= 1_000_000, chooses_number=False)
+        assert 1 / 1.5 < expected.seconds / seconds < 1.5
+        assert 1 / 1.5 < expected.n_bytes / 1e9 / gb < 1.5
+    more = costs.expected_costs(300_000, 150 * 300_000, on_disk=False, chooses_number=False)
+    assert more.seconds == pytest.approx(86.4, rel=0.3)
+    assert more.n_bytes == pytest.approx(2.68e9, rel=0.3)

@@ -46,6 +46,9 @@ HOLD_NAMES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     ),
     "gene_trends": (("notes", "gene_trends", "to_domain"),),
     "composition": (("uns", keys.COMPOSITION, "domain"), ("uns", keys.COMPOSITION_TESTS, "domain")),
+    "contact_tests": (("uns", keys.CONTACT_TESTS, "domain"), ("uns", keys.CONTACT_TESTS, "other")),
+    "cell_types": (("uns", keys.CELL_TYPES, "domain"),),
+    "condition_genes": (("uns", keys.CONDITION_GENES, "domain"), ("notes", "condition_genes", "domains")),
     "evaluation": (),
     "annotation": (("uns", ONE, "domain"), ("notes", "annotation", ONE, "into")),
 }  # fmt: skip

@@ -32,6 +32,9 @@ def domain_key_of(adata: AnnData, result: str) -> str:
         keys.ENRICHMENT: notes.get("domain_genes", {}).get(keys.DOMAIN_GENES),
         keys.DOMAIN_GENES_PSEUDOBULK: notes.get("domain_genes_pseudobulk", {}).get(keys.DOMAIN_GENES_PSEUDOBULK),
         keys.COMPOSITION: notes.get("composition"),
+        keys.CONTACT_TESTS: notes.get("contact_tests"),
+        keys.CELL_TYPES: notes.get("cell_types"),
+        keys.CONDITION_GENES: notes.get("condition_genes"),
         "trajectory": notes.get("trajectory"),
         "domain_tree": notes.get("domain_tree"),
     }[result]
@@ -73,6 +76,9 @@ def _of_other_domains(adata: AnnData, domain_key: str) -> set[str]:
         (keys.ENRICHMENT, ()),
         (keys.DOMAIN_GENES_PSEUDOBULK, ()),
         (keys.COMPOSITION, (keys.COMPOSITION_TESTS,)),
+        (keys.CONTACT_TESTS, ()),
+        (keys.CELL_TYPES, ()),
+        (keys.CONDITION_GENES, ()),
     ):
         if table in adata.uns and domain_key_of(adata, table) != domain_key:
             others |= {table, *belonging}
@@ -99,7 +105,7 @@ def _notes(notes: dict[str, Any], others: set[str], domain_key: str) -> dict[str
     for kind in ("domain_genes", "domain_genes_pseudobulk", "annotation", "evaluation", "enrichment"):
         if kind in kept:
             kept[kind] = _renamed({one: part for one, part in kept[kind].items() if one not in others}, domain_key)
-    for kind in ("trajectory", "composition", "domain_tree"):
+    for kind in ("trajectory", "composition", "domain_tree", "contact_tests", "cell_types", "condition_genes"):
         if kind in kept:
             kept[kind] = _as_domains(kept[kind], domain_key)
     if domain_key != keys.DOMAIN:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_extra
+from stmmr._core.checks import InputError, logger, require_extra, shown_bytes
 from stmmr._core.record import drop_results, recorded
 from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, renamed_columns, table_in
+from stmmr.pipeline.cohort_analyses import OF_COHORTS, new_table, require_sections
 from stmmr.pipeline.sentences import gene_sets_sentence, genes_sentence, trajectory_sentence
 
 if TYPE_CHECKING:
@@ -54,7 +55,17 @@ class AnalysisOptions:
     """A local .gmt file: find the gene sets enriched among the genes of each domain."""
     group_key: str | None = None
     """Column of obs with the group of each section, such as a condition: test whether groups differ in their
-    domains."""
+    domains and in which of them are neighbours."""
+    covariates: Sequence[str] | None = None
+    """Columns of obs whose effects on the comparison of groups are removed, such as a batch or the age."""
+    donor_key: str | None = None
+    """Column of obs with the donor of each section: groups are compared within donors. If each donor is in one group,
+    donors are the replicates."""
+    design: str | None = None
+    """Find the genes that differ between conditions within each domain, by a formula of columns of obs, such as
+    "~ donor + condition": the last one is tested (extra ``deseq``)."""
+    cell_type_key: str | None = None
+    """Column of obs with cell types, or key of obsm with their fractions: compare the cell types of domains."""
     trajectory: bool = False
     """Order the spots by pseudotime and find the genes that change along it. Without a root, it starts at the larger
     end of the longest path through the domains."""
@@ -110,19 +121,13 @@ def _moran_table(adata: AnnData) -> pd.DataFrame | None:
     return table.sort_values("morans_i", ascending=False, kind="stable")
 
 
-def _require_sections(prepared: Prepared, option: str) -> str:
-    if prepared.section_key is None:
-        raise InputError(f"Expected several sections for {option}, found no section_key. Give it to the run as well.")
-    return prepared.section_key
-
-
 def _check_pseudobulk(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     from stmmr._core.sections import sections_of
 
     if not options.pseudobulk:
         return
     require_extra("pydeseq2", extra="deseq")
-    key = _require_sections(prepared, "pseudobulk")
+    key = require_sections(prepared, "pseudobulk")
     sections = sections_of(adata, key)
     if sections is not None and len(sections.categories) < 2:
         raise InputError(f"Expected several sections in obs[{key!r}] for pseudobulk, found one.")
@@ -144,46 +149,6 @@ def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> N
     if options.gene_sets is not None:
         path = Path(options.gene_sets)
         measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
-
-
-def _new(adata: AnnData, options: AnalysisOptions, table: str) -> bool:
-    """Tell whether there is no such table of these domains."""
-    from stmmr._core.shown import domain_key_of
-
-    return table not in adata.uns or domain_key_of(adata, table) != options.domain_key
-
-
-def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
-    from stmmr._core.sections import section_key_of
-
-    new = _new(adata, options, keys.COMPOSITION)
-    return section_key_of(adata) is not None and (new or options.group_key is not None)
-
-
-def _compose(work: Work) -> None:
-    from stmmr.tl._composition import write_composition
-
-    options = work.options
-    write_composition(work.adata, work.section_key, group_key=options.group_key, domain_key=options.domain_key)
-
-
-def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
-    from stmmr._core.sections import sections_of
-    from stmmr.tl._composition import section_groups
-
-    if options.group_key is not None:
-        section_groups(adata, _require_sections(prepared, "group_key"), group_key=options.group_key)
-    elif prepared.section_key is not None:
-        sections_of(adata, prepared.section_key)
-
-
-def _composition_tests(adata: AnnData) -> pd.DataFrame | None:
-    table: pd.DataFrame | None = adata.uns.get(keys.COMPOSITION_TESTS)
-    if table is None:
-        return None
-    shares = [name for name in table.columns if name.startswith("share_")]
-    names = {name: f"Share in {name.removeprefix('share_')}" for name in shares}
-    return renamed_columns(table, {"domain": "Domain"} | names | {"pval_adj": "Adjusted p"})
 
 
 def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
@@ -218,7 +183,7 @@ def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared)
     genes = require_genes(adata, options.enhance_genes or (), may_be_empty=True)
     n_bytes = require_small(adata, layer=prepared.layer, n_genes=len(genes) or None)
     if n_bytes > 1e6:
-        logger.info("Denoised expression will take %.0f MB of memory, and less in the file.", n_bytes / 1e6)
+        logger.info("Denoised expression will take %s of memory, and less in the file.", shown_bytes(n_bytes))
 
 
 ANALYSES: Final = (
@@ -226,7 +191,7 @@ ANALYSES: Final = (
         name="domain genes",
         options=("genes",),
         requested=lambda adata, options: (
-            options.genes is True or (options.gene_sets is not None and _new(adata, options, keys.DOMAIN_GENES))
+            options.genes is True or (options.gene_sets is not None and new_table(adata, options, keys.DOMAIN_GENES))
         ),
         step=lambda work: tl().domain_genes(work.adata, domain_key=work.options.domain_key, progress=work.progress),
         keys=written(uns=(keys.DOMAIN_GENES,), notes=("domain_genes",)),
@@ -312,24 +277,7 @@ ANALYSES: Final = (
         methods=gene_sets_sentence,
         adjusts_pvalues=True,
     ),
-    Analysis(
-        name="composition",
-        options=("group_key",),
-        requested=_compares_sections,
-        step=_compose,
-        keys=written(uns=(keys.COMPOSITION, keys.COMPOSITION_TESTS), notes=("composition",)),
-        check=_check_composition,
-        tables={
-            "composition.csv": Table("spots of every domain in every section", table_in(keys.COMPOSITION)),
-            "composition_tests.csv": Table(
-                "tests: does the share of a domain differ between groups of sections", table_in(keys.COMPOSITION_TESTS)
-            ),
-        },
-        figures={"composition.png": Figure("the share of each domain in each section", draw("composition"))},
-        section=Section(
-            "Groups of sections", "Whether groups of sections differ in the share of a domain.", _composition_tests
-        ),
-    ),
+    *OF_COHORTS,
     Analysis(
         name="trajectory",
         options=("trajectory", "root_domain", "root_gene", "root_spot", "root_expression"),

@@ -20,9 +20,12 @@ from stmmr._core.sections import sections_of
 from stmmr._core.several import AUTO, find_several
 from stmmr._core.space import coordinates, rows_called, stored_coordinates
 from stmmr._core.untrusted import free_memory
+from stmmr.pipeline.costs import described_costs
+from stmmr.pipeline.info_sheet import describe_sheet
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
-from stmmr.pipeline.sources import memory_needed, open_input, shown_bytes, would_stay_on_disk
+from stmmr.pipeline.sheet import is_sheet
+from stmmr.pipeline.sources import memory_needed, open_input, would_stay_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +66,8 @@ def describe(
     from stmmr.io import recognise
     from stmmr.io._tables import counts_in_file
 
+    if is_sheet(source):
+        return describe_sheet(source)
     recognised = recognise(source, bin_size=bin_size)
     can_stay = recognised.platform in IN_CHUNKS
     entries, n_spots = counts_in_file(recognised.path, table=options.table)[::-1] if can_stay else (0, 0)
@@ -96,7 +101,7 @@ def describe(
         "sections": sections,
         "images": _stored_images(adata),
         **registration,
-        "memory": _memory(entries, adata.n_obs, can_stay=can_stay),
+        **_costs(entries, adata.n_obs, can_stay=can_stay),
         "would run": _steps(adata, left),
         "obs": listed(adata.obs.columns, at_most=40),
         "obsm": listed(adata.obsm, at_most=40),
@@ -243,15 +248,12 @@ def _fit(image: Registered, rows: str) -> str:
     )
 
 
-def _memory(entries: int, n_spots: int, *, can_stay: bool) -> str:
-    """Describe the memory that a run would take."""
+def _costs(entries: int, n_spots: int, *, can_stay: bool) -> dict[str, str]:
+    """Describe memory and time that a run would take."""
     needed, free = memory_needed(entries, n_spots), free_memory()
-    where = "the counts would be read into memory"
-    if can_stay and would_stay_on_disk(needed, free):
-        where = "the counts would stay on disk"
-    elif needed > free / 2:
-        where += "; convert them to .h5ad or .zarr to leave them on disk"
-    return f"about {shown_bytes(needed)}, {shown_bytes(free)} free: {where}"
+    on_disk = can_stay and would_stay_on_disk(needed, free)
+    hint = "" if can_stay or needed <= free / 2 else "; convert them to .h5ad or .zarr to leave them on disk"
+    return described_costs(n_spots, entries, on_disk=on_disk, advice=hint)
 
 
 def _steps(adata: AnnData, options: RunOptions) -> str:

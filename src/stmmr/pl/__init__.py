@@ -1,5 +1,6 @@
 """Plotting: every function draws one result of the other modules and returns its Axes."""
 
+from stmmr.pl._cohort import cell_types, composition_tests, condition_genes, contacts
 from stmmr.pl._composition import composition
 from stmmr.pl._curves import bandwidth, domain_tree, history, number_of_domains
 from stmmr.pl._domain_genes import domain_genes
@@ -12,7 +13,11 @@ from stmmr.pl._values import values
 
 __all__ = [
     "bandwidth",
+    "cell_types",
     "composition",
+    "composition_tests",
+    "condition_genes",
+    "contacts",
     "domain_genes",
     "domain_tree",
     "domains",

@@ -2,8 +2,11 @@
 
 from stmmr.tl._alternatives import alternatives
 from stmmr.tl._annotation import merge_domains, rename_domains
+from stmmr.tl._cell_types import cell_types
 from stmmr.tl._composition import compare_composition, composition
+from stmmr.tl._condition_genes import condition_genes
 from stmmr.tl._consensus import consensus
+from stmmr.tl._contacts import compare_contacts
 from stmmr.tl._domains import domains
 from stmmr.tl._enhance import enhance
 from stmmr.tl._enrichment import enrichment, gene_set_enrichment
@@ -23,8 +26,11 @@ from stmmr.tl._umap import umap
 
 __all__ = [
     "alternatives",
+    "cell_types",
     "compare_composition",
+    "compare_contacts",
     "composition",
+    "condition_genes",
     "consensus",
     "cut_tree",
     "domain_genes",

@@ -363,6 +363,8 @@ def _composition(adata: AnnData, _: str, before: Before) -> None:
         str(step["section_key"]),
         group_key=str(step["group_key"]) or None,
         domain_key=str(step.get("domain_key", keys.DOMAIN)),
+        covariates=tuple(map(str, step.get("covariates", ()))),
+        donor_key=str(step.get("donor_key", "")) or None,
     )
 
 
