@@ -37,6 +37,7 @@ class Target(NamedTuple):
 TARGETS = {
     "accuracy": Target("accuracy.md", 2),
     "accuracy, other methods": Target("accuracy.md", 1, "Other methods, by their own recipes"),
+    "cases": Target("platforms.md", 1, "Checked with"),
     "batches": Target("batches.md", 1),
     "calibration": Target("sections.md", 1, "How well the tests are calibrated"),
     "cohort": Target("performance.md", 1, "Many sections"),

@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from benchmarks._table import DATA, ROOT
-from stmmr._core.categories import PALETTE
+from stmmr._core.categories import PALETTE, hex_colors
 from stmmr.pl.canvas import WIDTHS, FigureOptions, off_screen, save_figure, styled
 
 IMAGES = ROOT / "docs" / "images"
@@ -92,8 +92,9 @@ def colors_of_layers(adata):
     shared = pd.crosstab(adata.obs[LABEL], adata.obs["stmmr_domain"])
     pairs = zip(*linear_sum_assignment(-shared.to_numpy()), strict=True)
     mostly = {layer: domain for layer, domain in pairs if shared.iloc[:, domain].idxmax() == shared.index[layer]}
-    others = iter(PALETTE[shared.shape[1] + 1 :])
-    return [PALETTE[mostly[layer]] if layer in mostly else next(others) for layer in range(len(shared))]
+    colors = hex_colors(adata, "stmmr_domain", shared.columns)
+    others = iter([color for color in PALETTE if color.lower() not in colors])
+    return [colors[mostly[layer]] if layer in mostly else next(others) for layer in range(len(shared))]
 
 
 def cortex():

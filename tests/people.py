@@ -136,7 +136,7 @@ def tar_with(target, name, content=b"x", **attributes):
     return target
 
 
-def merscope(folder, section, *, prefix="", suffix="", index=False, region=""):
+def merscope(folder, section, *, prefix="", suffix="", index=False, region="", parquet=False):
     folder = folder / region
     folder.mkdir(exist_ok=True)
     ids = [str(110883424764611924400221639916314253469 + i) for i in range(section.n_obs)]
@@ -145,8 +145,12 @@ def merscope(folder, section, *, prefix="", suffix="", index=False, region=""):
     cells = xy_table(section, "center_x", "center_y").assign(volume=5.5).reset_index(drop=True)
     cells.insert(0, "cell" if index else "", ids)
     cells = cells.assign(ok=[True, None] * (section.n_obs // 2))
-    counts.to_csv(folder / f"{prefix}cell_by_gene{suffix}.csv", index=index)
-    cells.to_csv(folder / f"{prefix}cell_metadata{suffix}.csv", index=index)
+    for name, table in (("cell_by_gene", counts), ("cell_metadata", cells)):
+        path = folder / f"{prefix}{name}{suffix}"
+        if parquet:
+            table.rename(columns={"": "EntityID"}).to_parquet(path.with_suffix(".parquet"), index=False)
+        else:
+            table.to_csv(f"{path}.csv", index=index)
     section.obs_names = ids
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,8 @@ from stmmr._core.version import VERSION
 from stmmr.exports.options import ExportOptions, Target
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.arguments import (
+    ALL,
+    COMMON,
     NAMES,
     AnalysisArguments,
     Folder,
@@ -32,12 +35,24 @@ from stmmr.pipeline.arguments import (
     Sections,
     flat,
     option_names_of,
+    show_panel,
+    typed,
 )
+from stmmr.pipeline.configuring import from_file
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
-app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
+app = cyclopts.App(
+    name="stmmr",
+    version=VERSION,
+    help=ABOUT,
+    help_flags=["--help", "-h", ALL],
+    help_formatter=show_panel,
+    suppress_keyboard_interrupt=False,
+    config=from_file,
+)
+app.register_install_completion_command(help="Let the shell complete commands and options.")
 
 
 @flat
@@ -63,13 +78,14 @@ RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArgum
 REPRODUCE, INFO, EXPORT, MESSAGES = ReproduceArguments(), InfoArguments(), ExportArguments(), Messages()
 
 
-@app.command(name="run")
+@app.command(name="run", help_epilogue=f"All options: stmmr run {ALL}")
 def run_command(
     source: Sections,
     *,
     folder: RunFolder,
     options: RunArguments = RUN,
     analyses: AnalysisArguments = ANALYSES,
+    config: Annotated[Path | None, Parameter(group=COMMON)] = None,
     messages: Messages = MESSAGES,
 ) -> None:
     """Find the spatial domains of a section, and write results, figures and a report to a folder.
@@ -82,11 +98,15 @@ def run_command(
     source
         A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs, or the rows of a sample sheet (.csv with
         the columns section, path, image, …), are the sections of one run, each with its own image.
+    config
+        Options from a file: the run.json of an earlier run, or .json, .toml or .yaml with names and values such as
+        n_domains. Options on the command line win.
     """
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply(threads=options.threads)
-    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    report = _report if folder.report else None
+    failed = run_to_folder(source, folder, options, analyses, report=report, command=typed[0])
     end_partly(failed, folder.output, by_option)
 
 
@@ -161,11 +181,11 @@ def annotate_command(
     end_partly(failed, result, by_option)
 
 
-@app.command(name="map")
+@app.command(name="map", help_epilogue=f"All options: stmmr map {ALL}")
 def map_command(
     source: Sections,
     *,
-    model: Path,
+    model: Annotated[Path, Parameter(group=COMMON)],
     folder: Folder,
     options: MapArguments = MAP,
     analyses: MapAnalysisArguments = MAP_ANALYSES,
@@ -299,9 +319,10 @@ def main(arguments: list[str] | None = None) -> None:
     An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
     optional parts failed, the exit status is 3.
     """
+    typed[0] = shlex.join(["stmmr", *(sys.argv[1:] if arguments is None else arguments)])
     prepare_command()
     print_messages(by_option)
-    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments or sys.argv[1:])}"):
+    with errors_as_sentences(by_option, command=typed[0]):
         app(arguments)
         sys.stdout.flush()
 

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import shutil
+import subprocess
 
 import anndata as ad
 import numpy as np
@@ -212,3 +214,31 @@ def test_names_from_elsewhere_are_no_formulas_and_break_nothing(simulated, tmp_p
         assert len(features(path)) >= 2
     for path in folder.glob("*.csv"):
         assert all(not value.startswith("=") for row in rows(path) for value in row.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "barcode"),
+    [
+        ("AAACAAGTATCTCCCA-1", "AAACAAGTATCTCCCA-1"),
+        ("AAACAAGTATCTCCCA.2", "AAACAAGTATCTCCCA-2"),  # as R writes it
+        ("AAACAAGTATCTCCCA", "AAACAAGTATCTCCCA-1"),
+        ("cellid_000000001-1", "cellid_000000001-1"),
+    ],
+)
+def test_barcodes_are_those_of_10x(simulated, tmp_path, name, barcode):
+    one = simulated[:1].copy()
+    one.obs_names = [name]
+    stmmr.export(one, tmp_path / "out", to="loupe", domain_key="layer")
+    assert [row["Barcode"] for row in rows(tmp_path / "out/categories.csv")] == [barcode]
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="needs R with the package Matrix")
+def test_r_reads_the_tables(simulated, tmp_path):
+    folder = stmmr.export(simulated, tmp_path / "csv", to="csv", domain_key="layer")
+    shown = 'source("read.R"); cat(dim(counts), sum(counts), as.character(spots$domain[c(1, nrow(spots))]), sep = "|")'
+    read = subprocess.run(
+        [shutil.which("Rscript"), "-e", shown], cwd=folder, capture_output=True, text=True, check=True
+    )
+    n_obs, n_vars = simulated.shape
+    total, first, last = simulated.X.sum(), *simulated.obs["layer"].iloc[[0, -1]]
+    assert read.stdout.endswith(f"{n_vars}|{n_obs}|{total:.0f}|{first}|{last}")

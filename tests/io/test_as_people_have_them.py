@@ -25,8 +25,9 @@ from people import (
     write_spatial,
     xy_table,
 )
-from stmmr import InputError, io
-from stmmr._core.raw import raw_counts
+from stmmr import InputError, io, pp
+from stmmr._core.raw import matrices_with_counts, raw_counts
+from stmmr._core.several import find_several
 from stmmr._core.space import coordinates, units
 
 
@@ -172,6 +173,21 @@ TABLES = {
         lambda s: counts_table(s).rename(index=lambda n: n[:-2]), xy_table
     ),
 }  # fmt: skip
+
+
+def without_names(name):
+    """Write cells in the same order in both tables, and their names in the second only."""
+
+    def write(folder, section):
+        counts_table(section).to_csv(folder / "counts.csv", index=False)
+        table = xy_table(section, "centroid_x", "centroid_y").rename_axis(name).reset_index()
+        table.assign(**{"Field of View": 0}).iloc[:, ::-1].to_csv(folder / "cells.csv", index=False)
+        return folder
+
+    return write
+
+
+TABLES |= {f"counts without names, {name}": without_names(name) for name in ("cell", "Cell ID")}
 
 
 @pytest.mark.parametrize("write", TABLES.values(), ids=TABLES)
@@ -396,6 +412,7 @@ def test_slideseq(write, tmp_path):
         {"suffix": "_S1R1", "prefix": "mouse_Slice1_"},
         {"suffix": "_3D_embryo4"},
         {"region": "region_R1"},
+        {"parquet": True},
     ],
     ids=str,
 )
@@ -561,7 +578,35 @@ def identifiers(adata):
     adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
 
 
+def named_by(pattern, column):
+    def edit(adata):
+        adata.var[column] = pd.Categorical(adata.var_names)
+        adata.var_names = [pattern.format(i) for i in range(adata.n_vars)]
+
+    return edit
+
+
+def spikes(adata):
+    values = np.full((adata.n_obs, 2), 99.0, np.float32)
+    extra = ad.AnnData(values, adata.obs, pd.DataFrame(index=["ERCC-00002", "ERCC-00003"]))
+    both = ad.concat([adata, extra], axis=1)
+    both.obs, both.obsm["spatial"] = adata.obs, adata.obsm["spatial"]
+    return both
+
+
+def with_commas(adata):
+    for name, values in zip("xy", adata.obsm.pop("spatial").T, strict=True):
+        adata.obs[name] = [f"{value:.1f}".replace(".", ",") for value in values]
+
+
 ANNDATA = {
+    "identifiers with versions": named_by("ENSMUSG{:011d}.12", "SYMBOL"),
+    "identifiers of FlyBase": named_by("FBgn{:07d}", "gene_name"),
+    "numbers of genes": named_by("{}", "gene"),
+    "spikes": spikes,
+    "decimal commas in obs": with_commas,
+    "three dimensions only": lambda a: a.obsm.__setitem__("spatial3d", np.c_[a.obsm.pop("spatial"), np.zeros(a.n_obs)]),
+    "st_x in obs": to_obs("st_x", "st_y"),
     "data frame": frame("x", "y"),
     "data frame, y first": frame("other", "y", "x"),
     "data frame of pixels": frame("pxl_row", "pxl_col"),
@@ -610,6 +655,53 @@ def test_counts_in_raw_have_the_names_of_the_genes(rename, subset, tmp_path):
             raw_counts(read, "raw")
     else:
         assert (raw_counts(read, "raw")[1] != expected).nnz == 0
+
+
+def test_units_in_the_names_of_columns_of_obs(tmp_path):
+    adata = people.section()
+    adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
+    to_obs("x_um", "y_um")(adata)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert units(io.read(tmp_path / "a.h5ad"))[:2] == ("µm", 1)
+
+
+@pytest.mark.parametrize("tissue", [[0, 1], ["0", "1"], ["brain", "brain"]])
+def test_the_column_tissue_of_seurat(tissue, tmp_path):
+    adata = people.section()
+    adata.obs = adata.obs.drop(columns="in_tissue")
+    adata.obs["tissue"] = [tissue[0]] * 10 + [tissue[1]] * 20
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert io.read(tmp_path / "a.h5ad").n_obs == (30 if "brain" in tissue else 20)
+
+
+def test_the_likeliest_counts_are_offered_first():
+    adata = people.section()
+    counts = adata.X
+    adata.layers["binary"] = (counts > 0).astype(np.float32)
+    adata.layers["spliced"] = sparse.csr_matrix(np.floor(counts.toarray() / 2))
+    adata.layers["all"] = counts.copy()
+    adata.X = counts.log1p()
+    assert matrices_with_counts(adata) == ["all", "spliced", "binary"]
+    adata.layers["raw_count"] = adata.layers["spliced"]
+    assert matrices_with_counts(adata)[0] == "raw_count"
+
+
+@pytest.mark.parametrize("column", ["tma_core", "brain_section_label", "Condition", "orig.ident"])
+def test_columns_that_tell_sections_apart(column):
+    parts = {name: people.section(8, 8) for name in "AB"}
+    for name, part in parts.items():
+        part.obs_names = [f"{name}_{spot}" for spot in part.obs_names]
+    adata = ad.concat(parts, label=column)
+    assert find_several(adata).key == column
+
+
+def test_values_of_zero_and_one_are_warned_of(caplog):
+    pp.expression(people.section())
+    assert "0 or 1" not in caplog.text
+    adata = people.section()
+    adata.X = adata.X > 0
+    pp.expression(adata)
+    assert "All values in X are 0 or 1" in caplog.text
 
 
 def swapped(adata):

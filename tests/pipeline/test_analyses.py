@@ -474,11 +474,13 @@ def test_map_of_several_sections(several, several_plain, tmp_path):
     options = ("--section-key", "section", "--no-progress", "--no-report", "--no-genes")
     assert run_main("map", several / "in.h5ad", "--model", several_plain, "-o", out, *options) == 0
     table = pd.read_csv(out / "composition.csv")
-    assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in (trained) s{i}" for i in range(4)}
+    assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in s{i} (trained)" for i in range(4)}
     mapped = ad.read_h5ad(out / "result.h5ad")
     mapped.obs[keys.DOMAIN] = mapped.obs[keys.DOMAIN].cat.rename_categories({"1": "white matter"})
     drop_outdated(mapped)
-    assert keys.COMPOSITION not in mapped.uns
+    assert list(mapped.uns[keys.COMPOSITION]["domain"]) == list(
+        table["domain"].astype(str).replace("1", "white matter")
+    )
 
 
 def test_counts_in_a_layer(source, plain, tmp_path):
@@ -533,7 +535,8 @@ def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
 
 
 def test_every_option_belongs_to_an_analysis():
-    assert {name for analysis in ANALYSES for name in analysis.options} == set(option_names(AnalysisOptions))
+    of_analyses = {name for analysis in ANALYSES for name in analysis.options}
+    assert of_analyses | {"domain_key"} == set(option_names(AnalysisOptions))
     for analysis in ANALYSES:
         assert analysis.needs in {"", *(other.name for other in ANALYSES)}
 

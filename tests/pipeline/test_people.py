@@ -86,7 +86,7 @@ def test_reserved_names_of_columns(tmp_path):
 @pytest.mark.parametrize("ending", ["h5ad", "zarr"])
 @pytest.mark.parametrize("dense", [False, True])
 def test_counts_on_disk_lose_what_counts_in_memory_lose(tmp_path, ending, dense, monkeypatch):
-    monkeypatch.setattr("stmmr.io.reduced.CHUNK", 7)
+    monkeypatch.setattr("stmmr.io.joined.CHUNK", 7)
     adata = people.section()
     adata.obs["in_tissue"] = (adata.obs["array_row"] > 1).astype(int)
     adata.var_names = [*adata.var_names[:-1], "NegPrb1"]

@@ -3,6 +3,7 @@
 Needs playwright and Chromium: the one of the system, or that in the variable STMMR_CHROMIUM.
 """
 
+import os
 import re
 
 import numpy as np
@@ -297,6 +298,56 @@ def test_texts_are_legible(opened, scheme):
     for text, lights in found:
         one, other = sorted(lights)
         assert (other + 0.05) / (one + 0.05) >= 4.5, text
+
+
+def test_the_first_printed_page_has_the_answer(opened):
+    page = opened(viewport={"width": 720, "height": 1020}, color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.wait_for_timeout(300)
+    for part in ("h1", "#map", ".answer"):
+        box = page.locator(part).bounding_box()
+        assert box["height"] > 0 and box["y"] + box["height"] < 1020, part
+    assert page.locator(".controls").is_hidden()
+    assert page.locator(".each details:not([open])").count() == 0
+    ink = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').label_text_color"
+    assert page.evaluate(ink) == "rgb(27, 29, 32)"
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".each details[open]").count() == 0
+
+
+UNNAMED = """() => {
+  const label = (one) => one.getAttribute("aria-label") || one.labels?.[0]?.textContent || one.textContent;
+  const named = (one) => label(one).trim() || one.getAttribute("aria-labelledby");
+  const outer = (one) => one.outerHTML.slice(0, 120);
+  const own = (wanted) => [...document.querySelectorAll(wanted)].filter((one) => one.checkVisibility());
+  const levels = own("h1, h2, h3").map((one) => Number(one.tagName[1]));
+  const wanted = "button, select, input, a[href], [role=region], [role=group], [role=img], nav";
+  const scrolls = (one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX === "auto";
+  return {
+    unnamed: own(wanted).filter((one) => !named(one)).map(outer),
+    empty: own("th").filter((one) => !one.textContent.trim()).map(outer),
+    skipped: levels.filter((level, i) => i && level > levels[i - 1] + 1),
+    titles: own("h1").length,
+    main: own("main").length,
+    unreached: own("*").filter((one) => scrolls(one) && one.tabIndex < 0 && !one.querySelector("a, button, input"))
+      .map(outer),
+  };
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_screen_reader_finds_names_and_order(opened, width):
+    page = opened(viewport={"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.locator(".answer [data-domain]").first.click()
+    page.locator(".edit").first.click()
+    found = page.evaluate(UNNAMED)
+    assert found == {"unnamed": [], "empty": [], "skipped": [], "titles": 1, "main": 1, "unreached": []}
+    if axe := os.environ.get("STMMR_AXE"):  # axe.min.js of the npm package axe-core
+        page.add_script_tag(path=axe)
+        assert [rule["id"] for rule in page.evaluate("axe.run(document)")["violations"]] == []
 
 
 def test_theme_is_turned(opened):

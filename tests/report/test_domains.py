@@ -41,6 +41,8 @@ def test_annotations_are_names_of_spots_and_each_partition_comes_once():
     adata.obs["celltype_name"] = np.arange(400).astype(str)
     adata.obs["label_score"] = np.linspace(0, 1, 400)
     assert annotation_keys(adata) == ["ground_truth", "cell_type"]
+    adata.obs["stmmr_domain"] = adata.obs["cell_type"]
+    assert annotation_keys(adata) == ["ground_truth"]
 
 
 def test_a_paragraph_names_size_genes_and_borders():

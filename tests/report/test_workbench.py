@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from xml.dom import minidom
 
 import numpy as np
@@ -86,10 +87,11 @@ def test_genes_of_a_selection_are_those_of_domain_genes(opened):
     page.wait_for_function("document.querySelector('#legend em')?.textContent === 'GENE1'")
 
 
-def name_domain(page, domain, name, note=""):
+def name_domain(page, domain, name, note=None):
     page.locator(f".answer [data-edit='{domain}']").click()
     page.locator(".edit-form [name=name]").fill(name)
-    page.locator(".edit-form [name=note]").fill(note)
+    if note is not None:
+        page.locator(".edit-form [name=note]").fill(note)
     page.locator(".edit-form [type=submit]").click()
 
 
@@ -122,6 +124,51 @@ def test_domains_are_named_merged_noted_and_exported(opened):
     page.locator("#names-undo").click()
     assert page.locator("#legend button").all_inner_texts() == ["1", "2", "3"]
     assert page.locator("#names-saved").is_hidden()
+
+
+@pytest.mark.nightly
+def test_names_from_the_page_reach_the_result_and_its_report(opened, tmp_path):
+    from stmmr.cli import app
+
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=4, n_genes=60)
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    folder = tmp_path / "out"
+    options = ["--n-domains", "4", "--no-progress", "--trajectory"]
+    app(["run", str(tmp_path / "in.h5ad"), "-o", str(folder), *options], result_action="return_value")
+    page = opened(folder / "report.html")
+    colors = page.evaluate("Bokeh.documents[0].get_model_by_name('colors').palette.slice(0, 4)")
+    name_domain(page, "2", "Layer, outer", "seen first")
+    name_domain(page, "4", "3")
+    _, text = saved(page, page.locator("[data-export=json]").click)
+    (tmp_path / "names.json").write_bytes(text)
+    app(["annotate", str(folder), str(tmp_path / "names.json"), "--no-progress"], result_action="return_value")
+    page = opened(folder / "report.html")
+    assert set(page.locator("#legend button").all_inner_texts()) == {"1", "Layer, outer", "3"}
+    kept = page.evaluate("Bokeh.documents[0].get_model_by_name('colors').palette.slice(0, 3)")
+    names = page.locator("#legend button").all_inner_texts()
+    assert kept[names.index("1")] == colors[0]
+    assert kept[names.index("Layer, outer")] == colors[1]
+    assert "seen first" in page.locator("[data-note-of='Layer, outer']").inner_text()
+    assert "domains 3 and 4 into “3” were merged; 3 domains remain" in page.locator("#methods-text").inner_text()
+    for line in page.locator(".answer .words").all_inner_texts():
+        assert re.match(r"\S+", line)
+    assert page.locator(".answer .gene").count() >= 3
+    # and the names of this page are about the new domains
+    name_domain(page, "Layer, outer", "Layer 1")
+    _, text = saved(page, page.locator("[data-export=json]").click)
+    renamed = {row["domain"]: (row["name"], row["note"]) for row in json.loads(text)["domains"]}
+    assert renamed["Layer, outer"] == ("Layer 1", "seen first")
+
+
+def test_the_column_of_other_domains_is_exported(opened, tmp_path):
+    adata = made_section(400)
+    adata.obs["leiden"] = pd.Categorical((np.arange(400) // 200).astype(str))
+    stmmr.report.write(adata, tmp_path / "leiden.html", domain_key="leiden")
+    page = opened(tmp_path / "leiden.html")
+    name_domain(page, "0", "cortex")
+    _, text = saved(page, page.locator("[data-export=json]").click)
+    found = json.loads(text)
+    assert (found["domain_key"], found["domains"][0]["name"]) == ("leiden", "cortex")
 
 
 def test_a_merged_domain_is_selected_whole(opened):

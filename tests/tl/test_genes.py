@@ -293,3 +293,14 @@ def test_a_domain_without_a_higher_gene_has_none(caplog):
     adata.obs["stmmr_domain"] = pd.Categorical(np.where(np.arange(adata.n_obs) < 2, "tiny", "rest"))
     stmmr.tl.domain_genes(adata)
     assert stmmr.tl.leading_genes(adata)["tiny"] == []
+
+
+@pytest.mark.parametrize(("n_spots", "leads"), [(4, False), (8, True)])
+def test_a_domain_of_few_spots_leads_no_genes(n_spots, leads):
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=2, n_genes=30)
+    few = np.arange(adata.n_obs) < n_spots
+    adata.X = adata.X.toarray()
+    adata.X[few, 0] += 1000  # as clear as can be
+    adata.obs["stmmr_domain"] = pd.Categorical(np.where(few, "few", "rest"))
+    stmmr.tl.domain_genes(adata)
+    assert (adata.var_names[0] in stmmr.tl.leading_genes(adata)["few"]) == leads

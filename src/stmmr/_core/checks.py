@@ -27,6 +27,13 @@ class InputError(ValueError):
     """The data or an option cannot be used; the message says what to do."""
 
 
+def shown_bytes(n_bytes: float) -> str:
+    """Write a size in kB, MB or GB, such as "1.5 GB" and "300 MB"."""
+    if n_bytes >= 1e9:
+        return f"{n_bytes / 1e9:.1f} GB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e6 else f"{max(n_bytes / 1e3, 1):.0f} kB"
+
+
 def printable(text: str) -> str:
     """Write line breaks and other control characters, such as those that steer a terminal, as in Python."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

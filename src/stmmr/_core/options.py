@@ -103,7 +103,8 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
     if value is None and (default is None or "None" in annotation.split(" | ")):
         return
     if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
-        hint = " Read it first: adata = stmmr.read(…)." if isinstance(value, str | Path) and name != "model" else ""
+        path = isinstance(value, str | Path) and name != "model"
+        hint = f" Read it first: {name} = stmmr.read({str(value)!r})." if path else ""
         raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.{hint}")
     allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
     automatic, types = "auto" in annotation, set(annotation.split(" | ")) - {"None"}

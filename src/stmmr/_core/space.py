@@ -35,8 +35,9 @@ UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances between neighbours that occur: from bins of Stereo-seq and Visium HD to coarse arrays."""
-SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
+SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial(3d)?|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
 """Keys of ``obsm`` that hold coordinates, as `plain` writes them."""
+DECIMAL_COMMA: Final = r"^(-?\d+),(\d+)$"
 FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
 SAME_SCALE: Final = 1.02
@@ -218,7 +219,7 @@ def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
         pair, depth = coordinate_columns(values.columns), depth_column(values.columns)
         values = values[[*pair, *([depth] if depth else [])]] if pair else values.select_dtypes("number")
         texts = values.select_dtypes(exclude="number").columns  # also categories and text of numbers
-        values = values.astype(dict.fromkeys(texts, object))
+        values = values.astype(dict.fromkeys(texts, object)).replace(DECIMAL_COMMA, r"\1.\2", regex=True)
     try:
         array = np.asarray(values.toarray() if hasattr(values, "toarray") else values).astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from stmmr._core import examine
-from stmmr._core.checks import InputError, logger
+from stmmr._core.checks import InputError, logger, shown_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,8 +89,8 @@ def require_memory(n_bytes: int, path: Path | str, *, advice: str = "") -> None:
 def _too_large(n_bytes: int, path: Path | str, advice: str = "") -> InputError:
     advice = advice or "If the file is right, use a machine with more memory."
     return InputError(
-        f"Expected data that fit into {free_memory() / 1e9:.1f} GB of memory (max_memory, --max-memory) at {path}, "
-        f"found {n_bytes / 1e9:.1f} GB. {advice}"
+        f"Expected data that fit into {shown_bytes(free_memory())} of memory (max_memory, --max-memory) at {path}, "
+        f"found {shown_bytes(n_bytes)}. {advice}"
     )
 
 
@@ -300,7 +300,7 @@ class _Lines(io.RawIOBase):
         if self._left < 0:
             raise InputError(
                 f"Expected a text file that fits into memory (max_memory, --max-memory) at {self._path}, found more "
-                f"than {free_memory() / 1e9:.1f} GB. Export it again, or use a machine with more memory."
+                f"than {shown_bytes(free_memory())}. Export it again, or use a machine with more memory."
             )
         return len(part)
 

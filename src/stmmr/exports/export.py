@@ -8,9 +8,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
+from stmmr._core import keys
 from stmmr._core.checks import require_choice
 from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.options import checked, option_names, shows_options, with_changes
+from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
 from stmmr.exports.content import Content
 from stmmr.exports.options import ExportOptions, Target
@@ -101,7 +103,12 @@ def export_result(result: Path, output: Path | None, to: Target, options: Export
     """Write the domains of a result folder, or of any other data, to a folder: by default beside it."""
     from stmmr.io import read
 
-    files = (result / name for name in ("result.h5ad", "result.zarr"))
-    data = next((file for file in files if file.exists()), result) if (result / "run.json").is_file() else result
+    chosen = {name: getattr(options, name) for name in option_names(ExportOptions)}
+    data = result
+    if (result / "run.json").is_file():
+        data = next((path for name in ("result.h5ad", "result.zarr") if (path := result / name).exists()), result)
+        facts = read_json(result / "run.json", expected="the run.json of a result")
+        if options.domain_key == keys.DOMAIN:
+            chosen["domain_key"] = str(facts.get("domain_key", keys.DOMAIN))  # of the last analyses
     folder = output or result.absolute().with_name(f"{result.absolute().name}_{to}")
-    export(read(data), folder, to=to, **{name: getattr(options, name) for name in option_names(ExportOptions)})
+    export(read(data), folder, to=to, **chosen)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stmmr.exports.content import Content
 
-BARCODE: Final = re.compile(r"([ACGT]{14,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?:[-.]\d+)?")
+BARCODE: Final = re.compile(r"([ACGT]{14,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?:[-.](\d+))?")
 """Names of spots, bins and cells as Space Ranger gives them, without and with the number of the section."""
 
 
@@ -52,7 +52,8 @@ def write_loupe(content: Content, folder: Path) -> list[str]:
                 f"Expected barcodes of 10x, such as AAACAAGTATCTCCCA-1, as the names of all {content.rows} for Loupe "
                 f"Browser, found {wrong!r}. Choose qupath, csv or another target."
             )
-        barcodes = [f"{match[1]}-{number}" if section else name for name, match in zip(names, matches, strict=True)]  # type: ignore[index]
+        pairs = [(match[1], str(number) if section else match[2] or "1") for match in matches if match]
+        barcodes = [f"{barcode}-{suffix}" for barcode, suffix in pairs]
         parts.append(pd.DataFrame({"Barcode": barcodes, content.domain_key: content.texts[spots]}))
     table = pd.concat(parts)
     write_csv(table[table[content.domain_key] != ""], folder / "categories.csv", index=False)

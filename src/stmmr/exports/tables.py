@@ -37,20 +37,22 @@ counts <- as(Matrix::readMM("matrix.mtx.gz"), "CsparseMatrix")
 dimnames(counts) <- list(make.unique(read.delim("features.tsv.gz", header = FALSE)[[2]]), readLines("barcodes.tsv.gz"))
 spots <- read.csv("{table}", row.names = 1, colClasses = c(domain = "character"), check.names = FALSE)
 spots$domain <- factor(spots$domain, levels = read.csv("domains.csv", colClasses = "character")$domain)
-embedding <- as.matrix(read.csv("embedding.csv", row.names = 1))
+embedding <- if (file.exists("embedding.csv")) as.matrix(read.csv("embedding.csv", row.names = 1))
 
-if (requireNamespace("Seurat", quietly = TRUE)) {{
+if (requireNamespace("SeuratObject", quietly = TRUE)) {{
   seurat <- SeuratObject::CreateSeuratObject(counts, meta.data = spots)
   centres <- data.frame(x = spots$x, y = spots$y, cell = rownames(spots))
   seurat[["tissue"]] <- SeuratObject::CreateFOV(SeuratObject::CreateCentroids(centres), assay = "RNA")
-  seurat[["stmmr"]] <- SeuratObject::CreateDimReducObject(embedding, key = "stmmr_", assay = "RNA")
+  if (!is.null(embedding))
+    seurat[["stmmr"]] <- SeuratObject::CreateDimReducObject(embedding, key = "stmmr_", assay = "RNA")
   SeuratObject::Idents(seurat) <- "domain"
 }}
 if (requireNamespace("SpatialExperiment", quietly = TRUE)) {{
   spe <- SpatialExperiment::SpatialExperiment(
     assays = list(counts = counts), colData = S4Vectors::DataFrame(spots),
-    spatialCoords = as.matrix(spots[, c("x", "y")]), reducedDims = list(stmmr = embedding)
+    spatialCoords = as.matrix(spots[, c("x", "y")])
   )
+  if (!is.null(embedding)) SingleCellExperiment::reducedDim(spe, "stmmr") <- embedding
 }}
 """
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, unique_names
-from stmmr._core.columns import CONTROLS, GENE_TYPES, TYPE_COLUMNS
+from stmmr._core.columns import CONTROLS, GENE_TYPES, TYPE_COLUMNS, coordinate_columns, microns_of
+from stmmr._core.compat import libraries_of
 from stmmr._core.genes import ENSEMBL
 from stmmr._core.rows import is_on_disk
 from stmmr._core.space import rows_called, set_coordinates
+from stmmr.io._placing import add_library
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr._core.types import Bools
 
+IDENTIFIER: Final = re.compile(rf"{ENSEMBL.pattern}|FBgn\d+$|WBGene\d+$|\d+$")
+"""Names of genes that are no symbols: of Ensembl, FlyBase, WormBase or NCBI, or the number of the row."""
 SYMBOLS: Final = (
     "feature_name",
     "gene_symbols",
@@ -32,6 +37,7 @@ SYMBOLS: Final = (
     "mgi_symbol",
     "real_gene_name",
     "name",
+    "gene",
 )
 """Columns of ``var`` with gene symbols."""
 
@@ -43,6 +49,7 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     """
     try:
         set_coordinates(adata, plain_array=True)
+        _use_unit(adata)
     except InputError as error:
         logger.warning("%s", error)
     use_symbols(adata)
@@ -50,6 +57,16 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     if is_on_disk(adata.X):
         return adata
     return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+
+
+def _use_unit(adata: AnnData) -> None:
+    """Note the scale of coordinates whose columns in ``obs`` state their unit, such as ``x_um``, if none is known."""
+    pair = coordinate_columns(adata.obs.columns)
+    um = microns_of(pair) if pair else None
+    if um is None or libraries_of(adata) or keys.SPATIAL not in adata.obsm:
+        return
+    if pair and np.allclose(adata.obsm[keys.SPATIAL][:, :2], adata.obs[list(pair)].to_numpy(), equal_nan=True):
+        add_library(adata, um, "library")
 
 
 def left_out(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
@@ -76,10 +93,13 @@ def dropped(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bo
 
 
 def off_tissue(adata: AnnData) -> Bools:
-    """Tell which spots are off the tissue by ``obs["in_tissue"]``, as numbers, truth values or text."""
-    if keys.IN_TISSUE not in adata.obs:
+    """Tell which spots are off the tissue by ``obs["in_tissue"]``, or ``obs["tissue"]`` of Seurat, in any form."""
+    name = keys.IN_TISSUE if keys.IN_TISSUE in adata.obs else "tissue"  # of Seurat
+    if name not in adata.obs:
         return np.zeros(adata.n_obs, dtype=bool)
-    texts = adata.obs[keys.IN_TISSUE].astype(str).str.strip().str.lower()
+    texts = adata.obs[name].astype(str).str.strip().str.lower()
+    if name != keys.IN_TISSUE and not set(texts) <= {"0", "1", "0.0", "1.0"}:  # the organ
+        return np.zeros(adata.n_obs, dtype=bool)
     off: Bools = texts.isin({"0", "0.0", "false", "f", "no"}).to_numpy(bool)
     return off
 
@@ -96,8 +116,8 @@ def controls_of(adata: AnnData) -> Bools:
 
 
 def use_symbols(adata: AnnData) -> None:
-    """Name genes by the symbols in ``var``, if they are named by Ensembl identifiers."""
-    if not adata.n_vars or np.mean([ENSEMBL.match(str(name)) is not None for name in adata.var_names]) < 0.5:
+    """Name genes by the symbols in ``var``, if they are named by identifiers."""
+    if not adata.n_vars or np.mean([IDENTIFIER.match(str(name)) is not None for name in adata.var_names]) < 0.5:
         return
     column = next((name for name in SYMBOLS if name in adata.var), None)
     if column is None:

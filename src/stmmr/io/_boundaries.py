@@ -13,8 +13,7 @@ from stmmr._core.checks import InputError, logger
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import open_hdf5
 from stmmr.io._files import find, missing_companion, require_columns
-from stmmr.io._flat import read_frame
-from stmmr.io._parquet import read_parquet
+from stmmr.io._flat import read_frame, read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

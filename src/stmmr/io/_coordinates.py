@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.columns import coordinate_columns, names_rows
-from stmmr.io._flat import peek, read_frame
+from stmmr.io._flat import read_frame
+from stmmr.io._peek import peek
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,4 +39,6 @@ def name_column(table: pd.DataFrame, xy: Sequence[str]) -> Any:
     counting = named and table[named[0]].astype(str).tolist() == [str(i) for i in range(len(table))]
     if counting and len(named) > 1:
         return named[1]
-    return columns[0] if columns and table.columns[0] not in xy else (named[0] if named else None)
+    first = columns[0] if columns and table.columns[0] not in xy else (named[0] if named else None)
+    unique = [name for name in named if table[name].is_unique]
+    return unique[0] if unique and first is not None and not table[first].is_unique else first

@@ -12,7 +12,8 @@ from stmmr._core.checks import InputError, listed, unique_names
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import merscope_boundaries
 from stmmr.io._files import companion, require_match
-from stmmr.io._flat import peek, read_counts_table, read_frame
+from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._peek import peek
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.csv(\.gz)?")
+COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.(csv(\.gz)?|parquet)")
 """Names of count tables: a sample may be named in front, as by MERSCOPE, or behind, as in Vizgen's showcase data."""
 NAMED: Final = ("EntityID", "cell", "cell_id", "")
 """Columns of the metadata that may name the cells."""
@@ -77,7 +78,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None, boundaries
     import pandas as pd
 
     (file,) = require_match(path, find_merscope, "cell_by_gene.csv", advice="Give the folder of a region.")
-    names = re.sub(r"cell_by_gene(.*?)\.csv(\.gz)?$", r"cell_metadata\1.csv", file.name)
+    names = re.sub(r"cell_by_gene(.*?)\.(csv|parquet)(\.gz)?$", r"cell_metadata\1.\2", file.name)
     cells = companion(file, [names], prefix="", content="the positions of the cells")
     adata = without_controls(read_counts_table(file).as_anndata(), controls="blanks")
     unique_names(adata)

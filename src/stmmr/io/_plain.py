@@ -13,7 +13,8 @@ from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader
 from stmmr.io._adopt import SYMBOLS, use_symbols
 from stmmr.io._coordinates import name_column, read_coordinates
-from stmmr.io._flat import CountTable, Peek, first_rows, is_table, peek, read_counts_table, read_frame, tables_at
+from stmmr.io._flat import CountTable, first_rows, names_nothing, read_counts_table, read_frame
+from stmmr.io._peek import Peek, is_table, peek, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
@@ -132,17 +133,22 @@ def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
     import pandas as pd
 
     table, xy, has_names = read_coordinates(positions)
-    columns = pd.Index(peek(file).header[1:])
+    header = peek(file).header
+    columns, unnamed = pd.Index(header[1:]), names_nothing(file, header)
     genes_in_rows = has_names and columns.is_unique and bool((matched(columns, table.index.unique()) >= 0).any())
     adata = _genes_in_rows(file) if genes_in_rows else read_counts_table(file, may_hold_text=True).as_anndata()
-    if not has_names:
+    if not has_names or (unnamed and not genes_in_rows):
         if len(table) != adata.n_obs:
             raise InputError(
-                f"Expected the names of the spots in the first column of {positions}, or as many rows as in "
-                f"{file.name} ({adata.n_obs}), found {len(table)} rows of {listed(table.columns)}. Add the names."
+                f"Expected the names of the spots in the first column of {positions} and {file.name}, or as many rows "
+                f"as in {file.name} ({adata.n_obs}), found {len(table)} rows. Add the names."
             )
-        logger.warning("%s names no spots: its rows are taken in the order of %s.", positions.name, file.name)
-        table = table.set_axis(adata.obs_names, axis=0)
+        without, other = (file, positions) if has_names else (positions, file)
+        logger.warning("%s names no spots: its rows are taken in the order of %s.", without.name, other.name)
+        if has_names:
+            adata.obs_names = table.index.to_numpy()
+        else:
+            table = table.set_axis(adata.obs_names, axis=0)
     unique_names(adata)
     adata = add_positions(adata, table, xy=xy, counts=file, positions=positions, rows="spots")
     logger.info("Reading a table of %s.", "genes × spots" if genes_in_rows else "spots × genes")

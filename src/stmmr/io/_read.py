@@ -15,8 +15,8 @@ from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
 from stmmr.io._adopt import adopt
 from stmmr.io._archives import archive_ending, unpacked_archive
-from stmmr.io._flat import tables_at
 from stmmr.io._mudata import from_mudata, is_mudata
+from stmmr.io._peek import tables_at
 from stmmr.io._placing import section_names
 from stmmr.io._platforms import KINDS, Platform
 

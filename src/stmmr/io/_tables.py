@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from stmmr._core.checks import InputError, listed, logger, require_key, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_key, shown_bytes, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, hdf5_file, names_may_repeat, parsing
 from stmmr._core.rows import file_of, is_on_disk
@@ -207,7 +207,7 @@ def require_free_space(target: Path, size: int) -> None:
     """Check that the disk has enough free space, before most of it is written in vain."""
     free = shutil.disk_usage(target.parent).free
     if free < size * 1.05:
-        raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
+        raise OSError(errno.ENOSPC, f"{shown_bytes(size)} are needed and {shown_bytes(free)} free")
 
 
 @reader("an AnnData or SpatialData store (.zarr)")

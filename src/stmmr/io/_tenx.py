@@ -17,7 +17,7 @@ from stmmr._core.untrusted import open_hdf5, open_text, reader, require_memory
 from stmmr.io._adopt import left_out
 from stmmr.io._coordinates import read_coordinates
 from stmmr.io._files import find, sample_name, variants
-from stmmr.io._flat import tables_at
+from stmmr.io._peek import tables_at
 from stmmr.io._placing import add_library, add_positions, library_name
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_extra
+from stmmr._core.checks import InputError, logger, require_extra, shown_bytes
 from stmmr._core.record import drop_results, recorded
 from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, renamed_columns, table_in
 from stmmr.pipeline.cohort_analyses import OF_COHORTS, new_table, require_sections
@@ -183,7 +183,7 @@ def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared)
     genes = require_genes(adata, options.enhance_genes or (), may_be_empty=True)
     n_bytes = require_small(adata, layer=prepared.layer, n_genes=len(genes) or None)
     if n_bytes > 1e6:
-        logger.info("Denoised expression will take %.0f MB of memory, and less in the file.", n_bytes / 1e6)
+        logger.info("Denoised expression will take %s of memory, and less in the file.", shown_bytes(n_bytes))
 
 
 ANALYSES: Final = (

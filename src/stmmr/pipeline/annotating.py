@@ -12,7 +12,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.categories import categories
-from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.checks import InputError, listed, logger, shown_bytes
 from stmmr._core.depends import called
 from stmmr._core.folders import drafted
 from stmmr._core.locks import locked
@@ -96,7 +96,7 @@ def read_names(path: Path) -> DomainNames:
 def _read_table(path: Path) -> DomainNames:
     require_regular(path)
     if path.stat().st_size > LARGEST:
-        raise InputError(f"Expected a table of domains in {path}, found {path.stat().st_size / 1e6:.0f} MB.")
+        raise InputError(f"Expected a table of domains in {path}, found {shown_bytes(path.stat().st_size)}.")
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
         header = set(rows[0]) if rows else set()

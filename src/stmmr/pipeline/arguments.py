@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,15 +13,37 @@ import cyclopts
 from cyclopts import Group, Parameter
 
 from stmmr._core.checks import InputError
+from stmmr._core.options import option_names
 from stmmr._core.parallel import limit_threads
 from stmmr._core.untrusted import set_max_memory
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 
-Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
-Sections = Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())]
 Hidden = Parameter(parse=False)
-ANALYSES_GROUP = Group("Analyses", sort_key=1)
+ALL: Final = "--help-all"
+typed = [""]
+"""The command as it was typed."""
+COMMON = Group("Most used options", sort_key=0)
+GROUPS: Final = {
+    Group("Analyses", sort_key=1): frozenset(option_names(AnalysisOptions)),
+    Group("Input and image", sort_key=2): frozenset(
+        {"registration", "um_per_pixel", "cache", "layer", "size_key", "table", "coordinate_system", "bin_size"}
+        | {"keep_off_tissue", "mode", "align", "histology", "encoder", "stain", "blocks", "use_rep", "max_memory"}
+        | {"boundaries", "skip_broken"}
+    ),
+    Group("Model", sort_key=3): frozenset({"method", "preset", "in_3d"}),
+    Group("Result and messages", sort_key=4): frozenset(
+        {"report", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
+    ),
+    Group("Computing", sort_key=5): frozenset(
+        {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads"}
+    ),
+}
+"""Groups of options in the help. All other options are in the first one, `COMMON`."""
+MOST_USED: Final = frozenset({"genes", "trajectory", "root_domain", "domain_key"})
+"""Options of analyses that are in the first group."""
+Input = Annotated[Path, Parameter(name=["INPUT", "--input"], group=COMMON)]
+Sections = Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=(), group=COMMON)]
 Arguments = TypeVar("Arguments")
 
 
@@ -63,6 +86,22 @@ def option_names_of(name: str) -> tuple[str, ...]:
     return NAMES.get(name, (f"--{name.replace('_', '-')}",))
 
 
+def group_of(name: str) -> Group:
+    """Get the group of an option in the help."""
+    return next((group for group, names in GROUPS.items() if name in names - MOST_USED), COMMON)
+
+
+def show_panel(console: Any, options: Any, panel: Any) -> None:
+    """Show a group of options in the help; of the longest commands only the first, unless all are requested."""
+    from cyclopts.help.formatters.default import DefaultFormatter
+
+    arguments = shlex.split(typed[0])
+    long_command = bool({"run", "map"} & set(arguments[1:2]))
+    hidden = {group.name for group in GROUPS}
+    if not (long_command and str(panel.title) in hidden and ALL not in arguments):
+        DefaultFormatter()(console, options, panel)
+
+
 def flat(arguments: type[Arguments]) -> type[Arguments]:
     """Make the fields of a dataclass options of a command."""
     hints = get_type_hints(arguments, include_extras=True)
@@ -73,6 +112,7 @@ def flat(arguments: type[Arguments]) -> type[Arguments]:
             if field.default is False:
                 look = {"negative": "", "show_default": False}
             look["name"] = option_names_of(field.name)
+            look["group"] = group_of(field.name)
             hints[field.name] = Annotated[TYPES.get(field.name, hint), Parameter(**look)]
     arguments.__annotations__ = arguments.__init__.__annotations__ = hints
     return Parameter(name="*")(arguments)
@@ -107,7 +147,6 @@ class MapArguments(MapOptions):
     """H&E image, if the model uses one. Default: the image that comes with the data."""
 
 
-@Parameter(group=ANALYSES_GROUP)
 @flat
 @dataclass(frozen=True, kw_only=True)
 class AnalysisArguments(AnalysisOptions):
@@ -117,7 +156,6 @@ class AnalysisArguments(AnalysisOptions):
     """A gene to write denoised, instead of all. Repeat it for more."""
 
 
-@Parameter(group=ANALYSES_GROUP)
 @flat
 @dataclass(frozen=True, kw_only=True)
 class MapAnalysisArguments(AnalysisArguments):

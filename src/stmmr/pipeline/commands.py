@@ -33,11 +33,12 @@ from stmmr.pipeline.analyse import (
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.cohort import Joined, kept_sections, read_cohort, remove_sections
 from stmmr.pipeline.composition import compose_mapped
+from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.mapping import map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
-from stmmr.pipeline.run import run, run_steps
+from stmmr.pipeline.run import require_hardware, run, run_steps
 from stmmr.pipeline.sheet import inputs_named
 from stmmr.pipeline.sources import (
     IN_MEMORY,
@@ -67,6 +68,7 @@ def run_to_folder(
     analyses: AnalysisOptions,
     *,
     report: Report | None = None,
+    command: str = "",
 ) -> dict[str, Exception]:
     """Read, run and write.
 
@@ -86,6 +88,8 @@ def run_to_folder(
         Options of the analyses.
     report
         Writes the report.
+    command
+        The command as it was typed, for run.json.
 
     Returns
     -------
@@ -97,6 +101,7 @@ def run_to_folder(
     start, named = time.perf_counter(), inputs_named(sources)
     if folder.spatialdata:
         _require_spatialdata()
+    require_hardware(options)
     if named.several:
         check_several(options)
     if not is_first():  # of processes that run this command together: it only trains
@@ -119,7 +124,8 @@ def run_to_folder(
         joined.note()
         if model is not None:
             shutil.copytree(model, draft.folder / MODEL)
-        writing = Writing(draft, adata, facts, failed, read, start)
+        how = {"command": command, "config": config_of(sources, folder, options, analyses)}
+        writing = Writing(draft, adata, facts | how, failed, read, start)
         writing.domains()
         fitted = cache(lambda: results.read_model(model, adata))
         writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)

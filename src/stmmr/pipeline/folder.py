@@ -46,7 +46,7 @@ CONTENTS: Final = {
     "the domain of a second answer where there is one, and the domain smoothed by its neighbours",
     "run.json": "options, versions, times, peak memory",
     MODEL: "the fitted model, for stmmr map and denoised expression",
-    "domains.png": "the domains over the image",
+    "domains.png": "the domains in the tissue",
     "confidence.png": "the confidence of the domains",
     "domains_refined.png": "the domains smoothed by their neighbours",
     "embedding.png": "the UMAP of the embedding",

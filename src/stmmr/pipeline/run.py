@@ -198,7 +198,9 @@ def _check(state: Run) -> None:
         require_ours(options.checkpoint, KEPT, option="checkpoint (--checkpoint)")
     _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
-    _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
+    devices_of(options).check(
+        settings_of(options.preset, **_batches(state)), adata.n_obs, decoder=names_hardware(options)
+    )
     sections_of(adata, options.section_key)
     unique_names(adata)
 
@@ -215,11 +217,21 @@ def _warn_of_rows_and_columns(adata: AnnData) -> None:
             logger.warning("%d %s, and are used as the others. Leave them out by %s.copy().", number, what, how)
 
 
-def _devices(state: Run) -> Devices:
+def names_hardware(options: RunOptions) -> bool:
+    """Tell whether the options name a GPU or several processes; they have to be there even if nothing is trained."""
+    return options.accelerator == "cuda" or options.devices * options.num_nodes > 1
+
+
+def require_hardware(options: RunOptions) -> None:
+    """Check that the GPUs and packages that the options name are there."""
+    if names_hardware(options):
+        devices_of(options).require_hardware()
+
+
+def devices_of(options: RunOptions) -> Devices:
     """Get the hardware of the training."""
     from stmmr.model.devices import Devices
 
-    options = state.options
     return Devices(options.accelerator, options.devices, options.num_nodes, precision=options.precision)
 
 
@@ -321,7 +333,7 @@ def embedding(state: Run) -> None:
     )
     model.fit(
         progress=options.progress,
-        **_devices(state)._asdict(),
+        **devices_of(options)._asdict(),
         checkpoint=None if state.kept is None else state.kept.folder / "training.safetensors",
     )
     if options.save_model is not None and is_first():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive
+from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive, shown_bytes
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
 from stmmr._core.several import AUTO, with_sections
@@ -98,7 +98,7 @@ def _anndata(data: Any) -> AnnData:
                 "part into memory first: adata = adata[…].to_memory()."
             )
         return data
-    hint = " Read it first: adata = stmmr.read(…)." if isinstance(data, str | Path) else ""
+    hint = f" Read it first: adata = stmmr.read({str(data)!r})." if isinstance(data, str | Path) else ""
     raise InputError(f"Expected AnnData, MuData or SpatialData, found {type(data).__name__}.{hint}")
 
 
@@ -350,11 +350,6 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
 def memory_needed(n_entries: int, n_spots: int) -> int:
     """Estimate the bytes that a run in memory takes, by the number of stored counts."""
     return n_entries * ENTRY_BYTES + n_spots * SPOT_BYTES
-
-
-def shown_bytes(n_bytes: int) -> str:
-    """Write a size in MB or GB."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"
 
 
 def would_stay_on_disk(needed: int, free: int) -> bool:

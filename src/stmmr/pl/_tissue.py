@@ -13,7 +13,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.options import Checked, shows_options
 from stmmr._core.sections import graph_sections
-from stmmr._core.space import SAMPLE, coordinates, um_per_unit, units
+from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing_domains
 from stmmr.pl.canvas import new_axes, pt
@@ -31,6 +31,8 @@ SIDE: Final = 4.5
 """Side of a square tissue in a new figure, in inches. Another one has the same area."""
 LONGEST: Final = 9.0
 """Largest longer side, in inches."""
+SAMPLED: Final = 2_000
+"""Spots of a domain among which the most central one is found."""
 SHORT: Final = 3
 """Letters of names that are short enough to be in the map unless it is asked for otherwise."""
 
@@ -219,10 +221,12 @@ def _label(ax: Axes, xy: Float64, domains: pd.Categorical, sections: pd.Categori
 
 
 def central(xy: Float64) -> Float64:
-    """Find the most central of several points, shape (N, 2): a quarter of them (at most 200) is nearest to it."""
+    """Find the most central of several points, shape (N, 2): the one whose nearest eighth of them is nearest.
+
+    Of many points, a sample is taken.
+    """
     from scipy.spatial import cKDTree
 
-    nth = min(max(len(xy) // 4, 1), 200, len(xy) - 1)
-    sampled = xy[:: 1 + len(xy) // SAMPLE]
-    distance = np.ravel(cKDTree(xy).query(sampled, k=[nth + 1])[0])
-    return np.asarray(sampled[distance.argmin()])
+    points = xy[:: 1 + len(xy) // SAMPLED]
+    distance = np.ravel(cKDTree(points).query(points, k=[1 + len(points) // 8])[0])
+    return np.asarray(points[distance.argmin()])

@@ -54,6 +54,8 @@ def annotation_keys(adata: AnnData) -> list[str]:
             continue
         if pd.api.types.is_numeric_dtype(adata.obs[key].dtype):
             continue
+        if (adata.obs[key].astype(str) == adata.obs[keys.DOMAIN].astype(str)).all():
+            continue  # a column that is the domains tells nothing about them
         used = categories(adata, key).remove_unused_categories()
         if 2 <= len(used.categories) <= len(PALETTE) and not any(same_partition(used.codes, codes) for codes in seen):
             found.append(key)

@@ -12,7 +12,7 @@ from stmmr._core.borders import contacts
 from stmmr._core.categories import categories, hex_colors
 from stmmr._core.sections import graph_sections, tissue_coordinates
 from stmmr.report._annotations import Part, annotation_keys, like_of, parts_of
-from stmmr.report._genes import top_genes
+from stmmr.report._genes import TOP, top_genes
 from stmmr.report._layers import numbers_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Domain(NamedTuple):
     """Label that most of its spots have; empty if an annotation does not support one."""
     genes: list[str]
     markers: list[Marker]
+    note: str
     borders: list[Part]
     """Other domains that it touches, by the share of its contacts."""
     labels: list[tuple[str, list[Part]]]
@@ -95,7 +96,8 @@ def domains_of(adata: AnnData) -> list[Domain]:
     names = [str(name) for name in domains.categories]
     colors = hex_colors(adata, keys.DOMAIN, domains.categories)
     confidence = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
-    sections, genes, touching = graph_sections(adata), top_genes(adata), _contacts(adata, domains)
+    sections, genes, touching = graph_sections(adata), top_genes(adata, MARKERS), _contacts(adata, domains)
+    notes = notes_of(adata)
     labels = {key: categories(adata, key).remove_unused_categories() for key in annotation_keys(adata)}
     described = []
     for code, name in enumerate(names):
@@ -113,8 +115,9 @@ def domains_of(adata: AnnData) -> list[Domain]:
                 confidence=float(known.mean()) if len(known) else None,
                 sections=None if sections is None else len(np.unique(sections.codes[inside])),
                 like=next(filter(None, (like_of(inside, column) for column in labels.values())), ""),
-                genes=genes.get(name, []),
+                genes=genes.get(name, [])[:TOP],
                 markers=_markers(adata, name, genes.get(name, [])),
+                note=notes.get(name, ""),
                 borders=_borders(touching[code], code, names, colors),
                 labels=[(key, parts_of(adata, key, inside, column)) for key, column in labels.items()],
             )
@@ -122,17 +125,22 @@ def domains_of(adata: AnnData) -> list[Domain]:
     return described
 
 
-def _markers(adata: AnnData, name: str, first: list[str]) -> list[Marker]:
-    """Get the leading genes of a domain with their effects against the rest, those of the table of domains first."""
+def _markers(adata: AnnData, name: str, genes: list[str]) -> list[Marker]:
+    """Get the effects of genes of a domain against the rest."""
     table = adata.uns.get(keys.DOMAIN_GENES)
-    columns = {"domain", "against", "gene", "z", "pval_adj", *Marker._fields}
-    if not isinstance(table, pd.DataFrame) or not columns <= set(table.columns) or not first:
+    if not genes or not isinstance(table, pd.DataFrame) or not {"gene", *Marker._fields} <= set(table.columns):
         return []
     rows = table[(table["domain"].astype(str) == name) & (table["against"].astype(str) == "rest")]
-    rows = rows.set_index(rows["gene"].astype(str))
-    higher = rows.index[(rows["z"] > 0) & (rows["pval_adj"] < 0.05) & rows["specific"].astype(bool)]
-    genes = [gene for gene in dict.fromkeys([*first, *higher]) if gene in rows.index][:MARKERS]
-    return [Marker(gene, *(float(rows.loc[gene, column]) for column in Marker._fields[1:])) for gene in genes]
+    effects = rows.set_index(rows["gene"].astype(str))[list(Marker._fields[1:])].loc[genes].to_numpy(np.float64)
+    return [Marker(gene, *effect.tolist()) for gene, effect in zip(genes, effects, strict=True)]
+
+
+def notes_of(adata: AnnData) -> dict[str, str]:
+    """Get what a person wrote about domains."""
+    table = adata.uns.get(keys.DOMAIN_NOTES)
+    if not isinstance(table, pd.DataFrame) or not {"domain", "note"} <= set(table.columns):
+        return {}
+    return dict(zip(table["domain"].astype(str), table["note"].astype(str), strict=True))
 
 
 def _contacts(adata: AnnData, domains: pd.Categorical) -> Ints:

@@ -91,12 +91,6 @@ class Panels(NamedTuple):
     top: list[float]
     frame: Frame
 
-    @property
-    def shape(self) -> float:
-        """Width over height of all."""
-        width, height = self.frame.high - self.frame.low
-        return float(width / height)
-
 
 def panels_in_rows(n: int, frame: Frame) -> Panels:
     """Arrange small maps in rows, with space for a title above each."""

@@ -20,12 +20,12 @@ TOP: Final = 5
 """Number of genes in the table of domains."""
 
 
-def top_genes(adata: AnnData) -> dict[str, list[str]]:
+def top_genes(adata: AnnData, n_genes: int = TOP) -> dict[str, list[str]]:
     """Get the leading genes of each domain; empty without `stmmr.tl.domain_genes`."""
     table = adata.uns.get(keys.DOMAIN_GENES)
     if not isinstance(table, pd.DataFrame) or not {"domain", "against", "gene", "mean", "z"} <= set(table.columns):
         return {}
-    return leading_genes(adata, n_genes=TOP)
+    return leading_genes(adata, n_genes=n_genes)
 
 
 def genes_in_tables(adata: AnnData) -> list[str]:

@@ -52,6 +52,12 @@ class Frame(NamedTuple):
     high: Float64
     """Corners."""
 
+    @property
+    def shape(self) -> float:
+        """Width over height."""
+        width, height = self.high - self.low
+        return float(width / height)
+
     def steps(self, positions: Floats) -> list[NDArray[np.uint16]]:
         """Convert positions, shape (N, 2), to integers, x and y apart; STEPS + 1 if a position is missing."""
         share = (positions - self.low) / (self.high - self.low)

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SCORES: Final = {
-    "ari": ("Adjusted Rand index", "1 is best"),
-    "nmi": ("Normalised mutual information", "1 is best"),
-    "homogeneity": ("Homogeneity", "1 is best"),
-    "completeness": ("Completeness", "1 is best"),
-    "chaos": ("CHAOS, scatter in space", "0 is best"),
-    "pas": ("PAS, share of abnormal spots", "0 is best"),
+    "ari": ("Adjusted Rand index", "1"),
+    "nmi": ("Normalised mutual information", "1"),
+    "homogeneity": ("Homogeneity", "1"),
+    "completeness": ("Completeness", "1"),
+    "chaos": ("CHAOS, scatter in space", "0"),
+    "pas": ("PAS, share of abnormal spots", "0"),
     "n_labelled": ("Number annotated", ""),
     "n_domains": ("Domains", ""),
 }

@@ -23,7 +23,7 @@ from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._alternatives import alternatives_of, panels_of
 from stmmr.report._annotations import annotation_keys
 from stmmr.report._curves import curves_of, trends_of
-from stmmr.report._domains import domains_of, percent
+from stmmr.report._domains import domains_of, notes_of, percent
 from stmmr.report._figures import map_and_umap, panels_in_rows, small_maps
 from stmmr.report._findings import findings_of, further_sections
 from stmmr.report._genes import genes_in_tables
@@ -100,7 +100,7 @@ def write(
         reason = "a folder" if path.is_dir() else "no such folder"
         raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
     with domains_shown(adata, domain_key) as shown_data:
-        page = _template().render(**_parts(shown_data, facts, title, genes))
+        page = _template().render(**_parts(shown_data, facts, title, genes, domain_key))
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
@@ -121,7 +121,9 @@ def _input_names(source: object) -> tuple[str, str]:
     return Path(str(source)).stem, Path(str(source)).name
 
 
-def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None) -> dict[str, Any]:
+def _parts(
+    adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None, domain_key: str
+) -> dict[str, Any]:
     """Collect the variables of the template."""
     scene, layers = scene_of(adata), layers_of(adata)
     found, genes_told = _genes(adata, scene, genes)
@@ -131,6 +133,7 @@ def _parts(adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iter
     shown_beside = panels_of(adata, alternatives)
     panels = panels_in_rows(max(len(shown_beside), 1), scene.frame)
     data = _data(adata, scene, layers, found) | {
+        "domain_key": domain_key,
         "alternatives": None if alternatives is None else alternatives.description(),
         "panels": {"shown": shown_beside, "left": panels.left, "top": panels.top, "frame": _corners(panels.frame)},
     }
@@ -197,7 +200,8 @@ def _figures(
         "map": divs["map"],
         "umap": divs.get("umap"),
         "panels": divs.get("panels"),
-        "panels_shape": f"{panels.shape:.3f}",
+        "shape": f"{scene.frame.shape:.3f}",
+        "panels_shape": f"{panels.frame.shape:.3f}",
         "beside": shown_beside,
         "summaries": summaries_of(adata),
         "curves": curves_of(adata),
@@ -231,7 +235,7 @@ def _identity(adata: AnnData) -> dict[str, Any]:
     names = [str(name) for name in domains.categories]
     sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(names))
     digest = hashlib.sha256("\n".join(names).encode() + domains.codes.tobytes()).hexdigest()[:16]
-    return {"id": digest, "sizes": dict(zip(names, sizes.tolist(), strict=True))}
+    return {"id": digest, "notes": notes_of(adata), "sizes": dict(zip(names, sizes.tolist(), strict=True))}
 
 
 def _genes(adata: AnnData, scene: Scene, genes: Iterable[str] | None) -> tuple[PackedGenes | None, str]:

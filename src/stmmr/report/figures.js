@@ -108,7 +108,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     return every.filter((_, nth) => nth % step === 0);
   }
   function later() {
-    if (x.length <= few) return;
+    if (x.length <= few || !look.codes) return;
     if (!timer) timer = setTimeout(fixed ? highlight : update, pause);
   }
 

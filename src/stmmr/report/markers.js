@@ -78,4 +78,5 @@ async function showMarkers() {
     return element("tr", {}, name, ...[row.fold.toFixed(2), percent(row.share), percent(row.other), row.auc.toFixed(3)]
       .map((text) => element("td", { className: "n", textContent: text })));
   }));
+  byId("markers").scrollIntoView({ block: "nearest" });
 }

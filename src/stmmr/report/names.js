@@ -8,6 +8,10 @@ function originals() {
 function shownName(original) {
   return named.edits[original]?.name || original;
 }
+// a note of the reader, or else the one that the result has
+function noteOf(original) {
+  return named.edits[original]?.note ?? data.notes[original] ?? "";
+}
 function merged(original) {
   return originals().filter((other) => shownName(other) === shownName(original));
 }
@@ -30,14 +34,14 @@ function colorsOf(key) {
 
 function rename(original, name, note) {
   const edit = { name: name.trim() === original ? "" : name.trim(), note: note.trim() };
-  if (edit.name || edit.note) named.edits[original] = edit;
+  if (edit.name || edit.note !== (data.notes[original] ?? "")) named.edits[original] = edit;
   else delete named.edits[original];
   keepNames();
 }
 function mergeSelected() {
   const names = [...selection.domains].map((code) => originals()[code]);
   const name = byId("merge-name").value.trim() || shownName(names[0]);
-  for (const original of names) named.edits[original] = { note: "", ...named.edits[original], name: name === original ? "" : name };
+  for (const original of names) named.edits[original] = { note: noteOf(original), name: name === original ? "" : name };
   keepNames();
 }
 function keepNames() {
@@ -50,7 +54,7 @@ function applyNames() {
     mark.style.background = colorIn(data.first, Number(mark.dataset.domainColor));
   for (const row of document.querySelectorAll("[data-note-of]")) {
     const original = row.dataset.noteOf, others = merged(original).filter((other) => other !== original);
-    const parts = [others.length ? `merged with ${others.join(", ")}` : "", named.edits[original]?.name ? `was ${original}` : "", named.edits[original]?.note];
+    const parts = [others.length ? `merged with ${others.join(", ")}` : "", named.edits[original]?.name ? `was ${original}` : "", noteOf(original)];
     row.textContent = parts.filter(Boolean).join(" · ");
   }
   const source = figures.map.plot.select_one("numbers").data_source;
@@ -65,13 +69,13 @@ function applyNames() {
 }
 function exported() {
   return originals().filter((name) => data.sizes[name]).map((domain) => ({
-    domain, name: shownName(domain), note: named.edits[domain]?.note || "", n_obs: data.sizes[domain],
+    domain, name: shownName(domain), note: noteOf(domain), n_obs: data.sizes[domain],
   }));
 }
 function exportNames(kind) {
   const domains = exported();
   if (kind === "json") {
-    const file = { format: "stmmr-domains", version: 1, domain_key: data.first, domains };
+    const file = { format: "stmmr-domains", version: 1, domain_key: data.domain_key, domains };
     return save("stmmr-domains.json", "application/json", `${JSON.stringify(file, null, 2)}\n`);
   }
   const rows = [["domain", "name", "note", "n_obs"], ...domains.map((row) => [row.domain, row.name, row.note, row.n_obs])];
@@ -85,7 +89,7 @@ function edit(button) {
   const form = byId("edit-form").content.firstElementChild.cloneNode(true);
   const { name, note } = form.elements;
   name.value = shownName(original);
-  note.value = named.edits[original]?.note || "";
+  note.value = noteOf(original);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     rename(original, name.value, note.value);

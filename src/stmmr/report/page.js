@@ -5,8 +5,8 @@ function isDark() {
   return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 // the curves follow the page by themselves, the figures of bokeh do not
-function recolour() {
-  const ink = getComputedStyle(document.body).color;
+function recolour(printed = false) {
+  const ink = printed === true ? "rgb(27, 29, 32)" : getComputedStyle(document.body).color;
   byId("theme").setAttribute("aria-pressed", String(isDark()));
   for (const plot of Bokeh.documents[0].roots()) {
     for (const part of [...plot.center, ...plot.below]) {
@@ -21,6 +21,18 @@ function turn() {
   root.dataset.theme = isDark() ? "light" : "dark";
   store("stmmr-theme", root.dataset.theme);
   recolour();
+}
+
+// paper is light, and shows what is open or in view on the screen only
+function readyToPrint() {
+  recolour(true);
+  if (state.plots.panels && !state.panelsDrawn) drawPanels();
+  state.opened = [...document.querySelectorAll(".each details:not([open])")];
+  for (const details of state.opened) details.open = true;
+}
+function printed() {
+  recolour();
+  for (const details of state.opened) details.open = false;
 }
 
 async function copy(button) {
@@ -80,6 +92,8 @@ function listen() {
   });
   byId("theme").addEventListener("click", turn);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+  addEventListener("beforeprint", readyToPrint);
+  addEventListener("afterprint", printed);
 }
 
 // positions are integers from 0 to 65534 between the corners; 65535 is missing

@@ -26,7 +26,7 @@ function choose(chosen) {
   for (const button of document.querySelectorAll("[data-domain]"))
     button.setAttribute("aria-pressed", String(selection.domains.has(Number(button.dataset.domain))));
   byId("status").textContent = n ? counted(chosen, n) : "";
-  byId("chosen").hidden = !n;
+  byId("actions").hidden = byId("chosen").hidden = !n;
   byId("markers").hidden = true;
   byId("markers-told").textContent = "";
   byId("merge").hidden = selection.domains.size < 2;

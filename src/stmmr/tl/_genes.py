@@ -35,6 +35,8 @@ LEADING_BELOW: Final = 0.05
 """Adjusted p-value below which a gene can lead a domain."""
 FEWEST: Final = 3
 """Fewest spots of a domain that is tested."""
+FEWEST_LEADING: Final = 5
+"""Fewest spots of a domain with leading genes."""
 _COLUMNS: Final = (
     "share", "share_other", "mean", "mean_other", "log2_fold_change", "auc", "z", "pval", "pval_adj"
 )  # fmt: skip
@@ -233,7 +235,8 @@ def leading_genes(
 ) -> dict[str, list[str]]:
     """Get the best genes of each domain, as figures and the report show them.
 
-    They are higher in the domain at an adjusted p-value below 0.05. First come those with their highest mean there,
+    They are higher in the domain at an adjusted p-value below 0.05, and the domain has at least five spots: in fewer,
+    some genes are high by chance. First come those with their highest mean there,
     then others; among each of these, specific ones first, then those with the highest ``z``.
 
     Parameters
@@ -266,8 +269,22 @@ def leading_genes(
         .sort_values(["highest", "specific", "z"], ascending=False, kind="stable")
         .groupby(table["domain"].astype(str), sort=False)["gene"]
     )
-    best = {str(domain): [str(gene) for gene in genes[:n_genes]] for domain, genes in ordered}
+    large = _large_domains(adata, key)
+    best = {
+        str(domain): [str(gene) for gene in genes[:n_genes]]
+        for domain, genes in ordered
+        if large is None or domain in large
+    }
     return {name: best.get(name, []) for name in dict.fromkeys(table["domain"].astype(str))}
+
+
+def _large_domains(adata: AnnData, key: str) -> set[str] | None:
+    """Name the domains with enough spots to have leading genes; None if they are no longer in ``obs``."""
+    domain_key = recorded(adata).get("domain_genes", {}).get(key, {}).get("domain_key", keys.DOMAIN)
+    if domain_key not in adata.obs:
+        return None
+    sizes = adata.obs[domain_key].astype(str).value_counts()
+    return set(sizes.index[sizes >= FEWEST_LEADING])
 
 
 def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:
