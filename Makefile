@@ -82,6 +82,7 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.number
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.cohort
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.encoders

@@ -121,13 +121,17 @@ def counts(mean: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, columns.astype(np.int32), indptr), shape=mean.shape)
 
 
-def chunks(section: pd.DataFrame, n_genes: int, rng: np.random.Generator) -> Iterator[sparse.csr_matrix]:
-    """Draw the counts, a chunk of cells at a time."""
+def chunks(
+    section: pd.DataFrame, n_genes: int, rng: np.random.Generator, replicate: np.random.Generator | None = None
+) -> Iterator[sparse.csr_matrix]:
+    """Draw the counts, a chunk of cells at a time; those of a replicate with a capture efficiency of its own."""
     size = rng.lognormal(0, 0.4, len(section)).astype(np.float32)
     kind = section["type"].to_numpy()
     spread = rng.permutation(len(section))[:1000]
     wanted = 0.15 if n_genes <= 1000 else 0.05
     profile = at_density(profiles(n_genes, rng), size[spread], kind[spread], wanted)
+    if replicate is not None:
+        rng, size = replicate, size * np.float32(replicate.lognormal(0, 0.3))
     for rows in slices(len(section), CHUNK):
         yield counts(size[rows, None] * profile[kind[rows]], rng)
 
@@ -152,9 +156,13 @@ def write_rows(file: h5py.File, parts: Iterator[sparse.csr_matrix], shape: tuple
     group["indptr"] = indptr
 
 
-def simulate(path: Path, *, n_cells: int, n_genes: int, seed: int = 0) -> None:
-    """Write a section as .h5ad; `obs["ground_truth"]` holds the domains, `obsm["spatial"]` the coordinates in µm."""
+def simulate(path: Path, *, n_cells: int, n_genes: int, seed: int = 0, replicate: int = 0) -> None:
+    """Write a section as .h5ad; `obs["ground_truth"]` holds the domains, `obsm["spatial"]` the coordinates in µm.
+
+    Replicates are the same tissue, counted again.
+    """
     rng = np.random.default_rng(seed)
+    again = np.random.default_rng([seed, replicate]) if replicate else None
     section = cells(n_cells, rng)
     names = [f"Layer {i + 1}" for i in range(len(LAYERS))] + [f"Nodule {i + 1}" for i in range(len(NODULES))]
     obs = pd.DataFrame(
@@ -170,7 +178,7 @@ def simulate(path: Path, *, n_cells: int, n_genes: int, seed: int = 0) -> None:
     elements |= {name: {} for name in ("layers", "obsp", "uns", "varm", "varp")}
     with atomic_write(path) as new, h5py.File(new, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        write_rows(file, chunks(section, n_genes, rng), (n_cells, n_genes))
+        write_rows(file, chunks(section, n_genes, rng, again), (n_cells, n_genes))
         for name, value in elements.items():
             write_elem(file, name, value)
 
@@ -181,8 +189,10 @@ def main() -> None:
     parser.add_argument("--cells", type=int, required=True)
     parser.add_argument("--genes", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--replicate", type=int, default=0)
     options = parser.parse_args()
-    simulate(options.path, n_cells=options.cells, n_genes=options.genes, seed=options.seed)
+    sizes = {"n_cells": options.cells, "n_genes": options.genes}
+    simulate(options.path, **sizes, seed=options.seed, replicate=options.replicate)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ OPENED = 5
 MANY = (100_000, 400_000)
 SHOWN = ("simulated tissue", "xenium_mouse_brain")
 """Data sets whose report may be shown in the docs, as they have no H&E image of others; the last one is shown."""
-SCREENSHOT = ROOT / "docs" / "images" / "report.png"
+IMAGES = ROOT / "docs" / "images"
 SCREENSHOT_BYTES = 250_000
 READY = "document.documentElement.dataset.ready"
 FRAMES = """() => {
@@ -147,35 +147,74 @@ def opened(browser, target: Path) -> tuple[float, list[float], list[float]]:
 
 
 def take_screenshots(browser, target: Path) -> None:
-    """Take the screenshots of the docs: domains in light mode, pseudotime in dark mode, and on a phone."""
+    """Take the screenshots of the docs: the first screen with one on a phone, a selection, and maps side by side."""
+    first = [
+        taken(browser, target, (1280, 720)),
+        taken(browser, target, (390, 720), do="showGene"),
+    ]
+    selected = [taken(browser, target, (1280, 820), scheme="dark", do="select")]
+    beside = [taken(browser, target, (1280, 820), do="beside")]
+    for name, screenshots in (("report", first), ("report_selection", selected), ("report_side_by_side", beside)):
+        save_screenshots(screenshots, IMAGES / f"{name}.png")
+
+
+DO = {
+    "": "() => null",
+    "showGene": """async () => {
+      const gene = document.querySelector("#gene");
+      gene.value = document.querySelector(".answer [data-gene]").dataset.gene;
+      gene.dispatchEvent(new Event("change"));
+      scrollTo(0, 90);
+    }""",
+    "select": """async () => {
+      for (const code of [3, 4]) document.querySelector(`.answer [data-domain="${code}"]`)?.click();
+      document.querySelector("#find-markers").click();
+      while (document.querySelector("#markers").hidden) await new Promise((done) => setTimeout(done, 50));
+      document.querySelector("#umap").scrollIntoView({ behavior: "instant" });
+    }""",
+    "beside": """async () => {
+      document.querySelector("#alternatives").scrollIntoView({ behavior: "instant" });
+      await new Promise((done) => setTimeout(done, 1500));
+      const levels = [...document.querySelectorAll("[data-layer^=level]")];
+      levels[Math.floor(levels.length / 2)].click();
+    }""",
+}
+
+
+def taken(browser, target: Path, size: tuple[int, int], *, scheme: str = "light", do: str = ""):
+    """Take a screenshot of the page after something was done on it."""
     from PIL import Image
 
-    screenshots = []
-    for scheme, (width, height) in (("light", (1280, 1000)), ("dark", (1280, 1000)), ("light", (390, 1000))):
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        page = context.new_page()
-        page.goto(target.as_uri())
-        page.wait_for_function(f"{READY} === 'all'")
-        if scheme == "dark":
-            page.get_by_text("Pseudotime", exact=True).first.click()
-        page.wait_for_timeout(500)
-        file = target.with_suffix(".png")
-        page.screenshot(path=file)
-        screenshots.append(Image.open(file).convert("RGB").copy())
-        context.close()
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)), color_scheme=scheme)
+    page = context.new_page()
+    page.goto(target.as_uri())
+    page.wait_for_function(f"{READY} === 'all'")
+    page.evaluate(DO[do])
+    page.wait_for_timeout(1000)
+    file = target.with_suffix(".png")
+    page.screenshot(path=file)
+    context.close()
+    return Image.open(file).convert("RGB").copy()
+
+
+def save_screenshots(screenshots, file: Path) -> None:
+    """Save screenshots side by side, smaller until they are small enough."""
+    from PIL import Image
+
     gap = 24
-    whole = Image.new("RGB", (sum(i.width for i in screenshots) + gap * 2, screenshots[0].height), "white")
+    width = sum(i.width for i in screenshots) + gap * (len(screenshots) - 1)
+    whole = Image.new("RGB", (width, screenshots[0].height), "white")
     left = 0
     for image in screenshots:
         whole.paste(image, (left, 0))
         left += image.width + gap
-    for share in (0.6, 0.55, 0.5, 0.45, 0.4):
+    for share in (0.8, 0.7, 0.6, 0.5, 0.4):
         size = (round(whole.width * share), round(whole.height * share))
         small = whole.resize(size, Image.Resampling.LANCZOS)
         # the default, median cut, would drop the colours of small domains
         small = small.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
-        small.save(SCREENSHOT, optimize=True)
-        if SCREENSHOT.stat().st_size < SCREENSHOT_BYTES:
+        small.save(file, optimize=True)
+        if file.stat().st_size < SCREENSHOT_BYTES:
             break
 
 

@@ -134,3 +134,43 @@ def tar_with(target, name, content=b"x", **attributes):
             setattr(member, key, value)
         archive.addfile(member, io.BytesIO(content))
     return target
+
+
+def merscope(folder, section, *, prefix="", suffix="", index=False, region="", parquet=False):
+    folder = folder / region
+    folder.mkdir(exist_ok=True)
+    ids = [str(110883424764611924400221639916314253469 + i) for i in range(section.n_obs)]
+    counts = counts_table(section).assign(**{"Blank-1": 5}).reset_index(drop=True)
+    counts.insert(0, "cell", ids)
+    cells = xy_table(section, "center_x", "center_y").assign(volume=5.5).reset_index(drop=True)
+    cells.insert(0, "cell" if index else "", ids)
+    cells = cells.assign(ok=[True, None] * (section.n_obs // 2))
+    for name, table in (("cell_by_gene", counts), ("cell_metadata", cells)):
+        path = folder / f"{prefix}{name}{suffix}"
+        if parquet:
+            table.rename(columns={"": "EntityID"}).to_parquet(path.with_suffix(".parquet"), index=False)
+        else:
+            table.to_csv(f"{path}.csv", index=index)
+    section.obs_names = ids
+    return folder
+
+
+def cosmx(folder, section, *, edit=lambda e, m, f: (e, m, f), index=False):
+    """Write four fields of view whose y goes down while that of the section goes up."""
+    xy = section.obsm["spatial"] - section.obsm["spatial"].min(axis=0) + 1
+    section.obsm["spatial"] = xy = xy / xy.max() * 8_000
+    fx, fy = (xy // 4256).astype(int).T
+    fov = 1 + fx + 2 * fy
+    cell = pd.Series(fov).groupby(fov).cumcount().to_numpy() + 1
+    counts = counts_table(section).assign(NegPrb1=3, SystemControl1=4).reset_index(drop=True)
+    counts.insert(0, "cell_ID", cell)
+    counts.insert(0, "fov", fov)
+    cells = pd.DataFrame({"fov": fov, "cell_ID": cell, "Area": 5})
+    cells["CenterX_local_px"], cells["CenterY_local_px"] = xy[:, 0] - fx * 4256, 4256 - (xy[:, 1] - fy * 4256)
+    cells["CenterX_global_px"], cells["CenterY_global_px"] = xy.T
+    fields = pd.DataFrame({"fov": range(1, 5), "x_global_px": [0, 4256] * 2, "y_global_px": [0, 0, 4256, 4256]})
+    for name, table in zip(("exprMat", "metadata", "fov_positions"), edit(counts, cells, fields), strict=True):
+        if table is not None:
+            table.to_csv(folder / f"S0_{name}_file.csv", index=index)
+    section.obs_names = [f"{c}_{f}" for c, f in zip(cell, fov, strict=True)]
+    return folder

@@ -159,16 +159,6 @@ def test_h5_that_is_no_10x_file(tissue, tmp_path, capsys):
     assert "name an AnnData file .h5ad" in refused(tmp_path, capsys, tmp_path / "in.h5", "--n-domains", 3)
 
 
-def test_greyscale_picture_in_the_data(tissue, tmp_path, capsys):
-    images = tissue.uns["spatial"]["simulated"]["images"]
-    images["hires"] = images["hires"][..., 0]
-    tissue.write_h5ad(tmp_path / "in.h5ad")
-    options = (tmp_path / "in.h5ad", "--n-domains", 3)
-    assert "--no-histology" in refused(tmp_path, capsys, *options)
-    assert run_main("run", *options, "-o", tmp_path / "out", "--no-histology", "--no-progress") == 0
-    assert (tmp_path / "out/domains.png").stat().st_size
-
-
 def truncated(path, picture):
     PIL.Image.fromarray(picture).save(path, format="PNG")
     path.write_bytes(path.read_bytes()[:5000])

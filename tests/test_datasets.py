@@ -1,5 +1,11 @@
 """The simulated tissue: its format, its domains and its image."""
 
+import hashlib
+import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -9,7 +15,9 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
-from stmmr import InputError
+import stmmr
+from fuzz.seeds import write_visium
+from stmmr import InputError, datasets
 from stmmr.datasets import simulated_tissue
 
 
@@ -146,3 +154,45 @@ def test_impossible_sizes_are_refused(options):
     name, value = next(iter(options.items()))
     with pytest.raises(InputError, match=rf"{name}\b.*{value}"):
         simulated_tissue(**options)
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """Publish a small Visium folder on this machine under the name of a public section."""
+    sample = datasets.PUBLISHED["mouse-brain"].sample
+    site = tmp_path / "site" / sample
+    site.mkdir(parents=True)
+    outs = write_visium(tmp_path, datasets.COUNTS, "tissue_positions.csv")
+    (outs / datasets.COUNTS).rename(site / f"{sample}_{datasets.COUNTS}")
+    with tarfile.open(site / f"{sample}_{datasets.POSITIONS}", "w:gz") as archive:
+        archive.add(outs / "spatial", "spatial")
+    sha256 = {
+        path.name.removeprefix(f"{sample}_"): hashlib.sha256(path.read_bytes()).hexdigest() for path in site.iterdir()
+    }
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site")))
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(datasets, "ADDRESS", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setitem(datasets.PUBLISHED, "mouse-brain", datasets.Published(sample, sha256))
+    yield site
+    server.shutdown()
+    server.server_close()
+
+
+def test_public_section_is_downloaded_once_and_checked(served, tmp_path):
+    path = datasets.fetch("mouse-brain", folder=tmp_path / "kept")
+    assert stmmr.read(path).n_obs == 49
+    for file in served.iterdir():
+        file.write_bytes(b"replaced")
+    assert datasets.fetch("mouse-brain", folder=tmp_path / "kept") == path  # nothing is downloaded again
+    with pytest.raises(InputError, match="Expected the file with the SHA-256"):
+        datasets.fetch("mouse-brain", folder=tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*.h5"))
+
+
+def test_without_a_connection_one_sentence_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "ADDRESS", "http://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"Expected a connection .*found none .*put it at"):
+        datasets.fetch("human-lymph-node", folder=tmp_path)
+    with pytest.raises(InputError, match="one of human-lymph-node, mouse-brain, found 'nothing'"):
+        datasets.fetch("nothing")

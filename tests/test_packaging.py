@@ -93,7 +93,7 @@ def test_required_packages_are_imported_and_imported_ones_required():
     required = import_names(PROJECT["project"]["dependencies"])
     assert required <= imported
     extras = import_names(sum(PROJECT["project"]["optional-dependencies"].values(), []))  # noqa: RUF017
-    of_others = {"mpl_toolkits", "numba", "xarray"}  # come with matplotlib, scanpy and spatialdata
+    of_others = {"geopandas", "mpl_toolkits", "numba", "xarray"}  # come with matplotlib, scanpy and spatialdata
     assert imported - required - extras <= of_others
 
 

@@ -26,6 +26,7 @@ ORDER = [
     "model",
     "tl",
     "pl",
+    "exports",
     "pipeline",
     "report",
     "reproduce",
@@ -121,7 +122,7 @@ def public_functions():
         for name in getattr(room, "__all__", []):
             if inspect.isfunction(function := getattr(room, name)):
                 yield pytest.param(function, id=f"{room.__name__}.{name}")
-    for name in ("analyse", "map", "read", "run"):
+    for name in ("analyse", "export", "map", "read", "run"):
         yield pytest.param(getattr(stmmr, name), id=name)
 
 
@@ -137,7 +138,8 @@ def test_public_functions_have_docs_and_few_positional_parameters(function):
 
 
 @pytest.mark.parametrize(
-    "options", [stmmr.RunOptions, stmmr.MapOptions, stmmr.AnalysisOptions, stmmr.reproduce.ReproduceOptions]
+    "options",
+    [stmmr.RunOptions, stmmr.MapOptions, stmmr.AnalysisOptions, stmmr.ExportOptions, stmmr.reproduce.ReproduceOptions],
 )
 def test_options_are_frozen_and_each_is_documented(options):
     assert options.__dataclass_params__.frozen

@@ -12,12 +12,14 @@ from stmmr._core.version import VERSION, warn_of_authors_package
 __all__ = [
     "AnalysisOptions",
     "Block",
+    "ExportOptions",
     "InputError",
     "MapOptions",
     "RunOptions",
     "StMMR",
     "analyse",
     "datasets",
+    "export",
     "io",
     "map",
     "pl",
@@ -37,6 +39,8 @@ warn_of_authors_package()
 if TYPE_CHECKING:
     from stmmr import datasets, io, pl, pp, report, reproduce, settings, tl
     from stmmr._core.checks import InputError
+    from stmmr.exports.export import export
+    from stmmr.exports.options import ExportOptions
     from stmmr.io import read
     from stmmr.model import StMMR
     from stmmr.pipeline.analyse import analyse
@@ -50,11 +54,13 @@ _SUBMODULES = {"datasets", "io", "pl", "pp", "report", "reproduce", "settings", 
 _NAMES = {
     "AnalysisOptions": ("stmmr.pipeline.analyses", "AnalysisOptions"),
     "Block": ("stmmr.settings", "Block"),
+    "ExportOptions": ("stmmr.exports.options", "ExportOptions"),
     "InputError": ("stmmr._core.checks", "InputError"),
     "MapOptions": ("stmmr.pipeline.options", "MapOptions"),
     "RunOptions": ("stmmr.pipeline.options", "RunOptions"),
     "StMMR": ("stmmr.model", "StMMR"),
     "analyse": ("stmmr.pipeline.analyse", "analyse"),
+    "export": ("stmmr.exports.export", "export"),
     "map": ("stmmr.pipeline.mapping", "map_section"),
     "read": ("stmmr.io", "read"),
     "run": ("stmmr.pipeline.run", "run"),

@@ -2,192 +2,57 @@
 
 from __future__ import annotations
 
-import logging
+import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final
 
 import cyclopts
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from stmmr._core.caches import prepare_command
-from stmmr._core.checks import InputError
 from stmmr._core.exits import end_partly, errors_as_sentences
 from stmmr._core.log import print_messages, with_options
 from stmmr._core.options import option_names
-from stmmr._core.parallel import limit_threads
-from stmmr._core.untrusted import set_max_memory
 from stmmr._core.version import VERSION
+from stmmr.exports.options import ExportOptions, Target
 from stmmr.pipeline.analyses import AnalysisOptions
-from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
+from stmmr.pipeline.arguments import (
+    ALL,
+    COMMON,
+    NAMES,
+    AnalysisArguments,
+    Folder,
+    InfoArguments,
+    Input,
+    MapAnalysisArguments,
+    MapArguments,
+    Messages,
+    RunArguments,
+    RunFolder,
+    Sections,
+    flat,
+    option_names_of,
+    show_panel,
+    typed,
+)
+from stmmr.pipeline.configuring import from_file
+from stmmr.pipeline.options import RunFolderOptions, RunOptions
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
-app = cyclopts.App(name="stmmr", version=VERSION, help=ABOUT, suppress_keyboard_interrupt=False)
-Input = Annotated[Path, Parameter(name=["INPUT", "--input"])]
-Hidden = Parameter(parse=False)
-ANALYSES_GROUP = Group("Analyses", sort_key=1)
-Arguments = TypeVar("Arguments")
-
-
-def _whole_number(_: object, tokens: Sequence[cyclopts.Token]) -> int | str:
-    """Read a whole number or "auto"; cyclopts itself would round 3.5."""
-    text = tokens[0].value
-    return text if text == "auto" else int(text)
-
-
-NAMES: Final = {
-    "output": ("--output", "-o"),
-    "image": ("--image", "-i"),
-    "blocks": ("--block",),
-    "random_state": ("--seed", "--random-state"),
-    "root_spot": ("--root-spot", "--root-cell"),
-    "enhance_genes": ("--enhance-gene",),
-    "quiet": ("--quiet", "-q"),
-    "verbose": ("--verbose", "-v"),
-    "sections": ("--section", "--sections"),
-    "presets": ("--preset",),
-    "n_seeds": ("--seeds",),
-}
-"""Names of options that are not called as the argument of Python."""
-TYPES: Final[dict[str, Any]] = {
-    "image": Path | None,
-    "registration": Path | None,
-    "gene_sets": Path | None,
-    "encoder": str | None,
-    "n_domains": Annotated[int | Literal["auto"], Parameter(converter=_whole_number)],
-    "blocks": list[str] | None,
-    "enhance_genes": list[str] | None,
-    "sections": tuple[str, ...],
-    "presets": tuple[Preset, ...],
-}
-"""Types of options that Python takes in more forms than the command line."""
-
-
-def option_names_of(name: str) -> tuple[str, ...]:
-    """Get the names of an option on the command line."""
-    return NAMES.get(name, (f"--{name.replace('_', '-')}",))
-
-
-def flat(arguments: type[Arguments]) -> type[Arguments]:
-    """Make the fields of a dataclass options of a command."""
-    hints = get_type_hints(arguments, include_extras=True)
-    for field in fields(arguments):  # type: ignore[arg-type]  # a dataclass
-        hint = hints[field.name]
-        if Hidden not in getattr(hint, "__metadata__", ()):
-            look: dict[str, Any] = {"negative_iterable": ()}
-            if field.default is False:
-                look = {"negative": "", "show_default": False}
-            look["name"] = option_names_of(field.name)
-            hints[field.name] = Annotated[TYPES.get(field.name, hint), Parameter(**look)]
-    arguments.__annotations__ = arguments.__init__.__annotations__ = hints
-    return Parameter(name="*")(arguments)
-
-
-# Each class has the options of its Python function. Restated here are those with another description.
-
-
-@flat
-@dataclass(frozen=True, kw_only=True)
-class RunArguments(RunOptions):
-    """Options of a run."""
-
-    image: Any = None
-    """H&E image. Its pixels are the units of the coordinates unless --registration is given. Also the name of an image
-    of a SpatialData store. Default: the image that comes with the data, if any."""
-    blocks: Any = None
-    """A further modality, as NAME=KEY or NAME=KEY:LIKELIHOOD, such as protein=protein_counts:nb: a key of obsm and a
-    likelihood (nb, zinb, bernoulli, gaussian; none for image features). Repeat it for more."""
-    in_3d: bool = False
-    """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"] (--align writes it). Not
-    with the preset "paper"."""
-    save_model: Annotated[Path | None, Hidden] = None
-
-
-@flat
-@dataclass(frozen=True, kw_only=True)
-class MapArguments(MapOptions):
-    """Options of a mapping."""
-
-    image: Any = None
-    """H&E image, if the model uses one. Default: the image that comes with the data."""
-
-
-@Parameter(group=ANALYSES_GROUP)
-@flat
-@dataclass(frozen=True, kw_only=True)
-class AnalysisArguments(AnalysisOptions):
-    """Options of analyses."""
-
-    enhance_genes: Any = None
-    """A gene to write denoised, instead of all. Repeat it for more."""
-
-
-@Parameter(group=ANALYSES_GROUP)
-@flat
-@dataclass(frozen=True, kw_only=True)
-class MapAnalysisArguments(AnalysisArguments):
-    """Options of analyses of a mapped section, which has no model of its own to denoise by."""
-
-    enhance: Annotated[bool, Hidden] = False
-    enhance_genes: Annotated[list[str] | None, Hidden] = None
-
-
-@flat
-@dataclass(frozen=True, kw_only=True)
-class RunFolder(RunFolderOptions):
-    """Options about inputs and the result folder of a run."""
-
-
-@flat
-@dataclass(frozen=True, kw_only=True)
-class Folder(FolderOptions):
-    """Options about the input and the result folder of a mapping."""
-
-
-@flat
-@dataclass(frozen=True, kw_only=True)
-class InfoArguments:
-    """Options of a description."""
-
-    image: Any = None
-    """H&E image to check against the spots, as for stmmr run."""
-    registration: Any = None
-    """Affine map from coordinates to its pixels, as for stmmr run."""
-    um_per_pixel: float | None = None
-    """µm per unit of the coordinates, where the data do not tell."""
-    bin_size: int | None = None
-    """Side of the bins, as for stmmr run."""
-    layer: str | None = None
-    """Layer with the raw counts, as for stmmr run."""
-    section_key: str | None = None
-    """Column of obs with the section of each spot, as for stmmr run."""
-    keep_off_tissue: bool = False
-    """Keep the spots that are off the tissue."""
-
-
-@flat
-@dataclass(frozen=True, kw_only=True)
-class Messages:
-    """Options of all commands."""
-
-    quiet: bool = False
-    """Print warnings and errors only."""
-    verbose: bool = False
-    """Print details as well."""
-    max_memory: float | None = None
-    """Memory in GB that reading may take; a file that needs more is refused. Default: what is free."""
-
-    def apply(self, *, threads: int | None = None) -> None:
-        """Set the level of the messages, the limit of memory and the number of threads."""
-        limit_threads(threads)
-        set_max_memory(self.max_memory)
-        if self.quiet and self.verbose:
-            raise InputError("Expected --quiet or --verbose, found both. Leave one out.")
-        logging.getLogger("stmmr").setLevel("WARNING" if self.quiet else "DEBUG" if self.verbose else "INFO")
+app = cyclopts.App(
+    name="stmmr",
+    version=VERSION,
+    help=ABOUT,
+    help_flags=["--help", "-h", ALL],
+    help_formatter=show_panel,
+    suppress_keyboard_interrupt=False,
+    config=from_file,
+)
+app.register_install_completion_command(help="Let the shell complete commands and options.")
 
 
 @flat
@@ -195,25 +60,32 @@ class Messages:
 class ReproduceArguments(ReproduceOptions):
     """Options of a reproduction."""
 
-    sections: Any = ()
+    sections: tuple[str, ...] = ()
     """A section to run, such as 151507 of dlpfc, D4 of chicken-heart or the number of a field of view of cosmx-lung.
     Repeat it for more. By default those that the paper shows and that the data hold."""
-    presets: Any = ("baseline", "default", "auto", "paper")
+    presets: tuple[Preset, ...] = ("baseline", "default", "auto", "paper")
     """A row of the table: baseline, default (with the paper's number of domains), auto (the default that chooses the
     number as well) or paper (the published model with the authors' settings for this data set). Repeat it for more."""
 
 
+@flat
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments(ExportOptions):
+    """Options of an export."""
+
+
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
-REPRODUCE, INFO, MESSAGES = ReproduceArguments(), InfoArguments(), Messages()
+REPRODUCE, INFO, EXPORT, MESSAGES = ReproduceArguments(), InfoArguments(), ExportArguments(), Messages()
 
 
-@app.command(name="run")
+@app.command(name="run", help_epilogue=f"All options: stmmr run {ALL}")
 def run_command(
-    source: Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=())],
+    source: Sections,
     *,
     folder: RunFolder,
     options: RunArguments = RUN,
     analyses: AnalysisArguments = ANALYSES,
+    config: Annotated[Path | None, Parameter(group=COMMON)] = None,
     messages: Messages = MESSAGES,
 ) -> None:
     """Find the spatial domains of a section, and write results, figures and a report to a folder.
@@ -224,13 +96,17 @@ def run_command(
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs are the sections of one run, each with its
-        own image, named after files or folders.
+        A vendor's folder, a table of counts, .h5ad or .zarr. Several inputs, or the rows of a sample sheet (.csv with
+        the columns section, path, image, …), are the sections of one run, each with its own image.
+    config
+        Options from a file: the run.json of an earlier run, or .json, .toml or .yaml with names and values such as
+        n_domains. Options on the command line win.
     """
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply(threads=options.threads)
-    failed = run_to_folder(source, folder, options, analyses, report=_report if folder.report else None)
+    report = _report if folder.report else None
+    failed = run_to_folder(source, folder, options, analyses, report=report, command=typed[0])
     end_partly(failed, folder.output, by_option)
 
 
@@ -266,22 +142,61 @@ def analyse_command(
     end_partly(failed, result, by_option)
 
 
-@app.command(name="map")
-def map_command(
-    source: Input,
+@app.command(name="annotate")
+def annotate_command(
+    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
+    names: Annotated[Path, Parameter(name=["NAMES", "--names"])],
     *,
-    model: Path,
+    domain_key: str | None = None,
+    report: bool = True,
+    threads: int | None = None,
+    progress: bool = True,
+    messages: Messages = MESSAGES,
+) -> None:
+    """Write names, merges and notes of domains into a result, and compute again what depends on merged domains.
+
+    The folder is rewritten as a whole. After an error it is as it was.
+
+    Parameters
+    ----------
+    result
+        Folder that stmmr run or stmmr map wrote.
+    names
+        Names as the report exports them (.json or .csv), or a table of your own with the columns domain and name.
+        Domains with the same name are merged.
+    domain_key
+        Column of obs with the domains; by default that of the file.
+    report
+        Write report.html again.
+    threads
+        Largest number of threads; by default one for each available core.
+    progress
+        Show progress bars.
+    """
+    from stmmr.pipeline.annotating import annotate_folder
+
+    messages.apply(threads=threads)
+    writes = _report if report else None
+    failed = annotate_folder(result, names, domain_key=domain_key, progress=progress, report=writes)
+    end_partly(failed, result, by_option)
+
+
+@app.command(name="map", help_epilogue=f"All options: stmmr map {ALL}")
+def map_command(
+    source: Sections,
+    *,
+    model: Annotated[Path, Parameter(group=COMMON)],
     folder: Folder,
     options: MapArguments = MAP,
     analyses: MapAnalysisArguments = MAP_ANALYSES,
     messages: Messages = MESSAGES,
 ) -> None:
-    """Map a new section onto the model of an earlier run, without training, and write the same kind of folder.
+    """Map new sections onto the model of an earlier run, without training, and write the same kind of folder.
 
     Parameters
     ----------
     source
-        A vendor's folder, a table of counts, .h5ad or .zarr.
+        A vendor's folder, a table of counts, .h5ad or .zarr; several, or a sample sheet, as for stmmr run.
     model
         Result folder of stmmr run for another section.
     """
@@ -290,6 +205,34 @@ def map_command(
     messages.apply(threads=options.threads)
     report = _report if folder.report else None
     end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
+
+
+@app.command(name="export")
+def export_command(
+    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
+    *,
+    to: Target,
+    output: Annotated[Path | None, Parameter(name=NAMES["output"])] = None,
+    options: ExportArguments = EXPORT,
+    messages: Messages = MESSAGES,
+) -> None:
+    """Write the domains of a result for another tool, with a README.txt that tells how to open them.
+
+    Parameters
+    ----------
+    result
+        Folder that stmmr run or stmmr map wrote, or any .h5ad or .zarr with domains (--domain-key).
+    to
+        Tool or format: cell groups for Xenium Explorer, categories for Loupe Browser, outlines of domains and of spots
+        for QuPath, outlines as GeoJSON, a SpatialData store for napari, a view for Vitessce, or tables (csv) with a
+        script for Seurat and SpatialExperiment.
+    output
+        Folder to write; by default beside the result, named after it and the tool.
+    """
+    from stmmr.exports.export import export_result
+
+    messages.apply()
+    export_result(result, output, to, options)
 
 
 @app.command
@@ -355,11 +298,12 @@ def reproduce_command(
     output
         Folder for the table, with a row for each run, and the domains. A run that was stopped continues there.
     """
-    from stmmr.reproduce import reproduce
+    from stmmr.reproduce import reproduced
 
     messages.apply()
-    reproduce(dataset, data, output, options)
+    _, failed = reproduced(dataset, data, output, options)
     print((output / "table.md").read_text(encoding="utf-8"))
+    end_partly(failed, output, by_option, advice="the same command carries out only what failed")
 
 
 def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:
@@ -375,9 +319,10 @@ def main(arguments: list[str] | None = None) -> None:
     An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
     optional parts failed, the exit status is 3.
     """
+    typed[0] = shlex.join(["stmmr", *(sys.argv[1:] if arguments is None else arguments)])
     prepare_command()
     print_messages(by_option)
-    with errors_as_sentences(by_option, command=f"stmmr {' '.join(arguments or sys.argv[1:])}"):
+    with errors_as_sentences(by_option, command=typed[0]):
         app(arguments)
         sys.stdout.flush()
 
@@ -390,7 +335,7 @@ def by_option(text: str) -> str:
 @cache
 def _options() -> dict[str, str]:
     """Get the option on the command line for each argument of Python."""
-    commands = (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments)
+    commands = (RunFolder, RunArguments, MapArguments, AnalysisArguments, ReproduceArguments, ExportArguments)
     return {name: option_names_of(name)[0] for command in commands for name in option_names(command)}
 
 

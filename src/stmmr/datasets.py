@@ -1,7 +1,10 @@
-"""Example data: a simulated tissue with known domains and a simulated H&E image."""
+"""Example data: a simulated tissue with known domains and a simulated H&E image, and public sections by name."""
 
 from __future__ import annotations
 
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -9,7 +12,9 @@ import pandas as pd
 from scipy import ndimage, sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, require_choice
+from stmmr._core.download import download
+from stmmr._core.files import atomic_write
 from stmmr._core.options import checked
 
 if TYPE_CHECKING:
@@ -18,7 +23,38 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Float64, Ints
 
-__all__ = ["simulated_tissue"]
+__all__ = ["fetch", "simulated_tissue"]
+
+ADDRESS: Final = "https://exampledata.scverse.org/squidpy/10x_genomics"
+"""Where scverse keeps sections that 10x Genomics published (CC BY 4.0)."""
+COUNTS: Final = "filtered_feature_bc_matrix.h5"
+POSITIONS: Final = "spatial.tar.gz"
+
+
+class Published(NamedTuple):
+    """A public section: its name at 10x, and the SHA-256 of its files."""
+
+    sample: str
+    sha256: Mapping[str, str]
+
+
+PUBLISHED: Final = {
+    "human-lymph-node": Published(
+        "V1_Human_Lymph_Node",
+        {
+            COUNTS: "86fd533eb907450e7125b9820183a0ca73776eeafcc5eddae5695b6aabfd9139",
+            POSITIONS: "812808883366ff9623dc8354847a7211b0d922b2bfc4c9359d6e12e993ea6a73",
+        },
+    ),
+    "mouse-brain": Published(
+        "V1_Adult_Mouse_Brain",
+        {
+            COUNTS: "eb78379e02dcf48036abf05b67233e73ecb0d880787feb82f76ff16f6ce01eb3",
+            POSITIONS: "46d6b05ba740f232d6bf4b27b9a8846815851e000985fb878f1364bab04e5bd4",
+        },
+    ),
+}
+"""Sections that can be downloaded, by name. The hashes are those that squidpy verifies as well."""
 
 PITCH_UM: Final = 100.0
 """Distance between spots, as on a Visium array."""
@@ -79,6 +115,39 @@ class _Map(NamedTuple):
     across: Float64
     along: Float64
     """Coordinates across and along the fibres, in µm."""
+
+
+def fetch(name: str, *, folder: str | Path = "stmmr_data") -> Path:
+    """Download a public Visium section of 10x Genomics (CC BY 4.0), once.
+
+    Parameters
+    ----------
+    name
+        "human-lymph-node" or "mouse-brain".
+    folder
+        Folder to keep it in.
+
+    Returns
+    -------
+    A folder as Space Ranger writes it, for ``stmmr.read(path)`` or ``stmmr run``.
+
+    Raises
+    ------
+    InputError
+        If there is no such section, no connection, or the files are not those that were published.
+    """
+    require_choice(name, PUBLISHED, name="name")
+    section, target = PUBLISHED[name], Path(folder).expanduser() / name
+    for file, sha256 in section.sha256.items():
+        download(f"{ADDRESS}/{section.sample}/{section.sample}_{file}", target / file, sha256=sha256)
+    with tarfile.open(target / POSITIONS) as archive:
+        for member in archive:
+            if (content := archive.extractfile(member)) is not None:  # a file
+                path = target / "spatial" / Path(member.name).name
+                path.parent.mkdir(exist_ok=True)
+                with atomic_write(path) as new:
+                    new.write_bytes(content.read())
+    return target
 
 
 @checked

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr._core import keys
@@ -49,7 +50,7 @@ def by_hand(adata):
     adata.obs.loc[adata.obs_names[:5], keys.DOMAIN] = "4"
 
 
-@pytest.mark.parametrize("change", [merged, renamed, swapped_names, by_hand])
+@pytest.mark.parametrize("change", [merged, by_hand])
 def test_edited_domains(analysed, change, caplog):
     adata = analysed.copy()
     assert not outdated(adata)
@@ -60,8 +61,40 @@ def test_edited_domains(analysed, change, caplog):
     assert "Removed results that were computed before obs['stmmr_domain']" in caplog.text
     assert_dropped(adata)
     assert keys.DOMAIN in adata.obs and keys.CONFIDENCE in adata.obs
-    edited = change in (merged, by_hand)
-    assert ("Domains were edited after they were found" in methods_of(adata)[0]) == edited
+    assert "Domains were edited after they were found" in methods_of(adata)[0]
+
+
+def matched(adata):
+    adata.obs["names"] = adata.obs[keys.DOMAIN].cat.rename_categories(["d", "b", "a", "c"]).astype(str)
+    stmmr.tl.match_domains(adata, "names")
+
+
+@pytest.mark.parametrize("change", [renamed, swapped_names, matched])
+def test_results_follow_new_names(analysed, change, caplog, tmp_path):
+    adata = analysed.copy()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata = stmmr.read(tmp_path / "a.h5ad")
+    change(adata)
+    pairs = zip(analysed.obs[keys.DOMAIN], adata.obs[keys.DOMAIN], strict=True)
+    new = dict(set(pairs))
+    stmmr.pl.trajectory(adata)
+    drop_outdated(adata)
+    assert "computed before" not in caplog.text and not outdated(adata)
+    assert set(adata.uns[keys.DEPENDS]) == set(analysed.uns[keys.DEPENDS])
+    for key in (keys.DOMAIN_GENES, keys.ENRICHMENT, keys.COMPOSITION):
+        before, after = (table.uns[key]["domain"].astype(str).tolist() for table in (analysed, adata))
+        assert after == [new[name] for name in before]
+    assert list(recorded(adata)["trajectory"]["domains"]) == [new[name] for name in "1234"]
+    branches = {f"{new[a]} to {new[b]}" for a, _, b in (name.partition(" to ") for name in _branches(analysed)) if b}
+    assert branches <= set(adata.obs[keys.BRANCH].cat.categories)
+    root = new[recorded(analysed)["trajectory"]["root_domain"]]
+    assert f"with the root in domain {root}" in methods_of(adata)[0]
+    assert set(adata.obs[keys.DOMAIN_REFINED].cat.categories) == set(new.values())
+    np.testing.assert_array_equal(adata.obs[keys.PSEUDOTIME], analysed.obs[keys.PSEUDOTIME])
+
+
+def _branches(adata):
+    return adata.obs[keys.BRANCH].cat.categories
 
 
 def assert_dropped(adata):
@@ -80,7 +113,6 @@ CLUSTERINGS = {
     "consensus": lambda adata: stmmr.tl.consensus(adata, 2, n_partitions=3),
     "domains": lambda adata: stmmr.tl.domains(adata, 2, method="kmeans"),
     "cut_tree": lambda adata: (stmmr.tl.domain_tree(adata), stmmr.tl.cut_tree(adata, 2)),
-    "match_domains": lambda adata: stmmr.tl.match_domains(adata, "ground_truth"),
     "run": lambda adata: stmmr.run(adata, n_domains=2, histology=False, progress=False),
 }
 
@@ -124,6 +156,52 @@ def test_another_embedding(analysed, caplog):
     assert keys.DOMAIN in adata.obs
     assert keys.DOMAIN_GENES in adata.uns  # of the domains, which are still there
     assert "BIC" not in methods_of(adata)[0] and "Bayesian" not in methods_of(adata)[0]
+
+
+PREPARED = {
+    "expression": lambda adata: stmmr.pp.expression(adata, n_top_genes=30, section_key="section"),
+    "spatial graph": lambda adata: stmmr.pp.spatial_graph(adata, bandwidth=300.0, section_key="section"),
+}
+
+
+def test_the_same_steps_before_the_embedding(analysed):
+    adata = analysed.copy()
+    stmmr.pp.expression(adata, section_key="section")
+    stmmr.pp.spatial_graph(adata, section_key="section")
+    assert set(adata.uns[keys.DEPENDS]) == set(analysed.uns[keys.DEPENDS]) and not outdated(adata)
+
+
+@pytest.mark.parametrize("how", PREPARED)
+def test_other_steps_before_the_embedding(analysed, how, caplog):
+    adata = analysed.copy()
+    PREPARED[how](adata)
+    assert "Removed results that were computed before" in caplog.text and "embedding" in caplog.text
+    assert not {"embedding", *OF_EMBEDDING} & set(adata.uns[keys.DEPENDS])
+    assert not {keys.EMBEDDING, keys.UMAP} & set(adata.obsm) and "model" not in recorded(adata)
+    assert keys.DOMAIN in adata.obs and keys.DOMAIN_GENES in adata.uns
+    stmmr.StMMR(adata).fit()
+    assert not outdated(adata) and keys.EMBEDDING in adata.obsm
+
+
+def test_an_image_that_is_described_again(fitted):
+    adata = fitted.adata
+    adata.obsm[keys.HISTOLOGY] = np.random.default_rng(0).normal(size=(adata.n_obs, 8)).astype(np.float32)
+    stmmr.StMMR(adata).fit()
+    stmmr.pp.spatial_graph(adata)
+    assert keys.EMBEDDING in adata.obsm
+    adata.obsm[keys.HISTOLOGY][3] += 1
+    stmmr.pp.spatial_graph(adata)
+    assert keys.EMBEDDING not in adata.obsm
+
+
+def test_a_mapped_embedding_depends_on_the_graph(fitted):
+    new = fitted.adata[: fitted.adata.n_obs // 2].copy()
+    fitted.transform(new, progress=False)
+    assert not outdated(new)
+    stmmr.pp.expression(new, n_top_genes=20)  # which it does not read
+    assert keys.EMBEDDING in new.obsm
+    stmmr.pp.spatial_graph(new, bandwidth=400.0)
+    assert keys.EMBEDDING not in new.obsm
 
 
 @pytest.mark.parametrize("change", ["order", "order of categories", "file", "subset"])
@@ -204,3 +282,17 @@ def test_a_model_is_loaded_with_its_own_data_only(fitted, tmp_path):
     stmmr.pp.spatial_graph(other)
     with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
         stmmr.StMMR.load(tmp_path / "model", other)
+
+
+@pytest.mark.realdata
+def test_a_model_of_another_real_section_of_the_same_panel(shared_data, tmp_path):
+    first, second = (stmmr.read(shared_data / f"starmap_mpfc_{name}.h5ad") for name in ("BZ5", "BZ9"))
+    assert first.var_names.equals(second.var_names)
+    stmmr.run(first, n_domains=4, save_model=tmp_path / "model", progress=False)
+    prepared = second.copy()
+    stmmr.pp.expression(prepared)
+    stmmr.pp.spatial_graph(prepared)
+    with pytest.raises(InputError, match=r"found other data with the same genes.*transform.*stmmr\.map"):
+        stmmr.StMMR.load(tmp_path / "model", prepared)
+    stmmr.map(second, stmmr.StMMR.load(tmp_path / "model", first), progress=False)
+    assert adjusted_rand_score(second.obs["ground_truth"], second.obs[keys.DOMAIN]) > 0.7

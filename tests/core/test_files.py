@@ -208,7 +208,7 @@ def test_foreign_folder_is_never_replaced(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.docx").write_text("years of work")
-    assert_refused(home, r"that stmmr wrote \(with run.json\).*found .*thesis.docx", overwrite=True)
+    assert_refused(home, r"in which stmmr wrote .* \(with run.json\).*found .*thesis.docx", overwrite=True)
 
 
 def test_file_is_no_folder(file):

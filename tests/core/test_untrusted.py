@@ -11,11 +11,13 @@ import anndata as ad
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from scipy import sparse
 
 import stmmr
 from stmmr._core import examine, untrusted
 from stmmr._core.files import write_csv
+from stmmr.image.slide import open_slide
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs pipes, links and signals")
 
@@ -192,15 +194,20 @@ def test_blosc_header_is_checked():
         ("import sys, time; sys.stdin.readline(); time.sleep(60)", r"could not be opened within 0\.5 seconds"),
     ],
 )
-def test_a_crash_or_an_endless_read_is_one_sentence(adata, tmp_path, monkeypatch, program, found):
-    path, child = tmp_path / "a.h5ad", tmp_path / "child.py"
-    adata.write_h5ad(path)
+@pytest.mark.parametrize("name", ["a.h5ad", "he.svs"])
+def test_a_crash_or_an_endless_read_is_one_sentence(adata, tmp_path, monkeypatch, name, program, found):
+    path, child = tmp_path / name, tmp_path / "child.py"
+    if name == "he.svs":
+        pytest.importorskip("openslide")
+        tifffile.imwrite(path, np.zeros((32, 32, 3), np.uint8), photometric="rgb", tile=(16, 16))
+    else:
+        adata.write_h5ad(path)
     child.write_text(program)
     monkeypatch.setattr(untrusted, "_examiner", untrusted._Examiner())
     monkeypatch.setattr(untrusted, "SECONDS", 0.5)
     monkeypatch.setattr(examine, "__file__", str(child))
     with pytest.raises(stmmr.InputError, match=f"at {path}, found .*{found}"):
-        stmmr.read(path)
+        open_slide(path) if name == "he.svs" else stmmr.read(path)
 
 
 @posix

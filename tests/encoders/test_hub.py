@@ -69,9 +69,9 @@ def cache(tmp_path, monkeypatch):
 
 def endpoint(monkeypatch, url):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    for module in ("constants", "file_download"):  # the latter before 1.0
+        name = f"huggingface_hub.{module}.HUGGINGFACE_CO_URL_TEMPLATE"
+        monkeypatch.setattr(name, url + "/{repo_id}/resolve/{revision}/{filename}", raising=False)
 
 
 @pytest.fixture
@@ -160,9 +160,15 @@ def test_network_that_swallows_everything(cache, monkeypatch):
 
 
 def test_offline_mode(cache, monkeypatch):
+    from huggingface_hub import utils
+
+    new_session = getattr(utils, "reset_sessions", lambda: None)  # before 1.0, a session knows whether it is offline
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    new_session()
     with pytest.raises(InputError, match=r"no connection \(OfflineModeIsEnabled\)"):
         TransformersEncoder("lab/vit")
+    monkeypatch.undo()
+    new_session()
 
 
 def test_connection_lost_before_the_weights(hub, monkeypatch):

@@ -46,7 +46,7 @@ def start(*arguments, before="", cwd=None, **environment):
 def finish(*arguments, **options):
     """Run ``stmmr``; get its exit status and what it wrote to stderr."""
     process = start(*arguments, **options)
-    _, errors = process.communicate(timeout=170)
+    _, errors = process.communicate(timeout=900)
     assert "Traceback" not in errors, errors
     return process.returncode, errors
 

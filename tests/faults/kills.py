@@ -90,7 +90,7 @@ class Case:
 
     def inputs(self):
         """Hash what the command reads."""
-        paths = [self.source / "in.h5ad", *sorted((self.source / "trained").rglob("*"))]
+        paths = [self.source / "in.h5ad", self.source / "other.h5ad", *sorted((self.source / "trained").rglob("*"))]
         return [hashlib.blake2b(path.read_bytes()).hexdigest() for path in paths if path.is_file()]
 
     def check(self):
@@ -122,6 +122,14 @@ def check_data(out):
     assert (adata.obs["stmmr_domain"].astype(str).to_numpy() == table["domain"].astype(str).to_numpy()).all()
 
 
+def cohort(folder, source):
+    """Make a run of two sections, whose counts are copied to the disk."""
+    shutil.copy(source, folder / "other.h5ad")
+    sheet = folder / "samples.csv"
+    sheet.write_text(f"section,path,condition\none,{source},x\ntwo,other.h5ad,y\n")
+    return Case(folder, "cohort", "run", sheet, "-o", "OUT", "--n-domains", 3, "--mode", "disk")
+
+
 def main(folder, seed, number):
     import bokeh.plotting
     import matplotlib.pyplot as plt
@@ -138,6 +146,7 @@ def main(folder, seed, number):
     result = trained.out
     options = {"earlier": result}
     cases = [
+        cohort(folder, source),
         Case(folder, "run", "run", source, "-o", "OUT", "--n-domains", 3, "--mode", "disk"),
         Case(folder, "replace", "run", source, "-o", "OUT", "--n-domains", 2, "--overwrite", **options),
         Case(folder, "analyse", "analyse", "OUT", "--trajectory", **options),

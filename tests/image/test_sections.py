@@ -10,7 +10,7 @@ import stmmr
 from stmmr import InputError
 from stmmr._core import keys
 from stmmr.image.sections import images_available
-from stmmr.pipeline.resume import fingerprint
+from stmmr.pipeline.resume import data_fingerprint
 from stmmr.pp import concat_sections, histology
 
 
@@ -170,6 +170,6 @@ def test_what_is_given_for_sections_is_checked(both):
 
 
 def test_another_image_is_another_run(both):
-    before = fingerprint(both)
+    before = data_fingerprint(both)
     both.uns["spatial"]["left"]["images"]["hires"][0, 0] = 7
-    assert fingerprint(both) != before
+    assert data_fingerprint(both) != before

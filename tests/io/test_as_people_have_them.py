@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import shutil
 
 import anndata as ad
@@ -13,8 +14,10 @@ from scipy import sparse
 
 import people
 from people import (
+    cosmx,
     counts_table,
     long_table,
+    merscope,
     packed,
     positions_table,
     visium,
@@ -22,7 +25,9 @@ from people import (
     write_spatial,
     xy_table,
 )
-from stmmr import InputError, io
+from stmmr import InputError, io, pp
+from stmmr._core.raw import matrices_with_counts, raw_counts
+from stmmr._core.several import find_several
 from stmmr._core.space import coordinates, units
 
 
@@ -94,7 +99,44 @@ def with_rows_of_na(section):
     return pd.concat([table.astype(object), extra])
 
 
+def sums_below(*names):
+    def counts(section):
+        table = counts_table(section).T
+        return pd.concat([table, pd.DataFrame(77, index=list(names), columns=table.columns)])
+
+    return counts
+
+
+def annotated(section):
+    """Genes × spots, with identifiers, symbols and further columns of genes."""
+    table = counts_table(section).T
+    symbols, ids = list(table.index), [f"ENSG{i:011d}.3" for i in range(len(table))]
+    table.insert(0, "length", 9)
+    table.insert(0, "chromosome", "chr1")
+    table.insert(0, "gene_name", symbols)
+    return table.set_axis(pd.Index(ids, name="gene_id"), axis=0)
+
+
+def portal(section):
+    """Coordinates of the Single Cell Portal, with the types of the columns below their names."""
+    table = xy_table(section, "X", "Y").rename_axis("NAME").reset_index()
+    return pd.concat([pd.DataFrame([["TYPE", "numeric", "numeric"]], columns=table.columns), table]).set_index("NAME")
+
+
 TABLES = {
+    "sums of HTSeq": two(sums_below("__no_feature", "__alignment_not_unique"), xy_table),
+    "sums of STAR": two(sums_below("N_unmapped", "N_noFeature"), xy_table),
+    "sums of the spots": two(sums_below("Total", "nCount_RNA"), xy_table),
+    "annotations of genes": two(annotated, xy_table),
+    "text beside the counts": two(lambda s: counts_table(s).assign(condition="ctrl"), xy_table),
+    "types below the names": two(lambda s: counts_table(s).T, portal),
+    "lines that end as on old Macs": written_by(lambda t: t.replace("\n", "\r").encode()),
+    "mixed ends of lines": written_by(lambda t: t.replace("\n", "\r\n", 9).encode()),
+    **{f"{n} comments": written_by(lambda t, n=n: ("# text\n" * n + t).encode()) for n in (2, 3, 4, 8)},
+    **{
+        f"{x}, {y}": two(counts_table, lambda s, x=x, y=y: xy_table(s, x, y))
+        for x, y in (("xaxis", "yaxis"), ("POSITION_X", "POSITION_Y"), ("Location_Center_X", "Location_Center_Y"))
+    },
     "two tables": two(counts_table, xy_table),
     "coordinates in another order": two(counts_table, lambda s: xy_table(s)[::-1][["y", "x"]]),
     "genes in rows, dots of R": two(dots, xy_table),
@@ -131,6 +173,21 @@ TABLES = {
         lambda s: counts_table(s).rename(index=lambda n: n[:-2]), xy_table
     ),
 }  # fmt: skip
+
+
+def without_names(name):
+    """Write cells in the same order in both tables, and their names in the second only."""
+
+    def write(folder, section):
+        counts_table(section).to_csv(folder / "counts.csv", index=False)
+        table = xy_table(section, "centroid_x", "centroid_y").rename_axis(name).reset_index()
+        table.assign(**{"Field of View": 0}).iloc[:, ::-1].to_csv(folder / "cells.csv", index=False)
+        return folder
+
+    return write
+
+
+TABLES |= {f"counts without names, {name}": without_names(name) for name in ("cell", "Cell ID")}
 
 
 @pytest.mark.parametrize("write", TABLES.values(), ids=TABLES)
@@ -267,11 +324,36 @@ def test_off_tissue(tmp_path):
         io.read(tmp_path / "b.h5ad")
 
 
-def test_counts_with_packed_positions_say_so(tmp_path, caplog):
-    people.write_10x_h5(tmp_path / "GSM1_filtered_feature_bc_matrix.h5", people.section())
-    (tmp_path / "GSM1_spatial.tar.gz").write_bytes(b"x")
-    assert "spatial" not in io.read(tmp_path).obsm
-    assert "Unpack GSM1_spatial.tar.gz there" in caplog.text
+@pytest.mark.parametrize(("pack", "ending"), [(people.tar_of, "tar.gz"), (people.zip_of, "zip")])
+def test_positions_in_an_archive_beside_the_counts(pack, ending, tmp_path):
+    section = people.section()
+    people.write_10x_h5(tmp_path / "GSM1_A_filtered_feature_bc_matrix.h5", section)
+    write_spatial(tmp_path / "x" / "spatial", section)
+    archive = pack(tmp_path / "x" / "spatial", tmp_path / f"GSM1_A_spatial.{ending}")
+    shutil.rmtree(tmp_path / "x")
+    adata = io.read(tmp_path)
+    assert_same(adata, section)
+    assert list(adata.uns["spatial"]["GSM1_A"]["images"]) == ["hires"]
+    archive.write_bytes(b"x")
+    with pytest.raises(InputError, match=r"spatial.*cannot be unpacked"):
+        io.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_mtx, lambda folder, s, prefix: people.write_10x_h5(folder / f"{prefix}filtered_feature_bc_matrix.h5", s)],
+)
+def test_coordinates_in_a_table_beside_a_matrix(write, tmp_path):
+    section = people.section()
+    write(tmp_path, section, prefix="GSM1_A_")
+    xy_table(section, "x_um", "y_um").to_csv(tmp_path / "GSM1_A_coordinates.csv")
+    adata = io.read(tmp_path)
+    assert_same(adata, section)
+    assert units(adata)[1] == 1
+    section.obs["in_tissue"] = (section.obs["array_row"] > 1).astype(int)
+    positions_table(section).to_csv(tmp_path / "GSM1_A_coordinates.csv", header=False)
+    assert io.read(tmp_path).n_obs == 18
+    assert io.read(tmp_path, keep_off_tissue=True).n_obs == 30
 
 
 def beads(name, **options):
@@ -322,21 +404,6 @@ def test_slideseq(write, tmp_path):
     assert_same(io.read(write(tmp_path, section)), section)
 
 
-def merscope(folder, section, *, prefix="", suffix="", index=False, region=""):
-    folder = folder / region
-    folder.mkdir(exist_ok=True)
-    ids = [str(110883424764611924400221639916314253469 + i) for i in range(section.n_obs)]
-    counts = counts_table(section).assign(**{"Blank-1": 5}).reset_index(drop=True)
-    counts.insert(0, "cell", ids)
-    cells = xy_table(section, "center_x", "center_y").assign(volume=5.5).reset_index(drop=True)
-    cells.insert(0, "cell" if index else "", ids)
-    cells = cells.assign(ok=[True, None] * (section.n_obs // 2))
-    counts.to_csv(folder / f"{prefix}cell_by_gene{suffix}.csv", index=index)
-    cells.to_csv(folder / f"{prefix}cell_metadata{suffix}.csv", index=index)
-    section.obs_names = ids
-    return folder
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -345,6 +412,7 @@ def merscope(folder, section, *, prefix="", suffix="", index=False, region=""):
         {"suffix": "_S1R1", "prefix": "mouse_Slice1_"},
         {"suffix": "_3D_embryo4"},
         {"region": "region_R1"},
+        {"parquet": True},
     ],
     ids=str,
 )
@@ -355,27 +423,6 @@ def test_merscope(options, tmp_path):
     assert_same(adata, section)
     adata.write_h5ad(tmp_path / "written.h5ad")  # also true values with missing ones
     assert units(adata)[1] == 1
-
-
-def cosmx(folder, section, *, edit=lambda e, m, f: (e, m, f), index=False):
-    """Write four fields of view whose y goes down while that of the section goes up."""
-    xy = section.obsm["spatial"] - section.obsm["spatial"].min(axis=0) + 1
-    section.obsm["spatial"] = xy = xy / xy.max() * 8_000
-    fx, fy = (xy // 4256).astype(int).T
-    fov = 1 + fx + 2 * fy
-    cell = pd.Series(fov).groupby(fov).cumcount().to_numpy() + 1
-    counts = counts_table(section).assign(NegPrb1=3, SystemControl1=4).reset_index(drop=True)
-    counts.insert(0, "cell_ID", cell)
-    counts.insert(0, "fov", fov)
-    cells = pd.DataFrame({"fov": fov, "cell_ID": cell, "Area": 5})
-    cells["CenterX_local_px"], cells["CenterY_local_px"] = xy[:, 0] - fx * 4256, 4256 - (xy[:, 1] - fy * 4256)
-    cells["CenterX_global_px"], cells["CenterY_global_px"] = xy.T
-    fields = pd.DataFrame({"fov": range(1, 5), "x_global_px": [0, 4256] * 2, "y_global_px": [0, 0, 4256, 4256]})
-    for name, table in zip(("exprMat", "metadata", "fov_positions"), edit(counts, cells, fields), strict=True):
-        if table is not None:
-            table.to_csv(folder / f"S0_{name}_file.csv", index=index)
-    section.obs_names = [f"{c}_{f}" for c, f in zip(cell, fov, strict=True)]
-    return folder
 
 
 GLOBAL = ["CenterX_global_px", "CenterY_global_px"]
@@ -531,7 +578,35 @@ def identifiers(adata):
     adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
 
 
+def named_by(pattern, column):
+    def edit(adata):
+        adata.var[column] = pd.Categorical(adata.var_names)
+        adata.var_names = [pattern.format(i) for i in range(adata.n_vars)]
+
+    return edit
+
+
+def spikes(adata):
+    values = np.full((adata.n_obs, 2), 99.0, np.float32)
+    extra = ad.AnnData(values, adata.obs, pd.DataFrame(index=["ERCC-00002", "ERCC-00003"]))
+    both = ad.concat([adata, extra], axis=1)
+    both.obs, both.obsm["spatial"] = adata.obs, adata.obsm["spatial"]
+    return both
+
+
+def with_commas(adata):
+    for name, values in zip("xy", adata.obsm.pop("spatial").T, strict=True):
+        adata.obs[name] = [f"{value:.1f}".replace(".", ",") for value in values]
+
+
 ANNDATA = {
+    "identifiers with versions": named_by("ENSMUSG{:011d}.12", "SYMBOL"),
+    "identifiers of FlyBase": named_by("FBgn{:07d}", "gene_name"),
+    "numbers of genes": named_by("{}", "gene"),
+    "spikes": spikes,
+    "decimal commas in obs": with_commas,
+    "three dimensions only": lambda a: a.obsm.__setitem__("spatial3d", np.c_[a.obsm.pop("spatial"), np.zeros(a.n_obs)]),
+    "st_x in obs": to_obs("st_x", "st_y"),
     "data frame": frame("x", "y"),
     "data frame, y first": frame("other", "y", "x"),
     "data frame of pixels": frame("pxl_row", "pxl_col"),
@@ -561,6 +636,99 @@ def test_anndata(edit, tmp_path):
     shutil.copy(tmp_path / "a.H5AD", tmp_path / "a.h5")
     for name in ("a.H5AD", "a.h5ad.gz", "a.h5"):
         assert_same(io.read(tmp_path / name), section)
+
+
+@pytest.mark.filterwarnings("ignore:Variable names")
+@pytest.mark.parametrize("subset", [False, True])
+@pytest.mark.parametrize("rename", [identifiers, lambda a: setattr(a, "var_names", ["A", "A", *a.var_names[2:]])])
+def test_counts_in_raw_have_the_names_of_the_genes(rename, subset, tmp_path):
+    adata = people.section()
+    rename(adata)
+    adata.raw = adata.copy()
+    adata.X = adata.X.log1p()
+    adata = adata[:, 3:].copy() if subset else adata
+    expected = adata.raw.X[:, 3:] if subset else adata.raw.X
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    read = io.read(tmp_path / "a.h5ad")
+    if subset and rename is not identifiers:
+        with pytest.raises(InputError, match="Expected each gene once in raw"):
+            raw_counts(read, "raw")
+    else:
+        assert (raw_counts(read, "raw")[1] != expected).nnz == 0
+
+
+def test_units_in_the_names_of_columns_of_obs(tmp_path):
+    adata = people.section()
+    adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
+    to_obs("x_um", "y_um")(adata)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert units(io.read(tmp_path / "a.h5ad"))[:2] == ("µm", 1)
+
+
+@pytest.mark.parametrize("tissue", [[0, 1], ["0", "1"], ["brain", "brain"]])
+def test_the_column_tissue_of_seurat(tissue, tmp_path):
+    adata = people.section()
+    adata.obs = adata.obs.drop(columns="in_tissue")
+    adata.obs["tissue"] = [tissue[0]] * 10 + [tissue[1]] * 20
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert io.read(tmp_path / "a.h5ad").n_obs == (30 if "brain" in tissue else 20)
+
+
+def test_the_likeliest_counts_are_offered_first():
+    adata = people.section()
+    counts = adata.X
+    adata.layers["binary"] = (counts > 0).astype(np.float32)
+    adata.layers["spliced"] = sparse.csr_matrix(np.floor(counts.toarray() / 2))
+    adata.layers["all"] = counts.copy()
+    adata.X = counts.log1p()
+    assert matrices_with_counts(adata) == ["all", "spliced", "binary"]
+    adata.layers["raw_count"] = adata.layers["spliced"]
+    assert matrices_with_counts(adata)[0] == "raw_count"
+
+
+@pytest.mark.parametrize("column", ["tma_core", "brain_section_label", "Condition", "orig.ident"])
+def test_columns_that_tell_sections_apart(column):
+    parts = {name: people.section(8, 8) for name in "AB"}
+    for name, part in parts.items():
+        part.obs_names = [f"{name}_{spot}" for spot in part.obs_names]
+    adata = ad.concat(parts, label=column)
+    assert find_several(adata).key == column
+
+
+def test_values_of_zero_and_one_are_warned_of(caplog):
+    pp.expression(people.section())
+    assert "0 or 1" not in caplog.text
+    adata = people.section()
+    adata.X = adata.X > 0
+    pp.expression(adata)
+    assert "All values in X are 0 or 1" in caplog.text
+
+
+def swapped(adata):
+    adata.obs["y"], adata.obs["x"] = adata.obsm.pop("spatial").T
+
+
+def test_x_and_y_swapped_by_seurat_are_told_by_the_array(tmp_path, caplog):
+    section = people.section()
+    other = section.copy()
+    swapped(other)
+    other.write_h5ad(tmp_path / "a.h5ad")
+    assert_same(io.read(tmp_path / "a.h5ad"), section)
+    assert "Both are swapped" in caplog.text
+    array = section.obs[["array_row", "array_col"]]
+    right = two(counts_table, lambda s: xy_table(s).join(array))
+    wrong = two(counts_table, lambda s: xy_table(s, "y", "x").join(array))
+    for write, says in ((right, False), (wrong, True)):
+        caplog.clear()
+        assert_same(io.read(write(tmp_path, section)), section)
+        assert ("Both are swapped" in caplog.text) == says
+
+
+def test_x_and_y_of_visium_without_an_array_may_be_swapped(tmp_path, caplog):
+    section = people.section()
+    section.obs_names = [f"ACGT{name}" for name in section.obs_names]
+    io.read(two(counts_table, xy_table)(tmp_path, section))
+    assert "If Seurat 5 wrote coords.csv, x is the row of the image" in caplog.text
 
 
 LIBRARY = {"images": {"hires": people.picture()}, "scalefactors": people.SCALES}
@@ -622,18 +790,49 @@ def test_names_with_a_slash_that_files_nest(tmp_path):
     assert list(libraries_of(section)) == ["A/1"]
 
 
-def test_fluorescence_is_no_histology():
-    from stmmr.image.pixels import check_image
-
+def fluorescence():
     rng = np.random.default_rng(0)
     composite = np.zeros((60, 60, 3), np.uint8)
     composite[..., 2] = rng.integers(0, 120, (60, 60))
     composite[..., 1] = rng.integers(0, 60, (60, 60))
-    with pytest.raises(InputError, match="found a dark background, as of fluorescence"):
-        check_image(composite)
+    return composite
+
+
+NO_HISTOLOGY = {
+    "a dark background, as of fluorescence": fluorescence(),
+    "greyscale": fluorescence()[..., 2],
+    r"\(60, 60, 5\)": np.ones((60, 60, 5), np.uint8),
+}
+
+
+@pytest.mark.parametrize(("reason", "image"), NO_HISTOLOGY.items(), ids=NO_HISTOLOGY)
+def test_images_that_are_no_histology_are_left_out_unless_named(reason, image, caplog):
+    from stmmr.image.sections import images_available, registered_images
+    from stmmr.pipeline.info import _stored_images
+
+    adata = people.section()
+    adata.obsm["spatial"] = (adata.obsm["spatial"] - adata.obsm["spatial"].min(axis=0)) / 40 + 12
+    adata.uns["spatial"] = {"lib": {"images": {"hires": image}, "scalefactors": {"tissue_hires_scalef": 1.0}}}
+    image.flat[0] = 2  # not blank
+    assert not images_available(adata)
+    assert len(caplog.records) == 1
+    assert re.search(rf"\(lib: hires\): found {reason}", caplog.text)
+    assert re.search(rf"60 × 60 px, not used: {reason}", _stored_images(adata))
+    for named in (image, None):
+        with pytest.raises(InputError, match=reason):
+            registered_images(adata, named)
+    adata.uns["spatial"]["lib"]["images"]["lowres"] = people.picture()
+    adata.uns["spatial"]["lib"]["scalefactors"]["tissue_lowres_scalef"] = 1.0
+    assert images_available(adata)
+    assert registered_images(adata)[""].slide.name == "lowres"
+
+
+def test_a_black_mask_is_no_fluorescence():
+    from stmmr.image.pixels import unfit
+
     masked = people.picture()
     masked[:10] = 0
-    check_image(masked)
+    assert not unfit(masked)
 
 
 @pytest.mark.parametrize(("size", "origin", "um"), [(8, (100, 200), None), (16, (0, 0), 16)])

@@ -313,9 +313,9 @@ def test_the_command_takes_blocks(made, tmp_path):
 
 
 def test_one_changed_value_of_a_frame_is_other_data(tissue):
-    from stmmr.pipeline.resume import fingerprint
+    from stmmr.pipeline.resume import data_fingerprint
 
     tissue.obsm["frame"] = pd.DataFrame(tissue.obsm["adt"], tissue.obs_names)
-    before = fingerprint(tissue)
+    before = data_fingerprint(tissue)
     tissue.obsm["frame"].iloc[0, 0] += 1
-    assert fingerprint(tissue) != before
+    assert data_fingerprint(tissue) != before

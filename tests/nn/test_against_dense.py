@@ -94,7 +94,7 @@ def test_three_blocks_equal_the_dense_form(contrast, likelihood, monkeypatch):
     rng = np.random.default_rng(0)
     protein = torch.from_numpy(rng.normal(size=(61, 6)))
     size = torch.from_numpy(rng.gamma(5, 0.2, (61, 1)))
-    values = torch.from_numpy(rng.poisson(2, (61, 6)).clip(max=1 if likelihood == "bernoulli" else None).astype(float))
+    values = torch.from_numpy(np.minimum(rng.poisson(2, (61, 6)), 1 if likelihood == "bernoulli" else np.inf))
     shapes = [*SHAPES, Shape("protein", 6, 6, likelihood, 3.0)]
     changes = {"hidden": 13, "latent": 7, "decoder_hidden": 11, "contrast": contrast, "dropout": 0.0}
     network = Network(shapes, settings=settings_of("paper", **changes)).double()

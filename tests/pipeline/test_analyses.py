@@ -14,6 +14,7 @@ import pytest
 import stmmr
 from helpers import contents, run_main
 from stmmr._core import keys
+from stmmr._core.depends import drop_outdated
 from stmmr._core.options import option_names
 from stmmr.pipeline import analyse
 from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
@@ -414,7 +415,9 @@ def test_several_sections(several, several_plain, tmp_path, capsys):
     assert run_main("analyse", out, "--group-key", "group", "--no-progress") == 0
     tests = pd.read_csv(out / "composition_tests.csv", dtype={"domain": str})
     assert {"share_healthy", "share_ill", "pval_adj"} <= set(tests)
-    assert facts(out)["stmmr"]["composition"] == {"section_key": "section", "group_key": "group"}
+    assert facts(out)["stmmr"]["composition"] == {
+        "section_key": "section", "group_key": "group", "domain_key": "stmmr_domain"
+    }  # fmt: skip
     assert run_main("analyse", out, "--genes", "--no-progress", "--no-report") == 0
     assert names(out) >= GENES | {"composition_tests.csv", "composition.png"}
 
@@ -471,7 +474,13 @@ def test_map_of_several_sections(several, several_plain, tmp_path):
     options = ("--section-key", "section", "--no-progress", "--no-report", "--no-genes")
     assert run_main("map", several / "in.h5ad", "--model", several_plain, "-o", out, *options) == 0
     table = pd.read_csv(out / "composition.csv")
-    assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in (trained) s{i}" for i in range(4)}
+    assert set(table["section"]) == {f"in s{i}" for i in range(4)} | {f"in s{i} (trained)" for i in range(4)}
+    mapped = ad.read_h5ad(out / "result.h5ad")
+    mapped.obs[keys.DOMAIN] = mapped.obs[keys.DOMAIN].cat.rename_categories({"1": "white matter"})
+    drop_outdated(mapped)
+    assert list(mapped.uns[keys.COMPOSITION]["domain"]) == list(
+        table["domain"].astype(str).replace("1", "white matter")
+    )
 
 
 def test_counts_in_a_layer(source, plain, tmp_path):
@@ -526,7 +535,8 @@ def test_errors_of_several_analyses_are_all_said(found, monkeypatch):
 
 
 def test_every_option_belongs_to_an_analysis():
-    assert {name for analysis in ANALYSES for name in analysis.options} == set(option_names(AnalysisOptions))
+    of_analyses = {name for analysis in ANALYSES for name in analysis.options}
+    assert of_analyses | {"domain_key"} == set(option_names(AnalysisOptions))
     for analysis in ANALYSES:
         assert analysis.needs in {"", *(other.name for other in ANALYSES)}
 

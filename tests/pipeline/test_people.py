@@ -4,9 +4,10 @@ import anndata as ad
 import h5py
 import numpy as np
 import pytest
+from scipy import sparse
 
 import people
-from stmmr import InputError, io
+from stmmr import io
 from stmmr.io._tables import leave_out_unstorable
 from stmmr.pipeline.info import describe
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
@@ -81,12 +82,29 @@ def test_reserved_names_of_columns(tmp_path):
     read.write_h5ad(tmp_path / "b.h5ad")
 
 
-def test_spots_off_the_tissue_on_disk(tmp_path):
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_counts_on_disk_lose_what_counts_in_memory_lose(tmp_path, ending, dense, monkeypatch):
+    monkeypatch.setattr("stmmr.io.joined.CHUNK", 7)
     adata = people.section()
     adata.obs["in_tissue"] = (adata.obs["array_row"] > 1).astype(int)
-    adata.write_h5ad(tmp_path / "a.h5ad")
-    folder = RunFolderOptions(output=tmp_path / "out", mode="disk")
-    with pytest.raises(InputError, match=r"for counts on disk, found obs\['in_tissue'\] 0 for 12 of 30.*--mode memory"):
-        read_inputs({"a": tmp_path / "a.h5ad"}, RunOptions(), folder, in_memory=False)
+    adata.var_names = [*adata.var_names[:-1], "NegPrb1"]
+    adata.X = adata.X.toarray() if dense else adata.X
+    adata.layers["twice"] = 2 * adata.X
+    path = tmp_path / "one" / f"a.{ending}"
+    path.parent.mkdir()
+    getattr(adata, "write_h5ad" if ending == "h5ad" else "write_zarr")(path)
+    expected = io.read(path)
+    assert expected.shape == (18, 13)
+    for source in (path, path.parent):  # a folder that holds it, too
+        folder = RunFolderOptions(output=tmp_path / "out", mode="disk")
+        read, _, counts = read_inputs({"a": source}, RunOptions(), folder, in_memory=False)
+        assert counts.name == "counts.h5ad"
+        part = read.to_memory()
+        assert list(part.obs_names) == list(expected.obs_names)
+        assert list(part.var_names) == list(expected.var_names)
+        for one, other in ((part.X, expected.X), (part.layers["twice"], expected.layers["twice"])):
+            np.testing.assert_array_equal(np.asarray(one.todense()), sparse.csr_matrix(other).toarray())
     kept = RunFolderOptions(output=tmp_path / "out", mode="disk", keep_off_tissue=True)
-    assert read_inputs({"a": tmp_path / "a.h5ad"}, RunOptions(), kept, in_memory=False)[0].n_obs == 30
+    assert read_inputs({"a": path}, RunOptions(), kept, in_memory=False)[0].shape == (30, 13)

@@ -16,11 +16,12 @@ import stmmr
 from stmmr._core import fingerprints, keys
 from stmmr._core.checks import InputError
 from stmmr._core.record import recorded
+from stmmr._core.untrusted import open_hdf5
 from stmmr.io import read_h5ad
 from stmmr.io._tables import write_h5ad
 from stmmr.pipeline import resume
 from stmmr.pipeline import run as _run
-from stmmr.pipeline.resume import KeptSteps, fingerprint
+from stmmr.pipeline.resume import KeptSteps, data_fingerprint
 from stmmr.pp import _graph
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals")
@@ -150,8 +151,8 @@ def test_fingerprint_tells_data_apart(tissue, change):
         other.obsm["spatial"] = other.obsm["spatial"] + 1
     else:
         other.var_names = [*other.var_names[1:], "new"]
-    assert fingerprint(other) != fingerprint(tissue)
-    assert fingerprint(tissue.copy()) == fingerprint(tissue)
+    assert data_fingerprint(other) != data_fingerprint(tissue)
+    assert data_fingerprint(tissue.copy()) == data_fingerprint(tissue)
 
 
 def as_dask(matrix):
@@ -199,7 +200,7 @@ def test_changed_inputs_beside_the_data_begin_anew(tissue, tmp_path, caplog, cha
 def test_a_replaced_file_of_counts_begins_anew(tissue, tmp_path, monkeypatch):
     path = tmp_path / "in.h5ad"
     tissue.write_h5ad(path)
-    assert fingerprint(stmmr.read(path, backed=True)) == fingerprint(stmmr.read(path, backed=True))
+    assert data_fingerprint(stmmr.read(path, backed=True)) == data_fingerprint(stmmr.read(path, backed=True))
     for limit in (fingerprints.HASHED_AT_MOST, 0):  # the content of a small file is hashed; of a large one, see inode
         monkeypatch.setattr(fingerprints, "HASHED_AT_MOST", limit)
         content = bytearray(path.read_bytes())
@@ -252,6 +253,36 @@ def test_names_with_a_slash(tissue, tmp_path, monkeypatch, caplog):
         np.testing.assert_array_equal(adata.obs[keys.DOMAIN], done.obs[keys.DOMAIN])
         assert recorded(adata)["histology"].keys() == recorded(done)["histology"].keys()
         stmmr.pl.domains(adata, library_id="P/2")
+
+
+def test_images_of_the_input_are_kept_nowhere(tissue, tmp_path, monkeypatch):
+    """The image of the input is in no file of steps, and what a step adds is in one."""
+    adata, sizes = tissue.copy(), {}
+    (library,) = adata.uns[keys.SPATIAL].values()
+    library["images"]["hires"] = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    library["images"]["own"] = np.zeros((5, 5), dtype=np.uint8)
+    keep = KeptSteps.keep
+
+    def measured(self, step, *arguments):
+        keep(self, step, *arguments)
+        sizes.update({path.stem: path.stat().st_size for path in self.folder.glob("*.h5")})
+        if step == "domains":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(KeptSteps, "keep", measured)
+    with pytest.raises(KeyboardInterrupt):
+        stmmr.run(done := adata.copy(), n_domains=3, checkpoint=tmp_path / "kept", progress=False)
+    assert set(sizes) >= {"histology", "embedding", "domains"}
+    assert max(sizes.values()) < library["images"]["hires"].nbytes
+    with open_hdf5(tmp_path / "kept/domains.h5") as file:
+        assert file[f"uns/spatial/{next(iter(adata.uns[keys.SPATIAL]))}/images/tissue_mask"].ndim == 0
+    monkeypatch.undo()
+    stmmr.run(again := adata.copy(), n_domains=3, checkpoint=tmp_path / "kept", progress=False)
+    (now,), (before,) = again.uns[keys.SPATIAL].values(), done.uns[keys.SPATIAL].values()
+    assert now["images"].keys() == before["images"].keys() >= {"hires", "own", "tissue_mask"}
+    for name, image in before["images"].items():
+        np.testing.assert_array_equal(now["images"][name], image)
+    assert now["scalefactors"] == before["scalefactors"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": 3}', "[" * 100_000])

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from helpers import BAD_DATA, without_coordinates
+from helpers import BAD_DATA, run_main, without_coordinates
 from stmmr._core import keys
 from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_data, write_domains, write_figures, write_tables
 
@@ -441,3 +441,22 @@ def test_warnings_are_shown_in_python(case, message):
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert "Warning: " in shown
     assert message in shown
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_figures_in_several_formats_of_a_given_width(tmp_path):
+    adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_domains=3, n_genes=30)
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    out = tmp_path / "out"
+    figures = ("--figure-format", "svg", "--figure-format", "pdf", "--figure-width", "single")
+    common = ("run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 3, "--no-genes", "--no-report", "--no-progress")
+    assert run_main(*common, *figures) == 0
+    assert {path.name for path in out.glob("domains.*")} == {"domains.csv", "domains.pdf", "domains.svg"}
+    assert 'width="252.28' in (out / "domains.svg").read_text(encoding="utf-8")  # points: 89 mm
+    assert json.loads((out / "run.json").read_text())["options"]["figure_format"] == ["svg", "pdf"]
+    assert run_main("analyse", out, "--trajectory", "--no-report", "--no-progress") == 0
+    assert {path.name for path in out.glob("paga.*")} == {"paga.pdf", "paga.svg"}
+    assert run_main(*common, "--overwrite") == 0
+    assert {path.suffix for path in out.iterdir()} >= {".png"}
+    assert not [*out.glob("*.svg"), *out.glob("*.pdf")]

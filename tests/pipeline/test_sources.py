@@ -86,7 +86,6 @@ def refused(capsys, tmp_path, *arguments):
     ("options", "message"),
     [
         (["--section-key", "slide"], "Expected no --section-key with several inputs, found 'slide'. Leave it out"),
-        (["--mode", "disk"], "Expected several inputs in memory, found --mode disk."),
         (["--image", "he.jpg"], "Expected the images of several inputs in the inputs themselves, found --image"),
         (["--registration", "a.csv"], "in the inputs themselves, found --registration"),
         (["--align", "-5"], "Expected --align (µm) to be a positive number, found -5.0."),

@@ -34,7 +34,7 @@ def test_off_screen_needs_no_backend(tissue, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise ImportError("no display")
 
-    monkeypatch.setattr(plt, "subplots", fails)
+    monkeypatch.setattr(plt, "figure", fails)
     before = plt.get_fignums()
     with off_screen():
         ax = stmmr.pl.domains(tissue)

@@ -96,8 +96,8 @@ def number_chosen(section):
 def test_number_has_curve_choice_and_range(number_chosen):
     ax = number_of_domains(number_chosen)
     curve, mark = ax.get_lines()
-    np.testing.assert_array_equal(curve.get_xydata(), np.c_[np.arange(1, 8), [0, 20, 40, 55, 60, 52, 30]])
-    np.testing.assert_array_equal(mark.get_xydata(), [[5, 60]])
+    np.testing.assert_array_equal(curve.get_xydata(), np.c_[np.arange(1, 8), [0, -20, -40, -55, -60, -52, -30]])
+    np.testing.assert_array_equal(mark.get_xydata(), [[5, -60]])  # the lower, the better
     (span,) = ax.patches
     assert (span.get_x(), span.get_width()) == (3.5, 3)
     assert [text.get_text().strip() for text in ax.texts] == ["5 domains\n4–6 fit almost equally well"]
@@ -119,7 +119,7 @@ def test_refuses_a_number_that_was_given(section):
 
 
 @pytest.mark.parametrize("peak", [1, 4, 7])
-def test_label_of_the_number_is_inside_the_axes_and_above_the_curve(number_chosen, peak):
+def test_label_of_the_number_is_inside_the_axes_and_below_the_curve(number_chosen, peak):
     tried = np.arange(1, 8)
     choice = {"criterion": -20.0 * abs(tried - peak), "chosen": peak, "lowest": peak - 1, "highest": peak + 1}
     number_chosen.uns["stmmr"]["number_of_domains"] |= choice
@@ -129,8 +129,8 @@ def test_label_of_the_number_is_inside_the_axes_and_above_the_curve(number_chose
     (label,) = given.texts
     box, frame = label.get_window_extent(), given.get_window_extent()
     assert frame.x0 < box.x0 < box.x1 < frame.x1
-    assert box.y1 < frame.y1
-    assert box.y0 > given.transData.transform((peak, 0))[1]
+    assert frame.y0 < box.y0
+    assert box.y1 < given.transData.transform((peak, 0))[1]
 
 
 def terms(ax):

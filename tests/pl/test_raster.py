@@ -48,7 +48,7 @@ def one_pixel(n_spots, seed=0):
 
 
 def test_the_domain_of_a_spot_is_seen_where_the_spot_is(section, pixels):
-    ax = domains(section)
+    ax = domains(section, labels=False)
     assert not ax.collections
     np.testing.assert_allclose(seen(ax, section.obsm["spatial"]), of_domains(section), atol=0.01)
 
@@ -58,7 +58,7 @@ def test_and_in_the_embedding(section, pixels):
     ax = embedding(section)
     assert not ax.collections
     # matplotlib 3.10 may draw a dot a pixel beside its place, where the next is white
-    ax.figure.set_dpi(250)
+    ax.figure.set_dpi(400)
     around = [seen(ax, section.obsm["X_stmmr_umap"], by=(x, y)) for x in (-1, 0, 1) for y in (-1, 0, 1)]
     darkest = np.argmin(np.sum(around, axis=2), axis=0)
     found = np.array(around)[darkest, np.arange(section.n_obs)]
@@ -88,7 +88,7 @@ def test_a_pixel_has_the_category_of_most_the_first_of_equals(seed):
 
 
 def test_a_pixel_has_the_mean_of_the_numbers_known_in_it():
-    from stmmr.pl._tissue import _Scaled
+    from stmmr.pl._values import _Scaled
 
     adata, pixel = one_pixel(40)
     adata.obs.loc[pixel == 3, "number"] = np.nan
@@ -132,7 +132,7 @@ def test_far_from_any_spot_nothing_is_drawn(section, pixels):
     apart = section[section.obs["stmmr_domain"].isin(["1", "3"])].copy()
     apart.obsm["spatial"][(apart.obs["stmmr_domain"] == "3").to_numpy()] += [200, 0]
     between = [[270.0, 170.0], [300, 120]]
-    np.testing.assert_array_equal(seen(domains(apart), between), np.ones((2, 3)))
+    np.testing.assert_array_equal(seen(domains(apart, labels=False), between), np.ones((2, 3)))
 
 
 def test_sections_lie_side_by_side_and_are_named(section, pixels):
@@ -163,5 +163,5 @@ def test_a_hundred_thousand_spots_are_pixels_and_small_in_vector_files(section, 
 @pytest.mark.parametrize("n_spots", [1, 2])
 def test_one_spot_and_two(section, n_spots, pixels):
     few = section[:n_spots].copy()
-    np.testing.assert_allclose(seen(domains(few), few.obsm["spatial"]), of_domains(few), atol=0.01)
+    np.testing.assert_allclose(seen(domains(few, labels=False), few.obsm["spatial"]), of_domains(few), atol=0.01)
     assert embedding(few).images

@@ -1,5 +1,7 @@
 """Sections as a run leaves them, made by hand, and what is read from a page."""
 
+import os
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
+READY = "document.documentElement.dataset.ready === 'all'"
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
@@ -47,6 +50,9 @@ def add_findings(adata):
             "against": pd.Categorical(["neighbors", "neighbors", "rest", "rest", "rest"], ["neighbors", "rest"]),
             "gene": pd.Categorical(["GENE1", "GENE2", "GENE2", "GENE1", "GENE2"]),
             "specific": [True, True, True, False, False],
+            "mean": [1.0, 2.0, 2.0, 1.0, 1.0],
+            "z": [4.0, 5.0, 5.0, 4.0, 3.0],
+            "pval_adj": [0.0, 0.0, 0.0, 0.0, 0.5],
         }
     )
     sets = {"gene_set": ["A_SET", "B_SET"], "n_shared": [2, 1], "n_set": [2, 9], "fold_enrichment": [3.25, 1.1]}
@@ -120,3 +126,40 @@ def page_of(tmp_path):
         return Page(target.read_text(encoding="utf-8"))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    found = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("no Chromium here; name one in STMMR_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Open the page; at the end nothing may have gone wrong, and nothing been asked of a network."""
+    contexts, wrong = [], []
+
+    def open_(path=report, script="", **options):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 1000}} | options))
+        contexts.append(context)
+        context.add_init_script(script)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        page.wait_for_function(READY)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -5,17 +5,15 @@ Needs playwright and Chromium: the one of the system, or that in the variable ST
 
 import os
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 import stmmr
 
-from .conftest import add_findings, made_section
+from .conftest import READY, add_findings, made_section
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-READY = "document.documentElement.dataset.ready === 'all'"
 LUMINANCE = """
 element => {
   const parts = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -32,25 +30,11 @@ element => {
 }"""
 
 POSITION = """([left, down]) => {
-  const {x_range: x, y_range: y} = Bokeh.documents[0].get_model_by_name("map");
+  const {x_range: x, y_range: y, inner_width, inner_height} = Bokeh.documents[0].get_model_by_name("map");
   const box = document.querySelector("#map .canvas").getBoundingClientRect();
   const share = [(left - x.start) / (x.end - x.start), (down - y.end) / (y.start - y.end)];
-  return [box.x + share[0] * box.width, box.y + share[1] * box.height];
+  return [box.x + share[0] * inner_width, box.y + share[1] * inner_height];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    found = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("no Chromium here; name one in STMMR_CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
-        )
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,28 +51,6 @@ def report(tmp_path_factory):
     return target
 
 
-@pytest.fixture
-def opened(browser, report):
-    """Open the page; at the end nothing may have gone wrong, and nothing been asked of a network."""
-    contexts, wrong = [], []
-
-    def open_(path=report, **options):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 1000}} | options))
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: wrong.append(asked.url) if asked.url.startswith("http") else None)
-        page.goto(path.as_uri())
-        page.wait_for_function(READY)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
 def shown(page):
     return page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('spots of map').data.value)")
 
@@ -101,15 +63,16 @@ def canvas(page, name):
 def test_layers_change_what_is_seen(opened):
     page = opened()
     before = canvas(page, "map"), canvas(page, "umap"), shown(page)
-    page.get_by_text("Confidence", exact=True).first.click()
+    page.select_option("#layer", "stmmr_confidence")
     page.wait_for_function("document.querySelector('#legend .ramp')")
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
     assert max(shown(page)) > 3
-    page.select_option("#gene", "gene:GENE1")
+    page.fill("#gene", "gene1")
+    page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE1')")
-    assert page.locator("input[name=layer]:checked").count() == 0
-    page.get_by_text("Domain", exact=True).first.click()
+    assert page.locator("#layer").input_value() == ""
+    page.select_option("#layer", "stmmr_domain")
     page.wait_for_function("document.querySelectorAll('#legend button').length === 3")
     assert shown(page) == before[2]
     assert page.locator("#gene").input_value() == ""
@@ -119,26 +82,27 @@ def test_pseudotime_branch_and_genes_of_tables_are_shown(opened):
     page = opened()
     codes = {}
     for title, entry in (("Pseudotime", "0.00"), ("Branch", "1 to 2")):
-        page.get_by_text(title, exact=True).first.click()
+        page.select_option("#layer", label=title)
         page.wait_for_function("entry => document.querySelector('#legend').textContent.includes(entry)", arg=entry)
         codes[title] = shown(page)
     assert (codes["Pseudotime"][0], codes["Pseudotime"][-1]) == (0, 253)
     assert codes["Branch"] == [0] * 450 + [1] * 450
-    for spot in ("#domains ~ .scroll", ".findings"):
-        page.get_by_text("Domain", exact=True).first.click()
-        page.locator(f"{spot} [data-gene=GENE2]").first.click()
+    for part in (".answer", "#domains ~ .scroll", ".findings"):
+        page.select_option("#layer", "stmmr_domain")
+        page.locator(f"{part} [data-gene=GENE2]").first.click()
         page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE2')")
-        assert page.locator("#gene").input_value() == "gene:GENE2"
+        assert page.locator("#gene").input_value() == "GENE2"
 
 
 def test_image_and_opacity(opened):
     page = opened()
-    before = canvas(page, "map")
+    before, umap = canvas(page, "map"), canvas(page, "umap")
     page.locator("#image").uncheck()
     without = canvas(page, "map")
     assert without != before
     page.locator("#opacity").fill("0.3")
     assert canvas(page, "map") != without
+    assert canvas(page, "umap") == umap  # there is no image below it
 
 
 def test_a_domain_is_brought_out_in_both(opened):
@@ -148,7 +112,9 @@ def test_a_domain_is_brought_out_in_both(opened):
     assert "300 spots selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
     assert canvas(page, "map") != before[0]
     assert canvas(page, "umap") != before[1]
-    assert page.locator("[data-domain='0'][aria-pressed=true]").count() == 2  # in the legend and in the table
+    assert page.locator("[data-domain='0'][aria-pressed=true]").count() == 3  # in the legend, the answer and the table
+    page.locator(".answer [data-domain='2']").click()
+    assert "600 spots selected; domains: 1 (50 %), 3 (50 %)" in page.locator("#status").inner_text()
     page.locator("#clear").click()
     assert page.locator("#status").inner_text() == ""
     assert page.locator("[data-domain][aria-pressed=true]").count() == 0
@@ -156,9 +122,9 @@ def test_a_domain_is_brought_out_in_both(opened):
 
 def test_drawing_around_spots_selects_them(opened):
     page = opened()
-    page.locator("#umap [data-do=select]").click()
+    page.locator("#umap [data-do=lasso]").click()
     box = page.locator("#umap .canvas").bounding_box()
-    x, y, side = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
+    x, y, side = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["height"] / 5
     page.mouse.move(x - side, y - side)
     page.mouse.down()
     for dx, dy in ((1, -1), (1, 1), (-1, 1), (-1, -1)):
@@ -166,6 +132,91 @@ def test_drawing_around_spots_selects_them(opened):
     page.mouse.up()
     page.wait_for_function("document.querySelector('#status').textContent.includes('selected')")
     assert 0 < int(re.match(r"\d+", page.locator("#status").inner_text())[0]) < 900
+
+
+def test_a_box_selects_and_shift_adds(opened):
+    page = opened()
+    page.locator("#map [data-do=box]").click()
+    wait = "n => document.querySelector('#status').textContent.startsWith(n)"
+    for left, right, key, n in ((-20, 320, "Alt", 21), (580, 720, "Shift", 30)):
+        start, end = (page.evaluate(POSITION, corner) for corner in ([left, 180], [right, 320]))
+        page.keyboard.down(key)
+        page.mouse.move(*start)
+        page.mouse.down()
+        page.mouse.move(*end, steps=4)
+        page.mouse.up()
+        page.keyboard.up(key)
+        page.wait_for_function(wait, arg=f"{n} ")
+
+
+def test_first_screen_holds_facts_map_legend_and_answer(opened):
+    page = opened(viewport={"width": 1280, "height": 720})
+    assert page.locator(".facts").inner_text().startswith("900 spots · 2 genes · 3 domains ·")
+    assert page.locator(".facts").bounding_box()["height"] < 40
+    for part in (".facts", "#map", "#legend", ".answer", ".answer li:last-child"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0 and box["y"] >= 0, part
+        assert box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 720, part
+    first = page.locator(".answer li").first.inner_text()
+    assert re.sub(r"\s+", " ", first).startswith("1 GENE2 GENE1, 33 % of spots, confidence 0.8")
+    # the tissue fills the map, and the scale bar is below it
+    spots = np.array([page.evaluate(POSITION, corner) for corner in ([0, 0], [1450, 1450])])
+    box = page.locator("#map .canvas").bounding_box()
+    assert np.ptp(spots, axis=0).max() > 0.75 * min(box["width"], box["height"])
+    below = page.evaluate("Bokeh.documents[0].get_model_by_name('map').below.map((part) => part.type)")
+    assert "ScaleBar" in below
+
+
+MEAN = """async (name) => {
+  // mean value of the spots of each domain, of what the map shows
+  const layer = () => document.querySelector("#legend em")?.textContent === name;
+  while (!layer()) await new Promise((done) => setTimeout(done, 20));
+  const { value, index } = Bokeh.documents[0].get_model_by_name("spots of map").data;
+  return Array.from(value);
+}"""
+
+
+def test_every_gene_is_found_and_has_its_values(opened, tmp_path):
+    names = [f"GENE{k}" for k in range(300)] + ["MT-CO1"]
+    adata = made_section(2500, genes=names)
+    stmmr.report.write(adata, tmp_path / "genes.html")
+    page = opened(tmp_path / "genes.html")
+    assert "all 301 genes with counts" in page.locator("#genes-told").inner_text()
+    page.locator("#gene").press_sequentially("mt-")
+    assert page.locator("#gene-names option").evaluate_all("o => o.map((one) => one.value)") == ["MT-CO1"]
+    counts = adata.X.toarray()
+    size = counts.sum(axis=1, keepdims=True)
+    values = np.log1p(counts / size * np.median(size))
+    for text, name in (("mt-", "MT-CO1"), ("gene299", "GENE299"), ("GENE0", "GENE0")):
+        page.fill("#gene", text)
+        page.keyboard.press("Enter")
+        own = values[:, names.index(name)]
+        high = np.percentile(own[own > 0], 99.5)
+        np.testing.assert_allclose(page.evaluate(MEAN, name), np.minimum(own / high, 1) * 253, atol=0.51)
+    page.fill("#gene", "NONE")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#gene').validationMessage === 'No gene is called NONE.'")
+
+
+def test_a_gene_far_down_is_shown_where_the_map_is_seen(opened):
+    for viewport in ({"width": 1280, "height": 720}, {"width": 390, "height": 844}):
+        page = opened(viewport=viewport)
+        page.locator(".findings [data-gene=GENE2]").first.click()
+        page.wait_for_function(
+            """() => {
+              const { top, bottom } = document.querySelector("#map").getBoundingClientRect();
+              const legend = document.querySelector("#legend").textContent;
+              return top >= 0 && bottom <= innerHeight && legend.includes("GENE2");
+            }"""
+        )
+
+
+def test_one_domain(opened, tmp_path):
+    stmmr.report.write(made_section(400, n_domains=1), tmp_path / "one.html")
+    page = opened(tmp_path / "one.html", viewport={"width": 1280, "height": 720})
+    assert page.locator("#answer").inner_text() == "1 domain"
+    assert page.locator(".answer li").inner_text().split()[:4] == ["1", "100", "%", "of"]
+    assert page.locator("#legend button").count() == 1
 
 
 def test_pointing_says_what_is_there_and_marks_it_in_both(opened):
@@ -215,7 +266,7 @@ def test_keyboard_reaches_every_control(opened):
     wanted = page.evaluate(
         """() => [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
           .filter((one) => one.checkVisibility() && !one.closest(".bk-Figure") && one.getRootNode() === document)
-          .filter((one) => one.type !== "radio" || one.checked).length"""
+          .length"""
     )
     seen = set()
     for _ in range(wanted + 20):
@@ -224,11 +275,11 @@ def test_keyboard_reaches_every_control(opened):
         if handle.evaluate("element => element === document.body"):
             break
         seen.add(handle.evaluate("element => [...document.querySelectorAll('*')].indexOf(element)"))
-        style = handle.evaluate("e => getComputedStyle(e.type === 'radio' ? e.nextElementSibling : e).outlineStyle")
+        style = handle.evaluate("e => getComputedStyle(e).outlineStyle")
         assert style != "none", handle.evaluate(name)
     assert len(seen) >= wanted
-    page.locator("input[name=layer]:checked").focus()
-    page.keyboard.press("ArrowRight")
+    page.locator("#layer").focus()
+    page.keyboard.press("ArrowDown")
     page.wait_for_function("document.querySelector('#legend .ramp')")
 
 
@@ -249,12 +300,62 @@ def test_texts_are_legible(opened, scheme):
         assert (other + 0.05) / (one + 0.05) >= 4.5, text
 
 
+def test_the_first_printed_page_has_the_answer(opened):
+    page = opened(viewport={"width": 720, "height": 1020}, color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.wait_for_timeout(300)
+    for part in ("h1", "#map", ".answer"):
+        box = page.locator(part).bounding_box()
+        assert box["height"] > 0 and box["y"] + box["height"] < 1020, part
+    assert page.locator(".controls").is_hidden()
+    assert page.locator(".each details:not([open])").count() == 0
+    ink = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').label_text_color"
+    assert page.evaluate(ink) == "rgb(27, 29, 32)"
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".each details[open]").count() == 0
+
+
+UNNAMED = """() => {
+  const label = (one) => one.getAttribute("aria-label") || one.labels?.[0]?.textContent || one.textContent;
+  const named = (one) => label(one).trim() || one.getAttribute("aria-labelledby");
+  const outer = (one) => one.outerHTML.slice(0, 120);
+  const own = (wanted) => [...document.querySelectorAll(wanted)].filter((one) => one.checkVisibility());
+  const levels = own("h1, h2, h3").map((one) => Number(one.tagName[1]));
+  const wanted = "button, select, input, a[href], [role=region], [role=group], [role=img], nav";
+  const scrolls = (one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX === "auto";
+  return {
+    unnamed: own(wanted).filter((one) => !named(one)).map(outer),
+    empty: own("th").filter((one) => !one.textContent.trim()).map(outer),
+    skipped: levels.filter((level, i) => i && level > levels[i - 1] + 1),
+    titles: own("h1").length,
+    main: own("main").length,
+    unreached: own("*").filter((one) => scrolls(one) && one.tabIndex < 0 && !one.querySelector("a, button, input"))
+      .map(outer),
+  };
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_screen_reader_finds_names_and_order(opened, width):
+    page = opened(viewport={"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.locator(".answer [data-domain]").first.click()
+    page.locator(".edit").first.click()
+    found = page.evaluate(UNNAMED)
+    assert found == {"unnamed": [], "empty": [], "skipped": [], "titles": 1, "main": 1, "unreached": []}
+    if axe := os.environ.get("STMMR_AXE"):  # axe.min.js of the npm package axe-core
+        page.add_script_tag(path=axe)
+        assert [rule["id"] for rule in page.evaluate("axe.run(document)")["violations"]] == []
+
+
 def test_theme_is_turned(opened):
     page = opened(color_scheme="light")
     back = "getComputedStyle(document.body).backgroundColor"
     inks = """[...document.querySelectorAll(".drawn svg text, .drawn svg [style*='stroke: currentColor']")]
       .map((one) => getComputedStyle(one)[one.tagName === "text" ? "fill" : "stroke"])"""
-    bar = "Bokeh.documents[0].get_model_by_name('map').center.find((one) => one.type === 'ScaleBar').bar_line_color"
+    bar = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').label_text_color"
     light, drawn, drawn_bar = page.evaluate(back), page.evaluate(inks), page.evaluate(bar)
     page.locator("#theme").click()
     assert page.evaluate(back) != light
@@ -295,11 +396,24 @@ def test_pixels_of_many_spots(opened, tmp_path, monkeypatch):
     stmmr.report.write(made_section(900), tmp_path / "many.html")
     page = opened(tmp_path / "many.html")
     before = canvas(page, "map")
-    page.get_by_text("Confidence", exact=True).first.click()
+    page.select_option("#layer", "stmmr_confidence")
     page.wait_for_function("document.querySelector('#legend .ramp')")
     assert canvas(page, "map") != before
-    page.locator(".domain").first.click()
+    page.locator(".answer .domain").first.click()
     assert "cells selected; domains: 1 (100 %)" in page.locator("#status").inner_text()
+    page.locator("#clear").click()
+    page.fill("#gene", "GENE1")  # high in the left third
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#legend').textContent.includes('GENE1')")
+    left, right = page.evaluate(
+        """() => {
+          const { image } = Bokeh.documents[0].get_model_by_name("map").select_one("pixels").data_source.data;
+          const pixels = image[0], [height, width] = pixels.shape, row = (height >> 1) * width;
+          const green = (at) => (pixels[row + at] >>> 8) & 255;
+          return [green(width >> 3), green(width - (width >> 3))];
+        }"""
+    )
+    assert left > right  # viridis grows lighter
 
 
 DRAWN = """name => {

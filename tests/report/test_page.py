@@ -12,7 +12,7 @@ import pytest
 import stmmr
 from stmmr._core.categories import PALETTE
 from stmmr.pl import raster
-from stmmr.report import _scene, _write
+from stmmr.report import _scene
 
 from .conftest import Page, add_findings, made_section
 
@@ -61,6 +61,7 @@ def test_odd_names_are_text(page_of):
     adata = made_section(genes=(f"GENE{ODD}", "GENE2"))
     adata.obs["stmmr_domain"] = adata.obs["stmmr_domain"].cat.rename_categories({"1": f"domain{ODD}"})
     adata.obs_names = [f"{ODD}{i}" for i in range(adata.n_obs)]
+    adata.var["stmmr_moran_i"], adata.var["stmmr_moran_pval_adj"] = [0.25, 0.75], [0.01, 0.0]
     adata.obs["slide"] = pd.Categorical(np.where(np.arange(400) < 200, f"one{ODD}", "two"))
     adata.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
     page = page_of(adata, title=f"title{ODD}", run_facts={"input": f"in{ODD}", "options": {f"o{ODD}": ODD}})
@@ -69,7 +70,7 @@ def test_odd_names_are_text(page_of):
         assert name + ODD in texts
     assert not page.of("b")
     assert "alert(1)" not in "".join(text for tag, text in page.texts if tag == "script" and text.startswith("alert"))
-    assert len(page.of("script")) == 4
+    assert [a.get("id") for a in page.of("script")] == ["data", "genes-0", None, None, None]
     assert data_of(page)["layers"]["stmmr_domain"]["names"][0] == "domain" + ODD
 
 
@@ -97,9 +98,6 @@ def test_values_come_back_from_their_bytes(page_of, section):
     assert byte[3] == 254
     known = np.isfinite(sure)
     np.testing.assert_allclose(byte[known] / 253, sure[known], atol=0.5 / 253)
-    gene, true = found["gene:GENE1"], section.layers["stmmr_lognorm"][:, 0].toarray().ravel()
-    restored = unpacked(gene["points"]) / 253 * gene["high"]
-    np.testing.assert_allclose(restored, np.minimum(true, gene["high"]), atol=gene["high"] / 253)
 
 
 def test_positions_come_back_from_their_steps(page_of, section):
@@ -125,11 +123,10 @@ def test_top_genes_are_those_of_the_table(page_of, section):
     from stmmr.report._genes import top_genes
 
     add_findings(section)
-    assert top_genes(section) == {"1": ["GENE2", "GENE1"]}  # against the rest first, each once, specific ones only
+    assert top_genes(section) == {"1": ["GENE2", "GENE1"], "2": []}  # significant ones, specific ones first
     page = page_of(section)
     rows = re.findall(r'<td class="genes">(.*?)</td>', page.text, re.DOTALL)
     assert [re.findall('data-gene="(.*?)"', row) for row in rows] == [["GENE2", "GENE1"], [], []]
-    assert [a["value"] for a in page.of("option")] == ["", "gene:GENE1", "gene:GENE2"]
 
 
 def test_table_of_domain_genes_is_the_one_that_is_read():
@@ -187,17 +184,6 @@ def test_each_finding_is_left_out_alone(page_of, section, title):
     assert [other for other in FINDINGS if other not in said] == [title]
 
 
-def test_genes_by_their_share_between_domains(section):
-    from stmmr.report._genes import share_between_domains
-
-    share, values = share_between_domains(section), section.layers["stmmr_lognorm"].toarray()
-    for k in range(2):
-        means = section.obs["stmmr_domain"].map(
-            pd.Series(values[:, k]).groupby(section.obs["stmmr_domain"].to_numpy()).mean()
-        )
-        assert share[k] == pytest.approx(np.var(means.astype(float)) / np.var(values[:, k]), rel=1e-3)
-
-
 def test_curves_are_those_of_pl(page_of, section):
     """Each is one SVG: texts are texts, the bytes are the same each time, ids are unique, no style leaks out."""
     section.uns["stmmr"] |= {
@@ -216,7 +202,7 @@ def test_curves_are_those_of_pl(page_of, section):
     page = page_of(section)
     drawn = re.findall(r"<svg viewBox.*?</svg>", page.text, re.DOTALL)
     assert len(drawn) == 6
-    axes = ["Pseudotime", "Bandwidth (µm)", "Bayesian information criterion", "Step", "Confidence", "Counts per cell"]
+    axes = ["Pseudotime", "Bandwidth (µm)", "BIC, relative to one domain", "Step", "Confidence", "Counts per cell"]
     for svg, label in zip(drawn, axes, strict=True):
         assert f">{label}</text>" in svg
         assert "<style" not in svg
@@ -229,18 +215,46 @@ def test_curves_are_those_of_pl(page_of, section):
     assert "Best number of domains: 3 (2–3, shaded, fit almost equally well; choose with biology)" in page.said()
 
 
+def test_graph_genes_and_composition_are_drawn(page_of, section):
+    stmmr.tl.domain_genes(section)
+    section.obsm["X_stmmr"] = np.eye(3, dtype=np.float32)[section.obs["stmmr_domain"].cat.codes] * 3
+    section.obsm["X_stmmr"] += np.random.default_rng(0).normal(0, 1, (400, 3)).astype(np.float32)
+    stmmr.tl.trajectory(section)
+    page = page_of(section)
+    for title in ("Leading genes", "Graph of the domains"):
+        assert title in page.said()
+    section.obs["slide"] = pd.Categorical(np.where(np.arange(400) < 200, "first", "second"))
+    section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
+    del section.uns["stmmr_domain_genes"]
+    page = page_of(section)
+    assert "Composition of the sections" in page.said()
+    assert "Leading genes" not in page.said()
+
+
+def test_the_tree_that_is_there_is_used(section):
+    from stmmr.report._alternatives import alternatives_of
+
+    rng = np.random.default_rng(0)
+    leaves = np.arange(400) % 13
+    section.obsm["X_stmmr"] = (np.eye(13)[leaves] * 5 + rng.normal(0, 0.1, (400, 13))).astype(np.float32)
+    section.obs["leaves"] = pd.Categorical([f"leaf {k:02d}" for k in leaves])
+    stmmr.tl.domain_tree(section, domain_key="leaves")
+    found = alternatives_of(section)
+    assert found.leaves.key == "leaves"
+    assert list(found.merged) == list(range(3, 13))
+    for k, merged in found.merged.items():
+        stmmr.tl.cut_tree(section, k, key_added="cut")
+        cut = section.obs["cut"].map({f"leaf {code:02d}": code for code in range(13)}).astype(int)
+        np.testing.assert_array_equal(np.array(merged)[leaves], cut)
+    section.obs["leaves"] = "other"  # the tree is of other domains then, and three domains are few
+    assert alternatives_of(section) is None
+
+
 def test_genes_that_are_not_there(page_of, section):
     with pytest.raises(stmmr.InputError, match=r"Expected the gene 'GENE3' among the 2 genes.*Did you mean 'GENE2'"):
         page_of(section, genes=["GENE3"])
     with pytest.raises(stmmr.InputError, match=r"Expected a list of gene names, found 'GENE2'. Write \['GENE2'\]"):
         page_of(section, genes="GENE2")
-
-
-def test_genes_have_a_budget(page_of, section, monkeypatch):
-    monkeypatch.setattr(_write, "GENE_BYTES", 10)
-    page = page_of(section)
-    assert not [key for key in data_of(page)["layers"] if key.startswith("gene:")]
-    assert not page.of("select")
 
 
 def test_no_domains(section, tmp_path):
@@ -252,7 +266,7 @@ def test_no_domains(section, tmp_path):
 
 def test_without_counts(page_of):
     page = page_of(made_section(genes=()))
-    assert not page.of("select")
+    assert "gene" not in {a.get("id") for a in page.of("input")}
     assert "Genes" not in page.said()
 
 
@@ -260,7 +274,7 @@ def test_without_counts(page_of):
 def test_few_and_many_domains(page_of, n_domains):
     adata = made_section(3600, n_domains=n_domains)
     page = page_of(adata)
-    assert len([a for a in page.of("button") if "data-domain" in a]) == n_domains
+    assert len({a["data-domain"] for a in page.of("button") if "data-domain" in a}) == n_domains
     assert ("all cells are in one" in page.said()) == (n_domains == 1)
 
 
@@ -283,7 +297,7 @@ def test_sections_are_named_and_counted(page_of, section):
     section.obs["slide"] = np.where(np.arange(400) < 200, "first", "second")
     section.uns["stmmr"]["spatial_graph"] = GRAPH | {"section_key": "slide"}
     page = page_of(section)
-    assert "Sections 2" in page.said()
+    assert "2 sections" in page.said()
     assert "Spatial domains of 2 sections" in page.said()
     assert '"second"' in page.text
 

@@ -1,6 +1,7 @@
 """Where files are searched, messages about missing files, resuming after a kill, and when labels are read."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from stmmr import InputError, cli
+from stmmr._core.locks import locked
 from stmmr.reproduce import _labels, _methods, reproduce
 from stmmr.reproduce._recipes import RECIPES
 
@@ -264,3 +266,48 @@ def test_killed_training_resumes(record, tmp_path, monkeypatch):
     assert "resumed after an interruption" in table["notes"].iloc[0]
     assert table["ari"].tolist() == whole["ari"].tolist()
     assert not (tmp_path / "out/.unfinished").exists()
+
+
+def test_a_run_that_fails_costs_only_itself(record, out, monkeypatch, capsys):
+    run_preset = _methods.run_preset
+
+    def failing(section, spec, **files):
+        if spec.preset == "default":
+            raise FloatingPointError("the loss is not finite")
+        return run_preset(section, spec, **files)
+
+    monkeypatch.setattr(_methods, "run_preset", failing)
+    options = ("--section", "151673", "--preset", "default", "--preset", "baseline", "--no-progress", "-q")
+    arguments = ["reproduce", "dlpfc", "--data", str(record), "-o", str(out), *options]
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    printed = capsys.readouterr()
+    assert end.value.code == 3
+    assert "| 151673 | baseline |" in printed.out and "| 151673 | default |" not in printed.out
+    sentence = printed.err.splitlines()[-1]
+    assert "151673 with default, seed 110 failed (the loss is not finite)" in sentence and "same command" in sentence
+    with pytest.raises(FloatingPointError, match="the loss is not finite"):
+        reproduce("dlpfc", record, out, **QUICK | {"presets": ("default", "baseline")})
+    monkeypatch.undo()
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 0
+    assert set(pd.read_csv(out / "rows.csv")["preset"]) == {"default", "baseline"}
+
+
+def test_nothing_is_written_if_all_runs_fail(record, out, monkeypatch):
+    def failing(*_, **__):
+        raise InputError("there is nothing")
+
+    monkeypatch.setattr(_methods, "run_preset", failing)
+    with pytest.raises(InputError, match="there is nothing"):
+        reproduce("dlpfc", record, out, **QUICK)
+    assert not (out / "rows.csv").exists()
+
+
+def test_two_reproductions_of_one_folder(record, out):
+    with locked(out), ThreadPoolExecutor(1) as other:
+        second = other.submit(reproduce, "dlpfc", record, out, **QUICK)
+        assert isinstance(second.exception(), InputError)
+        assert "Expected no other command that writes to" in str(second.exception())
+    assert not out.exists()

@@ -69,6 +69,17 @@ def test_consensus_keeps_the_second_answer_and_a_clear_one_removes_it():
     assert list(stmmr.tl.alternatives(adata).index) == [keys.DOMAIN]
 
 
+def test_second_answer_follows_names_and_goes_with_a_merge():
+    adata = ambiguous()
+    stmmr.tl.consensus(adata, 2, use_rep="X_pca")
+    before = adata.obs[keys.ALTERNATIVE].astype(str)
+    stmmr.tl.rename_domains(adata, {"1": "cortex", "2": "1"})
+    assert (adata.obs[keys.ALTERNATIVE] == before.map({"1": "cortex", "2": "1"})).all()
+    assert stmmr.tl.alternatives(adata)["n_spots"].iloc[1] <= 100
+    stmmr.tl.merge_domains(adata, {"all": ["1", "cortex"]})
+    assert keys.ALTERNATIVE not in adata.obs
+
+
 def test_other_domains_remove_the_second_answer():
     adata = ambiguous()
     stmmr.tl.consensus(adata, 2, use_rep="X_pca")

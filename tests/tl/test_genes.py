@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 import stmmr
 from stmmr import InputError
 from stmmr._core import genes
+from stmmr.report._genes import top_genes
 from stmmr.tl import domain_genes, domain_genes_table
 
 
@@ -261,3 +262,45 @@ def test_known_genes_lead_the_domains_found(shared_data):
     for layer, gene in (("WM", "MOBP"), ("Layer5", "PCP4")):
         best = domain_genes_table(adata, domain=str(overlap.loc[layer].idxmax()), against="rest", n_genes=2)["gene"]
         assert gene in set(best), (layer, list(best))
+
+
+def test_one_ranking_for_spots_and_cells():
+    adata = stmmr.datasets.simulated_tissue(n_rows=20, n_cols=20, n_genes=60)
+    adata.obs["stmmr_domain"] = adata.obs["ground_truth"]
+    shares = {}
+    for called in ("spots", "cells"):
+        if called == "cells":  # what shows that these are spots
+            adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
+            adata.uns.pop("spatial", None)
+        stmmr.tl.domain_genes(adata)
+        shares[called] = adata.uns["stmmr"]["domain_genes"]["stmmr_domain_genes"]["min_share"]
+        table = domain_genes_table(adata, against="rest")
+        best = stmmr.tl.leading_genes(adata, n_genes=3)
+        drawn = [label.get_text() for label in stmmr.pl.domain_genes(adata).get_yticklabels()]
+        assert drawn == list(dict.fromkeys(gene for names in best.values() for gene in names))
+        assert {name: names[:3] for name, names in top_genes(adata).items()} == best
+        highest = table.loc[table.groupby("gene", observed=True)["mean"].idxmax(), ["gene", "domain"]].to_numpy()
+        for domain, names in best.items():
+            rows = table[table["domain"].astype(str) == domain].set_index("gene")
+            assert 1 <= len(names) <= 3 and (rows.loc[names, "pval_adj"] < 0.05).all()
+            ranks = [([name, domain] in highest.tolist(), *rows.loc[name, ["specific", "z"]]) for name in names]
+            assert ranks == sorted(ranks, reverse=True)
+    assert shares == {"spots": 0.8, "cells": 0.25}
+
+
+def test_a_domain_without_a_higher_gene_has_none(caplog):
+    adata = stmmr.datasets.simulated_tissue(n_rows=12, n_cols=12, n_domains=2, n_genes=30)
+    adata.obs["stmmr_domain"] = pd.Categorical(np.where(np.arange(adata.n_obs) < 2, "tiny", "rest"))
+    stmmr.tl.domain_genes(adata)
+    assert stmmr.tl.leading_genes(adata)["tiny"] == []
+
+
+@pytest.mark.parametrize(("n_spots", "leads"), [(4, False), (8, True)])
+def test_a_domain_of_few_spots_leads_no_genes(n_spots, leads):
+    adata = stmmr.datasets.simulated_tissue(n_rows=16, n_cols=16, n_domains=2, n_genes=30)
+    few = np.arange(adata.n_obs) < n_spots
+    adata.X = adata.X.toarray()
+    adata.X[few, 0] += 1000  # as clear as can be
+    adata.obs["stmmr_domain"] = pd.Categorical(np.where(few, "few", "rest"))
+    stmmr.tl.domain_genes(adata)
+    assert (adata.var_names[0] in stmmr.tl.leading_genes(adata)["few"]) == leads

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import mannwhitneyu
 
+from stmmr._core.borders import contacts, neighboring_domains
 from stmmr.tl import _rank_sums
-from stmmr.tl._borders import contacts, neighboring_domains
 from stmmr.tl._rank_sums import rank_sums
 
 

@@ -129,3 +129,14 @@ def test_whitened_keeps_the_components_that_vary(blobs):
     assert whitened(points, 2, random_state=0).shape == (600, 2)
     np.testing.assert_array_equal(whitened(np.full((5, 3), 0.1), 2, random_state=0), np.zeros((5, 1)))
     np.testing.assert_array_equal(whitened(points[:1], 2, random_state=0), np.zeros((1, 1)))
+
+
+def test_a_sample_is_balanced_over_unequal_sections():
+    sections = np.repeat([0, 1, 2], [10_000, 30, 400])
+    points = np.column_stack([sections, np.arange(len(sections))]).astype(np.float64)
+    drawn = _readouts.sample(points, 2, at_most=600, random_state=0, sections=sections)
+    assert np.bincount(drawn[:, 0].astype(int)).tolist() == [285, 30, 285]
+    assert len(np.unique(drawn[:, 1])) == 600
+    alike = np.repeat([0, 1], 5_215)
+    same = _readouts.sample(points, 2, at_most=600, random_state=0, sections=alike)
+    np.testing.assert_array_equal(same, _readouts.sample(points, 2, at_most=600, random_state=0))

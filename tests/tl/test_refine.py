@@ -12,9 +12,9 @@ from scipy.sparse.csgraph import connected_components
 
 from stmmr import InputError
 from stmmr._core import kernel
+from stmmr._core.borders import contacts
 from stmmr._core.kernel import nearest
 from stmmr._core.pieces import gap_of, on_one_piece
-from stmmr.tl._borders import contacts
 from stmmr.tl._refine import refine
 
 

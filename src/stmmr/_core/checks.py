@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float32
 
 logger = logging.getLogger("stmmr")
+ROWS = 2**17
+"""Rows that are checked at a time."""
 
 
 class InputError(ValueError):
     """The data or an option cannot be used; the message says what to do."""
+
+
+def shown_bytes(n_bytes: float) -> str:
+    """Write a size in kB, MB or GB, such as "1.5 GB" and "300 MB"."""
+    if n_bytes >= 1e9:
+        return f"{n_bytes / 1e9:.1f} GB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e6 else f"{max(n_bytes / 1e3, 1):.0f} kB"
 
 
 def printable(text: str) -> str:
@@ -107,9 +116,10 @@ def require_extra(module: str, *, extra: str) -> ModuleType:
 
 
 def unique_names(adata: AnnData) -> None:
-    """Make the names of spots and genes unique, with a warning if they were not."""
+    """Make the names of spots and genes unique, with a warning if they were not; ``raw`` gets the same names."""
     from stmmr._core.space import rows_called
 
+    as_in_raw = adata.raw is not None and adata.raw.var_names.equals(adata.var_names)
     for named, names, make_unique in (
         (rows_called(adata)[:-1], adata.obs_names, adata.obs_names_make_unique),
         ("gene", adata.var_names, adata.var_names_make_unique),
@@ -118,6 +128,8 @@ def unique_names(adata: AnnData) -> None:
             repeated = int(names.duplicated().sum())
             logger.warning("%d %s names occur more than once; they were made unique by a suffix.", repeated, named)
             make_unique()
+            if named == "gene" and as_in_raw:
+                adata.raw.var.index = adata.var_names
 
 
 def representation(adata: AnnData, key: str) -> Float32:
@@ -134,7 +146,8 @@ def representation(adata: AnnData, key: str) -> Float32:
     values = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"Expected a matrix with columns in obsm[{key!r}], found shape {values.shape}.")
-    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    starts = range(0, len(values), ROWS)
+    bad = sum(int((~np.isfinite(values[start : start + ROWS])).any(axis=1).sum()) for start in starts)
     if bad:
         raise InputError(
             f"Expected finite values in obsm[{key!r}], found NaN or infinite ones in {bad} {rows_called(adata)}."

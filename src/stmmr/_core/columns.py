@@ -26,6 +26,21 @@ COORDINATES: Final = (
     ("x_pos", "y_pos"),
     ("x_position", "y_position"),
     ("x_location", "y_location"),
+    ("location_x", "location_y"),
+    ("location_center_x", "location_center_y"),
+    ("position_x", "position_y"),
+    ("x_center", "y_center"),
+    ("centroidx", "centroidy"),
+    ("centerx", "centery"),
+    ("coordx", "coordy"),
+    ("xpos", "ypos"),
+    ("xaxis", "yaxis"),
+    ("x_axis", "y_axis"),
+    ("st_x", "st_y"),
+    ("aligned_x", "aligned_y"),
+    ("stage_x", "stage_y"),
+    ("loc_x", "loc_y"),
+    ("x_loc", "y_loc"),
     ("sdimx", "sdimy"),
     ("spatial_x", "spatial_y"),
     ("x_spatial", "y_spatial"),
@@ -57,7 +72,7 @@ NAMES: Final = re.compile(
 DESCRIPTIONS: Final = re.compile(
     r"n_?(counts?|features?|genes?|umis?|transcripts?)(_.*)?|(log\d*p?_)?(total|sum)_(counts?|umis?|genes?).*|total|umis?"
     r"|log\d*p?_n_?(counts?|features?|genes?).*|(pct|percent|fraction)_.*|library_size|size_?factors?"
-    r"|transcript_counts?|.*_(probe|codeword|transcript)_counts?|fov|volume|.*_?(area|perimeter|volume)"
+    r"|transcript_counts?|.*_(probe|codeword|transcript)_counts?|fov|field_of_view|volume|.*_?(area|perimeter|volume)"
     r"|(seurat|snn|graph|kmeans).*|.*_?clusters?|leiden.*|louvain.*|(cell_?)?types?_?(id)?|annotations?|domain(_id)?"
     r"|(min|max|center|centroid)_?[xyz].*|[xyz]_(min|max|center|centroid)|solidity|eccentricity|anisotropy|aspect_ratio"
     r"|(width|height|circularity|roundness)|in_tissue|(array|image|pxl)_?(row|col).*|(s|g2m|doublet|module)_score"
@@ -67,17 +82,21 @@ DESCRIPTIONS: Final = re.compile(
 """Columns that describe spots, as `plain` writes them."""
 CONTROLS: Final = re.compile(
     r"neg[-_. ]?(prb|prob|ative|con|ctrl)|sys(tem)?[-_. ]?control|false[-_. ]?code|blank([-_. ]|\d|$)"
-    r"|(unassigned|deprecated)[-_. ]?codeword|antisense[-_. ]|intergenic[-_. ]|genomic[-_. ]?control",
+    r"|(unassigned|deprecated)[-_. ]?codeword|antisense[-_. ]|intergenic[-_. ]|genomic[-_. ]?control"
+    r"|__(no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique)$"  # of HTSeq
+    r"|n_(unmapped|multimapping|nofeature|ambiguous)$"  # of STAR
+    r"|ercc-\d{5}$",  # molecules that were added
     re.IGNORECASE,
 )
-"""Beginnings of the names of features that are controls of a platform."""
+"""Beginnings of the names of features that are controls of a platform, or sums that counting programs write."""
 GENE_TYPES: Final = frozenset({"gene expression", "gene", "genes", "endogenous", "rna"})
 """Types of features that are genes, in lower case."""
 TYPE_COLUMNS: Final = ("feature_types", "feature_type", "feature_class", "codeclass", "CodeClass")
 """Columns of ``var`` with the type of each feature."""
 SECTIONS: Final = re.compile(
-    r"sections?|samples?|slices?|slides?|librar(y|ies)|pucks?|batch(es)?|donors?|patients?|specimens?|replicates?|rep"
-    r"|datasets?|orig_?ident|images?|fovs?|rois?|cores?|animals?|mouse|embryos?|capture_?area|chips?|z|bregma",
+    r"(.*_)?(section|sample|slice|slide|library|puck|core|donor|patient|specimen|replicate|capture_area|mouse|animal)s?"
+    r"|librar(y|ies)|batch(es)?|rep"
+    r"|datasets?|orig_?ident|images?|fovs?|rois?|cores?|animals?|mouse|embryos?|capture_?area|chips?|z|bregma|field_of_view",
 )
 """Columns that may name sections, as `plain` writes them, with or without "id" or "name" at the end."""
 
@@ -124,5 +143,5 @@ def describes_rows(name: object) -> bool:
 
 def may_name_sections(name: object) -> bool:
     """Tell whether a column may name the section of each spot."""
-    text = re.sub(r"_?(ids?|names?|keys?|no|num(ber)?|index)$", "", plain(name))
+    text = re.sub(r"_?(ids?|names?|keys?|labels?|no|num(ber)?|index)$", "", plain(name))
     return SECTIONS.fullmatch(text) is not None

@@ -89,6 +89,11 @@ class CountStatistics(NamedTuple):
                 "as corrected counts; of values that were normalised or imputed, give the raw counts instead.",
                 where,
             )
+        if self.largest == 1 and not self.fractions:
+            logger.warning(
+                "All values in %s are 0 or 1: they say whether a gene was seen. Give the counts if you have them.",
+                where,
+            )
         sizes = self.size[self.size > 0]
         if len(sizes) >= FEWEST_VALUES and sizes.mean() >= SAME_TOTAL and np.ptp(sizes) < 1e-3 * sizes.mean():
             logger.warning(

@@ -1,4 +1,4 @@
-"""Examine an HDF5 file or zarr store before it is read: refuse what runs code or leads elsewhere, and add up sizes.
+"""Examine an HDF5 file, zarr store or slide before it is read: refuse what runs code or leads elsewhere, add up sizes.
 
 `stmmr._core.untrusted` runs this file as a program of its own, since damaged files can crash the libraries or keep them
 busy for ever. It imports nothing of stmmr. To each path it answers with ``sizes``, the bytes of each array in memory by
@@ -27,6 +27,8 @@ DEEPEST: Final = 40
 """Groups inside each other; AnnData files have up to ten."""
 MOST: Final = 1_000_000
 """Objects of a container."""
+WINDOW: Final = 256
+"""Side in pixels of a window of a slide."""
 IDLE_SECONDS: Final = 60
 _CODECS: Final = (
     "adler32 astype bitround blosc bytes bz2 cast_value categorize crc32 crc32c delta endian fixedscaleoffset "
@@ -197,7 +199,24 @@ def _try_store(path: Path, sizes: dict[str, int], budget: int) -> None:
                 _try(node, share)
 
 
-# both
+# slides
+
+
+def try_slide(path: Path) -> None:
+    """Read a window at the corners and in the middle of each resolution; errors are for the reader."""
+    with suppress(Exception):
+        import openslide
+
+        with openslide.OpenSlide(path) as slide:
+            for level, (width, height) in enumerate(slide.level_dimensions):
+                side, step = min(width, height, WINDOW), slide.level_downsamples[level]
+                for x in (0, (width - side) // 2, width - side):
+                    for y in (0, (height - side) // 2, height - side):
+                        with suppress(openslide.OpenSlideError):
+                            slide.read_region((round(x * step), round(y * step)), level, (side, side))
+
+
+# all
 
 
 def _bytes_in_memory(shape: Any, dtype: Any) -> int:
@@ -234,8 +253,8 @@ def _try(array: Any, share: int) -> None:
             array[-min(rows, array.shape[0] - rows) :]
 
 
-def answer(path: str, budget: int) -> dict[str, Any]:
-    """Examine a container within a limit of memory."""
+def answer(path: str, budget: int, slide: bool) -> dict[str, Any]:  # noqa: FBT001 - as JSON has it
+    """Examine a container or a slide within a limit of memory."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -243,6 +262,9 @@ def answer(path: str, budget: int) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
+        if slide:
+            try_slide(Path(path))
+            return {"sizes": {}}
         return {"sizes": examine(Path(path), budget=budget)}
     except RefusedError as error:
         return {"refused": str(error)}

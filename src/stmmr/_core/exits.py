@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INVALID: Final = 1
 """Exit status after an error of the input or of the machine."""
 PARTLY: Final = 3
-"""Exit status if only optional parts failed."""
+"""Exit status if parts failed that others do not need."""
 UNEXPECTED: Final = 70
 """Exit status after any other error."""
 REPORTS: Final = "https://github.com/stmmr/stmmr-kit/issues"
@@ -49,11 +49,14 @@ def errors_as_sentences(worded: Callable[[str], str], *, command: str) -> Iterat
         _end(_unexpected(error, command), UNEXPECTED)
 
 
-def end_partly(failed: Mapping[str, Exception], output: Path, worded: Callable[[str], str]) -> None:
-    """End the process with one sentence, which `worded` may change, if optional parts failed."""
+def end_partly(
+    failed: Mapping[str, Exception], output: Path, worded: Callable[[str], str], *, advice: str = ""
+) -> None:
+    """End the process with one sentence, which `worded` may change, if parts failed."""
     if failed:
         parts = "; ".join(f"{part} failed ({reason_of(error)})" for part, error in failed.items())
-        _end(f"{worded(parts)}. All other results are in {output}; stmmr analyse {output} … adds analyses.", PARTLY)
+        advice = advice or f"stmmr analyse {output} … adds analyses"
+        _end(f"{worded(parts)}. All other results are in {output}; {advice}.", PARTLY)
 
 
 def reason_of(error: Exception) -> str:
@@ -89,8 +92,7 @@ def _unexpected(error: Exception, command: str) -> str:
     file, path = tempfile.mkstemp(prefix="stmmr-error-", suffix=".log")
     with open(file, "w", encoding="utf-8", errors="replace") as log:  # noqa: PTH123 - it is open already
         log.write(f"{command}\n{versions()}\n" + "".join(traceback.format_exception(error)))
-    reason = (str(error).splitlines() or [""])[0][:200]
     return (
-        f"an error that stmmr does not expect ({type(error).__name__}: {reason}). The details are in {path}; please "
-        f"report it with this file at {REPORTS}."
+        f"an error that stmmr does not expect ({type(error).__name__}: {reason_of(error)[:200]}). The details are in "
+        f"{path}; please report it with this file at {REPORTS}."
     )

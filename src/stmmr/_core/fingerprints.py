@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from stmmr._core.types import Numbers
+import pandas as pd
 
 HASHED_AT_MOST: Final = 2**28
 """Bytes of a file, or of all files of a folder, up to which the whole content is hashed."""
@@ -28,13 +25,51 @@ def digest(facts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def array_fingerprint(values: Numbers) -> str:
-    """Hash the values of an array, some rows at a time."""
-    hashed = hashlib.sha256(repr((values.shape, str(values.dtype))).encode())
-    rows = max(1, AT_ONCE * len(values) // max(values.nbytes, 1))
-    for start in range(0, len(values), rows):
-        hashed.update(np.ascontiguousarray(values[start : start + rows]).data)
+def fingerprint(values: Any) -> str:
+    """Hash names and values of arrays, matrices, tables and what holds them; of a matrix on disk, its file."""
+    hashed = hashlib.blake2b(digest_size=32)
+    _add(hashed, values)
     return hashed.hexdigest()
+
+
+def _add(hashed: hashlib.blake2b, values: Any) -> None:
+    """Add values to a hash, with their kind and shape, so that no two look alike."""
+    from stmmr._core.rows import OnDisk, by_rows, is_dask, is_on_disk, map_rows
+
+    kind = "array" if isinstance(values, np.ndarray) else type(values).__name__
+    hashed.update(f"{kind} {getattr(values, 'shape', '')} {getattr(values, 'dtype', '')}".encode())
+    if isinstance(values, Mapping):
+        for name in sorted(values, key=str):
+            hashed.update(repr(name).encode())
+            _add(hashed, values[name])
+    elif isinstance(values, pd.DataFrame):
+        _add(hashed, values.index.to_numpy())
+        for name, column in values.items():
+            hashed.update(f"{name!r} {column.dtype!r}".encode())
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                _add(hashed, column.cat.categories.to_numpy())
+                column = column.cat.codes
+            _add(hashed, column.to_numpy())
+    elif is_dask(values):
+        for part in map_rows(lambda rows, _: rows, by_rows(values), task="reading counts", progress=False):
+            _add(hashed, part)
+    elif is_on_disk(values):
+        matrix = OnDisk(values)
+        hashed.update(f"{matrix.name} {file_fingerprint(Path(matrix.path))}".encode())
+    elif hasattr(values, "indptr"):
+        for part in (values.indptr, values.indices, values.data):
+            _add(hashed, part)
+    elif isinstance(values, np.ndarray) and values.dtype.kind in "biufcSUV":
+        rows = max(1, AT_ONCE * (len(values) if values.ndim else 1) // max(values.nbytes, 1))
+        for start in range(0, len(values) if values.ndim else 1, rows):
+            hashed.update(np.ascontiguousarray(values[start : start + rows] if values.ndim else values).data)
+    elif isinstance(values, np.ndarray):
+        hashed.update("\0".join(map(repr, values.ravel())).encode())
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _add(hashed, value)
+    elif isinstance(values, str | int | float | np.generic):
+        hashed.update(repr(values).encode())
 
 
 def file_fingerprint(path: Path) -> str:

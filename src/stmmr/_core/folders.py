@@ -252,18 +252,9 @@ class Draft:
     def _require_replaceable(self) -> None:
         """Check that the target may be created or replaced."""
         target = self.target
-        if not target.exists():
-            return
-        if not target.is_dir():
-            raise InputError(f"Expected a folder or a new name, found the file {target}. Choose another name.")
-        if not self.overwrite:
+        if target.is_dir() and not self.overwrite:
             raise InputError(f"{target} exists. Pass overwrite=True (--overwrite), or choose another name.")
-        names = sorted(path.name for path in target.iterdir())
-        if names and not self.kind.marks(target):
-            raise InputError(
-                f"Expected a folder that stmmr wrote (with {self.kind.marker}) to overwrite, found {target} with "
-                f"{listed(names)}. Choose another name, or delete the folder yourself."
-            )
+        require_ours(target, self.kind)
         if target.is_mount():
             raise InputError(
                 f"Expected a folder that can be replaced, found the mount point {target}. Choose a folder inside it."

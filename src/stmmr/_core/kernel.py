@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.parallel import in_parallel, progress_bar, threads
+from stmmr._core.rows import empty, release
 from stmmr._core.sections import graph_sections, laid_apart, tissue_coordinates
 from stmmr._core.space import array_positions, spacing
 
@@ -56,7 +57,7 @@ def nearest(xy: Float64, n_neighbors: int) -> Ints:
     InputError
         If there are fewer other points.
     """
-    every = np.empty((len(xy), n_neighbors), dtype=np.intp)
+    every = empty((len(xy), n_neighbors), np.int32 if len(xy) < 2**31 else np.intp)
     for points, neighbors in nearest_in_chunks(xy, n_neighbors):
         every[points] = neighbors
     return every
@@ -171,6 +172,7 @@ class Kernel(NamedTuple):
             for done, smooth in enumerate(in_parallel(_propagated, tasks())):
                 bar.update(len(smooth))
                 yield rows[done], smooth
+                release()
 
     def _neighbourhoods(self, steps: int) -> Iterator[tuple[Ints, Ints, Float64]]:
         """Divide the tissue into tiles, each with the spots around it.

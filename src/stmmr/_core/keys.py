@@ -11,6 +11,8 @@ SECTION: Final = "section"
 """``obs``: the section of each spot, where several were put into one table."""
 NEW_SECTION: Final = "stmmr_section"
 """``obs``: the same, where a column is called so already."""
+BOUNDARIES: Final = "cell_boundaries"
+"""``obsm``: outlines of cells as x, y, x, y, … in the unit of ``spatial``; CSR of 20,000 columns, see `boundaries`."""
 ARRAY_ROW: Final = "array_row"
 ARRAY_COL: Final = "array_col"
 """``obs``: integer position on the array of a platform that has one."""
@@ -69,6 +71,12 @@ ENHANCED: Final = "stmmr_enhanced"
 REGION: Final = "stmmr_region"
 INSTANCE: Final = "stmmr_instance"
 """``obs``: in the table of a SpatialData object, the element that a spot belongs to, and its name there."""
+DOMAIN_COLORS: Final = "stmmr_domain_colors"
+DOMAIN_REFINED_COLORS: Final = "stmmr_domain_refined_colors"
+ALTERNATIVE_COLORS: Final = "stmmr_alternative_colors"
+"""``uns``: a colour for each domain, in the order of the categories, as scanpy writes and reads it."""
+DOMAIN_NOTES: Final = "stmmr_domain_notes"
+"""``uns``: data frame of texts about domains, by a person; of another column of domains f"{column}_notes"."""
 DOMAIN_GENES: Final = "stmmr_domain_genes"
 """``uns``: data frame of every gene in every domain, against its neighbours and against the rest."""
 DOMAIN_GENES_PSEUDOBULK: Final = "stmmr_domain_genes_pseudobulk"
@@ -79,6 +87,12 @@ COMPOSITION: Final = "stmmr_composition"
 """``uns``: data frame of the spots of every domain in every section."""
 COMPOSITION_TESTS: Final = "stmmr_composition_tests"
 """``uns``: data frame of tests: does the share of a domain differ between groups of sections."""
+CONTACT_TESTS: Final = "stmmr_contact_tests"
+"""``uns``: data frame of tests: do groups of sections differ in which domains are neighbours."""
+CELL_TYPES: Final = "stmmr_cell_types"
+"""``uns``: data frame of the cell types of each domain, against shifted domains."""
+CONDITION_GENES: Final = "stmmr_condition_genes"
+"""``uns``: data frame of genes that differ between conditions within each domain, sections as replicates."""
 MORAN_I: Final = "stmmr_moran_i"
 MORAN_Z: Final = "stmmr_moran_z"
 MORAN_P: Final = "stmmr_moran_pval"
@@ -105,6 +119,8 @@ class Key(NamedTuple):
         """Whether the values hold for the remaining spots when some are dropped; not if they describe all together."""
         if self.container in ("obs", "obsm", "layers", "varm"):
             return True
+        if self.container == "uns":
+            return self.name.endswith("_notes")
         return self.name == HIGHLY_VARIABLE or (self.container == "notes" and self.name not in _OF_ALL_SPOTS)
 
     @property
@@ -149,9 +165,10 @@ KEYS: Final = (
     *written(
         "domains",
         obs=(DOMAIN, CONFIDENCE, ALTERNATIVE, DOMAIN_REFINED),
-        notes=("domains", "consensus", "refine", "transfer", "evaluation"),
+        uns=(DOMAIN_NOTES,),
+        notes=("domains", "consensus", "refine", "transfer", "evaluation", "annotation"),
     ),
-    *written("run", notes=("seconds", "peak_memory_mb", "mode")),
+    *written("run", notes=("seconds", "peak_memory_mb", "mode", "skipped")),
 )
 """What a run writes; keys of analyses are in their rows of `stmmr.pipeline.analyses`. Any other key is the user's."""
 

@@ -45,11 +45,12 @@ SWITCH: Final = Range("True or False", object, lambda value: str(value) in ("Tru
 RANGES: Final = {
     **dict.fromkeys(("n_domains", "n_partitions", "n_neighbors", "n_components", "n_top_genes", "n_init"), COUNT),
     **dict.fromkeys(
-        ("at_most", "n_genes", "n_sets", "min_set", "max_set", "n_knots", "n_rows", "n_cols", "bin_size"), COUNT
+        ("at_most", "n_genes", "n_sets", "min_set", "max_set", "n_knots", "n_rows", "n_cols", "bin_size"),
+        COUNT,
     ),
-    **dict.fromkeys(("n_seeds", "epochs", "width", "devices", "num_nodes", "threads"), COUNT),
+    **dict.fromkeys(("n_seeds", "ncols", "epochs", "width", "devices", "num_nodes", "threads"), COUNT),
     **dict.fromkeys(("min_spots", "min_counts", "histology.n_components"), NATURAL),
-    **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution"), POSITIVE),
+    **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution", "reach"), POSITIVE),
     **dict.fromkeys(("min_contact", "min_share_ratio", "threshold"), NOT_NEGATIVE),
     # settings of the model
     **dict.fromkeys(("hidden", "latent", "steps", "batch_size", "landmarks"), NATURAL),
@@ -102,7 +103,8 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
     if value is None and (default is None or "None" in annotation.split(" | ")):
         return
     if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
-        hint = " Read it first: adata = stmmr.read(…)." if isinstance(value, str | Path) and name != "model" else ""
+        path = isinstance(value, str | Path) and name != "model"
+        hint = f" Read it first: {name} = stmmr.read({str(value)!r})." if path else ""
         raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.{hint}")
     allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
     automatic, types = "auto" in annotation, set(annotation.split(" | ")) - {"None"}

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.record import recorded
+from stmmr._core.rows import empty, release, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from stmmr._core.types import Ints, Numbers
 
 Step = TypeVar("Step", bound="Callable[..., Any]")
+TAKEN: Final = 2**17
+"""Rows that are taken at a time."""
 ARRAY: Final = [keys.ARRAY_COL, keys.ARRAY_ROW]
 
 
@@ -81,9 +84,17 @@ def taken(values: Any, order: Ints) -> Any:
     """Take rows of an array, a sparse matrix, a data frame or a categorical."""
     if isinstance(values, pd.DataFrame | pd.Series):
         return values.iloc[order]
-    if not (sparse.issparse(values) or isinstance(values, pd.api.extensions.ExtensionArray)):
-        values = np.asarray(values)
-    return values[order]
+    array: Any = values
+    if sparse.issparse(values) or isinstance(values, pd.api.extensions.ExtensionArray):
+        return array[order]
+    array = np.asarray(values)
+    if array.ndim < 2 or array.dtype.hasobject:
+        return array[order]
+    arranged = empty((len(order), *array.shape[1:]), array.dtype)
+    for rows in slices(len(order), TAKEN):
+        arranged[rows] = array[order[rows]]
+    release()
+    return arranged
 
 
 def in_tissue_order(step: Step) -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
+from stmmr._core.columns import plain
 from stmmr._core.compat import layers_of, names_in
 from stmmr._core.rows import as_csr
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 X, RAW = "X", "raw"
 """Names that the option `layer` takes besides those of layers."""
+NAMED: Final = re.compile(r"x|raw|(raw_?)?(counts?|umis?)(_raw)?|(soupx|original|umi)_counts?")
+"""Names of matrices that should hold counts, as `plain` writes them."""
 SAMPLE: Final = 200
 """Spots by which whole numbers are told."""
 
@@ -54,11 +58,15 @@ def counts_elsewhere(adata: AnnData, where: str) -> str:
 
 
 def matrices_with_counts(adata: AnnData) -> list[str]:
-    """Name the matrices that hold whole numbers, judged by the first spots, as the option `layer` takes them."""
+    """Name the matrices that hold whole numbers, judged by the first spots, as the option `layer` takes them.
+
+    The likeliest comes first: those that are called counts, then those with more counts (spliced ones are a part).
+    """
     matrices = {X: adata.X, **layers_of(adata)}
     if adata.raw is not None and adata.raw.X is not None:
         matrices[RAW] = adata.raw.X
-    return [name for name, matrix in matrices.items() if matrix is not None and _whole(matrix)]
+    totals = {name: total for name, matrix in matrices.items() if matrix is not None and (total := _whole(matrix))}
+    return sorted(totals, key=lambda name: (not NAMED.fullmatch(plain(name)), -totals[name]))
 
 
 def _offer(adata: AnnData, where: str) -> str:
@@ -70,10 +78,11 @@ def _offer(adata: AnnData, where: str) -> str:
     return f'Whole numbers are in {first}{others}: use layer="{first}" (--layer {first}).'
 
 
-def _whole(matrix: Any) -> bool:
+def _whole(matrix: Any) -> float:
+    """Get the sum of whole numbers that are not negative, over the first spots; 0 if there are other values."""
     matrix = as_csr(matrix) if sparse.issparse(matrix) else matrix  # scipy cannot slice values of foreign byte order
-    values = as_csr(matrix[:SAMPLE]).data
-    return bool(len(values) and (values > 0).any() and (values >= 0).all() and (values == np.rint(values)).all())
+    values = as_csr(matrix[:SAMPLE]).data.astype(np.float64)
+    return float(values.sum()) if (values >= 0).all() and (values == np.rint(values)).all() else 0.0
 
 
 def _of_raw(adata: AnnData) -> Any:
@@ -90,4 +99,9 @@ def _of_raw(adata: AnnData) -> Any:
             "AnnData of raw first: adata = adata.raw.to_adata()."
         )
     same = adata.raw.var_names.equals(adata.var_names)
+    if not same and not adata.raw.var_names.is_unique:
+        raise InputError(
+            "Expected each gene once in raw, found genes of the same name, and others than in the data. Make an "
+            "AnnData of raw first: adata = adata.raw.to_adata()."
+        )
     return adata.raw.X if same else adata.raw.X[:, adata.raw.var_names.get_indexer(adata.var_names)]

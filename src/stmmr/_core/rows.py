@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import sys
 import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 from scipy import sparse
@@ -34,7 +37,11 @@ Result = TypeVar("Result")
 Options = ParamSpec("Options")
 IN_MEMORY_AT_MOST: Final = 2**30
 """Size of the largest array that is kept in memory, in bytes."""
+IN_MEMORY_BESIDE_DISK: Final = 2**26
+"""The same while counts are on disk."""
 _folder: ContextVar[Path | None] = ContextVar("scratch folder", default=None)
+_at_most: ContextVar[int | None] = ContextVar("bytes of an array in memory", default=None)
+_mapped: WeakSet[mmap.mmap] = WeakSet()
 
 
 class OnDisk:
@@ -59,7 +66,7 @@ class OnDisk:
                 "columns. Read them into memory (adata.to_memory(), --mode memory), or write them again as CSR."
             )
         self.in_h5 = hasattr(node, "file")
-        self.path = str(node.file.filename if self.in_h5 else node.store_path.store.root)
+        self.path = file_of(dataset)
         self.name = str(node.name if self.in_h5 else node.path)
         self.shape = tuple(dataset.shape)
 
@@ -92,6 +99,12 @@ class OnDisk:
 def is_on_disk(matrix: Any) -> bool:
     """Check whether a matrix of an AnnData is in a file."""
     return hasattr(matrix, "group") or type(matrix).__module__.split(".")[0] in {"h5py", "zarr"}
+
+
+def file_of(matrix: Any) -> str:
+    """Get the file or store that holds a matrix."""
+    node = getattr(matrix, "group", matrix)
+    return str(node.file.filename if hasattr(node, "file") else node.store_path.store.root)
 
 
 def is_dask(matrix: Any) -> bool:
@@ -156,6 +169,7 @@ def map_rows(
         for rows, result in work(function, matrix):
             bar.update(rows.stop - rows.start)
             yield result
+    release()
 
 
 def _map_chunks(function: Callable[..., Result], matrix: Any) -> Iterator[tuple[slice, Result]]:
@@ -212,22 +226,36 @@ def take(matrix: Any, index: Ints) -> Csr:
 
 
 @contextmanager
-def scratch_folder(folder: Path | None) -> Iterator[None]:
-    """Put large arrays into files in a folder; None: the folder of the system for temporary files."""
-    before = _folder.set(folder)
+def scratch_folder(folder: Path | None, *, beside_disk: bool = False) -> Iterator[None]:
+    """Put large arrays into files in a folder; None: the folder of the system for temporary files.
+
+    With counts on disk (`beside_disk`), these are all but small arrays.
+    """
+    before = _folder.set(folder), _at_most.set(IN_MEMORY_BESIDE_DISK if beside_disk else None)
     try:
         yield
     finally:
-        _folder.reset(before)
+        _folder.reset(before[0])
+        _at_most.reset(before[1])
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Numbers:
     """Make an uninitialised array: in memory, or, if large, mapped to a temporary file without a name."""
-    if np.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY_AT_MOST:
+    if np.prod(shape) * np.dtype(dtype).itemsize <= (_at_most.get() or IN_MEMORY_AT_MOST):
         return np.empty(shape, dtype)
+    release()
     with tempfile.TemporaryFile(dir=_folder.get(), prefix="stmmr_") as file:
         _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        return np.memmap(file, dtype, mode="w+", shape=shape)
+        array = np.memmap(file, dtype, mode="w+", shape=shape)
+    _mapped.add(array.base)  # type: ignore[arg-type]  # its mmap
+    return array
+
+
+def release() -> None:
+    """Take the pages of arrays in files out of the memory of this process; the system keeps or writes them."""
+    if sys.platform == "linux":
+        for mapped in list(_mapped):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _reserve(file: int, size: int) -> None:

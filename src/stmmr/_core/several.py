@@ -152,7 +152,8 @@ def _by_repeats(
         return Several(because, named[0])
     by_name = _by_names(adata)
     if by_name is not None and _tells_apart(positions, by_name[kept]):
-        return Several(because, None, by_name)
+        key = next((name for name in apart if _same_groups(columns[name], by_name)), None)
+        return Several(because, key, by_name if key is None else None)
     return Several(because, None, others=tuple(apart)) if repeated >= SURELY else None
 
 

@@ -15,8 +15,9 @@ from stmmr._core.compat import libraries_of
 from stmmr._core.parallel import threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    import pandas as pd
     from anndata import AnnData
 
     from stmmr._core.types import Float64, Floats, Numbers
@@ -34,14 +35,23 @@ UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances between neighbours that occur: from bins of Stereo-seq and Visium HD to coarse arrays."""
-SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
+SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial(3d)?|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
 """Keys of ``obsm`` that hold coordinates, as `plain` writes them."""
+DECIMAL_COMMA: Final = r"^(-?\d+),(\d+)$"
 FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
 SAME_SCALE: Final = 1.02
 """Ratio of two scales up to which they count as the same."""
 FARTHEST: Final = 1e100
 """Coordinates are smaller; squares of larger ones overflow."""
+FEWEST_ON_ARRAY: Final = 10
+"""Spots by whose array positions swapped coordinates are told."""
+CLEARLY: Final = 3
+"""How much more x has to follow the rows of the array than its columns."""
+SWAPPED: Final = (
+    "x follows the rows of the array and y its columns, as where Seurat 5 calls the rows of the image x. Both are "
+    "swapped."
+)
 SAMPLE: Final = 10_000
 """Locations that the distance to neighbours is measured from; the median of as many is within a percent or two."""
 
@@ -110,13 +120,19 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
         if isinstance(nm, int | float | np.number) and nm > 0:
             return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
-        import pandas as pd
-
-        array = adata.obs[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+        array = array_numbers(adata.obs)
         step, source = _step_of(adata, array)
         if step is not None and (um := microns_per_pixel(array, xy, step=step)) is not None:
             return um, source
     return math.nan, "unknown"
+
+
+def array_numbers(table: pd.DataFrame) -> Float64:
+    """Get column and row on the array as numbers, shape (N, 2); NaN where they are none."""
+    import pandas as pd
+
+    numbers: Float64 = table[ARRAY].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    return numbers
 
 
 def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None, str]:
@@ -203,7 +219,7 @@ def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
         pair, depth = coordinate_columns(values.columns), depth_column(values.columns)
         values = values[[*pair, *([depth] if depth else [])]] if pair else values.select_dtypes("number")
         texts = values.select_dtypes(exclude="number").columns  # also categories and text of numbers
-        values = values.astype(dict.fromkeys(texts, object))
+        values = values.astype(dict.fromkeys(texts, object)).replace(DECIMAL_COMMA, r"\1.\2", regex=True)
     try:
         array = np.asarray(values.toarray() if hasattr(values, "toarray") else values).astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -231,7 +247,32 @@ def set_coordinates(adata: AnnData, *, plain_array: bool = False) -> None:
     if keys.ARRAY_COL not in where:
         if not is_plain:
             logger.info("Coordinates are taken from %s.", where)
+        if where.startswith("obs[") and set(ARRAY) <= set(adata.obs.columns):
+            pair = coordinate_columns(adata.obs.columns) or ()
+            if swapped_by_seurat(xy, pair, array_numbers(adata.obs)):
+                logger.warning(SWAPPED)
+                xy = xy[:, ::-1]
         adata.obsm[keys.SPATIAL] = xy if z is None or np.ptp(z) == 0 else np.column_stack([xy, z])
+
+
+def swapped_by_seurat(xy: Float64, columns: Iterable[object], array: Float64) -> bool:
+    """Tell whether columns called x and y hold rows and columns of the image, as those of Seurat 5 do for Visium.
+
+    Parameters
+    ----------
+    xy
+        Coordinates, shape (N, 2).
+    columns
+        Names of their columns.
+    array
+        Column and row on the array, shape (N, 2).
+    """
+    known = np.isfinite(array).all(axis=1) & np.isfinite(xy).all(axis=1)
+    if [plain(name) for name in columns] != ["x", "y"] or known.sum() < FEWEST_ON_ARRAY:
+        return False
+    array, xy = (values[known] - values[known].mean(axis=0) for values in (array, xy))
+    (x_by_col, y_by_col), (x_by_row, y_by_row) = np.linalg.lstsq(array, xy)[0]
+    return bool(min(x_by_row, y_by_col) > CLEARLY * max(abs(x_by_col), abs(y_by_row)))
 
 
 def is_hexagonal(array: Float64) -> bool:

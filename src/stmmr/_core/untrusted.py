@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from stmmr._core import examine
-from stmmr._core.checks import InputError, logger
+from stmmr._core.checks import InputError, logger, shown_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,8 +89,8 @@ def require_memory(n_bytes: int, path: Path | str, *, advice: str = "") -> None:
 def _too_large(n_bytes: int, path: Path | str, advice: str = "") -> InputError:
     advice = advice or "If the file is right, use a machine with more memory."
     return InputError(
-        f"Expected data that fit into {free_memory() / 1e9:.1f} GB of memory (max_memory, --max-memory) at {path}, "
-        f"found {n_bytes / 1e9:.1f} GB. {advice}"
+        f"Expected data that fit into {shown_bytes(free_memory())} of memory (max_memory, --max-memory) at {path}, "
+        f"found {shown_bytes(n_bytes)}. {advice}"
     )
 
 
@@ -109,14 +109,14 @@ def require_regular(path: Path) -> None:
         raise InputError(f"Expected a file or folder, found a pipe or device at {path}. Save its content to a file.")
 
 
-def examined(path: Path) -> dict[str, int]:
-    """Examine an HDF5 file or zarr store in a process of its own, which may crash or be stopped.
+def examined(path: Path, *, slide: bool = False) -> dict[str, int]:
+    """Examine an HDF5 file, a zarr store or a slide in a process of its own, which may crash or be stopped.
 
     What was examined once is not examined again in this process while it does not change.
 
     Returns
     -------
-    The bytes of each array in memory, by its name.
+    The bytes of each array in memory, by its name; of a slide, none.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def examined(path: Path) -> dict[str, int]:
     files = [path, *(file for name in names if (file := path / name).exists())]
     states = [file.stat() for file in files]
     state = tuple((str(file), s.st_ino, s.st_size, s.st_mtime_ns) for file, s in zip(files, states, strict=True))
-    return _examined(path.resolve(), (*state, max_memory()))
+    return _examined(path.resolve(), (*state, max_memory()), slide=slide)
 
 
 @lru_cache(maxsize=64)
-def _examined(path: Path, state: tuple[Any, ...]) -> dict[str, int]:
+def _examined(path: Path, state: tuple[Any, ...], *, slide: bool) -> dict[str, int]:
     try:
-        answer = _examiner.ask(path)
+        answer = _examiner.ask(path, slide=slide)
     except InputError:
         raise
     except (OSError, ValueError) as error:  # such as Python inside another program
@@ -162,7 +162,7 @@ class _Examiner:
         self._owner = 0
         self._lock = threading.Lock()
 
-    def ask(self, path: Path) -> dict[str, Any]:
+    def ask(self, path: Path, *, slide: bool) -> dict[str, Any]:
         """Get the answer about a path; raises InputError if it takes too long or ends the process."""
         with self._lock:
             process = self._started()
@@ -176,7 +176,7 @@ class _Examiner:
             timer = threading.Timer(SECONDS, stop)
             timer.start()
             try:
-                process.stdin.write(json.dumps([str(path), free_memory()]) + "\n")
+                process.stdin.write(json.dumps([str(path), free_memory(), slide]) + "\n")
                 process.stdin.flush()
                 with suppress(ImportError):
                     import anndata  # noqa: F401 - every reader needs it, and it takes as long as the examination
@@ -300,7 +300,7 @@ class _Lines(io.RawIOBase):
         if self._left < 0:
             raise InputError(
                 f"Expected a text file that fits into memory (max_memory, --max-memory) at {self._path}, found more "
-                f"than {free_memory() / 1e9:.1f} GB. Export it again, or use a machine with more memory."
+                f"than {shown_bytes(free_memory())}. Export it again, or use a machine with more memory."
             )
         return len(part)
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, shown_bytes
 from stmmr._core.untrusted import require_regular
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def read_json(path: Path, *, expected: str) -> dict[str, Any]:
     require_regular(path)
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"{path.stat().st_size / 1e9:.1f} GB")
+            raise ValueError(shown_bytes(path.stat().st_size))
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise TypeError(f"a {type(content).__name__}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from stmmr._core.checks import InputError, logger
 from stmmr._core.files import atomic_write
-from stmmr._core.fingerprints import array_fingerprint, digest
+from stmmr._core.fingerprints import digest, fingerprint
 from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.parallel import in_parallel, progress_bar
 from stmmr._core.rows import empty
@@ -94,7 +94,7 @@ class FeatureCache:
             "image": image,
             "encoder": encoder,
             "geometry": dict(geometry),
-            "centres": array_fingerprint(np.asarray(centres, dtype=np.float64)),
+            "centres": fingerprint(np.asarray(centres, dtype=np.float64)),
             "shape": list(shape),
         }
         if folder is None or encoder is None:

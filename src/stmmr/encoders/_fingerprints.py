@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stmmr._core.fingerprints import array_fingerprint, digest, file_fingerprint
+from stmmr._core.fingerprints import digest, file_fingerprint, fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ def image_fingerprint(image: str | Path | NDArray[np.generic]) -> str:
     """
     if isinstance(image, (str, Path)):
         return digest({"file": file_fingerprint(Path(image)), "time": Path(image).stat().st_mtime_ns})
-    return digest({"shape": list(image.shape), "dtype": str(image.dtype), "values": array_fingerprint(image)})
+    return digest({"shape": list(image.shape), "dtype": str(image.dtype), "values": fingerprint(image)})
 
 
 def files_fingerprint(files: list[Path]) -> str:

@@ -100,7 +100,13 @@ def best_weights(names: Iterable[str]) -> list[str]:
 
 def explain(error: BaseException, model: str) -> str:
     """Explain why the hub did not deliver a model, and what to do."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     if isinstance(error, GatedRepoError):
         return (
@@ -112,7 +118,7 @@ def explain(error: BaseException, model: str) -> str:
             f"Expected the name of a model on {HUB}, found no model called {model!r}. If it is private, "
             "run: hf auth login. stmmr.pp.encoders() lists known models."
         )
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError):  # was one before 1.0
         return f"Expected the model {model} from {HUB}, found its answer: {str(error).splitlines()[0]}"
     return (
         f"Expected the model {model} in the cache or a connection to {HUB}, found no connection "

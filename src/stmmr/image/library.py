@@ -10,7 +10,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.compat import libraries_of, unescaped
-from stmmr.image.pixels import is_blank
+from stmmr.image.pixels import is_blank, unfit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,8 +65,15 @@ def find_library(adata: AnnData, library_id: str | None = None) -> Library:
 
 
 def holds_image(library: Library) -> bool:
-    """Tell whether a library has an image that is not a blank placeholder."""
-    return any(_usable(library, name) is not None for name in image_names(library))
+    """Tell whether a library has an H&E image that is not a blank placeholder."""
+    images = (_usable(library, name) for name in image_names(library))
+    return any(image is not None and not unfit(image) for image in images)
+
+
+def unfit_images(library: Library) -> dict[str, str]:
+    """Get the images of a library that cannot be used as H&E, with the reason."""
+    images = {name: image for name in image_names(library) if (image := _usable(library, name)) is not None}
+    return {name: reason for name, image in images.items() if (reason := unfit(image))}
 
 
 def sharpest_image(library: Library) -> tuple[NDArray[np.generic], float] | None:

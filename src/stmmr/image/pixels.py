@@ -108,6 +108,15 @@ def check_image(array: ArrayLike, *, where: str = "the image") -> NDArray[np.uin
     return image
 
 
+def unfit(image: ArrayLike) -> str:
+    """Explain why an image cannot be used as H&E, such as "greyscale"; empty if it can."""
+    try:
+        check_image(image)
+    except InputError as error:
+        return str(error).partition(", found ")[2].partition(". ")[0].rstrip(".")
+    return ""
+
+
 def is_blank(image: NDArray[np.generic]) -> bool:
     """Tell whether all pixels have one colour, as in the placeholders of some output folders, or there are none."""
     return image.ndim < 2 or image.size == 0 or bool((image == image[0, 0]).all())

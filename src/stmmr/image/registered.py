@@ -13,10 +13,10 @@ from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.space import coordinates, rows_called, um_per_unit, warn_implausible_scale
-from stmmr.image.library import FULLRES, find_library, image_names, scale_key
+from stmmr.image.library import FULLRES, find_library, holds_image, image_names, scale_key
 from stmmr.image.registration import mapped, read_registration, scale_of, scaling
 from stmmr.image.slide import open_slide
-from stmmr.image.tissue import UNCHANGED, in_mask, share_by_turn, tissue_mask
+from stmmr.image.tissue import SWAPPED, UNCHANGED, in_mask, share_by_turn, tissue_mask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,11 @@ class Registered:
         best = max(shares, key=lambda name: shares[name])
         if shares[best] < max(shares[UNCHANGED] + BETTER_BY, ON_TISSUE_AT_LEAST):
             return ""
+        if best == SWAPPED:
+            return (
+                f" With x and y swapped, {shares[best]:.0%} of them would be on tissue: Seurat 5, for one, calls the "
+                "rows of the image x."
+            )
         return f" {best.capitalize()}, the image would have {shares[best]:.0%} of them on tissue."
 
 
@@ -177,10 +182,11 @@ def _stored_image(library: Library) -> tuple[Slide, NDArray[np.float64]]:
     for name in image_names(library):
         try:
             slide = open_slide(np.asarray(images[name]), where=f"the {name} image of uns['spatial']")
-        except InputError as error:
-            raise InputError(
-                f"{error} To run without the image: stmmr run --no-histology, in Python stmmr.run(histology=False)."
-            ) from error
+        except InputError:
+            if not holds_image(library):
+                raise
+            logger.warning("The %s image is no H&E image and is skipped.", name)
+            continue
         if slide.is_blank:
             logger.warning("The %s image is blank and is skipped.", name)
             blank.append(name)

@@ -15,7 +15,7 @@ from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.compat import libraries_of
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
-from stmmr.image.library import Library, holds_image
+from stmmr.image.library import Library, holds_image, unfit_images
 from stmmr.image.registered import NO_POSITIONS, Registered, registered_image
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ UNS_OF_SCALE: Final = (keys.BIN_TYPE, keys.RESOLUTION)
 
 
 def images_available(adata: AnnData, image: Images = None, *, section_key: str | None = None) -> bool:
-    """Tell whether there is an image to read, or one of every section; warn if only some sections have one.
+    """Tell whether there is an H&E image to read, or one of every section; warn of others, and if some have none.
 
     The parameters are those of `stmmr.pp.histology`.
     """
     libraries: Mapping[str, Library] = libraries_of(adata)
+    if image is None:
+        _warn_of_unfit(libraries)
     sections = sections_of(adata, section_key)
     if sections is None or not _by_themselves(adata, image, sections):
         return image is not None or any(map(holds_image, libraries.values()))
@@ -60,6 +62,22 @@ def images_available(adata: AnnData, image: Images = None, *, section_key: str |
             listed(missing),
         )
     return not missing
+
+
+def _warn_of_unfit(libraries: Mapping[str, Library]) -> None:
+    """Warn of libraries whose images are no H&E, such as fluorescence."""
+    reasons: dict[str, list[str]] = {}
+    for library_id, library in libraries.items():
+        if not holds_image(library):
+            for name, reason in unfit_images(library).items():
+                reasons.setdefault(reason, []).append(f"{library_id}: {name}")
+    for reason, images in reasons.items():
+        logger.warning(
+            "Images in uns['spatial'] are not used, as they are no H&E images (%s): found %s. Give the H&E image, if "
+            'there is one: image="he.jpg" (--image he.jpg).',
+            listed(images, at_most=4),
+            reason,
+        )
 
 
 def registered_images(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core.checks import InputError, logger
-from stmmr._core.untrusted import require_memory
+from stmmr._core.untrusted import examined, require_memory
 from stmmr.image.pixels import MAX_PIXELS, decoded_by_tifffile, decoding, format_of, greyscale, read_image
 from stmmr.image.slide import PixelArray, Slide, SpatialTree
 
@@ -95,6 +95,7 @@ def _by_openslide(path: Path) -> Slide | None:
         return None
     import openslide
 
+    examined(path, slide=True)
     if openslide.OpenSlide.detect_format(path) is None:
         return None
     try:

@@ -19,6 +19,8 @@ SHARE_OF_GLASS: Final = 0.9
 SHARPNESS: Final = 0.2
 """Share of the median sharpness of the tissue below which a patch counts as blurred."""
 UNCHANGED: Final = "unchanged"
+SWAPPED: Final = "mirrored along its diagonal"
+"""The orientation in which x is y and y is x."""
 TURNS: Final = {
     UNCHANGED: (1, 0, 0, 1),
     "mirrored left to right": (-1, 0, 0, 1),
@@ -26,7 +28,7 @@ TURNS: Final = {
     "turned by 180°": (-1, 0, 0, -1),
     "turned by 90° clockwise": (0, -1, 1, 0),
     "turned by 90° counterclockwise": (0, 1, -1, 0),
-    "mirrored along its diagonal": (0, 1, 1, 0),
+    SWAPPED: (0, 1, 1, 0),
     "mirrored along its other diagonal": (0, -1, -1, 0),
 }
 """Orientations of an image: the linear maps, row by row, from the present x and y to those in the image."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, unique_names
-from stmmr._core.columns import CONTROLS, GENE_TYPES, TYPE_COLUMNS
+from stmmr._core.columns import CONTROLS, GENE_TYPES, TYPE_COLUMNS, coordinate_columns, microns_of
+from stmmr._core.compat import libraries_of
 from stmmr._core.genes import ENSEMBL
 from stmmr._core.rows import is_on_disk
 from stmmr._core.space import rows_called, set_coordinates
+from stmmr.io._placing import add_library
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmmr._core.types import Bools
 
+IDENTIFIER: Final = re.compile(rf"{ENSEMBL.pattern}|FBgn\d+$|WBGene\d+$|\d+$")
+"""Names of genes that are no symbols: of Ensembl, FlyBase, WormBase or NCBI, or the number of the row."""
 SYMBOLS: Final = (
     "feature_name",
     "gene_symbols",
@@ -32,6 +37,7 @@ SYMBOLS: Final = (
     "mgi_symbol",
     "real_gene_name",
     "name",
+    "gene",
 )
 """Columns of ``var`` with gene symbols."""
 
@@ -39,39 +45,61 @@ SYMBOLS: Final = (
 def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     """Take coordinates and gene symbols from where they are, and drop controls and spots off the tissue.
 
-    Of counts on disk, nothing can be dropped: spots off the tissue are an error there, controls a warning.
+    Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
     try:
         set_coordinates(adata, plain_array=True)
+        _use_unit(adata)
     except InputError as error:
         logger.warning("%s", error)
-    _use_symbols(adata)
-    controls, off = controls_of(adata), off_tissue(adata)
-    if keep_off_tissue:
-        off = np.zeros(adata.n_obs, dtype=bool)
-    rows = rows_called(adata)
+    use_symbols(adata)
+    off, controls = left_out(adata, keep_off_tissue=keep_off_tissue)
+    if is_on_disk(adata.X):
+        return adata
+    return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+
+
+def _use_unit(adata: AnnData) -> None:
+    """Note the scale of coordinates whose columns in ``obs`` state their unit, such as ``x_um``, if none is known."""
+    pair = coordinate_columns(adata.obs.columns)
+    um = microns_of(pair) if pair else None
+    if um is None or libraries_of(adata) or keys.SPATIAL not in adata.obsm:
+        return
+    if pair and np.allclose(adata.obsm[keys.SPATIAL][:, :2], adata.obs[list(pair)].to_numpy(), equal_nan=True):
+        add_library(adata, um, "library")
+
+
+def left_out(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
+    """Tell which spots and which features are dropped, and say so; raises InputError if all spots are."""
+    off, controls = dropped(adata, keep_off_tissue=keep_off_tissue)
     if off.all() and len(off):
         raise InputError(
-            f"Expected {rows} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep them: "
-            "keep_off_tissue=True (--keep-off-tissue)."
+            f"Expected {rows_called(adata)} on the tissue, found obs['in_tissue'] 0 for all {adata.n_obs}. To keep "
+            "them: keep_off_tissue=True (--keep-off-tissue)."
         )
-    if is_on_disk(adata.X):
-        _warn_of_disk(adata, controls, off)
-        return adata
     if controls.any():
         names = listed(adata.var_names[controls], at_most=4)
         logger.info("%d controls and other features that are no genes dropped (%s).", controls.sum(), names)
     if off.any():
         message = "%d of %d %s are off the tissue (in_tissue is 0) and dropped; --keep-off-tissue keeps them."
-        logger.info(message, off.sum(), adata.n_obs, rows)
-    return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+        logger.info(message, off.sum(), adata.n_obs, rows_called(adata))
+    return off, controls
+
+
+def dropped(adata: AnnData, *, keep_off_tissue: bool = False) -> tuple[Bools, Bools]:
+    """Tell which spots are off the tissue, unless they are kept, and which features are controls."""
+    off = np.zeros(adata.n_obs, dtype=bool) if keep_off_tissue else off_tissue(adata)
+    return off, controls_of(adata)
 
 
 def off_tissue(adata: AnnData) -> Bools:
-    """Tell which spots are off the tissue by ``obs["in_tissue"]``, as numbers, truth values or text."""
-    if keys.IN_TISSUE not in adata.obs:
+    """Tell which spots are off the tissue by ``obs["in_tissue"]``, or ``obs["tissue"]`` of Seurat, in any form."""
+    name = keys.IN_TISSUE if keys.IN_TISSUE in adata.obs else "tissue"  # of Seurat
+    if name not in adata.obs:
         return np.zeros(adata.n_obs, dtype=bool)
-    texts = adata.obs[keys.IN_TISSUE].astype(str).str.strip().str.lower()
+    texts = adata.obs[name].astype(str).str.strip().str.lower()
+    if name != keys.IN_TISSUE and not set(texts) <= {"0", "1", "0.0", "1.0"}:  # the organ
+        return np.zeros(adata.n_obs, dtype=bool)
     off: Bools = texts.isin({"0", "0.0", "false", "f", "no"}).to_numpy(bool)
     return off
 
@@ -87,9 +115,9 @@ def controls_of(adata: AnnData) -> Bools:
     return np.zeros_like(controls) if controls.all() else controls
 
 
-def _use_symbols(adata: AnnData) -> None:
-    """Name genes by the symbols in ``var``, if they are named by Ensembl identifiers."""
-    if not adata.n_vars or np.mean([ENSEMBL.match(str(name)) is not None for name in adata.var_names]) < 0.5:
+def use_symbols(adata: AnnData) -> None:
+    """Name genes by the symbols in ``var``, if they are named by identifiers."""
+    if not adata.n_vars or np.mean([IDENTIFIER.match(str(name)) is not None for name in adata.var_names]) < 0.5:
         return
     column = next((name for name in SYMBOLS if name in adata.var), None)
     if column is None:
@@ -100,21 +128,6 @@ def _use_symbols(adata: AnnData) -> None:
     adata.var_names = np.where(symbols == "", identifiers, symbols)
     logger.info("Genes are named by var[%r]; their identifiers are in var['gene_ids'].", column)
     unique_names(adata)
-
-
-def _warn_of_disk(adata: AnnData, controls: Bools, off: Bools) -> None:
-    """Say what would be dropped if the counts were in memory."""
-    if off.any():
-        logger.warning(
-            "%d of %d %s are off the tissue (in_tissue is 0). A run of counts on disk needs --mode memory, which drops "
-            "them, or --keep-off-tissue.",
-            off.sum(),
-            adata.n_obs,
-            rows_called(adata),
-        )
-    if controls.any():
-        logger.warning(
-            "%d features are controls (%s). A run of counts on disk takes them for genes; --mode memory drops them.",
-            controls.sum(),
-            listed(adata.var_names[controls], at_most=4),
-        )
+    if adata.raw is not None:  # may have more genes
+        names = dict(zip(identifiers, adata.var_names, strict=True))
+        adata.raw.var.index = [names.get(name, name) for name in adata.raw.var_names.astype(str)]

@@ -42,7 +42,8 @@ def unpacked_archive(path: Path) -> Iterator[Path]:
     ending = archive_ending(path) or ""
     stem = path.name[: -len(ending)] or "archive"
     with TemporaryDirectory(prefix="stmmr_") as temporary:
-        folder = Path(temporary) / stem
+        folder = Path(temporary) / (path.resolve().parent.name or "archive") / stem  # may name the sample
+        folder.parent.mkdir()
         room = _Room(path, shutil.disk_usage(temporary).free)
         try:
             if not ending.endswith(".gz") or ".tar" in ending:

@@ -75,15 +75,17 @@ def concat_sections(
     require_choice(join, ("inner", "outer"), name="join")
     parts = _named(sections, section_key, filled=join == "outer")
     _check_genes(parts)
-    names = pd.Index(np.concatenate([part.obs_names.to_numpy(dtype=str) for part in parts.values()]))
-    clashing = int(names.duplicated().sum())
+    names = np.concatenate([part.obs_names.astype(str).to_numpy(object) for part in parts.values()])
+    again = pd.Series(names, dtype=object).duplicated().to_numpy()
+    clashing = int(again.sum())
     if clashing:
         logger.warning(
             "%d names of %s, such as %s, are in several sections. The name of the section was added to each.",
             clashing,
             rows_called(next(iter(parts.values()))),
-            names[names.duplicated()][0],
+            names[again.argmax()],
         )
+    del names, again
     converted = _in_one_unit(parts)
     _keep_common(converted)
     joined: AnnData = ad.concat(
@@ -156,7 +158,7 @@ def _check_genes(parts: Mapping[str, AnnData]) -> None:
             raise InputError(
                 f"Expected genes that all sections have, found none that {name!r} ({part.n_vars} genes, such as "
                 f"{listed(part.var_names[:3])}) shares with the sections before it ({len(shared)} genes, such "
-                f"as {listed(shared[:3])}).{_reason(parts[first], part)}"
+                f"as {listed(shared[:3])}).{reason_of_other_genes(parts[first].var_names, part.var_names)}"
             )
         shared = common
     fewest = min(part.n_vars for part in parts.values())
@@ -164,17 +166,17 @@ def _check_genes(parts: Mapping[str, AnnData]) -> None:
         logger.warning("Only %d genes are in all sections; the section with the fewest has %d.", len(shared), fewest)
 
 
-def _reason(part: AnnData, other: AnnData) -> str:
-    """Explain why two sections have no gene names in common; empty if the reason is unclear."""
-    by_id = [np.mean([bool(ENSEMBL.match(name)) for name in section.var_names]) > 0.5 for section in (part, other)]
+def reason_of_other_genes(names: pd.Index, others: pd.Index) -> str:
+    """Explain why two sections have no gene names in common."""
+    by_id = [np.mean([bool(ENSEMBL.match(name)) for name in index]) > 0.5 for index in (names, others)]
     if by_id[0] != by_id[1]:
         return " One has Ensembl identifiers and the other symbols. Use the same kind in var_names of both."
     if all(by_id):
-        first, second = (section.var_names.str.replace(r"\.\d+$", "", regex=True) for section in (part, other))
+        first, second = (index.str.replace(r"\.\d+$", "", regex=True) for index in (names, others))
         if len(first.intersection(second)):
             return " They differ in the version after the dot. Remove it."
         return " They are Ensembl identifiers of different species or different genes. Map them to orthologues."
-    if len(part.var_names.str.upper().intersection(other.var_names.str.upper())):
+    if len(names.str.upper().intersection(others.str.upper())):
         return " They differ only in upper and lower case, as those of human and mouse do. Map them to orthologues."
     return " Use the same gene names in all sections."
 
@@ -192,6 +194,8 @@ def _in_one_unit(parts: Mapping[str, AnnData]) -> dict[str, AnnData]:
         factor = um[name] / unit if math.isfinite(unit) else 1.0
         if any_spatial:
             part.obsm[keys.SPATIAL] = coordinates(part) * factor
+        if keys.BOUNDARIES in part.obsm:
+            part.obsm[keys.BOUNDARIES] = part.obsm[keys.BOUNDARIES] * np.float32(factor)
         if abs(factor - 1) > 1e-2:
             logger.info("Coordinates of %s are multiplied by %.4g, to the unit of the first section.", name, factor)
         libraries = part.uns[keys.SPATIAL] or ({name: {}} if any_spatial and math.isfinite(unit) else {})

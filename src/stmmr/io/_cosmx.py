@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.columns import plain
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import reader
+from stmmr.io._boundaries import boundaries_file, ring_numbers, set_boundaries
 from stmmr.io._files import companion, find, locate, require_columns, require_match
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._placing import add_library, add_positions, library_name, without_controls
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Float64
 
+OUTLINES: Final = ("polygons.csv", "polygons.csv.gz")
+VERTICES: Final = ["x_global_px", "y_global_px"]
+VERTICES_LOCAL: Final = ["x_local_px", "y_local_px"]
 COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz")
 CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz")
 FIELDS: Final = ("fov_positions_file.csv", "fov_positions_file.csv.gz")
@@ -58,7 +63,13 @@ find_cosmx = partial(locate, names=COUNTS)
 
 
 @reader("a CosMx section")
-def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_pixel: float | None = None) -> AnnData:
+def read_cosmx(
+    path: str | Path,
+    *,
+    library_id: str | None = None,
+    microns_per_pixel: float | None = None,
+    boundaries: bool = False,
+) -> AnnData:
     """Read the cells of a CosMx section from its flat files.
 
     Parameters
@@ -71,13 +82,15 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
     microns_per_pixel
         Pixel size. By default computed from the positions of the fields of view, if they are given in both px and mm;
         else 0.18 µm if the fields are as wide as those of the prototype (public lung sections); else 0.12028 µm.
+    boundaries
+        Read the outlines of the cells as well, from ``…-polygons.csv`` (plain or ``.gz``).
 
     Returns
     -------
     Counts of genes, float32 CSR, without negative probes, system controls and counts outside cells. Cells are named
     ``{cell_ID}_{fov}``, as in squidpy. ``obsm["spatial"]``, pixels of the stitched section; ``obs``, the metadata,
     with ``fov`` categorical, so that ``section_key="fov"`` analyses each field separately; the scale in
-    ``uns["spatial"]``.
+    ``uns["spatial"]``; the outlines in ``obsm["cell_boundaries"]``, if they are requested.
 
     Raises
     ------
@@ -105,11 +118,34 @@ def read_cosmx(path: str | Path, *, library_id: str | None = None, microns_per_p
         fields = None if field_file is None else _renamed(read_frame(field_file))
         um = _pixel_size(table, fields) if microns_per_pixel is None else microns_per_pixel
         require_positive(um, name="microns_per_pixel")
-        if not set(GLOBAL) <= set(table.columns):
+        stitched = not set(GLOBAL) <= set(table.columns)
+        if stitched:
             in_mm = set(SLIDE_MM) <= set(table.columns)
             table[GLOBAL] = table[SLIDE_MM] * (1000 / um) if in_mm else _stitched(table, fields, um, cells)
     adata = add_positions(adata, table, xy=GLOBAL, counts=file, positions=cells)
+    if boundaries:
+        _add_boundaries(adata, file, prefix=prefix, slide=slide, stitched=stitched)
     return add_library(adata, um, library_name(library_id, prefix, file), platform="CosMx")
+
+
+def _add_boundaries(adata: AnnData, file: Path, *, prefix: str, slide: str | None, stitched: bool) -> None:
+    """Read the outlines of the cells, and put those within fields of view around the centres of their cells."""
+    path = boundaries_file(file, OUTLINES, prefix=prefix.rstrip("_-. "))
+    with parsing(path, expected="outlines of CosMx cells"):
+        table = read_frame(path, ids=("fov", "cellID", "cell_ID", "cell", *SLIDES))
+        table = table.rename(columns={"cellID": "cell_ID"})
+        cells = _cell_names(table, path, slide)
+        ring, first = ring_numbers(cells)
+        if set(VERTICES) <= set(table.columns) and not stitched:
+            vertices = table[VERTICES].to_numpy(np.float64)
+        else:
+            require_columns(table.columns, VERTICES_LOCAL, path)
+            require_columns(adata.obs.columns, LOCAL, file)
+            row = adata.obs_names.get_indexer(cells)
+            up = [1, 1 if _is_prototype(adata.obs) else -1]  # as in `_stitched`
+            shift = adata.obsm[keys.SPATIAL] - adata.obs[LOCAL].to_numpy(np.float64) * up
+            vertices = table[VERTICES_LOCAL].to_numpy(np.float64) * up + shift[row]
+    set_boundaries(adata, cells[first], vertices, ring)
 
 
 def _renamed(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from stmmr._core.checks import InputError, listed, logger, require_key
-from stmmr.image.pixels import check_image
+from stmmr.image.pixels import unfit
 from stmmr.image.registration import inverse, mapped, scale_of, scaling
 from stmmr.image.slide import SpatialArray, SpatialTree, open_slide
 from stmmr.image.slide_files import levels
@@ -141,11 +141,7 @@ def _unfit(image: Image) -> str:
         return f"channels without names of {full.dtype}, as of fluorescence"
     middle = {axis: slice(max(full.sizes[axis] - WINDOW, 0) // 2, None) for axis in ("y", "x")}
     window = full.isel(middle).isel(y=slice(WINDOW), x=slice(WINDOW)).transpose("y", "x", "c")
-    try:
-        check_image(np.asarray(window.data), where="its middle")
-    except InputError as error:
-        return "greyscale" if "greyscale" in str(error) else str(error).partition(", found ")[2].partition(". ")[0]
-    return ""
+    return unfit(np.asarray(window.data))
 
 
 def _beside(image: Image, xy: Float64, system: str) -> str:

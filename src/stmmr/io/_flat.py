@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,8 @@ from scipy import sparse
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import describes_rows, names_rows, plain
 from stmmr._core.files import parsing
-from stmmr._core.untrusted import LONGEST_LINE, free_memory, open_text, require_memory, require_regular
+from stmmr._core.untrusted import free_memory, open_text, require_memory, require_regular
+from stmmr.io._peek import PARQUET, Peek, n_fields, parquet_names, peek
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
@@ -26,45 +26,18 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas.io.parsers import TextFileReader
-    from pyarrow.parquet import ParquetFile
 
-PARQUET: Final = ".parquet"
-TABLES: Final = (
-    *(f"{suffix}{packed}" for suffix in (".csv", ".tsv", ".txt", ".tab", ".gem") for packed in ("", ".gz")),
-    PARQUET,
-)
-"""File endings of tables."""
-DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
-NUMBER: Final = re.compile(r"-?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
-BARE: Final = {
-    3: ("name", "x", "y"),
-    4: ("name", "other_name", "x", "y"),
-    6: ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"),
-}
-"""Columns of tables of positions that have no header, by their number."""
-MOST_COMMENTS: Final = 100
-"""Lines before the header, at most."""
+NUMBER_OR_GAP: Final = r"|[-+]?\d*[.,]?\d+([eE][-+]?\d+)?.?|(?i:na|nan|null|none|inf)|-"
+SAMPLED_NAMES: Final = 200
+"""Rows by which names are told."""
+SAMPLED_ROWS: Final = 20
+"""Rows by which columns of text are told."""
 CHUNK_VALUES: Final = 16_000_000
 """Values that are dense in memory at a time, 64 MB."""
 ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+|index|level_0|rownames?|row_names?|v1|x|id")
 """First columns that may only number the rows, as `plain` writes them."""
 EMPTY_IS_ZERO: Final = 0.5
 """Share of rows with empty cells from which these stand for 0; in fewer rows, the table is damaged."""
-
-
-@dataclass(frozen=True)
-class Peek:
-    """The beginning of a text table, and how to read it."""
-
-    separator: str
-    header: list[str]
-    """Names of the columns; "" for row names that have no header, as R writes them."""
-    first: list[str]
-    """The first row; empty if there is none."""
-    skipped: int = 1
-    """Lines before the first row: comments and, if there is one, the header."""
-    encoding: str = "utf-8-sig"
-    decimal: str = "."
 
 
 @dataclass(frozen=True)
@@ -80,10 +53,11 @@ class CountTable:
 
     @property
     def names(self) -> pd.Index[str]:
-        """Names of the rows: the first of their columns."""
+        """Names of the rows: the first of their columns, or their numbers if there is none."""
         import pandas as pd
 
-        names: pd.Index[str] = pd.Index(self.ids.iloc[:, 0].to_numpy())
+        named = self.ids.shape[1] > 0
+        names: pd.Index[str] = pd.Index(self.ids.iloc[:, 0].to_numpy() if named else [*map(str, range(len(self.ids)))])
         return names
 
     def as_anndata(self, names: pd.Index[str] | None = None, *, genes_in_rows: bool = False) -> AnnData:
@@ -95,99 +69,6 @@ class CountTable:
         if genes_in_rows:
             rows, columns, values = columns, rows, sparse.csr_matrix(values.T)
         return AnnData(values, pd.DataFrame(index=rows), pd.DataFrame(index=columns))
-
-
-def is_table(path: Path) -> bool:
-    """Tell by its name whether a file is a text table."""
-    return path.name.lower().endswith(TABLES)
-
-
-def peek(path: Path) -> Peek:
-    """Read the beginning of a text table; raises InputError if the file is empty or no text.
-
-    Tables come from Excel and R as well: UTF-16, Latin-1, decimal commas, row names without a header. Lines that begin
-    with "#" before the header are comments. A table of names and numbers without a header gets one: "name", then "x"
-    and "y", or the columns of Space Ranger's positions.
-    """
-    with parsing(path, expected="a table"):
-        if path.suffix == PARQUET:
-            return _peek_parquet(path)
-        with open_text(path) as lines:
-            encoding = "utf-16" if lines.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-            if encoding == "utf-16":
-                top = lines.read(LONGEST_LINE).decode(encoding, errors="ignore").splitlines()[:MOST_COMMENTS]
-            else:
-                raw = [lines.readline(LONGEST_LINE) for _ in range(3)]
-                while raw[-1].startswith(b"#") and len(raw) < MOST_COMMENTS:
-                    raw += [lines.readline(LONGEST_LINE) for _ in range(2)]
-                encoding, top = _decoded(raw)
-        comments = next((i for i, line in enumerate(top) if not line.startswith("#")), len(top))
-        if comments and comments + 1 < len(top) and _as_many_fields(top[comments - 1], top[comments]):
-            comments -= 1  # a header behind "#"
-        header, first = [line.rstrip("\r\n") for line in [*top[comments:], "", ""][:2]]
-        if not header or "\0" in header:
-            raise InputError(f"Expected a table with a header in {path}, found {'no text' if header else 'nothing'}.")
-        separator = _separator(header, first)
-        names, row = (next(csv.reader([line], delimiter=separator), []) for line in (header, first))
-        names = [name.lstrip("#").strip() if i == 0 else name.strip() for i, name in enumerate(names)]
-        if bare := _bare_columns(names):
-            names, row, comments = bare, names, comments - 1
-        names = ["", *names] if len(row) == len(names) + 1 else names
-        commas = separator != "," and any(DECIMAL_COMMA.fullmatch(value.strip()) for value in row)
-        return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".")
-
-
-def _decoded(lines: list[bytes]) -> tuple[str, list[str]]:
-    """Decode lines as UTF-8, or else as Latin-1, which Excel writes in Europe; get the encoding as well."""
-    try:
-        return "utf-8-sig", [line.decode("utf-8-sig") for line in lines]
-    except UnicodeDecodeError:
-        return "latin-1", [line.decode("latin-1") for line in lines]
-
-
-def _separator(header: str, first: str) -> str:
-    """Find the separator: one that divides header and first row into as many fields, or the row into one more."""
-    counts = {mark: (len(next(csv.reader([header], delimiter=mark), [])), mark) for mark in "\t,; "}
-    fits = [mark for mark, (n, _) in counts.items() if n > 1 and _fields(first, mark) in (n, n + 1)]
-    return max(fits, key=lambda mark: counts[mark][0], default=max("\t,; ", key=header.count))
-
-
-def _fields(line: str, separator: str) -> int:
-    return len(next(csv.reader([line], delimiter=separator), []))
-
-
-def _as_many_fields(line: str, other: str) -> bool:
-    separator = _separator(line, other)
-    return _fields(line, separator) == _fields(other, separator) > 1
-
-
-def _bare_columns(names: list[str]) -> list[str] | None:
-    """Name the columns of a table of positions without a header; None if it has one."""
-    numbers = [NUMBER.fullmatch(name) is not None for name in names]
-    if len(names) not in BARE or not names[0] or not all(numbers[2 if len(names) == 4 else 1 :]):
-        return None
-    return list(BARE[len(names)])
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Give columns of the same name a number, as pandas does; an empty one may stand in front only."""
-    seen: dict[str, int] = {}
-    unique = []
-    for i, name in enumerate(names):
-        n = seen[name] = seen.get(name, 0) + 1
-        unique.append(name if n == 1 and (name or not i) else f"{name or 'unnamed'}.{n - 1 if name else i}")
-    return unique
-
-
-def tables_at(path: Path) -> dict[Path, Peek]:
-    """Get the first two lines of a text table, or of each in a folder; empty if there is none."""
-    files = [path] if path.is_file() else [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
-    heads = {}
-    for file in files:
-        if file.is_file() and is_table(file):
-            with suppress(InputError, PermissionError):
-                heads[file] = peek(file)
-    return heads
 
 
 def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
@@ -236,16 +117,22 @@ def _ends_within_row(path: Path, head: Peek) -> bool:
     with io.TextIOWrapper(open_text(path, at_most=sys.maxsize), encoding=head.encoding, errors="replace") as lines:
         for line in lines:
             last = line if line.strip() else last
-    return _fields(last.rstrip("\r\n"), head.separator) < len(head.header)
+    return n_fields(last.rstrip("\r\n"), head.separator) < len(head.header)
 
 
 def read_counts_table(
-    path: Path, *, ids: Collection[str] = (), others: Collection[str] = (), genes_in_rows: bool = False
+    path: Path,
+    *,
+    ids: Collection[str] = (),
+    others: Collection[str] = (),
+    genes_in_rows: bool = False,
+    may_hold_text: bool = False,
 ) -> CountTable:
     """Read a table of counts in chunks, so that it is never dense in memory.
 
-    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out. Of spots ×
-    genes, so are other columns that name or describe spots by their names, such as an index that was saved or "volume".
+    The columns `ids`, by default the first, name or describe the rows; the columns `others` are left out, and so are
+    columns of text, if a table may hold some. Of spots × genes, so are other columns that name or describe spots by
+    their names, such as an index that was saved or "volume".
     Rows without any value are dropped, and empty cells of a table that has many are 0. Raises InputError if the table
     is damaged, empty, or holds other values than numbers.
     """
@@ -253,8 +140,12 @@ def read_counts_table(
 
     with parsing(path, expected="a table of counts"):
         head = peek(path)
-        naming = [i for i, name in enumerate(head.header) if name in ids] or [_name_column(head.header)]
-        left_out = set(others) if genes_in_rows else {*others, *_no_genes(path, head.header, naming, others)}
+        naming = [i for i, name in enumerate(head.header) if name in ids]
+        if not naming and not (may_hold_text and names_nothing(path, head.header)):
+            naming = [_name_column(head.header)]
+        left_out = {*others, *(_text_columns(path, head.header, naming, others) if may_hold_text else ())}
+        if not genes_in_rows:
+            left_out |= {*_no_genes(path, head.header, naming, left_out)}
         counted = [i for i, name in enumerate(head.header) if i not in naming and name not in left_out]
         dtype = dict.fromkeys(range(len(head.header)), str) | dict.fromkeys(counted, np.float32)
         names, blocks, missing, n_bytes = [], [], [], 0
@@ -282,10 +173,33 @@ def read_counts_table(
         return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
 
 
+def names_nothing(path: Path, header: list[str]) -> bool:
+    """Tell whether a table of spots × genes has no column with names: its first holds numbers that repeat."""
+    sample = first_rows(path, SAMPLED_NAMES)
+    if names_rows(header[0]) or not len(sample) or sample[0].dtype.kind not in "iuf":
+        return False
+    return bool(sample[0].duplicated().any())
+
+
 def _name_column(header: list[str]) -> int:
     """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
     second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
     return int(second_names)
+
+
+def _text_columns(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
+    """Find further columns that hold text and no numbers, by the first rows, and log them."""
+    sample = first_rows(path, SAMPLED_ROWS)
+    names = []
+    for i, name in enumerate(header):
+        if i in naming or name in others or sample[i].dtype.kind in "iufb":
+            continue
+        texts = sample[i].dropna().astype(str).str.strip()
+        if len(texts) and not texts.str.fullmatch(NUMBER_OR_GAP).any():
+            names.append(name)
+    if names:
+        logger.info("Columns of %s that hold text are left out: %s.", path.name, listed(names, at_most=4))
+    return names
 
 
 def _no_genes(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
@@ -327,30 +241,13 @@ def read_chunks(
     from pyarrow import parquet
 
     start = 0
-    names = _parquet_names(parquet.ParquetFile(path))
+    names = parquet_names(parquet.ParquetFile(path))
     for batch in parquet.ParquetFile(path).iter_batches(rows):
         table = batch.to_pandas(ignore_metadata=True)[names]
         table = table.set_axis(range(len(names)), axis=1).set_axis(range(start, start + len(table)), axis=0)
         start += len(table)
         table = table if columns is None else table[columns]
         yield storable(table).astype({i: kind for i, kind in (dtype or {}).items() if i in table})
-
-
-def _parquet_names(file: ParquetFile) -> list[str]:
-    """Name the columns of a parquet file, those of its index first."""
-    names = list(file.schema_arrow.names)
-    index = [name for name in (file.schema_arrow.pandas_metadata or {}).get("index_columns", []) if name in names]
-    return index + [name for name in names if name not in index]
-
-
-def _peek_parquet(path: Path) -> Peek:
-    from pyarrow import parquet
-
-    file = parquet.ParquetFile(path)
-    names = _parquet_names(file)
-    first = next(file.iter_batches(1, columns=names), None)
-    row = [] if first is None else [str(first.column(name)[0].as_py()) for name in names]
-    return Peek("", _unique(["" if name.startswith("__index") else name for name in names]), row)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

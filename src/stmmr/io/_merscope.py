@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, unique_names
 from stmmr._core.untrusted import reader
+from stmmr.io._boundaries import merscope_boundaries
 from stmmr.io._files import companion, require_match
-from stmmr.io._flat import peek, read_counts_table, read_frame
+from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._peek import peek
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.csv(\.gz)?")
+COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.(csv(\.gz)?|parquet)")
 """Names of count tables: a sample may be named in front, as by MERSCOPE, or behind, as in Vizgen's showcase data."""
 NAMED: Final = ("EntityID", "cell", "cell_id", "")
 """Columns of the metadata that may name the cells."""
@@ -49,7 +51,7 @@ def _sample(file: Path) -> str:
 
 
 @reader("a MERSCOPE section")
-def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData:
+def read_merscope(path: str | Path, *, library_id: str | None = None, boundaries: bool = False) -> AnnData:
     """Read the cells of a MERSCOPE section.
 
     Parameters
@@ -59,11 +61,14 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
         or the first of these files.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name of the sample or the folder.
+    boundaries
+        Read the outlines of the cells as well, from ``cell_boundaries.parquet`` or the folder ``cell_boundaries``.
 
     Returns
     -------
     Counts of genes, float32 CSR, without blanks; ``obsm["spatial"]``, cell centres in µm; ``obs``, the other columns
-    of the metadata; the scale in ``uns["spatial"]``.
+    of the metadata; the scale in ``uns["spatial"]``; the outlines in ``obsm["cell_boundaries"]`` and their area in
+    ``obs["area"]``, if they are requested.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     import pandas as pd
 
     (file,) = require_match(path, find_merscope, "cell_by_gene.csv", advice="Give the folder of a region.")
-    names = re.sub(r"cell_by_gene(.*?)\.csv(\.gz)?$", r"cell_metadata\1.csv", file.name)
+    names = re.sub(r"cell_by_gene(.*?)\.(csv|parquet)(\.gz)?$", r"cell_metadata\1.\2", file.name)
     cells = companion(file, [names], prefix="", content="the positions of the cells")
     adata = without_controls(read_counts_table(file).as_anndata(), controls="blanks")
     unique_names(adata)
@@ -85,4 +90,6 @@ def read_merscope(path: str | Path, *, library_id: str | None = None) -> AnnData
     key = max(named, key=lambda name: int((matched(adata.obs_names, columns[name]) >= 0).sum()))
     table = table.drop(columns=[name for name in table.columns if name in ("", "X") and name != key])
     adata = add_positions(adata, table.set_index(key), xy=XY, counts=file, positions=cells)
+    if boundaries:
+        merscope_boundaries(adata, file)
     return add_library(adata, 1.0, library_name(library_id, _sample(file), file), platform="MERSCOPE")

@@ -140,7 +140,8 @@ def results_to_mudata(adata: AnnData, mdata: MuData) -> None:
             mdata.obs[name] = adata.obs[name].reindex(mdata.obs_names)
     if keys.EMBEDDING in adata.obsm:
         mdata.obsm[keys.EMBEDDING] = np.where(index[:, None] >= 0, adata.obsm[keys.EMBEDDING][index], np.nan)
-    mdata.uns[keys.UNS] = adata.uns[keys.UNS]
+    kept = (keys.UNS, keys.DOMAIN_COLORS, keys.DOMAIN_REFINED_COLORS, keys.ALTERNATIVE_COLORS)
+    mdata.uns |= {name: adata.uns[name] for name in kept if name in adata.uns}
 
 
 def _expression(names: list[str], expression: str | None) -> str:

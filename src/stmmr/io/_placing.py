@@ -9,8 +9,8 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.columns import CONTROLS
-from stmmr._core.space import UM, spacing, warn_implausible
+from stmmr._core.columns import CONTROLS, plain
+from stmmr._core.space import ARRAY, SWAPPED, UM, array_numbers, spacing, swapped_by_seurat, warn_implausible
 from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._files import require_columns
 
@@ -34,6 +34,8 @@ COUNTS_NAME: Final = re.compile(
 )
 """What platforms name their counts, behind the name of the sample."""
 DATA_ENDINGS: Final = (".gz", ".h5ad", ".h5mu", ".h5", ".zarr", ".csv", ".tsv", ".txt", ".mtx", ".gef", ".parquet")
+BARCODE: Final = r"[ACGT]{16}([-.]\d+)?"
+"""Names of spots of Visium."""
 FORMS: Final = (
     (r"^X(?=\d)|[-. ]|^\"|\"$", ""),  # R: an X before digits, dots for hyphens; quotes
     (r"[-_.]\d+$", ""),  # the number of the lane or of a merged sample
@@ -78,6 +80,16 @@ def add_positions(
             f"Expected the {rows} of {counts} to have positions in {positions}, found none of {adata.n_obs}: the "
             f"counts have {_examples(adata.obs_names)}, the positions {_examples(names)}. Give files of the "
             "same section."
+        )
+    if set(ARRAY) <= set(table) and swapped_by_seurat(points, xy, array_numbers(table)):
+        logger.warning(SWAPPED)
+        points = points[:, ::-1]
+    elif [plain(name) for name in xy] == ["x", "y"] and adata.obs_names.str.fullmatch(BARCODE).all():
+        logger.warning(
+            "The %s have barcodes of Visium and coordinates called x and y. If Seurat 5 wrote %s, x is the row of the "
+            "image, and the tissue is mirrored: swap both names then. The domains are the same without an image.",
+            rows,
+            positions.name,
         )
     if not finite.all():
         message = "%d of %d %s (%.0f %%) have a position in %s; the others are dropped."

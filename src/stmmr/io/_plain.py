@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -11,11 +11,13 @@ from stmmr._core.checks import InputError, listed, logger, require_positive, uni
 from stmmr._core.columns import coordinate_columns, describes_rows, microns_of, names_rows
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader
-from stmmr.io._flat import CountTable, Peek, first_rows, is_table, peek, read_counts_table, read_frame, tables_at
+from stmmr.io._adopt import SYMBOLS, use_symbols
+from stmmr.io._coordinates import name_column, read_coordinates
+from stmmr.io._flat import CountTable, first_rows, names_nothing, read_counts_table, read_frame
+from stmmr.io._peek import Peek, is_table, peek, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -58,7 +60,7 @@ def _spot_names(positions: Path) -> pd.Index[str]:
     import pandas as pd
 
     table = read_frame(positions, ids=[name for name in peek(positions).header if names_rows(name)])
-    named = _name_column(table, coordinate_columns(table.columns) or ())
+    named = name_column(table, coordinate_columns(table.columns) or ())
     names: pd.Index[str] = pd.Index([] if named is None else table[named].astype(str))
     return names
 
@@ -130,42 +132,45 @@ def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
     """Read counts and coordinates from two tables."""
     import pandas as pd
 
-    table = read_frame(positions, ids=[name for name in peek(positions).header if names_rows(name)])
-    xy = coordinate_columns(list(table.columns))
-    if xy is None:
-        raise InputError(
-            f"Expected columns such as x and y in {positions}, found {listed(table.columns)}. Rename the columns with "
-            "the coordinates."
-        )
-    named = _name_column(table, xy)
-    has_names = named is not None
-    if has_names:
-        table = table.set_index(table.pop(named).astype(str))
-    columns = pd.Index(peek(file).header[1:])
+    table, xy, has_names = read_coordinates(positions)
+    header = peek(file).header
+    columns, unnamed = pd.Index(header[1:]), names_nothing(file, header)
     genes_in_rows = has_names and columns.is_unique and bool((matched(columns, table.index.unique()) >= 0).any())
-    adata = read_counts_table(file, genes_in_rows=genes_in_rows).as_anndata(genes_in_rows=genes_in_rows)
-    if not has_names:
+    adata = _genes_in_rows(file) if genes_in_rows else read_counts_table(file, may_hold_text=True).as_anndata()
+    if not has_names or (unnamed and not genes_in_rows):
         if len(table) != adata.n_obs:
             raise InputError(
-                f"Expected the names of the spots in the first column of {positions}, or as many rows as in "
-                f"{file.name} ({adata.n_obs}), found {len(table)} rows of {listed(table.columns)}. Add the names."
+                f"Expected the names of the spots in the first column of {positions} and {file.name}, or as many rows "
+                f"as in {file.name} ({adata.n_obs}), found {len(table)} rows. Add the names."
             )
-        logger.warning("%s names no spots: its rows are taken in the order of %s.", positions.name, file.name)
-        table = table.set_axis(adata.obs_names, axis=0)
+        without, other = (file, positions) if has_names else (positions, file)
+        logger.warning("%s names no spots: its rows are taken in the order of %s.", without.name, other.name)
+        if has_names:
+            adata.obs_names = table.index.to_numpy()
+        else:
+            table = table.set_axis(adata.obs_names, axis=0)
     unique_names(adata)
     adata = add_positions(adata, table, xy=xy, counts=file, positions=positions, rows="spots")
     logger.info("Reading a table of %s.", "genes × spots" if genes_in_rows else "spots × genes")
     return adata, xy
 
 
-def _name_column(table: pd.DataFrame, xy: Sequence[str]) -> Any:
-    """Find the column with the names of the spots: the first, or a later one that is called so if it only counts."""
-    columns = [name for name in table.columns if name not in xy]
-    named = [name for name in columns if names_rows(name)]
-    counting = named and table[named[0]].astype(str).tolist() == [str(i) for i in range(len(table))]
-    if counting and len(named) > 1:
-        return named[1]
-    return columns[0] if columns and table.columns[0] not in xy else (named[0] if named else None)
+def _genes_in_rows(file: Path) -> AnnData:
+    """Read a table of genes × spots, with the symbols of genes if it has a column with them, and without sums."""
+    header = peek(file).header
+    symbols = next((name for name in header[1:] if name in SYMBOLS), None)
+    ids = (header[0], symbols) if symbols else ()
+    counts = read_counts_table(file, ids=ids, genes_in_rows=True, may_hold_text=True)
+    adata = counts.as_anndata(genes_in_rows=True)
+    if symbols:
+        adata.var[symbols] = counts.ids[symbols].to_numpy()
+        use_symbols(adata)
+    sums = np.array([describes_rows(name) for name in adata.var_names], dtype=bool)
+    if sums.any():
+        names = listed(adata.var_names[sums], at_most=4)
+        logger.warning("Rows of %s that are no genes are left out: %s.", file.name, names)
+        adata = adata[:, ~sums].copy()
+    return adata
 
 
 def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
@@ -188,7 +193,7 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
         )
     counts = read_counts_table(file, ids=descriptions)
     table = _descriptions(counts, decimal=peek(file).decimal)
-    name = _name_column(table, xy)
+    name = name_column(table, xy)
     has_names = name is not None and counts.ids[name].is_unique
     names = pd.Index(counts.ids[name].to_numpy() if has_names else np.arange(len(table)).astype(str))
     table = table.set_axis(names, axis=0).drop(columns=[name] if has_names else [])

@@ -64,8 +64,6 @@ ZARR_FILES: Final = (".zgroup", "zarr.json")
 class Kind:
     """A kind of input."""
 
-    label: str
-    """Its name in messages."""
     find: Find
     read: Callable[..., AnnData | MuData]
     """Takes the path that `find` returns."""
@@ -153,45 +151,38 @@ def _table(path: Path, _: int | None) -> Match:
 
 
 LIBRARY: Final = {"library_id": "library_id"}
+CELLS: Final = LIBRARY | {"boundaries": "boundaries"}
 BINS: Final = LIBRARY | {"bin_size": "bin_size"}
 OFF_TISSUE: Final = {"keep_off_tissue": "keep_off_tissue"}
 BACKED: Final = OFF_TISSUE | {"backed": "backed"}
 KINDS: Final[dict[Platform, Kind]] = {
-    "h5ad": Kind("an AnnData file (.h5ad)", _by_content(".h5ad", ANNDATA), read_h5ad, BACKED),
-    "zarr": Kind("an AnnData or SpatialData store (.zarr)", _zarr, read_zarr, BACKED),
-    "h5mu": Kind("a MuData file (.h5mu)", _by_content(".h5mu", MUDATA), read_h5mu, OFF_TISSUE),
-    "visium_hd": Kind("a Visium HD folder (binned_outputs/)", _visium_hd, read_visium_hd, BINS | OFF_TISSUE),
-    "visium_hd_cells": Kind(
-        "cells of Visium HD (segmented_outputs/)", _by_name(find_segmented, "Visium HD"), read_visium_hd_cells, LIBRARY
-    ),
-    "xenium": Kind("Xenium (cell_feature_matrix.h5)", _by_name(find_xenium, "Xenium"), read_xenium, LIBRARY),
-    "visium": Kind(
-        "a Visium folder (filtered_feature_bc_matrix.h5 and spatial/)", _visium, read_visium, LIBRARY | OFF_TISSUE
-    ),
-    "cosmx": Kind("CosMx (…_exprMat_file.csv)", _by_name(find_cosmx, "CosMx"), read_cosmx, LIBRARY),
-    "merscope": Kind("MERSCOPE (cell_by_gene.csv)", _by_name(find_merscope, "MERSCOPE"), read_merscope, LIBRARY),
-    "stereoseq": Kind("Stereo-seq (.gef)", _by_path(find_gef, "{} ends with .gef"), read_stereoseq, BINS),
-    "transcripts": Kind(
-        "a long table (.gem, transcripts)", _by_path(find_long, "{} has a gene in each row"), read_transcripts, BINS
-    ),
-    "seqfish": Kind("seqFISH (…_CxG_section1.csv)", _by_name(find_seqfish, "seqFISH"), read_seqfish, LIBRARY),
+    "h5ad": Kind(_by_content(".h5ad", ANNDATA), read_h5ad, BACKED),
+    "zarr": Kind(_zarr, read_zarr, BACKED),
+    "h5mu": Kind(_by_content(".h5mu", MUDATA), read_h5mu, OFF_TISSUE),
+    "visium_hd": Kind(_visium_hd, read_visium_hd, BINS | OFF_TISSUE),
+    "visium_hd_cells": Kind(_by_name(find_segmented, "Visium HD"), read_visium_hd_cells, CELLS),
+    "xenium": Kind(_by_name(find_xenium, "Xenium"), read_xenium, CELLS),
+    "visium": Kind(_visium, read_visium, LIBRARY | OFF_TISSUE),
+    "cosmx": Kind(_by_name(find_cosmx, "CosMx"), read_cosmx, CELLS),
+    "merscope": Kind(_by_name(find_merscope, "MERSCOPE"), read_merscope, CELLS),
+    "stereoseq": Kind(_by_path(find_gef, "{} ends with .gef"), read_stereoseq, BINS),
+    "transcripts": Kind(_by_path(find_long, "{} has a gene in each row"), read_transcripts, BINS),
+    "seqfish": Kind(_by_name(find_seqfish, "seqFISH"), read_seqfish, LIBRARY),
     "slideseq": Kind(
-        "Slide-seq (MappedDGEForR.csv, ….digital_expression.txt)",
         _by_name(find_slideseq, "Slide-seq"),
         read_slideseq,
         LIBRARY,
     ),
     "10x_h5": Kind(
-        "a 10x .h5", _by_path(find_matrix, "{} is a 10x matrix without positions beside it"), read_10x_h5, {}
+        _by_path(find_matrix, "{} is a 10x matrix without positions beside it"),
+        read_10x_h5,
+        OFF_TISSUE | {"coordinates": "coordinates"},
     ),
     "st": Kind(
-        "ST (a count table with spots named XxY)",
         _by_path(find_st, "the spots in {} are named XxY"),
         read_st,
         {"coordinates": "spots"},
     ),
-    "table": Kind(
-        "a table of counts with coordinates (.csv, .tsv)", _table, read_table, LIBRARY | {"coordinates": "coordinates"}
-    ),
+    "table": Kind(_table, read_table, LIBRARY | {"coordinates": "coordinates"}),
 }
 """In the order in which they are tried: specific file names before general ones."""

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.columns import coordinate_columns
 from stmmr._core.files import existing, visible
 from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
 from stmmr.io._adopt import adopt
 from stmmr.io._archives import archive_ending, unpacked_archive
 from stmmr.io._mudata import from_mudata, is_mudata
+from stmmr.io._peek import tables_at
 from stmmr.io._placing import section_names
 from stmmr.io._platforms import KINDS, Platform
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
 
-SUPPORTED: Final = ", ".join(kind.label for kind in KINDS.values())
+SUPPORTED: Final = (
+    "an AnnData, SpatialData or MuData (.h5ad, .zarr, .h5mu), output of Visium, Visium HD, Xenium, CosMx, MERSCOPE, "
+    "Stereo-seq, seqFISH, Slide-seq or ST, or tables of counts and coordinates (.csv, .tsv)"
+)
 IMAGES: Final = SCANNERS | {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".qptiff"}
 """File endings of images, which are no counts."""
 CONVERTED: Final = {
@@ -34,6 +38,14 @@ CONVERTED: Final = {
     "'SingleCellLoomExperiment'), '{target}'); in Python: scanpy.read_loom('{name}').write_h5ad('{target}').",
     ".xlsx": "Save each sheet as .csv.",
     ".xls": "Save each sheet as .csv.",
+    ".robj": "Convert it in R: load('{name}'), then anndataR::write_h5ad(object, '{target}') of the object in it.",
+    ".qs": "Convert it in R: anndataR::write_h5ad(qs::qread('{name}'), '{target}').",
+    ".cloupe": "Give the output folder of Space Ranger that it was made from.",
+    ".vzg": "Give the folder with cell_by_gene.csv and cell_metadata.csv.",
+    ".xenium": "Give its folder.",
+    ".pkl": "Write the object in it by AnnData.write_h5ad('{target}').",
+    ".pickle": "Write the object in it by AnnData.write_h5ad('{target}').",
+    ".mat": "Save counts and coordinates as .csv.",
     ".rar": "Unpack it, and give the folder.",
     ".7z": "Unpack it, and give the folder.",
 }
@@ -52,6 +64,7 @@ GOES_WITH: Final = {
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
     "keep_off_tissue": "Visium, .h5ad or .zarr",
+    "boundaries": "Xenium, CosMx, MERSCOPE or cells of Visium HD",
 }
 
 
@@ -152,6 +165,7 @@ def read(
     coordinates: str | Path | None = None,
     backed: bool = False,
     keep_off_tissue: bool = False,
+    boundaries: bool = False,
 ) -> AnnData:
     """Read a section of any supported platform.
 
@@ -172,6 +186,8 @@ def read(
         Leave the counts of an .h5ad or .zarr in the file, if memory cannot hold them.
     keep_off_tissue
         Keep the spots that are off the tissue (``in_tissue`` is 0), which are dropped otherwise.
+    boundaries
+        Read the outlines of cells as well, into ``obsm["cell_boundaries"]``, for exports.
 
     Returns
     -------
@@ -193,6 +209,7 @@ def read(
         coordinates=coordinates,
         backed=backed,
         keep_off_tissue=keep_off_tissue,
+        boundaries=boundaries,
     )
 
 
@@ -203,7 +220,10 @@ def read_recognised(recognised: Recognised, **options: str | Path | int | None) 
     if recognised.platform == "archive":
         with unpacked_archive(recognised.path) as content:
             chosen: Any = options
-            return read(content, **chosen)
+            try:
+                return read(content, **chosen)
+            except InputError as error:  # names what lies in a temporary folder
+                raise InputError(str(error).replace(str(content), str(recognised.path))) from error
     if recognised.platform == "sections":
         return _read_sections(recognised, **options)
     platform, kind = recognised.platform, KINDS[recognised.platform]
@@ -236,7 +256,8 @@ def refuse_others(location: Path, path: str | Path) -> None:
             f"Expected the counts of a section at {path}, found an image. Give the counts, and the image as "
             f'image="{location.name}" (--image {location.name}).'
         )
-    if how := CONVERTED.get(location.suffix.lower()):
+    ending = Path(location.name.lower().removesuffix(".gz")).suffix
+    if how := CONVERTED.get(ending):
         target = location.with_suffix(".h5ad").name
         raise InputError(
             f"Expected counts in a format that stmmr reads, found {location.suffix} at {path}. "
@@ -248,4 +269,8 @@ def _advice(location: Path) -> str:
     """Suggest what to do with an input that is not supported."""
     if any((folder / "segmented_outputs").is_dir() for folder in (location, location / "outs")):
         return "Complete segmented_outputs/: it lacks filtered_feature_cell_matrix.h5."
+    tables = {file: head.header for file, head in tables_at(location).items()} if location.is_dir() else {}
+    if len(tables) > 1:
+        counts = min(tables, key=lambda file: (coordinate_columns(tables[file]) is not None, -len(tables[file])))
+        return f"Give one of these: which table has the counts is not clear; {counts} may be it."
     return "Give one of these, or convert the data to .h5ad with the coordinates in obsm['spatial']."

@@ -17,10 +17,11 @@ from stmmr._core.checks import logger
 from stmmr._core.files import parsing
 from stmmr._core.space import UM, warn_implausible
 from stmmr._core.untrusted import reader
+from stmmr.io._boundaries import set_boundaries
 from stmmr.io._files import companion, locate, require_match
 from stmmr.io._placing import add_positions
 from stmmr.io._tenx import read_counts
-from stmmr.io._visium import add_10x_library
+from stmmr.io._visium import add_10x_library, spatial_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ find_segmented = partial(locate, names=MATRICES, inside=(FOLDER, f"outs/{FOLDER}
 
 
 @reader("cells of Visium HD")
-def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> AnnData:
+def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None, boundaries: bool = False) -> AnnData:
     """Read the cells that Space Ranger 4 segmented in a Visium HD section.
 
     Parameters
@@ -53,12 +54,15 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> 
         ``segmented_outputs``, a folder above it, or the count matrix in it.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name in the matrix, else the name of the folder.
+    boundaries
+        Keep the outlines of the cells.
 
     Returns
     -------
     Counts of genes, float32 CSR, with cells named ``cellid_000000001-1``; ``obsm["spatial"]``, centroids of the
     outlines in pixels of the full-resolution image; ``obs["area"]``, area of the outlines in these pixels; images and
-    scale factors in ``uns["spatial"]``, as in :func:`read_visium`.
+    scale factors in ``uns["spatial"]``, as in :func:`read_visium`; the outlines in ``obsm["cell_boundaries"]``, if they
+    are requested.
 
     Raises
     ------
@@ -69,8 +73,13 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> 
     matrix, prefix = require_match(path, find_segmented, f"{MATRICES[0]} here or in {FOLDER}/", advice=advice)
     counts = read_counts(matrix)
     outlines = companion(matrix, OUTLINES, prefix=prefix, content="the outlines of the cells")
-    adata = add_positions(counts, _read_outlines(outlines), xy=("x", "y"), counts=matrix, positions=outlines)
-    add_10x_library(adata, matrix, prefix=prefix, library_id=library_id, metadata={"platform": "Visium HD cells"})
+    cells, rings = _read_outlines(outlines)
+    adata = add_positions(counts, cells, xy=("x", "y"), counts=matrix, positions=outlines)
+    if boundaries:
+        ring = np.repeat(np.arange(len(rings)), [len(each) for each in rings])
+        set_boundaries(adata, cells.index, np.concatenate(rings), ring)
+    with spatial_folder(matrix) as spatial:
+        add_10x_library(adata, matrix, spatial, prefix=prefix, library_id=library_id, platform="Visium HD cells")
     (library,) = adata.uns[keys.SPATIAL].values()
     if UM not in library["scalefactors"]:
         logger.warning("%s does not have microns_per_pixel in its scale factors: scale in µm unknown.", matrix.parent)
@@ -78,15 +87,16 @@ def read_visium_hd_cells(path: str | Path, *, library_id: str | None = None) -> 
     return adata
 
 
-def _read_outlines(path: Path) -> pd.DataFrame:
-    """Read centroid and area of the outline of each cell, by its name in the count matrix."""
+def _read_outlines(path: Path) -> tuple[pd.DataFrame, list[Float64]]:
+    """Read centroid and area of the outline of each cell, by its name in the count matrix, and the outlines."""
     import pandas as pd
 
     with parsing(path, expected="the outlines of cells (GeoJSON)"):
         features = json.loads(path.read_text(encoding="utf-8"))["features"]
         names = [_cell_name(feature) for feature in features]
-        rows = [_centroid(feature["geometry"]) for feature in features]
-        return pd.DataFrame(rows, columns=["x", "y", "area"], index=pd.Index(names, dtype=object))
+        rings = [_largest(feature["geometry"]) for feature in features]
+        rows = [_shoelace(ring) for ring in rings]
+        return pd.DataFrame(rows, columns=["x", "y", "area"], index=pd.Index(names, dtype=object)), rings
 
 
 def _cell_name(feature: dict[str, Any]) -> str:
@@ -95,10 +105,10 @@ def _cell_name(feature: dict[str, Any]) -> str:
     return f"cellid_{int(number):09d}-1" if re.fullmatch(r"\d+", number) else number
 
 
-def _centroid(geometry: dict[str, Any]) -> tuple[float, float, float]:
-    """Get x and y of the centroid, and the area, of the largest outline of a cell."""
+def _largest(geometry: dict[str, Any]) -> Float64:
+    """Get the largest outline of a cell."""
     polygons = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
-    return max((_shoelace(np.asarray(polygon[0], dtype=np.float64)) for polygon in polygons), key=lambda ring: ring[2])
+    return max((np.asarray(polygon[0], dtype=np.float64) for polygon in polygons), key=lambda ring: _shoelace(ring)[2])
 
 
 def _shoelace(ring: Float64) -> tuple[float, float, float]:

@@ -15,7 +15,8 @@ from stmmr._core.columns import coordinate_columns, names_rows
 from stmmr._core.files import parsing, visible
 from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match
-from stmmr.io._flat import peek, read_counts_table, read_frame
+from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._peek import peek
 from stmmr.io._placing import add_library, add_positions, library_name
 from stmmr.io._tenx import read_counts
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.boundaries import outlines
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.compat import escaped, layers_of, libraries_of, names_in, rename_nested
 from stmmr._core.space import coordinates, rows_called, spacing
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAMED: Final = ("obs", "obsm", "obsp", "var", "varm", "varp", "uns", "layers")
 """Parts of a table whose names spatialdata checks."""
+FEWEST_VERTICES: Final = 3
 CIRCLES: Final = "spots"
 """Name of the element with the circles of a single section."""
 
@@ -53,6 +55,8 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
     circles
         "spots", or one element per section with its name, in units of ``obsm["spatial"]`` and indexed by
         ``obs_names``. Their diameter is ``spot_diameter_fullres``, else the median distance to the nearest spot.
+    polygons
+        "cell_boundaries", if ``obsm["cell_boundaries"]`` has the outlines of cells.
     images
         The sharpest image of each library of ``uns["spatial"]``.
 
@@ -83,6 +87,9 @@ def to_spatialdata(adata: AnnData, *, section_key: str | None = None, table: str
             rows = np.flatnonzero(section_of == section)
             library = libraries.get(section) or next(iter(libraries.values()), Library())
             shapes[names[section]] = _circles(xy[rows], adata.obs_names[rows], library, systems[section])
+            if keys.BOUNDARIES in adata.obsm:
+                name = keys.BOUNDARIES if len(sections) == 1 else f"{names[section]}_{keys.BOUNDARIES}"
+                shapes[name] = _polygons(adata[rows], systems[section])
         images = _images(libraries, systems, taken=[*names.values(), table])
         annotated = _table(adata, np.array([names[section] for section in section_of], dtype=object))
         return SpatialData(images=images, shapes=shapes, tables={table: annotated})
@@ -108,7 +115,7 @@ def put_back(adata: AnnData, sdata: SpatialData, *, table: str | None) -> None:
         for key in names_in(written):
             if key not in held or (key != keys.SPATIAL and written[key] is not held[key]):
                 held[key] = written[key]
-    target.uns[keys.UNS] = adata.uns[keys.UNS]
+    target.uns |= {name: value for name, value in adata.uns.items() if name.startswith(keys.UNS)}
 
 
 def _check(adata: AnnData) -> None:
@@ -164,6 +171,22 @@ def _circles(xy: Float64, names: pd.Index[str], library: Library, system: str) -
 
     diameter = float(library.get("scalefactors", {}).get("spot_diameter_fullres") or spacing(xy) or 1.0)
     return ShapesModel.parse(xy, geometry=0, radius=diameter / 2, index=names, transformations={system: Identity()})
+
+
+def _polygons(adata: AnnData, system: str) -> SpatialElement:
+    """Make a polygon of the outline of each cell that has one."""
+    import geopandas as gpd
+    from shapely import Polygon
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Identity
+
+    rings = {
+        name: ring
+        for name, ring in zip(adata.obs_names, outlines(adata.obsm[keys.BOUNDARIES]), strict=True)
+        if len(ring) >= FEWEST_VERTICES
+    }
+    frame = gpd.GeoDataFrame(geometry=[Polygon(ring) for ring in rings.values()], index=list(rings))
+    return ShapesModel.parse(frame, transformations={system: Identity()})
 
 
 def _images(libraries: Mapping[str, Library], systems: Mapping[str, str], taken: list[str]) -> dict[str, DataArray]:

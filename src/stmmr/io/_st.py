@@ -17,7 +17,8 @@ from stmmr._core.files import existing, parsing
 from stmmr._core.untrusted import reader
 from stmmr.image.library import SPOT as SPOT_DIAMETER
 from stmmr.io._files import require_columns, require_match
-from stmmr.io._flat import Peek, read_counts_table, read_frame, tables_at
+from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._peek import Peek, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name
 
 if TYPE_CHECKING:

@@ -7,11 +7,13 @@ import io
 import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from stmmr._core.checks import InputError, listed, logger, require_key, unique_names
+from stmmr._core.checks import InputError, listed, logger, require_key, shown_bytes, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, hdf5_file, names_may_repeat, parsing
+from stmmr._core.rows import file_of, is_on_disk
 from stmmr._core.space import warn_implausible
 from stmmr._core.untrusted import examined, open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
@@ -20,7 +22,6 @@ from stmmr.io._spatialdata import set_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import h5py
     from anndata import AnnData
@@ -129,7 +130,7 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
     adata.strings_to_categoricals()
     obsm_size = sum(values.nbytes for values in adata.obsm.values() if hasattr(values, "nbytes"))
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
-    _require_free_space(target, sum(file.stat().st_size for file in files) + obsm_size)
+    require_free_space(target, sum(file.stat().st_size for file in files) + obsm_size)
     small = {name: getattr(adata, name) for name in SMALL}
     small |= {name: dict(small[name]) for name in ("uns", "obsm", "varm")}
     if source.is_dir():
@@ -144,6 +145,33 @@ def write_beside_counts(adata: AnnData, source: Path, target: Path) -> None:
             if name in counts:
                 counts.copy(name, file)
         _fill(file, small)
+
+
+def counts_file(adata: AnnData) -> Path | None:
+    """Find the file or store that holds the counts; None if they are in memory."""
+    matrices = (matrix for matrix in (adata.X, *layers_of(adata).values()) if is_on_disk(matrix))
+    return next((Path(file_of(matrix)) for matrix in matrices), None)
+
+
+def close(adata: AnnData) -> None:
+    """Close the file with the counts of an AnnData; zarr stores need not be."""
+    from h5py import Dataset, Group
+
+    for matrix in (adata.X, *layers_of(adata).values()):
+        node = getattr(matrix, "group", matrix)
+        if isinstance(node, Group | Dataset) and node:  # not closed yet
+            node.file.close()
+
+
+def with_counts_of(adata: AnnData, path: Path) -> AnnData:
+    """Give data without counts those of an AnnData file with the same rows and columns, which stay there."""
+    import h5py
+    from anndata import AnnData
+    from anndata.io import sparse_dataset
+
+    file = h5py.File(path)
+    x = sparse_dataset(file["X"]) if "X" in file else None
+    return AnnData(X=x, **{name: getattr(adata, name) for name in SMALL})
 
 
 def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
@@ -175,11 +203,11 @@ def _fill(store: Store, small: dict[str, object]) -> None:
             write_escaped(store, name, content)
 
 
-def _require_free_space(target: Path, size: int) -> None:
+def require_free_space(target: Path, size: int) -> None:
     """Check that the disk has enough free space, before most of it is written in vain."""
     free = shutil.disk_usage(target.parent).free
     if free < size * 1.05:
-        raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
+        raise OSError(errno.ENOSPC, f"{shown_bytes(size)} are needed and {shown_bytes(free)} free")
 
 
 @reader("an AnnData or SpatialData store (.zarr)")

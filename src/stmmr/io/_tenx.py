@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Final
@@ -10,9 +11,14 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed, logger, unique_names
+from stmmr._core.columns import coordinate_columns, microns_of
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 from stmmr._core.untrusted import open_hdf5, open_text, reader, require_memory
+from stmmr.io._adopt import left_out
+from stmmr.io._coordinates import read_coordinates
 from stmmr.io._files import find, sample_name, variants
+from stmmr.io._peek import tables_at
+from stmmr.io._placing import add_library, add_positions, library_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,18 +66,24 @@ def read_counts(matrix: Path) -> AnnData:
 
 
 @reader("a 10x count matrix")
-def read_10x_h5(path: str | Path) -> AnnData:
-    """Read a count matrix of 10x alone, without positions.
+def read_10x_h5(path: str | Path, *, coordinates: str | Path | None = None, keep_off_tissue: bool = False) -> AnnData:
+    """Read a count matrix of 10x alone, with the coordinates in a table beside it, if there is one.
 
     Parameters
     ----------
     path
         The .h5 file, or a folder in Matrix Market format. From the output folder of Space Ranger,
         :func:`read_visium` reads the positions as well.
+    coordinates
+        Table with one row per barcode: its name, and columns such as ``x`` and ``y``. By default the only one in the
+        folder.
+    keep_off_tissue
+        Keep the spots that are off the tissue, if the table has a column ``in_tissue``.
 
     Returns
     -------
-    Counts of genes, float32 CSR. Counts of probes (``raw_probe_bc_matrix.h5``) are summed to genes.
+    Counts of genes, float32 CSR. Counts of probes (``raw_probe_bc_matrix.h5``) are summed to genes. With a table of
+    coordinates, ``obsm["spatial"]``, and its other columns in ``obs``.
 
     Raises
     ------
@@ -80,13 +92,40 @@ def read_10x_h5(path: str | Path) -> AnnData:
     """
     matrix = existing(path)
     adata = read_counts(matrix)
-    packed = [path.name for path in sorted(matrix.parent.glob("*spatial*")) if path.is_file()]
+    if (table := _table_beside(matrix) if coordinates is None else existing(coordinates)) is not None:
+        return _with_coordinates(adata, matrix, table, keep_off_tissue=keep_off_tissue)
     logger.warning(
-        "%s holds counts but no positions. %s, or set adata.obsm['spatial'].",
+        "%s holds counts but no positions. Put Space Ranger's folder spatial/ beside it, or a table with the "
+        "coordinates, or set adata.obsm['spatial'].",
         matrix,
-        f"Unpack {packed[0]} there" if packed else "Put Space Ranger's folder spatial/ beside it",
     )
     return adata
+
+
+def _with_coordinates(adata: AnnData, matrix: Path, path: Path, *, keep_off_tissue: bool) -> AnnData:
+    """Add the coordinates of a table, and drop the spots that it says are off the tissue."""
+    table, xy, has_names = read_coordinates(path)
+    if not has_names:
+        raise InputError(f"Expected the names of the barcodes in {path}, found {listed(table.columns)}. Add them.")
+    logger.info("Coordinates are taken from %s.", path.name)
+    adata = add_positions(adata, table, xy=xy, counts=matrix, positions=path, rows="spots")
+    off, _ = left_out(adata, keep_off_tissue=keep_off_tissue)
+    adata = adata[~off].copy() if off.any() else adata
+    return add_library(adata, microns_of(xy), library_name(None, sample_of(matrix), matrix))
+
+
+def sample_of(matrix: Path) -> str:
+    """Get the sample name in front of the name of a matrix."""
+    return re.split(r"(filtered|raw|cell)?_?(feature_(bc|cell)_)?matrix|\.h5$", matrix.name)[0]
+
+
+def _table_beside(matrix: Path) -> Path | None:
+    """Find the table of coordinates in the folder of a matrix: that of the sample, or the only one."""
+    folder = matrix if (matrix / "barcodes.tsv").exists() or (matrix / "barcodes.tsv.gz").exists() else matrix.parent
+    tables = [table for table, head in tables_at(folder).items() if coordinate_columns(head.header)]
+    prefix = sample_of(matrix)
+    own = [table for table in tables if prefix and table.name.startswith(prefix)] or tables
+    return own[0] if len(own) == 1 else None
 
 
 def read_metadata(matrix: Path) -> dict[str, str]:
@@ -157,8 +196,9 @@ def _read_h5(path: Path) -> AnnData:
         barcodes = [_text(value) for value in matrix["barcodes"][:]]
         obs = {key: matrix[key][:] for key in ("filtered_barcodes",) if key in matrix}
         parts = [matrix[name][:] for name in ("data", "indices", "indptr")]
-        shape = tuple(int(n) for n in matrix["shape"][:])[::-1]
+        shape = tuple(int(n) for n in matrix["shape"][:])[::-1] if "shape" in matrix else None
     names = pd.Index(features.pop("name"))
+    shape = shape or (len(barcodes), len(names))  # other software writes none
     if shape != (len(barcodes), len(names)):
         raise ValueError(f"{len(names)} features and {len(barcodes)} barcodes for a matrix of {shape[::-1]}")
     counts = sparse.csr_matrix((parts[0].astype(np.float32), parts[1], parts[2]), shape=shape)

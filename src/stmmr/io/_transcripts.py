@@ -14,7 +14,8 @@ from stmmr._core.columns import coordinate_columns, microns_of, plain
 from stmmr._core.files import names_may_repeat, parsing
 from stmmr._core.untrusted import reader
 from stmmr.io._files import require_match
-from stmmr.io._flat import peek, read_chunks, tables_at
+from stmmr.io._flat import read_chunks
+from stmmr.io._peek import peek, tables_at
 from stmmr.io._placing import add_library, library_name, without_controls
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr.io._flat import Peek
+    from stmmr.io._peek import Peek
 
 GENES: Final = ("genename", "gene_name", "geneid", "gene", "feature_name", "target_name", "target", "symbol")
 COUNTS: Final = ("midcount", "midcounts", "umicount", "umicounts", "umi_count", "count", "counts", "umi", "umis")
@@ -40,6 +41,8 @@ MOST_COLUMNS: Final = 40
 DEFAULT_BIN: Final = 50
 CHIP_UM: Final = 0.5
 """µm between the spots of the chips of Stereo-seq, which GEM files do not state (500 nm; early ones had 715)."""
+MICRONS: Final = {"x_location": 1.0, "global_x": 1.0}
+"""µm per unit of x in tables of transcripts by Xenium and MERSCOPE, whose names of columns do not state it."""
 ROWS: Final = 2_000_000
 """Rows that are read at a time."""
 
@@ -133,7 +136,7 @@ def read_transcripts(path: str | Path, *, bin_size: int | None = None, library_i
         adata = _pivoted(file, head, columns, size)
     unique_names(adata)
     adata = without_controls(adata, controls="controls")
-    um = CHIP_UM if columns.is_gem else microns_of(columns.names)
+    um = CHIP_UM if columns.is_gem else microns_of(columns.names) or MICRONS.get(columns.names[0])
     if columns.is_gem:
         logger.info("Spots of the chip are assumed to be %g µm apart, which the table does not state.", CHIP_UM)
     kind = "cells" if by_cell else f"bins of {size} × {size} units"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +16,14 @@ from stmmr._core.files import parsing, visible
 from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
 from stmmr._core.untrusted import open_text, reader
 from stmmr.image.library import IMAGES, Library, scale_key
-from stmmr.io._files import find, require_columns, require_match, sample_name, unpacked
+from stmmr.io._archives import unpacked_archive
+from stmmr.io._files import find, require_columns, require_match, sample_name, unpacked, variants
 from stmmr.io._flat import read_frame
 from stmmr.io._placing import library_name, matched
 from stmmr.io._tenx import read_counts, read_metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pandas as pd
@@ -43,6 +46,8 @@ POSITIONS: Final = (
     "tissue_positions.csv",
     "tissue_positions_list.csv",
 )
+PACKED: Final = ("spatial.tar.gz", "spatial.tgz", "spatial.tar", "spatial.zip")
+"""The folder with positions and images, packed, as GEO has it."""
 PIXELS: Final = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
 ON_ARRAY: Final = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
 COLUMNS: Final = ["barcode", *ON_ARRAY, PIXELS[1], PIXELS[0]]
@@ -64,7 +69,8 @@ def find_matrix(path: Path) -> Path | None:
 
 def has_positions(matrix: Path) -> bool:
     """Tell whether a count matrix has positions, or the folder ``spatial``, beside it."""
-    return find(matrix.parent, "spatial", *POSITIONS, prefix=sample_name(matrix, MATRICES)) is not None
+    prefix = sample_name(matrix, MATRICES)
+    return find(matrix.parent, "spatial", *POSITIONS, *PACKED, prefix=prefix) is not None
 
 
 def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | None:
@@ -124,8 +130,10 @@ def read_visium(path: str | Path, *, library_id: str | None = None, keep_off_tis
         If it is no Visium output, a table is damaged, positions are missing, or no spot is in tissue.
     """
     matrix = require_match(path, find_matrix, EXPECTED, advice="Give the output folder of Space Ranger (outs).")
-    counts = _placed(matrix, keep_off_tissue=keep_off_tissue)
-    return _with_library(counts, matrix, step=SPOT_STEP, library_id=library_id, metadata={"platform": "Visium"})
+    with spatial_folder(matrix) as spatial:
+        counts = _placed(matrix, spatial, keep_off_tissue=keep_off_tissue)
+        facts: dict[str, str | int] = {"platform": "Visium"}
+        return _with_library(counts, matrix, spatial, step=SPOT_STEP, library_id=library_id, metadata=facts)
 
 
 @reader("the output folder of Space Ranger")
@@ -159,22 +167,25 @@ def read_visium_hd(
     folder, size = require_match(path, find_size, "binned_outputs/square_…um", advice=advice)
     matrix = require_match(folder, find_matrix, EXPECTED, advice="Complete the folder.")
     metadata: dict[str, str | int] = {"platform": "Visium HD", "bin_size_um": size}
-    counts = _placed(matrix, keep_off_tissue=keep_off_tissue)
-    return _with_library(counts, matrix, step=(float(size), float(size)), library_id=library_id, metadata=metadata)
+    with spatial_folder(matrix) as spatial:
+        counts = _placed(matrix, spatial, keep_off_tissue=keep_off_tissue)
+        step = float(size), float(size)
+        return _with_library(counts, matrix, spatial, step=step, library_id=library_id, metadata=metadata)
 
 
-def _placed(matrix: Path, *, keep_off_tissue: bool) -> tuple[AnnData, pd.DataFrame]:
+def _placed(matrix: Path, spatial: Path, *, keep_off_tissue: bool) -> tuple[AnnData, pd.DataFrame]:
     """Read counts with positions, and the positions of all barcodes."""
     prefix = sample_name(matrix, MATRICES)
     # counts first: if the file is no count matrix, a message about missing positions would mislead
     counts = read_counts(matrix)
-    positions = _read_positions(spatial_folder(matrix, prefix), prefix=prefix)
+    positions = _read_positions(spatial, prefix=prefix)
     return _keep_in_tissue(counts, positions, keep_off_tissue=keep_off_tissue), positions
 
 
 def _with_library(
     placed: tuple[AnnData, pd.DataFrame],
     matrix: Path,
+    spatial: Path,
     *,
     step: tuple[float, float],
     library_id: str | None,
@@ -182,7 +193,7 @@ def _with_library(
 ) -> AnnData:
     """Add images and scale factors, with the µm per pixel that the positions of all barcodes tell."""
     adata, positions = placed
-    add_10x_library(adata, matrix, prefix=sample_name(matrix, MATRICES), library_id=library_id, metadata=metadata)
+    add_10x_library(adata, matrix, spatial, prefix=sample_name(matrix, MATRICES), library_id=library_id, **metadata)
     (library,) = adata.uns[keys.SPATIAL].values()
     if UM not in library["scalefactors"]:
         array, pixels = (positions[columns].to_numpy(np.float64) for columns in (ARRAY, PIXELS))
@@ -195,16 +206,26 @@ def _with_library(
     return adata
 
 
-def spatial_folder(matrix: Path, prefix: str) -> Path:
-    """Find the folder with positions and images: ``spatial``, or that of the matrix itself."""
-    return find(matrix.parent, "spatial", prefix=prefix) or matrix.parent
+@contextmanager
+def spatial_folder(matrix: Path) -> Iterator[Path]:
+    """Find the folder with positions and images: ``spatial``, plain or packed, or that of the matrix itself."""
+    prefix = sample_name(matrix, MATRICES)
+    folder = find(matrix.parent, "spatial", prefix=prefix)
+    packed = None
+    if folder is None and find(matrix.parent, *POSITIONS, prefix=prefix) is None:
+        packed = find(matrix.parent, *PACKED, prefix=prefix)
+    if packed is None:
+        yield folder or matrix.parent
+        return
+    with unpacked_archive(packed) as content:
+        folders = [path.parent for name in POSITIONS for form in variants(name) for path in content.rglob(f"*{form}")]
+        yield next(iter(folders), content)
 
 
 def add_10x_library(
-    adata: AnnData, matrix: Path, *, prefix: str, library_id: str | None, metadata: dict[str, str | int]
+    adata: AnnData, matrix: Path, spatial: Path, *, prefix: str, library_id: str | None, **metadata: str | int
 ) -> AnnData:
-    """Write images, scale factors and metadata of Space Ranger into ``uns["spatial"]``."""
-    spatial = spatial_folder(matrix, prefix)
+    """Write images, scale factors and metadata of Space Ranger, from its folder, into ``uns["spatial"]``."""
     factors = _read_scalefactors(spatial, prefix=prefix)
     images = _read_images(spatial, factors, prefix=prefix)
     of_run = read_metadata(matrix)

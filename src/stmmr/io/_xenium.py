@@ -16,6 +16,7 @@ from stmmr._core.columns import GENE_TYPES
 from stmmr._core.files import check_indices, names_may_repeat, parsing
 from stmmr._core.untrusted import reader, require_parts
 from stmmr.io._archives import unpacked_archive
+from stmmr.io._boundaries import xenium_boundaries
 from stmmr.io._files import companion, locate, require_columns, require_match
 from stmmr.io._flat import read_frame
 from stmmr.io._placing import add_library, add_positions, library_name
@@ -42,7 +43,7 @@ find_xenium = partial(locate, names=MATRICES)
 
 
 @reader("a Xenium section")
-def read_xenium(path: str | Path, *, library_id: str | None = None) -> AnnData:
+def read_xenium(path: str | Path, *, library_id: str | None = None, boundaries: bool = False) -> AnnData:
     """Read the cells of a Xenium section.
 
     Parameters
@@ -52,11 +53,14 @@ def read_xenium(path: str | Path, *, library_id: str | None = None) -> AnnData:
         ``cell_feature_matrix.h5`` or ``cell_feature_matrix/``, cells from ``cells.parquet`` or ``cells.csv.gz``.
     library_id
         Key of the section in ``uns["spatial"]``. By default the name of the sample or the folder.
+    boundaries
+        Read the outlines of the cells as well, from ``cell_boundaries.parquet`` or ``.csv.gz``.
 
     Returns
     -------
     Counts of genes, float32 CSR, without other features (negative controls, blank codewords); ``obsm["spatial"]``,
-    cell centres in µm; ``obs``, the other columns of the cells; the scale in ``uns["spatial"]``.
+    cell centres in µm; ``obs``, the other columns of the cells; the scale in ``uns["spatial"]``; the outlines in
+    ``obsm["cell_boundaries"]``, if they are requested.
 
     Raises
     ------
@@ -71,6 +75,8 @@ def read_xenium(path: str | Path, *, library_id: str | None = None) -> AnnData:
     require_columns(table.columns, ["cell_id"], cells)
     table = table.set_index(table.pop("cell_id").map(_as_text))
     adata = add_positions(counts, table, xy=XY, counts=matrix, positions=cells)
+    if boundaries:
+        xenium_boundaries(adata, matrix, prefix=prefix)
     metadata = read_metadata(matrix)
     stated = metadata.pop("library_id", "").strip("0_")  # some instruments write zeros only
     library = library_name(library_id, prefix, matrix, stated=stated)

@@ -51,6 +51,26 @@ class Devices(NamedTuple):
         """Whether processes are started here, because torchrun or SLURM has not started them."""
         return self.strategy == "ddp_spawn" or (self.strategy == "auto" and not started_outside())
 
+    def require_hardware(self) -> None:
+        """Check that GPUs and packages are there.
+
+        Raises
+        ------
+        InputError
+            If a GPU is missing.
+        ImportError
+            If an extra is missing.
+        """
+        n_gpus = require_extra("torch", extra="torch").cuda.device_count()
+        if self.device == "cuda" and n_gpus < self.devices:
+            wanted = f"{self.devices} GPUs" if self.devices > 1 else "a GPU"
+            raise InputError(
+                f"Expected {wanted}, found {n_gpus or 'none'}. Use accelerator='cpu' (--accelerator cpu) or fewer "
+                "devices (--devices)."
+            )
+        if self.n_processes > 1:
+            require_extra("lightning_fabric", extra="distributed")
+
     def check(self, settings: Settings, n_obs: int, *, decoder: bool = False) -> None:
         """Check the options; hardware and packages only if the settings train something, or with `decoder`.
 
@@ -67,11 +87,14 @@ class Devices(NamedTuple):
             require_choice(self.precision, get_args(Precision), name="precision")
         if settings.is_linear and not decoder:
             return
-        n_gpus = require_extra("torch", extra="torch").cuda.device_count()
-        if self.device == "cuda" and n_gpus < self.devices:
-            raise InputError(f"Expected {self.devices} GPUs, found {n_gpus}. Use accelerator='cpu' or fewer devices.")
+        self.require_hardware()
         if self.n_processes > 1:
-            require_extra("lightning_fabric", extra="distributed")
+            if settings.batch_size == 0:
+                raise InputError(
+                    f"Expected one process (--devices 1, --num-nodes 1), as all {n_obs} spots are read in one batch, "
+                    f"found {self.n_processes}. Processes share batches: leave devices and num_nodes out, or set "
+                    "batch_size."
+                )
             if not 0 < settings.batch_size < n_obs:
                 raise InputError(
                     f"Expected batch_size between 1 and {n_obs - 1} for several processes, which share the batches, "

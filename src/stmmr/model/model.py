@@ -15,7 +15,7 @@ from stmmr._core.options import checked
 from stmmr.linear.blocks import check_blocks
 from stmmr.model.devices import Devices
 from stmmr.model.inputs import ModelInputs, model_inputs
-from stmmr.model.saved import Arrays, linear_start_in, load_model, note_fitted, save_model
+from stmmr.model.saved import Arrays, linear_start_in, load_model, note_embedding, note_fitted, save_model
 from stmmr.model.transform import mapped_features, note_mapped
 from stmmr.settings import EXPRESSION, IMAGE, Block, Blocks, Settings, named_blocks, settings_of, used_blocks
 
@@ -217,6 +217,7 @@ class StMMR:
             embedding = self.embed()
         self.fitted = True
         note_fitted(self, embedding)
+        note_embedding(self)
         drop_outdated(self.adata)
         return self
 
@@ -345,10 +346,11 @@ class StMMR:
                 "Expected a model that embeds each spot from its own features (the default preset, with counts), "
                 f"found preset {self.preset!r}, use_rep={self.use_rep!r}. Fit one model to all sections together."
             )
+        blocks = used_blocks(self.blocks, histology=self.use_histology, histology_weight=None)
         features = mapped_features(
             self.adata,
             adata,
-            used_blocks(self.blocks, histology=self.use_histology, histology_weight=None),
+            blocks,
             n_components=self.settings.n_components,
             layer=layer,
             size_key=size_key,
@@ -362,7 +364,8 @@ class StMMR:
 
             self.network.eval()
             adata.obsm[keys.EMBEDDING] = embedded_features(self.network, features)
-        note_mapped(self.adata, adata)
+        note_mapped(self.adata, adata, blocks)
+        drop_outdated(adata)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``weights.safetensors`` and ``model.json`` to a folder; an earlier folder stays whole until then.

@@ -12,15 +12,17 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
+from stmmr._core.depends import depends
 from stmmr._core.folders import Kind, publish_folder
 from stmmr._core.record import recorded
 from stmmr._core.untrusted import require_memory
 from stmmr._core.validated import from_json, read_json
 from stmmr._core.version import VERSION
 from stmmr.linear.start import Affine, LinearStart
-from stmmr.settings import IMAGE, Block, Preset, Settings
+from stmmr.settings import IMAGE, Block, Preset, Settings, used_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from anndata import AnnData
@@ -89,6 +91,20 @@ def note_fitted(model: StMMR, embedding: NDArray[np.float32] | None = None) -> N
     adata.uns[keys.UNS] = steps
 
 
+def note_embedding(model: StMMR) -> None:
+    """Record what the embedding of a fitted model was computed from."""
+    weight = model.settings.histology_weight
+    blocks = used_blocks(model.blocks, histology=model.use_histology, histology_weight=weight)
+    features = [model.use_rep or keys.COMPONENTS, *(block.key for block in blocks.values())]
+    note_sources(model.adata, features)
+
+
+def note_sources(adata: AnnData, features: Iterable[str]) -> None:
+    """Record that the embedding was computed from the spatial graph and features in ``obsm``."""
+    on = ["notes:spatial_graph", *(f"obsm:{key}" for key in features)]
+    depends(adata, "embedding", on=on, writes=[f"obsm:{keys.EMBEDDING}", "notes:model", "notes:history"])
+
+
 def save_model(model: StMMR, folder: Path, *, overwrite: bool) -> None:
     """Write both files to a folder; an earlier folder stays whole until then."""
     from safetensors.numpy import save
@@ -139,6 +155,7 @@ def load_model(make: type[StMMR], folder: Path, adata: AnnData) -> StMMR:
     # computed again, it differs by round-off, from which results that depend on it would look outdated
     same = before is not None and np.shape(before) == embedding.shape and np.allclose(before, embedding, atol=1e-4)
     note_fitted(model, None if same else embedding)
+    note_embedding(model)
     return model
 
 

@@ -21,6 +21,7 @@ from stmmr._core.space import coordinates, units
 from stmmr.linear.blocks import block_features, block_values, standardised
 from stmmr.linear.noise import expression_features, local_noise, with_equal_noise
 from stmmr.model.inputs import propagated
+from stmmr.model.saved import note_sources
 from stmmr.pp import spatial_graph
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _image(trained: AnnData, new: AnnData, block: Block, *, n_components: int) -
     return np.asarray(scaled @ axes, dtype=np.float32)
 
 
-def note_mapped(trained: AnnData, new: AnnData) -> None:
-    """Record in a section which model embedded it."""
+def note_mapped(trained: AnnData, new: AnnData, blocks: Mapping[str, Block]) -> None:
+    """Record in a section which model embedded it, from which features."""
     record(new, model=recorded(trained)["model"] | {"mapped": True})
+    note_sources(new, [block.key for block in blocks.values()])

@@ -76,7 +76,8 @@ def analyse(
         If there is no option of a name.
     """
     options = with_changes(AnalysisOptions, options, changes, function="analyse")
-    check(adata, options, prepared_of(adata))
+    check(adata, options, prepared_of(adata, options.domain_key))
+    options = with_genes_of(adata, options)
     require_request(adata, options)
     if options.enhanced and (model is None or model.adata is not adata):
         raise InputError("Expected the fitted model of these data for denoised expression. Give it as model=….")
@@ -85,7 +86,7 @@ def analyse(
     logger.log(RESULT, "Finished: %s.", ", ".join(outcomes))
 
 
-def prepared_of(adata: AnnData) -> Prepared:
+def prepared_of(adata: AnnData, domain_key: str = keys.DOMAIN) -> Prepared:
     """Get what is known about data with domains.
 
     Raises
@@ -96,7 +97,7 @@ def prepared_of(adata: AnnData) -> Prepared:
     from stmmr._core.categories import categories
 
     model = recorded(adata).get("model", {})
-    domains = categories(adata, keys.DOMAIN, hint="Run stmmr.run(adata) first.").remove_unused_categories()
+    domains = categories(adata, domain_key, hint="Run stmmr.run(adata) first.").remove_unused_categories()
     return Prepared(
         [str(name) for name in domains.categories],
         section_key_of(adata),
@@ -124,6 +125,8 @@ def check(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     ImportError
         If a package for a requested analysis is not installed.
     """
+    if options.domain_key != keys.DOMAIN:
+        prepared = prepared._replace(domains=prepared_of(adata, options.domain_key).domains)
     if prepared.domains is not None and len(prepared.domains) < 2:
         for analysis in ANALYSES:
             if analysis.compares and analysis.requested(adata, options):
@@ -183,13 +186,23 @@ def carry_out(
     return outcomes
 
 
+def with_genes_of(adata: AnnData, options: AnalysisOptions) -> AnalysisOptions:
+    """Request the genes of domains that stmmr did not find, unless there are some or other analyses are requested."""
+    from stmmr._core.shown import domain_key_of
+
+    known = keys.DOMAIN_GENES in adata.uns and domain_key_of(adata, keys.DOMAIN_GENES) == options.domain_key
+    if options.domain_key == keys.DOMAIN or known or requested(adata, options):
+        return options
+    return with_genes(adata, options)
+
+
 def with_genes(adata: AnnData, options: AnalysisOptions) -> AnalysisOptions:
     """Request the genes of domains where the options leave it open, and there are counts and domains to compare."""
     from stmmr.tl._genes import FEWEST
 
     if options.genes is not None or recorded(adata).get("model", {}).get("use_rep"):
         return options
-    sizes = adata.obs[keys.DOMAIN].value_counts()
+    sizes = adata.obs[options.domain_key].value_counts()
     if (sizes > 0).sum() < 2 or sizes.max() < FEWEST:
         logger.info("Domain genes are left out: there are no two domains to compare.")
         return options

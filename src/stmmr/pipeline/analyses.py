@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, logger, require_extra
-from stmmr._core.record import drop_results, record, recorded
-from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, named_rows, renamed_columns, table_in
+from stmmr._core.checks import InputError, logger, require_extra, shown_bytes
+from stmmr._core.record import drop_results, recorded
+from stmmr.pipeline.analysis import Analysis, Figure, Section, Table, draw, renamed_columns, table_in
+from stmmr.pipeline.cohort_analyses import OF_COHORTS, new_table, require_sections
+from stmmr.pipeline.sentences import gene_sets_sentence, genes_sentence, trajectory_sentence
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from stmmr.pipeline.analysis import Cite, Prepared, Work
+    from stmmr.pipeline.analysis import Prepared, Work
 
 tl = cache(lambda: import_module("stmmr.tl"))
 """The functions of `stmmr.tl`, loaded when they are needed."""
@@ -53,7 +55,17 @@ class AnalysisOptions:
     """A local .gmt file: find the gene sets enriched among the genes of each domain."""
     group_key: str | None = None
     """Column of obs with the group of each section, such as a condition: test whether groups differ in their
-    domains."""
+    domains and in which of them are neighbours."""
+    covariates: Sequence[str] | None = None
+    """Columns of obs whose effects on the comparison of groups are removed, such as a batch or the age."""
+    donor_key: str | None = None
+    """Column of obs with the donor of each section: groups are compared within donors. If each donor is in one group,
+    donors are the replicates."""
+    design: str | None = None
+    """Find the genes that differ between conditions within each domain, by a formula of columns of obs, such as
+    "~ donor + condition": the last one is tested (extra ``deseq``)."""
+    cell_type_key: str | None = None
+    """Column of obs with cell types, or key of obsm with their fractions: compare the cell types of domains."""
     trajectory: bool = False
     """Order the spots by pseudotime and find the genes that change along it. Without a root, it starts at the larger
     end of the longest path through the domains."""
@@ -65,6 +77,8 @@ class AnalysisOptions:
     """Spot or cell at which the trajectory starts."""
     root_expression: Literal["highest", "lowest"] = "highest"
     """"lowest" starts where the root gene is lowest instead."""
+    domain_key: str = keys.DOMAIN
+    """Column of obs with the domains to analyse, such as clusters of scanpy or the annotation of an expert."""
     enhance: bool = False
     """Write denoised expression as a layer, four bytes for each spot and gene (extra ``torch``)."""
     enhance_genes: Sequence[str] | None = None
@@ -107,19 +121,13 @@ def _moran_table(adata: AnnData) -> pd.DataFrame | None:
     return table.sort_values("morans_i", ascending=False, kind="stable")
 
 
-def _require_sections(prepared: Prepared, option: str) -> str:
-    if prepared.section_key is None:
-        raise InputError(f"Expected several sections for {option}, found no section_key. Give it to the run as well.")
-    return prepared.section_key
-
-
 def _check_pseudobulk(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     from stmmr._core.sections import sections_of
 
     if not options.pseudobulk:
         return
     require_extra("pydeseq2", extra="deseq")
-    key = _require_sections(prepared, "pseudobulk")
+    key = require_sections(prepared, "pseudobulk")
     sections = sections_of(adata, key)
     if sections is not None and len(sections.categories) < 2:
         raise InputError(f"Expected several sections in obs[{key!r}] for pseudobulk, found one.")
@@ -143,67 +151,12 @@ def _check_gene_sets(adata: AnnData, options: AnalysisOptions, _: Prepared) -> N
         measured_sets(read_gmt(path), adata.var_names.astype(str), name=path.name)
 
 
-def _gene_sets_sentence(_: AnnData, steps: dict[str, Any], __: Cite) -> str:
-    file = steps.get("enrichment", {}).get(keys.ENRICHMENT, {}).get("gmt", "")
-    origin = f" of {file}" if file else ""
-    return f"Gene sets{origin} were tested for over-representation by the hypergeometric distribution."
-
-
-def _compares_sections(adata: AnnData, options: AnalysisOptions) -> bool:
-    from stmmr._core.sections import section_key_of
-
-    new = keys.COMPOSITION not in adata.uns
-    return section_key_of(adata) is not None and (new or options.group_key is not None)
-
-
-def _compose(work: Work) -> None:
-    from stmmr._core.depends import depends
-
-    adata, key, group_key = work.adata, work.section_key, work.options.group_key
-    adata.uns[keys.COMPOSITION] = named_rows(tl().composition(adata, key))
-    if group_key is not None:
-        adata.uns[keys.COMPOSITION_TESTS] = named_rows(tl().compare_composition(adata, key, group_key=group_key))
-    record(adata, composition={"section_key": key, "group_key": group_key or ""})
-    written = [f"uns:{keys.COMPOSITION}", f"uns:{keys.COMPOSITION_TESTS}", "notes:composition"]
-    depends(adata, "composition", on=[f"obs:{name}" for name in (keys.DOMAIN, key, group_key) if name], writes=written)
-
-
-def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
-    from stmmr._core.sections import sections_of
-    from stmmr.tl._composition import section_groups
-
-    if options.group_key is not None:
-        section_groups(adata, _require_sections(prepared, "group_key"), group_key=options.group_key)
-    elif prepared.section_key is not None:
-        sections_of(adata, prepared.section_key)
-
-
-def _composition_tests(adata: AnnData) -> pd.DataFrame | None:
-    table: pd.DataFrame | None = adata.uns.get(keys.COMPOSITION_TESTS)
-    if table is None:
-        return None
-    shares = [name for name in table.columns if name.startswith("share_")]
-    names = {name: f"Share in {name.removeprefix('share_')}" for name in shares}
-    return renamed_columns(table, {"domain": "Domain"} | names | {"pval_adj": "Adjusted p"})
-
-
 def _check_trajectory(adata: AnnData, options: AnalysisOptions, prepared: Prepared) -> None:
     from stmmr.tl._trajectory import chosen_root
 
     if options.ordered:
         names = prepared.domains if prepared.domains is not None else [str(options.root_domain)]
-        chosen_root(adata, names, keys.DOMAIN, **options.roots)
-
-
-def _trajectory_sentence(adata: AnnData, steps: dict[str, Any], cite: Cite) -> str:
-    from stmmr._core.space import rows_called
-
-    step = steps["trajectory"]
-    end = ", one end of the longest path" if step.get("root") == "tree" else ""
-    return (
-        f"Domains were connected by PAGA {cite('paga')} and {rows_called(adata)} ordered by diffusion pseudotime "
-        f"{cite('dpt')} in scanpy {cite('scanpy')}, with the root in domain {step['root_domain']}{end}."
-    )
+        chosen_root(adata, names, options.domain_key, **options.roots)
 
 
 def _trends_table(adata: AnnData) -> pd.DataFrame | None:
@@ -230,7 +183,7 @@ def _check_enhance(adata: AnnData, options: AnalysisOptions, prepared: Prepared)
     genes = require_genes(adata, options.enhance_genes or (), may_be_empty=True)
     n_bytes = require_small(adata, layer=prepared.layer, n_genes=len(genes) or None)
     if n_bytes > 1e6:
-        logger.info("Denoised expression will take %.0f MB of memory, and less in the file.", n_bytes / 1e6)
+        logger.info("Denoised expression will take %s of memory, and less in the file.", shown_bytes(n_bytes))
 
 
 ANALYSES: Final = (
@@ -238,9 +191,9 @@ ANALYSES: Final = (
         name="domain genes",
         options=("genes",),
         requested=lambda adata, options: (
-            options.genes is True or (options.gene_sets is not None and keys.DOMAIN_GENES not in adata.uns)
+            options.genes is True or (options.gene_sets is not None and new_table(adata, options, keys.DOMAIN_GENES))
         ),
-        step=lambda work: tl().domain_genes(work.adata, progress=work.progress),
+        step=lambda work: tl().domain_genes(work.adata, domain_key=work.options.domain_key, progress=work.progress),
         keys=written(uns=(keys.DOMAIN_GENES,), notes=("domain_genes",)),
         check=_check_genes,
         compares=True,
@@ -253,13 +206,10 @@ ANALYSES: Final = (
             "domain_genes.png": Figure(
                 "the leading genes of each domain",
                 draw("domain_genes"),
-                lambda adata: bool((adata.uns[keys.DOMAIN_GENES]["z"] > 0).any()),
+                lambda adata: any(tl().leading_genes(adata).values()),
             )
         },
-        methods=lambda _, __, cite: (
-            "Genes specific to domains were found by rank-sum tests on normalised values against neighbouring domains "
-            f"and the rest, with the thresholds of SpaGCN {cite('spagcn')}."
-        ),
+        methods=genes_sentence,
         adjusts_pvalues=True,
     ),
     Analysis(
@@ -281,7 +231,10 @@ ANALYSES: Final = (
         options=("pseudobulk",),
         requested=lambda _, options: options.pseudobulk,
         step=lambda work: tl().domain_genes_pseudobulk(
-            work.adata, section_key=work.section_key, progress=work.progress
+            work.adata,
+            section_key=work.section_key,
+            domain_key=work.options.domain_key,
+            progress=work.progress,
         ),
         keys=written(uns=(keys.DOMAIN_GENES_PSEUDOBULK,), notes=("domain_genes_pseudobulk",)),
         check=_check_pseudobulk,
@@ -321,32 +274,20 @@ ANALYSES: Final = (
                 lambda adata: bool((adata.uns[keys.ENRICHMENT]["pval_adj"] <= MAX_PVAL_ADJ).any()),
             )
         },
-        methods=_gene_sets_sentence,
+        methods=gene_sets_sentence,
         adjusts_pvalues=True,
     ),
-    Analysis(
-        name="composition",
-        options=("group_key",),
-        requested=_compares_sections,
-        step=_compose,
-        keys=written(uns=(keys.COMPOSITION, keys.COMPOSITION_TESTS), notes=("composition",)),
-        check=_check_composition,
-        tables={
-            "composition.csv": Table("spots of every domain in every section", table_in(keys.COMPOSITION)),
-            "composition_tests.csv": Table(
-                "tests: does the share of a domain differ between groups of sections", table_in(keys.COMPOSITION_TESTS)
-            ),
-        },
-        figures={"composition.png": Figure("the share of each domain in each section", draw("composition"))},
-        section=Section(
-            "Groups of sections", "Whether groups of sections differ in the share of a domain.", _composition_tests
-        ),
-    ),
+    *OF_COHORTS,
     Analysis(
         name="trajectory",
         options=("trajectory", "root_domain", "root_gene", "root_spot", "root_expression"),
         requested=lambda _, options: options.ordered,
-        step=lambda work: tl().trajectory(work.adata, expression=work.options.root_expression, **work.options.roots),
+        step=lambda work: tl().trajectory(
+            work.adata,
+            expression=work.options.root_expression,
+            domain_key=work.options.domain_key,
+            **work.options.roots,
+        ),
         keys=written(notes=("trajectory",), obs=(keys.PSEUDOTIME, keys.BRANCH)),
         check=_check_trajectory,
         compares=True,
@@ -354,7 +295,7 @@ ANALYSES: Final = (
             "trajectory.png": Figure("pseudotime in the tissue, its root as a star", draw("trajectory")),
             "paga.png": Figure("the graph of domains (PAGA) and the trajectory in it", draw("paga")),
         },
-        methods=_trajectory_sentence,
+        methods=trajectory_sentence,
     ),
     Analysis(
         name="gene trends",

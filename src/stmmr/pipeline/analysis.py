@@ -132,11 +132,6 @@ def draw(name: str) -> Callable[[AnnData], Axes]:
     return drawing
 
 
-def named_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Name rows by texts, as files hold them."""
-    return table.set_axis(table.index.astype(str))
-
-
 def renamed_columns(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Get some columns of a table under other names."""
     return table[list(names)].rename(columns=names)

@@ -15,9 +15,8 @@ from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
 from stmmr._core.locks import locked
-from stmmr._core.options import as_json, option_names, plain
+from stmmr._core.options import as_json, plain
 from stmmr._core.parallel import is_first
-from stmmr._core.record import record
 from stmmr._core.version import VERSION
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.analyse import (
@@ -29,25 +28,25 @@ from stmmr.pipeline.analyse import (
     raise_first,
     require_request,
     with_genes,
+    with_genes_of,
 )
 from stmmr.pipeline.analyses import AnalysisOptions
-from stmmr.pipeline.analysis import named_rows
+from stmmr.pipeline.cohort import Joined, kept_sections, read_cohort, remove_sections
+from stmmr.pipeline.composition import compose_mapped
+from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
-from stmmr.pipeline.mapping import count_domains, map_section
+from stmmr.pipeline.mapping import map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
-from stmmr.pipeline.run import run, run_steps
+from stmmr.pipeline.run import require_hardware, run, run_steps
+from stmmr.pipeline.sheet import inputs_named
 from stmmr.pipeline.sources import (
+    IN_MEMORY,
     check_several,
-    named_inputs,
-    open_input,
     read_inputs,
-    require_on_tissue,
-    settled,
-    stays_on_disk,
 )
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import Writing, write_report
+from stmmr.pipeline.writing import Writing, write_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stmmr.model import StMMR
+    from stmmr.pipeline.sheet import NamedInputs
     from stmmr.pipeline.writing import Report
 
 WRITTEN_AGAIN: Final = {"result.h5ad", "result.zarr", "spatialdata.zarr", "report.html", "run.json", "domains.csv"}
@@ -68,6 +68,7 @@ def run_to_folder(
     analyses: AnalysisOptions,
     *,
     report: Report | None = None,
+    command: str = "",
 ) -> dict[str, Exception]:
     """Read, run and write.
 
@@ -87,6 +88,8 @@ def run_to_folder(
         Options of the analyses.
     report
         Writes the report.
+    command
+        The command as it was typed, for run.json.
 
     Returns
     -------
@@ -95,43 +98,47 @@ def run_to_folder(
     """
     from stmmr.io._tables import leave_out_unstorable
 
-    start, named = time.perf_counter(), named_inputs(sources)
+    start, named = time.perf_counter(), inputs_named(sources)
     if folder.spatialdata:
         _require_spatialdata()
-    if len(named) > 1:
-        check_several(options, mode=folder.mode)
+    require_hardware(options)
+    if named.several:
+        check_several(options)
     if not is_first():  # of processes that run this command together: it only trains
-        adata, options, _ = read_inputs(named, options, replace(folder, mode="memory"), in_memory=True)
-        run(adata, options)
+        joined = _read(named, options, replace(folder, mode="memory"))
+        run(joined.adata, joined.options)
         return {}
     facts = {"input": _input_facts(named), "options": as_json(options) | _folder_facts(folder)}
-    inputs = [*named.values(), options.image, options.registration, analyses.gene_sets]
-    with _folder(folder, facts, inputs) as draft, _kept_beside(draft.target) as beside:
+    inputs = [*named.paths, options.image, options.registration, analyses.gene_sets]
+    with _folder(folder, facts, inputs) as draft, _kept_beside(draft.target) as (beside, store):
         read = Unchanged(inputs)
-        adata, left, counts = read_inputs(named, options, folder, in_memory=folder.spatialdata)
+        joined = _read(named, options, folder, store=store)
+        adata, left, counts = joined.adata, joined.options, joined.counts
         read.check()
-        read = Unchanged([*([] if counts is None else named.values()), options.image])
+        read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
         leave_out_unstorable(adata)
         check(adata, analyses, prepared_by(left))
         checkpoint = options.checkpoint or beside
         model = checkpoint / MODEL if options.preset != "paper" else None
         failed = run_steps(adata, replace(left, checkpoint=checkpoint, save_model=model))
-        record(adata, mode="memory" if counts is None else "disk")
+        joined.note()
         if model is not None:
             shutil.copytree(model, draft.folder / MODEL)
-        writing = Writing(draft, adata, facts, failed, read, start)
+        how = {"command": command, "config": config_of(sources, folder, options, analyses)}
+        writing = Writing(draft, adata, facts | how, failed, read, start)
         writing.domains()
         fitted = cache(lambda: results.read_model(model, adata))
         writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
         _save_decoder(fitted, draft.folder / MODEL)
         writing.rest(source=counts, report=report, spatialdata=folder.spatialdata)
     remove(beside, KEPT)  # not before the results are in their place
+    remove_sections(store)
     results.log_contents(folder.output)
     return failed
 
 
 def map_to_folder(
-    source: Path,
+    sources: Sequence[Path],
     folder: FolderOptions,
     options: MapOptions,
     analyses: AnalysisOptions,
@@ -139,16 +146,16 @@ def map_to_folder(
     model: Path,
     report: Report | None = None,
 ) -> dict[str, Exception]:
-    """Read a section, map it and write.
+    """Read sections, map them and write.
 
     The folder appears with the domains; after an error before that, there is none.
 
     Parameters
     ----------
-    source
-        Input as `stmmr.read` takes it.
+    sources
+        Inputs as `stmmr.read` takes them, or a sample sheet.
     folder
-        Options about the input and the output folder.
+        Options about the inputs and the output folder.
     options
         Options of the mapping.
     analyses
@@ -162,36 +169,34 @@ def map_to_folder(
     -------
     The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import counts_at, leave_out_unstorable
+    from stmmr.io._tables import leave_out_unstorable
 
-    start, trained_facts = time.perf_counter(), results.read_facts(model)
-    facts = {"input": str(source), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
-    inputs = [source, model, options.image, options.registration, analyses.gene_sets]
-    with _folder(folder, facts, inputs) as draft:
+    start, trained_facts, named = time.perf_counter(), results.read_facts(model), inputs_named(sources)
+    if named.several:
+        check_several(options)
+    facts = {"input": _input_facts(named), "model": str(model), "options": as_json(options) | _folder_facts(folder)}
+    inputs = [*named.paths, model, options.image, options.registration, analyses.gene_sets]
+    with _folder(folder, facts, inputs) as draft, kept_sections(draft.target) as store:
         read = Unchanged(inputs)
-        backed = stays_on_disk(source, folder.mode, table=options.table)
-        adata, left = open_input(
-            source, options, bin_size=folder.bin_size, backed=backed, keep_off_tissue=folder.keep_off_tissue
-        )
+        joined = _read(named, options, folder, store=store)
+        adata, left, counts = joined.adata, joined.options, joined.counts
         leave_out_unstorable(adata)
-        left = settled(adata, left)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
         trained, _ = results.read_data(model, trained_facts)
         read.check()
-        read = Unchanged([*([source] if backed else []), options.image])
+        read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
         prepared = prepared_of(trained)._replace(section_key=left.section_key, layer=left.layer)
         check(adata, analyses, prepared)
         map_section(adata, results.read_model(model / MODEL, trained), left)
-        record(adata, mode="disk" if backed else "memory")
+        joined.note()
         failed: dict[str, Exception] = {}
         writing = Writing(draft, adata, facts, failed, read, start)
         writing.domains()
         writing.analyses(with_genes(adata, analyses), model=None, progress=options.progress)
-        names = (source.stem, _input_name(trained_facts))
+        names = ("" if len(named.entries) > 1 else sources[0].stem, _input_name(trained_facts))
         with attempt("composition", failed):
-            adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
-        writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
+            compose_mapped(adata, trained, names=names)
+        writing.rest(source=counts, report=report)
+    remove_sections(store)
     results.log_contents(folder.output)
     return failed
 
@@ -227,33 +232,31 @@ def analyse_folder(
         require_outside(result, [analyses.gene_sets])
         with drafted(result, RESULT, overwrite=True) as draft:
             adata, counts = results.read_data(result, facts)
-            check(adata, analyses, prepared_of(adata))
-            require_request(adata, analyses)
+            key = analyses.domain_key
+            check(adata, analyses, prepared_of(adata, key))
+            analyses = with_genes_of(adata, analyses)
+            if key == facts.get("domain_key", keys.DOMAIN):
+                require_request(adata, analyses)
             if analyses.enhanced:
                 results.require_model(result)
             fitted = cache(lambda: results.read_model(result / MODEL, adata))
             outcomes = carry_out(adata, analyses, model=fitted, progress=progress)
-            if all(outcomes.values()):
+            if outcomes and all(outcomes.values()):
                 raise_first(outcomes)
             failed = {name: error for name, error in outcomes.items() if error is not None}
-            draft.take_over(lambda name: name.partition("/")[0] not in WRITTEN_AGAIN | results.OF_ANALYSES)
+            again = results.OF_ANALYSES if key == facts.get("domain_key", keys.DOMAIN) else results.FIGURES
+            facts = {name: fact for name, fact in facts.items() if name != "domain_key"}
+            facts |= {} if key == keys.DOMAIN else {"domain_key": key}
+            rewritten = WRITTEN_AGAIN.union(results.with_formats(again))
+            draft.take_over(lambda name: name.partition("/")[0] not in rewritten)
             _save_decoder(fitted, draft.folder / MODEL)
-            results.write_domains(adata, draft.folder)
-            failed |= results.write_tables(adata, draft.folder)
-            failed |= results.write_figures(adata, draft.folder, only=results.OF_ANALYSES)
-            results.write_data(adata, draft.folder, source=counts)
-            if (result / "spatialdata.zarr").exists():
-                with attempt("spatialdata.zarr", failed):
-                    results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}
-            facts |= {"analyses": facts.get("analyses", {}) | added, "stmmr": results.notes_of(adata)}
+            facts |= {"analyses": facts.get("analyses", {}) | added}
             facts["seconds_of_last_analyse"] = round(time.perf_counter() - start, 3)
-            write_report(adata, draft.folder, facts, failed, report)
-            earlier = _still_failed(facts.pop("failed", []), draft.folder, {*outcomes, *failed})
-            if missing := earlier + results.failures(failed):
-                facts["failed"] = missing
-            results.write_facts(facts, draft.folder)
-            draft.publish()
+            write_again(
+                draft, adata, facts, failed,
+                counts=counts, report=report, only=again, finished=outcomes.keys(),
+            )  # fmt: skip
     results.log_contents(result)
     return failed
 
@@ -271,11 +274,15 @@ def _folder(folder: FolderOptions, facts: dict[str, Any], inputs: list[Any]) -> 
 
 
 @contextmanager
-def _kept_beside(output: Path) -> Iterator[Path]:
-    """Name the folder for finished steps; after an error or a kill they stay, unless they are of no more use."""
+def _kept_beside(output: Path) -> Iterator[tuple[Path, Path]]:
+    """Name the folders for finished steps and for the counts of several sections.
+
+    After an error or a kill they stay, unless they are of no more use.
+    """
     folder = output.with_name(f".{output.name}.unfinished")
     try:
-        yield folder
+        with kept_sections(output) as store:
+            yield folder, store
     except Exception as error:
         useless = isinstance(error, InputError) or not any(folder.glob("*.h5"))
         if useless and KEPT.marks(folder):
@@ -300,16 +307,28 @@ def _require_spatialdata() -> None:
         raise InputError(f"Expected the extra for --spatialdata: {error}") from error
 
 
-def _input_facts(named: dict[str, Path]) -> str | dict[str, str]:
+def _read(named: NamedInputs, options: Any, folder: FolderOptions, *, store: Path | None = None) -> Joined:
+    """Read one input, or join several."""
+    in_memory = isinstance(folder, RunFolderOptions) and folder.spatialdata
+    if not named.several:
+        paths = {name: entry.path for name, entry in named.entries.items()}
+        return Joined(*read_inputs(paths, options, folder, in_memory=in_memory))
+    joined = read_cohort(named, options, folder, store=store)
+    if in_memory and joined.counts is not None:
+        raise InputError(IN_MEMORY)
+    return joined
+
+
+def _input_facts(named: NamedInputs) -> str | dict[str, str]:
     """Get the inputs for run.json; several by their names."""
-    paths = {name: str(path) for name, path in named.items()}
+    paths = {name: str(entry.path) for name, entry in named.entries.items()}
     return paths if len(paths) > 1 else next(iter(paths.values()), "simulated tissue")
 
 
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "keep_off_tissue"} & set(option_names(type(folder)))
-    return {name: value for name in sorted(shaping) if (value := getattr(folder, name)) not in (None, False)}
+    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue"}
+    return {name: value for name, value in as_json(folder).items() if name in shaping}
 
 
 def _input_name(facts: dict[str, Any]) -> str:
@@ -318,8 +337,3 @@ def _input_name(facts: dict[str, Any]) -> str:
 
     source = facts.get("input", "trained")
     return " + ".join(source) if isinstance(source, dict) else Path(str(source)).stem
-
-
-def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) -> list[dict[str, str]]:
-    """Get the parts that failed in an earlier command, are not among those of this one, and are missing still."""
-    return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]

@@ -25,7 +25,7 @@ from stmmr.pipeline.analyses import ANALYSES, analysis_files
 from stmmr.pipeline.steps import attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from anndata import AnnData
@@ -46,7 +46,7 @@ CONTENTS: Final = {
     "the domain of a second answer where there is one, and the domain smoothed by its neighbours",
     "run.json": "options, versions, times, peak memory",
     MODEL: "the fitted model, for stmmr map and denoised expression",
-    "domains.png": "the domains over the image",
+    "domains.png": "the domains in the tissue",
     "confidence.png": "the confidence of the domains",
     "domains_refined.png": "the domains smoothed by their neighbours",
     "embedding.png": "the UMAP of the embedding",
@@ -55,11 +55,27 @@ CONTENTS: Final = {
     "bandwidth.png": "the curve behind the bandwidth of the graph",
 } | analysis_files()
 """Every file that a result folder can hold, and what it is."""
+FIGURES: Final = OF_ANALYSES | {name for name in CONTENTS if name.endswith(".png")}
+"""Files of analyses, and all figures."""
+FORMATS: Final = ("png", "svg", "pdf")
+"""Formats of figures."""
+
+
+def with_formats(names: Iterable[str]) -> list[str]:
+    """List files, figures in each format that they may have."""
+    return [
+        f"{name.removesuffix('png')}{kind}" if name.endswith(".png") else name
+        for name in names
+        for kind in (FORMATS if name.endswith(".png") else [""])
+    ]
+
+
 RESULT: Final = Kind(
     "results",
     "run.json",
     frozenset({"stmmr", "versions"}),
-    rf"({'|'.join(map(re.escape, CONTENTS))})|model/(model\.json|weights\.safetensors)|(result|spatialdata)\.zarr/.*",
+    "|".join(map(re.escape, with_formats(CONTENTS)))
+    + r"|model/(model\.json|weights\.safetensors)|(result|spatialdata)\.zarr/.*",
 )
 """A result folder."""
 UNFINISHED: Final = "unfinished"
@@ -77,9 +93,11 @@ _COLUMNS: Final = {
 """Columns of domains.csv."""
 
 
-def write_domains(adata: AnnData, folder: Path) -> None:
-    """Write domains.csv."""
+def write_domains(adata: AnnData, folder: Path, *, domain_key: str = keys.DOMAIN) -> None:
+    """Write domains.csv, with another column of domains where there is one."""
     table = adata.obs[[key for key in _COLUMNS if key in adata.obs]].rename(columns=_COLUMNS)
+    if domain_key != keys.DOMAIN:
+        table[domain_key] = adata.obs[domain_key]
     if (key := section_key_of(adata)) is not None:
         table.insert(0, "section", adata.obs[key].to_numpy())
     with atomic_write(folder / "domains.csv") as new:
@@ -97,27 +115,25 @@ def write_tables(adata: AnnData, folder: Path) -> dict[str, Exception]:
     return failed
 
 
-def write_figures(adata: AnnData, folder: Path, *, only: Collection[str] = CONTENTS.keys()) -> dict[str, Exception]:
-    """Draw the figures whose names are among `only`; get the errors of those that could not be drawn."""
-    from stmmr.pl.canvas import off_screen
+def write_figures(
+    adata: AnnData, folder: Path, *, options: Mapping[str, Any] | None = None, only: Collection[str] = CONTENTS.keys()
+) -> dict[str, Exception]:
+    """Draw the figures whose names are among `only`; get the errors of those that could not be drawn.
 
-    failed: dict[str, Exception] = {}
+    The options are those of run.json: ``figure_format`` and ``figure_width``, where they are not the defaults.
+    """
+    from stmmr.pl.canvas import FigureOptions, off_screen, saved_figure
+
+    failed, options = dict[str, Exception](), options or {}
+    look = FigureOptions(width=options.get("figure_width"))
+    kinds = [kind for kind in FORMATS if kind in options.get("figure_format", FORMATS[:1])]
     with off_screen():
         for name, draw in _figures(adata).items():
+            paths = [folder / name.replace(".png", f".{kind}") for kind in kinds]
             if name in only:
-                with attempt(name, failed):
-                    _save(draw, folder / name)
+                with attempt(paths[0].name, failed):
+                    saved_figure(draw, paths, look)
     return failed
-
-
-def _save(draw: Callable[[], Axes], target: Path) -> None:
-    figure = draw().get_figure(root=True)
-    assert figure is not None  # noqa: S101 - axes just drawn
-    try:
-        figure.savefig(target, dpi=200, bbox_inches="tight")
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
 
 
 def _figures(adata: AnnData) -> dict[str, Callable[[], Axes]]:
@@ -187,8 +203,9 @@ def failures(failed: Mapping[str, Exception | None]) -> list[dict[str, str]]:
 def log_contents(folder: Path) -> None:
     """Log the files of a folder."""
     for name, meaning in CONTENTS.items():
-        if (folder / name).exists():
-            logger.info("%s: %s", folder / name, meaning)
+        for file in with_formats([name]):
+            if (folder / file).exists():
+                logger.info("%s: %s", folder / file, meaning)
 
 
 def notes_of(adata: AnnData) -> dict[str, Any]:

@@ -13,14 +13,19 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.compat import libraries_of, names_in
-from stmmr._core.raw import matrices_with_counts, raw_counts
+from stmmr._core.counts import count_statistics
+from stmmr._core.raw import SAMPLE, matrices_with_counts, raw_counts
+from stmmr._core.rows import as_csr
 from stmmr._core.sections import sections_of
 from stmmr._core.several import AUTO, find_several
 from stmmr._core.space import coordinates, rows_called, stored_coordinates
 from stmmr._core.untrusted import free_memory
+from stmmr.pipeline.costs import described_costs
+from stmmr.pipeline.info_sheet import describe_sheet
 from stmmr.pipeline.options import RunOptions
 from stmmr.pipeline.run import FULL_BATCH_AT_MOST
-from stmmr.pipeline.sources import memory_needed, open_input, shown_bytes, would_stay_on_disk
+from stmmr.pipeline.sheet import is_sheet
+from stmmr.pipeline.sources import memory_needed, open_input, would_stay_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +37,10 @@ if TYPE_CHECKING:
 
 IN_CHUNKS: Final = ("h5ad", "zarr")
 """Kinds of files whose counts can stay on disk."""
+PCA: Final = "X_pca"
+"""Representation that a run can use where there are no genes."""
+UNUSABLE: Final = "not usable"
+"""Begins the description of what a run would refuse."""
 
 
 def describe(
@@ -57,6 +66,8 @@ def describe(
     from stmmr.io import recognise
     from stmmr.io._tables import counts_in_file
 
+    if is_sheet(source):
+        return describe_sheet(source)
     recognised = recognise(source, bin_size=bin_size)
     can_stay = recognised.platform in IN_CHUNKS
     entries, n_spots = counts_in_file(recognised.path, table=options.table)[::-1] if can_stay else (0, 0)
@@ -67,13 +78,18 @@ def describe(
         entries = 0 if adata.X is None else int(adata.X.size)
     sections, key = _sections(adata, left.section_key)
     counts, layer = _counts(adata, left.layer)
+    left = replace(left, section_key=key)
+    coordinates_of, registration = _coordinates(adata), _registration(adata, left)
     command: dict[str, object] = {
         "--bin-size": bin_size,
         "--layer": layer,
+        "--use-rep": None if adata.n_vars or PCA not in adata.obsm else PCA,
         "--section-key": key,
         "--image": options.image,
+        "--keep-off-tissue": keep_off_tissue,
+        "--no-histology": options.image is None and registration.get("registration", "").startswith(UNUSABLE),
     }
-    left = replace(left, section_key=key)
+    runs = not any(text.startswith(UNUSABLE) for text in (counts if layer is None else "", coordinates_of, sections))
     return {
         "platform": f"{recognised.platform} ({recognised.because})",
         "read from": str(recognised.path),
@@ -81,16 +97,16 @@ def describe(
         rows_called(adata): f"{adata.n_obs}",
         "genes": f"{adata.n_vars}",
         "counts": counts,
-        "coordinates": _coordinates(adata),
+        "coordinates": coordinates_of,
         "sections": sections,
         "images": _stored_images(adata),
-        **_registration(adata, left),
-        "memory": _memory(entries, adata.n_obs, can_stay=can_stay),
+        **registration,
+        **_costs(entries, adata.n_obs, can_stay=can_stay),
         "would run": _steps(adata, left),
         "obs": listed(adata.obs.columns, at_most=40),
         "obsm": listed(adata.obsm, at_most=40),
         "layers": listed(names_in(adata.layers), at_most=40),
-        "command": _command(source, command, keep_off_tissue=keep_off_tissue),
+        "command": _command(source, command) if runs else "none: first complete what is not usable",
     }
 
 
@@ -127,19 +143,20 @@ def _messages() -> Iterator[list[str]]:
 def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:
     """Say which matrix the counts would be read from, and get the layer that a run should name."""
     if not adata.n_vars:
-        return "none", layer
+        return ("none" if PCA in adata.obsm else f"{UNUSABLE}: there are no genes"), layer
     with_counts = matrices_with_counts(adata)
     try:
-        where, _ = raw_counts(adata, layer)
+        where, matrix = raw_counts(adata, layer)
+        name = layer or ("X" if where == "X" else keys.COUNTS)
+        others = [other for other in with_counts if other != name]
+        if name in with_counts:
+            return f"{where}, whole numbers" + (f" (as in {listed(others)})" if others else ""), layer
+        if others:
+            return f"{where} has no whole numbers; {listed(others)} has", others[0]
+        count_statistics(as_csr(matrix[:SAMPLE])).check(where, adata)
     except InputError as error:
-        return f"not usable: {error}", next(iter(with_counts), layer)
-    name = layer or ("X" if where == "X" else keys.COUNTS)
-    others = [other for other in with_counts if other != name]
-    if name in with_counts:
-        return f"{where}, whole numbers" + (f" (as in {listed(others)})" if others else ""), layer
-    if not others:
-        return f"{where}, which has fractions or negative values", layer
-    return f"{where} has no whole numbers; {listed(others)} has", others[0]
+        return f"{UNUSABLE}: {error}", next(iter(with_counts), layer)
+    return f"{where}, which has fractions", layer
 
 
 def _sections(adata: AnnData, section_key: str | None) -> tuple[str, str | None]:
@@ -150,18 +167,20 @@ def _sections(adata: AnnData, section_key: str | None) -> tuple[str, str | None]
             return f"{len(sections.categories) if sections is not None else 1} in obs[{section_key!r}]", section_key
         several = find_several(adata)
     except InputError as error:
-        return f"not usable: {error}", section_key
+        return f"{UNUSABLE}: {error}", section_key
     if several is None:
         return "one", None
     where = f"in obs[{several.key!r}]" if several.key else "by z" if several.by_z else "which no column of obs names"
     return f"several {where}, as {several.because}", several.key or (AUTO if several.values is not None else None)
 
 
-def _command(source: Path, options: dict[str, object], *, keep_off_tissue: bool) -> str:
+def _command(source: Path, options: dict[str, object]) -> str:
     """Write the command that would run."""
     parts = ["stmmr", "run", str(source), "-o", "result"]
-    parts += [str(part) for name, value in options.items() if value is not None for part in (name, value)]
-    return shlex.join([*parts, *(["--keep-off-tissue"] if keep_off_tissue else [])])
+    for name, value in options.items():
+        if value is not None and value is not False:
+            parts += [name] if value is True else [name, str(value)]
+    return shlex.join(parts)
 
 
 def _coordinates(adata: AnnData) -> str:
@@ -173,7 +192,7 @@ def _coordinates(adata: AnnData) -> str:
         unit, um, told_by = units(adata)
         spacing = nearest_neighbour_distance(coordinates(adata)) if adata.n_obs > 1 else float("nan")
     except InputError as error:
-        return f"not usable: {error}"
+        return f"{UNUSABLE}: {error}"
     where = stored_coordinates(adata)[2]
     if not np.isfinite(um):
         return f"{unit} of {where}, length in µm unknown; neighbours are {spacing:.4g} apart"
@@ -182,13 +201,15 @@ def _coordinates(adata: AnnData) -> str:
 
 def _stored_images(adata: AnnData) -> str:
     """Name the images in the data, with their sizes."""
+    from stmmr.image.library import unfit_images
     from stmmr.image.pixels import is_blank
 
-    images = [
-        f"{library}: {name} {pixels.shape[1]} × {pixels.shape[0]} px{', blank' if is_blank(pixels) else ''}"
-        for library, content in libraries_of(adata).items()
-        for name, pixels in content.get("images", {}).items()
-    ]
+    images = []
+    for library, content in libraries_of(adata).items():
+        reasons = unfit_images(content)
+        for name, pixels in content.get("images", {}).items():
+            note = "blank" if is_blank(pixels) else f"not used: {reasons[name]}" if name in reasons else ""
+            images.append(f"{library}: {name} {pixels.shape[1]} × {pixels.shape[0]} px{', ' * bool(note)}{note}")
     return "; ".join(images) or "none"
 
 
@@ -204,7 +225,7 @@ def _registration(adata: AnnData, options: RunOptions) -> dict[str, str]:
         registration: Any = options.registration
         image = registered_image(adata, source, registration=registration, um_per_pixel=options.um_per_pixel)
     except InputError as error:
-        return {"registration": f"not usable: {error}"}
+        return {"registration": f"{UNUSABLE}: {error}"}
     return {"image": _levels(image), "registration": _fit(image, rows_called(adata))}
 
 
@@ -227,15 +248,12 @@ def _fit(image: Registered, rows: str) -> str:
     )
 
 
-def _memory(entries: int, n_spots: int, *, can_stay: bool) -> str:
-    """Describe the memory that a run would take."""
+def _costs(entries: int, n_spots: int, *, can_stay: bool) -> dict[str, str]:
+    """Describe memory and time that a run would take."""
     needed, free = memory_needed(entries, n_spots), free_memory()
-    where = "the counts would be read into memory"
-    if can_stay and would_stay_on_disk(needed, free):
-        where = "the counts would stay on disk"
-    elif needed > free / 2:
-        where += "; convert them to .h5ad or .zarr to leave them on disk"
-    return f"about {shown_bytes(needed)}, {shown_bytes(free)} free: {where}"
+    on_disk = can_stay and would_stay_on_disk(needed, free)
+    hint = "" if can_stay or needed <= free / 2 else "; convert them to .h5ad or .zarr to leave them on disk"
+    return described_costs(n_spots, entries, on_disk=on_disk, advice=hint)
 
 
 def _steps(adata: AnnData, options: RunOptions) -> str:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key, unique_names
 from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import limited_threads
 from stmmr._core.record import record, recorded
-from stmmr._core.sections import graph_sections, sections_of
+from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
@@ -142,23 +139,3 @@ def _histology(adata: AnnData, model: StMMR, options: MapOptions) -> Callable[[]
         cache=options.cache,
         progress=options.progress,
     )
-
-
-def count_domains(adata: AnnData, trained: AnnData, *, names: tuple[str, str]) -> pd.DataFrame:
-    """Count the domains of a mapped section beside those of the section that the model was fitted on."""
-    from anndata import AnnData
-
-    from stmmr import tl
-
-    if names[0] == names[1]:
-        names = names[0], f"{names[1]} (trained)"
-    both = [_domains_by_section(part, name) for part, name in zip((adata, trained), names, strict=True)]
-    light = AnnData(obs=pd.concat(both).set_axis(np.arange(sum(map(len, both))).astype(str)))
-    return tl.composition(light, "section")
-
-
-def _domains_by_section(adata: AnnData, name: str) -> pd.DataFrame:
-    """Get section and domain of each spot."""
-    sections = graph_sections(adata)
-    section = [name] * adata.n_obs if sections is None else [f"{name} {each}" for each in sections]
-    return pd.DataFrame({"section": section, keys.DOMAIN: adata.obs[keys.DOMAIN].array})

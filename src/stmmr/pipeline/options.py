@@ -50,6 +50,8 @@ class InputOptions(Checked):
     """Name of the table of a SpatialData object, where there are several."""
     coordinate_system: str | None = None
     """Coordinate system of a SpatialData object to take coordinates from."""
+    skip_broken: bool = False
+    """Of several inputs, leave out those that cannot be used, and go on with the others. The report lists them."""
     threads: int | None = None
     """Largest number of threads; by default one for each available core."""
     progress: bool = True
@@ -140,9 +142,15 @@ class FolderOptions(Checked):
     """Side of the bins: Visium HD in µm, Stereo-seq in spots of the chip."""
     keep_off_tissue: bool = False
     """Keep the spots that are off the tissue (in_tissue is 0), which are dropped otherwise."""
+    boundaries: bool = False
+    """Read the outlines of cells as well (Xenium, CosMx, MERSCOPE, cells of Visium HD), for exports."""
     mode: Mode = "auto"
     """Keep counts in "memory" or read them from "disk" in chunks (.h5ad and .zarr); "auto" chooses by their size and
     the free memory."""
+    figure_format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Format of the figures: png (300 dpi), svg or pdf. Repeat it for several."""
+    figure_width: Literal["single", "double"] | float | None = None
+    """Width of the figures: a "single" (89 mm) or "double" (183 mm) column, or mm. Default: what they need."""
     report: bool = True
     """Write report.html, one page about the result to share."""
 
@@ -160,5 +168,6 @@ class RunFolderOptions(FolderOptions):
 
 NOT_RESULTS: Final = frozenset(
     {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
+    | {"skip_broken"}
 )
 """Options of a run that its results do not depend on."""

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import layers_of, names_in, renamed, renamed_uns, unescaped, write_escaped
 from stmmr._core.files import atomic_write, hdf5_file, parsing
-from stmmr._core.fingerprints import file_fingerprint
+from stmmr._core.fingerprints import fingerprint
 from stmmr._core.folders import Kind, remove, require_ours
-from stmmr._core.rows import by_rows
 from stmmr._core.untrusted import open_hdf5
 from stmmr._core.validated import read_json
 from stmmr._core.version import VERSION
@@ -36,6 +34,9 @@ KEPT: Final = Kind(
     r"|model/(model\.json|weights\.safetensors)|features/[^/]+/(features\.npy|manifest\.json)",
 )
 """A folder of finished steps."""
+AS_BEFORE: Final = "as before the step"
+"""Stands for an image that a step left as it was; images are kept once, or come from the input."""
+_UNS: Final = (keys.UNS, keys.DEPENDS, keys.DOMAIN_COLORS, keys.DOMAIN_REFINED_COLORS, keys.ALTERNATIVE_COLORS)
 
 
 class KeptSteps:
@@ -61,8 +62,8 @@ class KeptSteps:
 
     def __init__(self, folder: Path, adata: AnnData, options: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.matrices = _matrices(adata)
-        facts = {"version": VERSION, "data": fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
+        self.matrices, self.images = _matrices(adata), _images(adata)
+        facts = {"version": VERSION, "data": data_fingerprint(adata)} | {name: repr(v) for name, v in options.items()}
         self.run = hashlib.blake2b(json.dumps(facts).encode()).hexdigest()
         path = folder / FACTS
         require_ours(folder, KEPT, option="checkpoint (--checkpoint)")
@@ -90,6 +91,9 @@ class KeptSteps:
                 containers = [kept[name] for name in ("obs", "var", "obsm", "varm", "uns")]
             if not all(isinstance(container, pd.DataFrame | dict) for container in containers):
                 raise InputError(f"Expected tables and mappings in {path}, found something else.")
+            uns = renamed_uns(kept["uns"], unescaped)
+            if keys.SPATIAL in uns:
+                uns[keys.SPATIAL] = _with_images(uns[keys.SPATIAL], self.images, path)
         except InputError as error:
             logger.warning("A finished step is carried out again. %s", error)
             return False
@@ -98,7 +102,8 @@ class KeptSteps:
                 getattr(adata, container)[name] = column.to_numpy() if container == "var" else column.array
         for container in ("obsm", "varm"):
             getattr(adata, container).update(renamed(kept[container], unescaped))
-        adata.uns.update(renamed_uns(kept["uns"], unescaped))
+        adata.uns.update(uns)
+        self.images = _images(adata)
         return True
 
     def keep(self, step: str, adata: AnnData, before: Mapping[str, Any]) -> None:
@@ -114,10 +119,13 @@ class KeptSteps:
         }
         obsm = {name: values for name, values in adata.obsm.items() if before.get(name) is not values}
         varm = {name: adata.varm[name] for name in keys.names_of("varm") if name in adata.varm}
-        uns = {name: adata.uns[name] for name in (keys.UNS, keys.DEPENDS, keys.SPATIAL) if name in adata.uns}
+        uns = {name: adata.uns[name] for name in _UNS if name in adata.uns}
+        if keys.SPATIAL in adata.uns:
+            uns[keys.SPATIAL] = _changed(adata.uns[keys.SPATIAL], self.images)
         with atomic_write(self._path(step)) as new, hdf5_file(new) as file:
             write_escaped(file, "/", {**columns, "obsm": obsm, "varm": varm, "uns": uns})
             file.attrs["run"] = self.run
+        self.images = _images(adata)
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.h5"
@@ -135,47 +143,34 @@ def _matrices(adata: AnnData) -> set[str]:
     return {*names_in(adata.layers), *adata.obsp}
 
 
-def fingerprint(adata: AnnData) -> str:
+def _images(adata: AnnData) -> Any:
+    """Get the images at hand, in mappings that no step changes."""
+    return renamed(adata.uns.get(keys.SPATIAL, {}), str)
+
+
+def _changed(images: Any, before: Any) -> Any:
+    """Leave out the images that are those before a step."""
+    if isinstance(images, Mapping):
+        return {name: _changed(part, _part(before, name)) for name, part in images.items()}
+    return AS_BEFORE if images is before and hasattr(images, "shape") else images
+
+
+def _with_images(kept: Any, before: Any, path: Path) -> Any:
+    """Put the images before a step where it left them as they were."""
+    if isinstance(kept, Mapping):
+        return {name: _with_images(part, _part(before, name), path) for name, part in kept.items()}
+    if isinstance(kept, str) and kept == AS_BEFORE:
+        if before is None:
+            raise InputError(f"Expected the images of an earlier step for {path}, found none.")
+        return before
+    return kept
+
+
+def _part(tree: Any, name: str) -> Any:
+    return tree.get(name) if isinstance(tree, Mapping) else None
+
+
+def data_fingerprint(adata: AnnData) -> str:
     """Hash names and values of all that a run may read; of counts on disk, their file."""
-    digest = hashlib.blake2b()
-    for values in (adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm)):
-        _add(digest, values)
-    _add(digest, {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)})
-    return digest.hexdigest()
-
-
-def _add(digest: hashlib.blake2b, values: Any) -> None:
-    """Add names and values to a hash, with their kind and shape, so that no two look alike."""
-    from stmmr._core.rows import OnDisk, is_dask, is_on_disk, map_rows
-
-    digest.update(f"{type(values).__name__} {getattr(values, 'shape', '')} {getattr(values, 'dtype', '')}".encode())
-    if isinstance(values, Mapping):
-        for name in sorted(values, key=str):
-            digest.update(repr(name).encode())
-            _add(digest, values[name])
-    elif isinstance(values, pd.DataFrame):
-        _add(digest, values.index.to_numpy())
-        for name, column in values.items():
-            digest.update(f"{name!r} {column.dtype!r}".encode())
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                _add(digest, column.cat.categories.to_numpy())
-                column = column.cat.codes
-            _add(digest, column.to_numpy())
-    elif is_dask(values):
-        for part in map_rows(lambda rows, _: rows, by_rows(values), task="reading counts", progress=False):
-            _add(digest, part)
-    elif is_on_disk(values):
-        matrix = OnDisk(values)
-        digest.update(f"{matrix.name} {file_fingerprint(Path(matrix.path))}".encode())
-    elif hasattr(values, "indptr"):
-        for part in (values.indptr, values.indices, values.data):
-            _add(digest, part)
-    elif isinstance(values, np.ndarray) and values.dtype.kind in "biufcSUV":
-        digest.update(np.ascontiguousarray(values).data)
-    elif isinstance(values, np.ndarray):
-        digest.update("\0".join(map(repr, values.ravel())).encode())
-    elif isinstance(values, list | tuple):
-        for value in values:
-            _add(digest, value)
-    elif isinstance(values, str | int | float | np.generic):
-        digest.update(repr(values).encode())
+    uns = {name: values for name, values in adata.uns.items() if name not in (keys.UNS, keys.DEPENDS)}
+    return fingerprint([adata.obs, adata.var, adata.X, layers_of(adata), dict(adata.obsm), uns])

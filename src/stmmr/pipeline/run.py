@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from stmmr._core.log import RESULT
 from stmmr._core.options import shows_options, with_changes
 from stmmr._core.parallel import is_first, limited_threads, started_outside
 from stmmr._core.record import record, recorded
-from stmmr._core.rows import scratch_folder
+from stmmr._core.rows import is_on_disk, scratch_folder
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.analyses import drop_earlier
+from stmmr.pipeline.cohort import read_sheet_in_memory
 from stmmr.pipeline.options import NOT_RESULTS, RunOptions
 from stmmr.pipeline.resume import KEPT, KeptSteps
+from stmmr.pipeline.sheet import is_sheet
 from stmmr.pipeline.sources import Inputs, inputs_of, settled
 from stmmr.pipeline.steps import attempt, take
 from stmmr.settings import named_blocks, settings_of
@@ -44,7 +47,9 @@ FEWEST_SPOTS: Final = 13
 
 
 @shows_options(RunOptions)
-def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None, **changes: Any) -> None:
+def run(
+    data: AnnData | MuData | SpatialData | str | Path, options: RunOptions | None = None, **changes: Any
+) -> AnnData | None:
     """Find the spatial domains of a section, or of several.
 
     Prepares expression, spatial graph and image features, embeds the spots, clusters the embedding into domains,
@@ -55,7 +60,8 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     data
         Spots, cells or bins with counts (or a representation) and coordinates. Of a SpatialData object, a table with
         the elements that it describes. Of a MuData, the modality "rna" (or similar) is the expression and the others
-        are further blocks.
+        are further blocks. Or the path of a sample sheet: a table (.csv, .tsv) with a row for each section and the
+        columns section, path and, if there are images, image; all others go to ``obs``.
     options
         Options of the run; all defaults if None.
     **changes
@@ -63,11 +69,12 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
 
     Returns
     -------
-    None. Sets what `stmmr.pp.expression`, `stmmr.pp.spatial_graph`, `stmmr.pp.histology`, `stmmr.StMMR.fit`,
-    `stmmr.tl.consensus` and `stmmr.tl.refine` set; ``uns["stmmr"]["seconds"]``, the time of each step, and
-    ``uns["stmmr"]["peak_memory_mb"]``, the peak memory of the process after each. Results of an earlier run that the
-    new one does not replace are removed. A SpatialData object gets the results in its table, a MuData the domains in
-    its ``obs`` and the embedding in its ``obsm``, once all steps are finished.
+    None; of a sample sheet, its sections in one AnnData. Sets what `stmmr.pp.expression`, `stmmr.pp.spatial_graph`,
+    `stmmr.pp.histology`, `stmmr.StMMR.fit`, `stmmr.tl.consensus` and `stmmr.tl.refine` set;
+    ``uns["stmmr"]["seconds"]``, the time of each step, and ``uns["stmmr"]["peak_memory_mb"]``, the peak memory of the
+    process after each. Results of an earlier run that the new one does not replace are removed. A SpatialData object
+    gets the results in its table, a MuData the domains in its ``obs`` and the embedding in its ``obsm``, once all steps
+    are finished.
 
     Raises
     ------
@@ -78,7 +85,13 @@ def run(data: AnnData | MuData | SpatialData, options: RunOptions | None = None,
     """
     options = with_changes(RunOptions, options, changes, function="run")
     with limited_threads(options.threads):
-        run_steps(data, options)
+        if not (isinstance(data, str | Path) and is_sheet(data)):
+            run_steps(data, options)
+            return None
+        joined = read_sheet_in_memory(Path(data), options)
+        run_steps(joined.adata, joined.options)
+        joined.note()
+        return joined.adata
 
 
 def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
@@ -96,7 +109,7 @@ def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
         if checkpoint is not None:
             stack.enter_context(locked(checkpoint))
             state.kept = KeptSteps(checkpoint, adata, _decisive(state))
-        stack.enter_context(scratch_folder(checkpoint))
+        stack.enter_context(scratch_folder(checkpoint, beside_disk=is_on_disk(adata.X)))
         steps = [step for step in STEPS if step.wanted(state)]
         for number, step in enumerate(steps, start=1):
             _take(step, state, f"{number}/{len(steps)}")
@@ -185,7 +198,9 @@ def _check(state: Run) -> None:
         require_ours(options.checkpoint, KEPT, option="checkpoint (--checkpoint)")
     _warn_of_rows_and_columns(adata)
     check_blocks(adata, state.blocks)
-    _devices(state).check(settings_of(options.preset, **_batches(state)), adata.n_obs)
+    devices_of(options).check(
+        settings_of(options.preset, **_batches(state)), adata.n_obs, decoder=names_hardware(options)
+    )
     sections_of(adata, options.section_key)
     unique_names(adata)
 
@@ -202,11 +217,21 @@ def _warn_of_rows_and_columns(adata: AnnData) -> None:
             logger.warning("%d %s, and are used as the others. Leave them out by %s.copy().", number, what, how)
 
 
-def _devices(state: Run) -> Devices:
+def names_hardware(options: RunOptions) -> bool:
+    """Tell whether the options name a GPU or several processes; they have to be there even if nothing is trained."""
+    return options.accelerator == "cuda" or options.devices * options.num_nodes > 1
+
+
+def require_hardware(options: RunOptions) -> None:
+    """Check that the GPUs and packages that the options name are there."""
+    if names_hardware(options):
+        devices_of(options).require_hardware()
+
+
+def devices_of(options: RunOptions) -> Devices:
     """Get the hardware of the training."""
     from stmmr.model.devices import Devices
 
-    options = state.options
     return Devices(options.accelerator, options.devices, options.num_nodes, precision=options.precision)
 
 
@@ -308,7 +333,7 @@ def embedding(state: Run) -> None:
     )
     model.fit(
         progress=options.progress,
-        **_devices(state)._asdict(),
+        **devices_of(options)._asdict(),
         checkpoint=None if state.kept is None else state.kept.folder / "training.safetensors",
     )
     if options.save_model is not None and is_first():

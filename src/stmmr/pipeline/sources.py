@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive
+from stmmr._core.checks import InputError, listed, require_choice, require_key, require_positive, shown_bytes
 from stmmr._core.compat import layers_of
 from stmmr._core.record import record, recorded
 from stmmr._core.several import AUTO, with_sections
-from stmmr._core.space import rows_called, set_coordinates
+from stmmr._core.space import set_coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr.io._placing import section_names
-from stmmr.pipeline.options import RunOptions
+from stmmr.pipeline.options import RunFolderOptions, RunOptions
 from stmmr.settings import Mode, named_blocks
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from stmmr.pipeline.options import InputOptions, RunFolderOptions
+    from stmmr.pipeline.options import FolderOptions, InputOptions
     from stmmr.settings import Block
 
 logger = logging.getLogger("stmmr")
@@ -32,6 +32,12 @@ IN_MEMORY_AT_MOST: Final = 2 * 2**30
 ENTRY_BYTES, SPOT_BYTES = 28, 2_000
 """Bytes that a run in memory needs for each stored count (with a normalised copy, and what writing takes) and each
 spot; measured, see docs/performance.md."""
+BACKED: Final = ("h5ad", "zarr")
+"""Platforms whose counts can stay in their files."""
+IN_MEMORY: Final = (
+    "Expected counts in memory for spatialdata (--spatialdata), found that they stay on disk. Choose "
+    'mode="memory" (--mode memory).'
+)
 OF_ONE_SECTION: Final = ("image", "registration")
 """Options that hold for a single section."""
 
@@ -92,7 +98,7 @@ def _anndata(data: Any) -> AnnData:
                 "part into memory first: adata = adata[…].to_memory()."
             )
         return data
-    hint = " Read it first: adata = stmmr.read(…)." if isinstance(data, str | Path) else ""
+    hint = f" Read it first: adata = stmmr.read({str(data)!r})." if isinstance(data, str | Path) else ""
     raise InputError(f"Expected AnnData, MuData or SpatialData, found {type(data).__name__}.{hint}")
 
 
@@ -115,38 +121,40 @@ def named_inputs(sources: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_inputs(
-    named: Mapping[str, Path], options: RunOptions, folder: RunFolderOptions, *, in_memory: bool
-) -> tuple[AnnData, RunOptions, Path | None]:
-    """Read the inputs of ``stmmr run``: none (the simulated tissue), one, or the sections of one run.
+    named: Mapping[str, Path], options: Any, folder: FolderOptions, *, in_memory: bool
+) -> tuple[AnnData, Any, Path | None]:
+    """Read the input of a command: none (the simulated tissue), or one; `stmmr.pipeline.cohort` reads several.
 
     Returns
     -------
     The data, the options that remain, and the file that holds the counts if they stay on disk.
     """
     from stmmr import datasets
-    from stmmr.io._tables import counts_at
+    from stmmr.io._tables import counts_file
+    from stmmr.io.reduced import reduced_on_disk
 
     counts = None
-    reading: dict[str, Any] = {"bin_size": folder.bin_size, "keep_off_tissue": folder.keep_off_tissue}
+    reading = reading_options(folder)
     if not named:
         adata = datasets.simulated_tissue()
-    elif len(named) > 1:
-        parts = {name: open_input(path, options, **reading) for name, path in named.items()}
-        adata, options = join_sections(parts, options)
     else:
         (source,) = named.values()
         backed = stays_on_disk(source, folder.mode, table=options.table)
         if backed and in_memory:
-            raise InputError(
-                "Expected counts in memory for spatialdata (--spatialdata), found that they stay on disk. "
-                'Choose mode="memory" (--mode memory).'
-            )
+            raise InputError(IN_MEMORY)
         adata, options = open_input(source, options, backed=backed, **reading)
+        if backed:
+            adata = reduced_on_disk(adata, keep_off_tissue=folder.keep_off_tissue)
         options = settled(adata, options)
-        if backed and not folder.keep_off_tissue:
-            require_on_tissue(adata)
-        counts = counts_at(source, options.table) if backed else None
-    return adata, options if folder.align is None else align(adata, folder.align, options), counts
+        counts = counts_file(adata)
+    if isinstance(folder, RunFolderOptions) and folder.align is not None:
+        options = align(adata, folder.align, options)
+    return adata, options, counts
+
+
+def reading_options(folder: FolderOptions) -> dict[str, Any]:
+    """Get the options that say how an input is read."""
+    return {name: getattr(folder, name) for name in ("bin_size", "keep_off_tissue", "boundaries")}
 
 
 def open_input(
@@ -156,6 +164,7 @@ def open_input(
     bin_size: int | None = None,
     backed: bool = False,
     keep_off_tissue: bool = False,
+    boundaries: bool = False,
 ) -> tuple[AnnData, Any]:
     """Read one input; get the options that remain.
 
@@ -180,7 +189,9 @@ def open_input(
         if isinstance(options, RunOptions):
             options = replace(options, blocks=blocks | named_blocks(options.blocks))
         return adata, options
-    adata = read_recognised(recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    adata = read_recognised(
+        recognised, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue, boundaries=boundaries
+    )
     if recognised.platform == "sections" and options.section_key in (None, AUTO):
         key = keys.NEW_SECTION if keys.NEW_SECTION in adata.obs else keys.SECTION
         options = replace(options, section_key=key)
@@ -199,17 +210,6 @@ def settled(adata: AnnData, options: Any) -> Any:
     if getattr(options, "in_3d", False) and options.section_key is None:
         return options
     return replace(options, section_key=with_sections(adata, options.section_key))
-
-
-def require_on_tissue(adata: AnnData) -> None:
-    """Raise an InputError if counts on disk have spots off the tissue, which cannot be dropped there."""
-    from stmmr.io._adopt import off_tissue
-
-    if n := int(off_tissue(adata).sum()):
-        raise InputError(
-            f"Expected {rows_called(adata)} on the tissue for counts on disk, found obs['in_tissue'] 0 for {n} of "
-            f"{adata.n_obs}. Read them into memory to drop these (--mode memory), or keep them (--keep-off-tissue)."
-        )
 
 
 def _has_tables(source: Path) -> bool:
@@ -240,7 +240,7 @@ def _open_spatialdata(source: Path, options: InputOptions, *, backed: bool) -> t
 # several sections
 
 
-def check_several(options: RunOptions, *, mode: Mode) -> None:
+def check_several(options: InputOptions) -> None:
     """Check that options apply to several inputs."""
     if options.section_key not in (None, AUTO):
         raise InputError(
@@ -253,14 +253,9 @@ def check_several(options: RunOptions, *, mode: Mode) -> None:
             f"Expected the images of several inputs in the inputs themselves, found --{given[0]}, which is for one. "
             "Put each image beside its section, or call stmmr.run(image={'section': 'he.jpg', …}) in Python."
         )
-    if mode == "disk":
-        raise InputError(
-            "Expected several inputs in memory, found --mode disk. Put the sections into one .h5ad "
-            "(stmmr.pp.concat_sections) and run it with --section-key."
-        )
 
 
-def join_sections(opened: Mapping[str, tuple[AnnData, RunOptions]], options: RunOptions) -> tuple[AnnData, RunOptions]:
+def join_sections(opened: Mapping[str, tuple[AnnData, Any]], options: Any) -> tuple[AnnData, Any]:
     """Put sections into one table; get the options of the joint run.
 
     Parameters
@@ -279,7 +274,9 @@ def join_sections(opened: Mapping[str, tuple[AnnData, RunOptions]], options: Run
         logger.info("obs has a column 'section' already; the sections are in obs[%r].", key)
     adata = concat_sections({name: adata for name, (adata, _) in opened.items()}, section_key=key)
     remaining = {name: left for name, (_, left) in opened.items()}
-    blocks = {name: block for left in remaining.values() for name, block in named_blocks(left.blocks).items()}
+    if isinstance(options, RunOptions):
+        blocks = {name: block for left in remaining.values() for name, block in named_blocks(left.blocks).items()}
+        options = replace(options, blocks=blocks or None)
     images: dict[str, Any] = {
         option: {name: getattr(left, option) for name, left in remaining.items() if getattr(left, option) is not None}
         or None
@@ -287,7 +284,7 @@ def join_sections(opened: Mapping[str, tuple[AnnData, RunOptions]], options: Run
     }
     first = next(iter(remaining.values()))
     joint = replace(options, table=first.table, coordinate_system=first.coordinate_system)
-    return adata, replace(joint, section_key=key, blocks=blocks or None, **images)
+    return adata, replace(joint, section_key=key, **images)
 
 
 def align(adata: AnnData, um: float, options: RunOptions) -> RunOptions:
@@ -334,7 +331,7 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
 
     require_choice(mode, get_args(Mode), name="mode")
     recognised = recognise(source)
-    if mode == "memory" or (mode == "auto" and recognised.platform not in ("h5ad", "zarr")):
+    if mode == "memory" or (mode == "auto" and recognised.platform not in BACKED):
         return False
     if mode == "disk":
         return True
@@ -353,11 +350,6 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
 def memory_needed(n_entries: int, n_spots: int) -> int:
     """Estimate the bytes that a run in memory takes, by the number of stored counts."""
     return n_entries * ENTRY_BYTES + n_spots * SPOT_BYTES
-
-
-def shown_bytes(n_bytes: int) -> str:
-    """Write a size in MB or GB."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"
 
 
 def would_stay_on_disk(needed: int, free: int) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def attempt(part: str, failed: dict[str, Exception]) -> Iterator[None]:
-    """Carry out what is optional: an error is a warning and is added to `failed`, and costs only itself."""
+    """Carry out what is optional: an error is a warning and is added to `failed`; the rest still finishes."""
     try:
         yield
     except Exception as error:  # noqa: BLE001

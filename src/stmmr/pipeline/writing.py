@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stmmr._core import keys
 from stmmr._core.checks import InputError
+from stmmr._core.shown import domains_shown
 from stmmr._core.version import versions
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.analyse import carry_out, facts_of
 from stmmr.pipeline.steps import attempt, peak_memory_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from anndata import AnnData
 
@@ -55,6 +57,8 @@ class Writing:
         """Carry out the analyses, and lay out the spots."""
         from stmmr import tl
 
+        if options.domain_key != keys.DOMAIN:
+            self.facts = self.facts | {"domain_key": options.domain_key}
         outcomes = carry_out(self.adata, options, model=model, progress=progress)
         self.failed |= {name: error for name, error in outcomes.items() if error is not None}
         self.done = facts_of(self.adata, options, outcomes)
@@ -64,8 +68,10 @@ class Writing:
     def rest(self, *, source: Path | None, report: Report | None, spatialdata: bool = False) -> None:
         """Write and publish tables and data, whose counts are in `source` where they stayed on disk; then all else."""
         adata, folder = self.adata, self.draft.folder
-        results.write_domains(adata, folder)
-        self.failed |= results.write_tables(adata, folder)
+        key = str(self.facts.get("domain_key", keys.DOMAIN))
+        results.write_domains(adata, folder, domain_key=key)
+        with domains_shown(adata, key) as shown:
+            self.failed |= results.write_tables(shown, folder)
         results.write_data(adata, folder, source=source)
         try:
             self.read.check()
@@ -77,9 +83,10 @@ class Writing:
         if spatialdata:
             with attempt("spatialdata.zarr", self.failed):
                 results.write_spatialdata(adata, folder / "spatialdata.zarr")
-        self.failed |= results.write_figures(adata, folder)
         facts = self._facts()
-        write_report(adata, folder, facts, self.failed, report)
+        with domains_shown(adata, key) as shown:
+            self.failed |= results.write_figures(shown, folder, options=self.facts["options"])
+            write_report(shown, folder, facts, self.failed, report)
         self.read.check()
         results.write_facts(facts | self._failures(), folder)
         self.draft.publish()
@@ -102,6 +109,62 @@ class Writing:
 
     def _failures(self) -> dict[str, Any]:
         return {"failed": results.failures(self.failed)} if self.failed else {}
+
+
+def write_again(
+    draft: Draft,
+    adata: AnnData,
+    facts: dict[str, Any],
+    failed: dict[str, Exception],
+    *,
+    counts: Path | None,
+    report: Report | None,
+    only: Collection[str] = results.CONTENTS.keys(),
+    finished: Collection[str] = (),
+) -> None:
+    """Write and publish a changed result: domains, tables, data, figures, report and run.json.
+
+    Parameters
+    ----------
+    draft
+        The folder, with the files that stay.
+    adata
+        The data.
+    facts
+        Entries of run.json.
+    failed
+        Errors of what is optional; those of this function are added.
+    counts
+        File of the counts, if they stay on disk.
+    report
+        Writes the report.
+    only
+        Figures to draw.
+    finished
+        Parts that this command has carried out; of others, earlier failures are kept.
+    """
+    key = str(facts.get("domain_key", keys.DOMAIN))
+    results.write_domains(adata, draft.folder, domain_key=key)
+    with domains_shown(adata, key) as shown:
+        failed |= results.write_tables(shown, draft.folder)
+        failed |= results.write_figures(shown, draft.folder, options=facts.get("options"), only=only)
+    results.write_data(adata, draft.folder, source=counts)
+    if (draft.target / "spatialdata.zarr").exists():
+        with attempt("spatialdata.zarr", failed):
+            results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
+    facts |= {"stmmr": results.notes_of(adata)}
+    with domains_shown(adata, key) as shown:
+        write_report(shown, draft.folder, facts, failed, report)
+    earlier = _still_failed(facts.pop("failed", []), draft.folder, {*finished, *failed})
+    if missing := earlier + results.failures(failed):
+        facts["failed"] = missing
+    results.write_facts(facts, draft.folder)
+    draft.publish()
+
+
+def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) -> list[dict[str, str]]:
+    """Get the parts that failed in an earlier command, are not among those of this one, and are missing still."""
+    return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]
 
 
 def write_report(

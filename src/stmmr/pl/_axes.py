@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
+from collections.abc import Mapping
 from copy import copy
+from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import numpy as np
 
 from stmmr._core.categories import MISSING, categories, category_colors, title_of
-from stmmr._core.options import checked
-from stmmr.pl.canvas import is_off_screen, literal
+from stmmr._core.checks import InputError, did_you_mean, listed
+from stmmr._core.files import atomic_write
+from stmmr._core.options import checked, option_names, shows_options
+from stmmr.pl.canvas import ColoredOptions, FigureOptions, fit_height, pt, save_figure, style, styled
 from stmmr.pl.raster import most_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from stmmr._core.types import Bools, Float64, Ints
 
@@ -32,20 +41,89 @@ LEGEND: Final[dict[str, Any]] = {
     "alignment": "left",
 }
 """Look of the legends beside the axes."""
+_FEW_COLORS: Final = 40
+"""Colours up to which a colour map is one of categories, such as "tab10"."""
 _ROWS: Final = 20
 """Largest number of entries in one column of a legend."""
 _ROW_HEIGHT: Final = 0.21
 """Height of an entry, in inches."""
 
 
-def drawing(function: Callable[Options, Axes]) -> Callable[Options, Axes]:
-    """Check the arguments of a function that draws, never read its texts as TeX, and document what it returns."""
-    checking = checked(literal(function))
-    name = function.__name__
-    returned = f'The axes. Save by ``ax.figure.savefig("{name}.png", dpi=200, bbox_inches="tight")``.'
-    if "\nReturns\n" not in (doc := checking.__doc__ or ""):
-        checking.__doc__ = doc.replace("\n\nRaises\n", f"\n\nReturns\n-------\n{returned}\n\nRaises\n")
-    return checking
+def drawing(function: Callable[Options, Any]) -> Callable[..., Any]:
+    """Make a function that draws a public figure: check its arguments, draw with the theme, save and show.
+
+    A function that draws on axes of the caller leaves their look as it is.
+    """
+    return _drawing(function, FigureOptions)
+
+
+def drawing_domains(function: Callable[Options, Any]) -> Callable[..., Any]:
+    """Make a function that draws a public figure with the colours of domains, as `drawing`."""
+    return _drawing(function, ColoredOptions)
+
+
+def _drawing(function: Callable[Options, Any], kind: type[FigureOptions]) -> Callable[..., Any]:
+    checking = checked(function)
+    added = [name for name in option_names(kind) if name not in inspect.signature(checking).parameters]
+
+    @wraps(checking)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        options = kind(**{name: kwargs.pop(name) for name in added if name in kwargs})
+        with styled(options, new=kwargs.get("ax") is None) as current:
+            axes = checking(*args, **kwargs)
+            if options.width is not None:
+                for figure in current.new:
+                    fit_height(figure)
+        _finish((axes[0] if isinstance(axes, list) else axes).get_figure(root=True), options)
+        return None if options.show else axes
+
+    returned = "\n\nReturns\n-------\nThe axes; None with ``show=True``.\n\nRaises\n"
+    if "\nReturns\n" not in (doc := drawn.__doc__ or ""):
+        drawn.__doc__ = doc.replace("\n\nRaises\n", returned)
+    return shows_options(kind)(drawn)
+
+
+def _finish(figure: Figure, options: FigureOptions) -> None:
+    """Save and show a figure as its options ask for."""
+    if options.save is not None:
+        with atomic_write(Path(options.save).expanduser()) as new:
+            save_figure(figure, new, exact=options.width is not None)
+    if options.show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+
+
+def colors_of(adata: AnnData, key: str, names: pd.Index) -> Float64:
+    """Get one colour for each category: of the palette of the figure, otherwise those of every figure, shape (n, 4).
+
+    Raises InputError if the palette has too few colours, or one that matplotlib does not know.
+    """
+    import matplotlib as mpl
+    from matplotlib.colors import is_color_like, to_rgba_array
+
+    palette: Any = style().palette
+    if palette is None:
+        return category_colors(adata, key, names)
+    if isinstance(palette, str):
+        if palette not in mpl.colormaps:
+            hint = did_you_mean(difflib.get_close_matches(palette, list(mpl.colormaps), n=1))
+            raise InputError(f"Expected palette to be the name of a colour map of matplotlib, found {palette!r}.{hint}")
+        cmap = mpl.colormaps[palette]
+        # maps of few colours, such as "tab10", as they are; others evenly
+        own = list(cmap(range(cmap.N) if cmap.N <= _FEW_COLORS else np.linspace(0, 1, len(names))))
+    elif isinstance(palette, Mapping):
+        named = {str(name): color for name, color in palette.items()}
+        if missing := [str(name) for name in names if str(name) not in named]:
+            raise InputError(f"Expected a colour for each category in palette, found none for {listed(missing)}.")
+        own = [named[str(name)] for name in names]
+    else:
+        own = list(palette)
+    if wrong := [color for color in own if not is_color_like(color)]:
+        raise InputError(f"Expected colours in palette, found {wrong[0]!r}.")
+    if len(own) < len(names):
+        raise InputError(f"Expected at least {len(names)} colours in palette, one for each category, found {len(own)}.")
+    return np.asarray(to_rgba_array(own[: len(names)]))
 
 
 class Colored:
@@ -56,7 +134,7 @@ class Colored:
         from matplotlib.colors import to_rgba
 
         values = categories(adata, key)
-        colors = category_colors(adata, key, values.categories)
+        colors = colors_of(adata, key, values.categories)
         self.key = key
         self._colors: Float64 = np.vstack([colors, to_rgba(MISSING)])
         self._codes = np.where(values.codes < 0, len(colors), values.codes).astype(np.intp)
@@ -94,7 +172,7 @@ class Colored:
         """Add the legend to the right of the axes."""
         position = ax.get_subplotspec()
         rows = position.get_gridspec().nrows if position is not None else 1
-        height = ax.get_figure(root=True).get_figheight() / rows  # type: ignore[union-attr] # axes are in one
+        height = ax.get_figure(root=True).get_figheight() / rows / pt(1)  # type: ignore[union-attr] # axes are in one
         add_legend(ax, self.entries, title=title_of(self.key), n_columns=self.n_columns(height))
 
 
@@ -109,7 +187,7 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
 
     ax.legend(
         handles=[
-            Line2D([], [], linestyle="", marker="o", markersize=6, color=color, label=name)
+            Line2D([], [], linestyle="", marker="o", markersize=pt(6), color=color, label=name)
             for name, color in entries.items()
         ],
         title=title,
@@ -118,14 +196,3 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
         handletextpad=0.2,
         **LEGEND,
     )
-
-
-def new_axes(width: float, height: float) -> Axes:
-    """Create a figure with one axes; sizes in inches."""
-    if is_off_screen():
-        from matplotlib.figure import Figure
-
-        return Figure(figsize=(width, height), layout="constrained").subplots()
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core import keys
-from stmmr._core.categories import category_colors, title_of
+from stmmr._core.categories import title_of
 from stmmr._core.checks import require_key
 from stmmr._core.depends import warn_outdated
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
+from stmmr.pl._axes import add_legend, colors_of, drawing_domains, text_width
+from stmmr.pl.canvas import new_axes, pt
 from stmmr.tl import composition as composition_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _BAR: Final = 0.8
 """Share of this distance that the bar takes."""
 
 
-@drawing
+@drawing_domains
 def composition(
     adata: AnnData, section_key: str | None = None, *, domain_key: str = keys.DOMAIN, ax: Axes | None = None
 ) -> Axes:
@@ -54,14 +55,16 @@ def composition(
     share = table.pivot_table("share", "section", "domain", observed=False, sort=False)
     sizes = table.groupby("section", observed=False, sort=False)["n_obs"].sum()
     names, domains = share.index.astype(str).tolist(), share.columns
-    colors = dict(zip(map(str, domains), category_colors(adata, domain_key, domains), strict=True))
+    colors = dict(zip(map(str, domains), colors_of(adata, domain_key, domains), strict=True))
     if ax is None:
         ax = new_axes(4.2 + text_width(*names) + text_width(*colors), 0.7 + _ROW * max(len(names), 3))
     start = share.cumsum(axis=1) - share
     for domain, column in zip(map(str, domains), share, strict=True):
         ax.barh(range(len(names)), share[column], _BAR, left=start[column], color=colors[domain])
     for row, n in enumerate(sizes):
-        ax.annotate(f"{n:,}", (1, row), (4, 0), textcoords="offset points", va="center", fontsize="small", color="0.35")
+        ax.annotate(
+            f"{n:,}", (1, row), (pt(4), 0), textcoords="offset points", va="center", fontsize="small", color="0.35"
+        )
     ax.set_yticks(range(len(names)), names, fontsize="small")
     ax.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), xlabel=f"Share of the {rows_called(adata)} of the section")
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], fontsize="small")

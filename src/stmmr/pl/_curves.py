@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stmmr._core.categories import MISSING, PALETTE, category_colors
+from stmmr._core.categories import MISSING, PALETTE
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.record import recorded
 from stmmr._core.space import graph_um, rows_called
-from stmmr.pl._axes import LEGEND, drawing, new_axes
+from stmmr.pl._axes import LEGEND, colors_of, drawing, drawing_domains
+from stmmr.pl.canvas import new_axes, pt, pt2
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,9 +58,9 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     error = np.asarray(graph["error"])
     height = float(np.interp(np.log(chosen), np.log(tried), error))
     ax = ax or new_axes(5, 3)
-    ax.plot(tried, error, color="black", linewidth=1.2, marker="o", markersize=3)
-    ax.axvline(float(graph["bandwidth_best"] * unit), color="black", linewidth=0.8, linestyle=":")
-    ax.plot(chosen, height, color=PALETTE[0], marker="o", markersize=7, linestyle="")
+    ax.plot(tried, error, color="black", linewidth=pt(1.2), marker="o", markersize=pt(3))
+    ax.axvline(float(graph["bandwidth_best"] * unit), color="black", linewidth=pt(0.8), linestyle=":")
+    ax.plot(chosen, height, color=PALETTE[0], marker="o", markersize=pt(7), linestyle="")
     label = f"chosen: {chosen:.3g}" + (" µm" if in_um else "")
     # at the top, as the curve is low there
     top = ax.get_xaxis_transform()
@@ -78,7 +79,10 @@ def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
 
 @drawing
 def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw the criterion over the number of domains, the best number and those that fit almost equally well.
+    """Draw the Bayesian information criterion (BIC) of each number of domains: the lower, the better.
+
+    The BIC is relative to that of a single domain. The dot is the best number; numbers in the grey band fit almost
+    equally well.
 
     Parameters
     ----------
@@ -93,28 +97,28 @@ def number_of_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     from matplotlib.ticker import MaxNLocator
 
     step = require_step(adata, "number_of_domains", by="stmmr.tl.number_of_domains")
-    tried, criterion = np.asarray(step["tried"]), np.asarray(step["criterion"])
+    tried, bic = np.asarray(step["tried"]), -np.asarray(step["criterion"])
     chosen, low, high = (int(step[name]) for name in ("chosen", "lowest", "highest"))
     ax = ax or new_axes(5, 3)
     ax.axvspan(low - 0.5, high + 0.5, color=MISSING, alpha=0.5, linewidth=0)
-    ax.plot(tried, criterion, color="black", linewidth=1.2, marker="o", markersize=3)
-    ax.plot(chosen, criterion[tried == chosen][0], color=PALETTE[0], marker="o", markersize=7, linestyle="")
+    ax.plot(tried, bic, color="black", linewidth=pt(1.2), marker="o", markersize=pt(3))
+    ax.plot(chosen, bic[tried == chosen][0], color=PALETTE[0], marker="o", markersize=pt(7), linestyle="")
     label = f"{chosen} domains" + (f"\n{low}–{high} fit almost equally well" if low < high else "")
     bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.25 * (top - bottom))  # room for the label above the curve
+    ax.set_ylim(bottom - 0.25 * (top - bottom), top)  # room for the label below the curve
     at_left = 2 * chosen <= tried[0] + tried[-1]
     ax.annotate(
         label,
-        (0 if at_left else 1, 1),
+        (0 if at_left else 1, 0),
         xycoords="axes fraction",
-        xytext=(4 if at_left else -4, -2),
+        xytext=(pt(4 if at_left else -4), pt(2)),
         textcoords="offset points",
         color=PALETTE[0],
         fontsize="small",
         ha="left" if at_left else "right",
-        va="top",
+        va="bottom",
     )
-    ax.set(xlabel="Domains", ylabel="Bayesian information criterion")
+    ax.set(xlabel="Number of domains", ylabel="BIC, relative to one domain\n(the lower, the better)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -158,7 +162,7 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
             np.where(np.isfinite(values), values, np.nan) if single else _over_range(values),
             label=f"{name}  {values[0]:.3g} → {values[-1]:.3g}",
             color=color,
-            linewidth=2 if name == "loss" and not single else 1.2,
+            linewidth=pt(2 if name == "loss" and not single else 1.2),
             marker="o" if len(values) == 1 else None,
         )
     ax.set(xlabel="Step", ylabel="Loss")
@@ -177,7 +181,7 @@ def _over_range(values: Float64) -> Float64:
     return np.where(np.isfinite(values), (values - low) / (span or 1.0), np.nan)
 
 
-@drawing
+@drawing_domains
 def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the tree of domains: the further left two domains join, the more they differ.
 
@@ -204,10 +208,12 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
         color_threshold=0,
         above_threshold_color="black",
     )
-    colors = category_colors(adata, tree["domain_key"], pd.Index(names))
+    for lines in ax.collections:
+        lines.set(linewidth=pt(1.2))
+    colors = colors_of(adata, tree["domain_key"], pd.Index(names))
     heights = 5 + 10 * np.arange(len(names))  # where SciPy draws the leaves
-    ax.scatter(np.zeros(len(names)), heights, color=colors[dendrogram["leaves"]], s=40, zorder=3, clip_on=False)
+    ax.scatter(np.zeros(len(names)), heights, color=colors[dendrogram["leaves"]], s=pt2(40), zorder=3, clip_on=False)
     ax.set(xlabel="Distance (standard deviations within domains, Ward)")
-    ax.tick_params(axis="y", length=0, pad=8)
+    ax.tick_params(axis="y", length=0, pad=pt(8), labelsize="medium")
     ax.spines[["top", "left", "right"]].set_visible(False)
     return ax

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import MISSING, category_colors
+from stmmr._core.categories import MISSING
 from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 from stmmr._core.genes import close_names, gene_list
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
-from stmmr.tl import domain_genes_table
+from stmmr.pl._axes import LEGEND, colors_of, drawing_domains, text_width
+from stmmr.pl.canvas import new_axes, pt, pt2
+from stmmr.tl import domain_genes_table, leading_genes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
     from stmmr._core.types import Float64
+
+    Against = Literal["neighbors", "rest"]
 
 _CELL: Final = 0.22
 """Inches between genes, and between domains."""
@@ -36,7 +39,7 @@ _ROWS: Final = 11
 """Height of the legend and the colour bar, in cells."""
 
 
-@drawing
+@drawing_domains
 def domain_genes(
     adata: AnnData,
     genes: Sequence[str] | None = None,
@@ -57,8 +60,7 @@ def domain_genes(
     adata
         After :func:`stmmr.tl.domain_genes`.
     genes
-        Names of genes, in this order; None: the leading ones of each domain, i.e. those with the highest mean there,
-        specific ones first, then by ``z``.
+        Names of genes, in this order; None: those of :func:`stmmr.tl.leading_genes`.
     n_genes
         Number of genes of each domain.
     against
@@ -66,8 +68,7 @@ def domain_genes(
 
     Returns
     -------
-    The axes; the colour bar is inside them (``ax.child_axes``). Save by
-    ``ax.figure.savefig("domain_genes.png", dpi=200, bbox_inches="tight")``.
+    The axes; the colour bar is inside them (``ax.child_axes``).
 
     Raises
     ------
@@ -78,7 +79,7 @@ def domain_genes(
     table = domain_genes_table(adata, against=against, key=key)
     require_key(table.columns, "share", where=f"the columns of uns[{key!r}]", hint="Run stmmr.tl.domain_genes first.")
     table["domain"] = table["domain"].cat.remove_unused_categories()
-    led = _leading(table, int(n_genes)) if genes is None else dict.fromkeys(_in_table(table, genes), "")
+    led = _leading(adata, int(n_genes), against, key) if genes is None else dict.fromkeys(_in_table(table, genes), "")
     share, mean = (_matrix(table, list(led), name) for name in ("share", "mean"))
     highest = mean.max(axis=1, keepdims=True)
     relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
@@ -92,15 +93,12 @@ def domain_genes(
     return ax
 
 
-def _leading(table: pd.DataFrame, n_genes: int) -> dict[str, str]:
-    """Choose the leading genes, and get the domain of each."""
-    highest = table["mean"] == table.groupby("gene", observed=True)["mean"].transform("max")
-    # without a test there is no z, and no leading gene
-    order = table[highest & (table["z"] > 0)].sort_values("specific", ascending=False, kind="stable")
-    order = order.drop_duplicates("gene").groupby("domain", observed=True).head(n_genes)
-    # stable sorts keep the best genes of each domain first
-    order = order.sort_values("domain", kind="stable")
-    led = dict(zip(order["gene"].astype(str), order["domain"].astype(str), strict=True))
+def _leading(adata: AnnData, n_genes: int, against: Against, key: str) -> dict[str, str]:
+    """Choose the leading genes, and get the domain of each; a gene that leads two is drawn once."""
+    best = leading_genes(adata, n_genes=n_genes, against=against, key=key)
+    led: dict[str, str] = {}
+    for domain, genes in best.items():
+        led |= {gene: domain for gene in genes if gene not in led}
     if not led:
         raise InputError("Expected genes with a higher mean in a domain than outside, found none.")
     return led
@@ -130,7 +128,7 @@ def _dots(ax: Axes, color: Float64, share: Float64, cmap: str | Colormap) -> Non
         domain.ravel(),
         gene.ravel(),
         c=color.ravel(),
-        s=_LARGEST * share.ravel(),
+        s=pt2(_LARGEST * share.ravel()),
         cmap=cmap,
         vmin=0,
         vmax=1,
@@ -147,20 +145,28 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
     ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize="small")
     ax.set_yticks(range(len(led)), list(led), fontsize="small", style="italic")
     ax.xaxis.tick_top()
-    ax.tick_params(length=0, pad=9)
-    ax.tick_params(axis="y", pad=9)
+    ax.tick_params(length=0, pad=pt(9))
+    ax.tick_params(axis="y", pad=pt(9))
     step = recorded(adata).get("domain_genes", {}).get(key, {})
-    colors = category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
+    colors = colors_of(adata, str(step.get("domain_key", keys.DOMAIN)), domains)
     on_top, at_left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
-    ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=36, marker="s", transform=on_top, clip_on=False)
+    ax.scatter(range(len(names)), [1.0] * len(names), c=colors, s=pt2(36), marker="s", transform=on_top, clip_on=False)
     leaders = list(led.values())
     marks = [(i, colors[names.index(domain)]) for i, domain in enumerate(leaders) if domain]
     if marks:
         rows, mark_colors = zip(*marks, strict=True)
-        ax.scatter([0.0] * len(rows), rows, c=np.array(mark_colors), s=36, marker="s", transform=at_left, clip_on=False)
+        ax.scatter(
+            [0.0] * len(rows),
+            rows,
+            c=np.array(mark_colors),
+            s=pt2(36),
+            marker="s",
+            transform=at_left,
+            clip_on=False,
+        )
     for i in range(1, len(leaders)):
         if leaders[i] != leaders[i - 1]:
-            ax.axhline(i - 0.5, color=MISSING, linewidth=0.8, zorder=0)
+            ax.axhline(i - 0.5, color=MISSING, linewidth=pt(0.8), zorder=0)
     ax.spines[:].set_visible(False)
 
 
@@ -171,7 +177,13 @@ def _explain(ax: Axes, spots: str) -> None:
     dots = ax.collections[0]
     sizes = [
         Line2D(
-            [], [], linestyle="", marker="o", color="black", markersize=np.sqrt(_LARGEST * share), label=f"{share:.0%}"
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            color="black",
+            markersize=pt(np.sqrt(_LARGEST * share)),
+            label=f"{share:.0%}",
         )
         for share in _SHARES
     ]
@@ -183,4 +195,4 @@ def _explain(ax: Axes, spots: str) -> None:
     bar.outline.set_visible(False)
     beside.set_yticklabels(["0", "highest"])
     beside.tick_params(labelsize="small", length=2)
-    beside.set_title("Mean\nexpression", fontsize="small", loc="left", pad=9)
+    beside.set_title("Mean\nexpression", fontsize="small", loc="left", pad=pt(9))

@@ -9,7 +9,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing, new_axes
+from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing_domains
+from stmmr.pl.canvas import new_axes, pt2
 from stmmr.pl.raster import PIXELS_FROM, draw_pixels
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MARGIN: Final = 0.05
 _QUIET: Final = "#595959"
 
 
-@drawing
+@drawing_domains
 def embedding(adata: AnnData, *, basis: str = keys.UMAP, color: str = keys.DOMAIN, ax: Axes | None = None) -> Axes:
     """Draw the first two columns of an embedding, coloured by a categorical column.
 
@@ -85,7 +86,7 @@ def _draw(ax: Axes, points: Float64, colored: Colored) -> None:
             points[order, 0],
             points[order, 1],
             c=colored.of_spots()[order],
-            s=np.clip(30_000 / len(points), 0.5, 20),
+            s=pt2(np.clip(30_000 / len(points), 0.5, 20)),
             linewidths=0,
             rasterized=len(points) >= RASTERISE_FROM,
         )

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import category_colors
 from stmmr._core.checks import InputError, require_key
 from stmmr._core.depends import warn_outdated
 from stmmr._core.record import recorded
-from stmmr.pl._axes import add_legend, drawing, new_axes, text_width
+from stmmr.pl._axes import add_legend, colors_of, drawing_domains, text_width
+from stmmr.pl.canvas import new_axes, pt
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,7 +27,7 @@ _LEAST: Final = 1e-300
 """Smallest p-value that is drawn."""
 
 
-@drawing
+@drawing_domains
 def enrichment(
     adata: AnnData, *, n_sets: int = 3, max_pval_adj: float = 0.05, key: str = keys.ENRICHMENT, ax: Axes | None = None
 ) -> Axes:
@@ -54,7 +54,7 @@ def enrichment(
     table = _leading(adata.uns[key], int(n_sets), max_pval_adj)
     domains = pd.Index(table["domain"].astype(str).unique())
     step = recorded(adata).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})
-    colors = dict(zip(domains, category_colors(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
+    colors = dict(zip(domains, colors_of(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
     names = [textwrap.shorten(str(name).replace("_", " "), _LONGEST, placeholder="…") for name in table["gene_set"]]
     if ax is None:
         ax = new_axes(3.4 + text_width(*names) + text_width(*domains), 0.7 + _ROW * max(len(table), 5))
@@ -62,7 +62,7 @@ def enrichment(
     ax.barh(range(len(table)), length, 0.75, color=[colors[str(domain)] for domain in table["domain"]])
     for row, (shared, size) in enumerate(zip(table["n_shared"], table["n_set"], strict=True)):
         text, end = f"{shared} of {size}", (float(length[row]), row)
-        ax.annotate(text, end, (4, 0), textcoords="offset points", va="center", fontsize="x-small", color="0.35")
+        ax.annotate(text, end, (pt(4), 0), textcoords="offset points", va="center", fontsize="x-small", color="0.35")
     ax.set_yticks(range(len(table)), names, fontsize="small")
     ax.set(xlim=(0, 1.2 * length.max()), ylim=(len(table) - 0.5, -0.5), xlabel="−log₁₀ adjusted p-value")
     ax.tick_params(axis="y", length=0)

@@ -9,8 +9,9 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import require_key, require_step
 from stmmr.image.library import find_library, scale_key
-from stmmr.pl._axes import Colored, drawing, new_axes
-from stmmr.pl._tissue import LONG_SIDE, TissueOptions, draw_spots
+from stmmr.pl._axes import Colored, drawing
+from stmmr.pl._tissue import TissueOptions, draw_spots, map_size
+from stmmr.pl.canvas import new_axes, pt
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,7 +53,7 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
     scale = library["scalefactors"][scale_key(keys.TISSUE_MASK)]
     look, (rows, columns) = Colored(adata, keys.PATCH), mask.shape
     if ax is None:
-        width, height = LONG_SIDE * np.array([columns, rows]) / max(columns, rows)
+        width, height = map_size(np.array([columns, rows], dtype=np.float64))
         ax = new_axes(width + look.legend_width(height), height)
     # for an image that was read from elsewhere, only the mask is stored
     stored = bool(step.get("image_is_stored", step.get("picture_is_stored")))
@@ -61,6 +62,6 @@ def registration(adata: AnnData, *, library_id: str | None = None, ax: Axes | No
         x, y = (np.arange(columns) + 0.5) / scale, (np.arange(rows) + 0.5) / scale
         if not stored:
             ax.contourf(x, y, mask, levels=[0.5, 1], colors=_TISSUE, zorder=0)
-        ax.contour(x, y, mask, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
+        ax.contour(x, y, mask, levels=[0.5], colors=_OUTLINE, linewidths=pt(0.8))
     ax.set(xlim=(0, columns / scale), ylim=(rows / scale, 0))
     return ax

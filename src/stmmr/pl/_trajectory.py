@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import PALETTE, categories, category_colors
+from stmmr._core.categories import PALETTE, categories
 from stmmr._core.checks import InputError, require_key, require_step
 from stmmr._core.depends import warn_outdated
 from stmmr._core.genes import gene_list
 from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
-from stmmr._core.space import coordinates
-from stmmr.pl._axes import LEGEND, drawing, new_axes, text_width
-from stmmr.pl._tissue import TissueOptions, values
+from stmmr._core.space import coordinates, rows_called
+from stmmr.pl._axes import LEGEND, colors_of, drawing, drawing_domains, text_width
+from stmmr.pl._tissue import TissueOptions
+from stmmr.pl._values import values
+from stmmr.pl.canvas import new_axes, pt, pt2
 from stmmr.tl._graphs import Rooted
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
+    from matplotlib.lines import Line2D
 
     from stmmr._core.types import Float64, Ints
 
@@ -41,6 +44,9 @@ _SMALLEST: Final = 60.0
 _COLUMN: Final = 0.75
 _ROW: Final = 0.9
 """Distance between domains in inches."""
+_KEY: Final = 2.2
+"""Width and smallest height of the key in inches."""
+_TREE, _ARC = "#595959", "#A6A6A6"
 PER_THIRD: Final = 2
 """Number of genes that are drawn for each third of pseudotime in which they peak."""
 STYLES: Final = ("-", "--", ":")
@@ -66,21 +72,23 @@ def trajectory(adata: AnnData, *, cmap: str | Colormap = "viridis", **options: A
     """
     require_key(adata.obs.columns, keys.PSEUDOTIME, where="obs", hint="Run stmmr.tl.trajectory(adata) first.")
     warn_outdated(adata, "trajectory")
-    ax = values(adata, keys.PSEUDOTIME, cmap=cmap, **options)
+    ax: Axes = values(adata, keys.PSEUDOTIME, cmap=cmap, **options)
     step = recorded(adata).get("trajectory", {})
     root = np.flatnonzero(adata.obs_names == step.get("root_spot"))
     if len(root) and graph_sections(adata) is None:
         x, y = coordinates(adata)[root[0]]
-        ax.plot(x, y, marker="*", markersize=13, color="white", markeredgecolor="black", linestyle="", zorder=5)
+        (star,) = ax.plot(x, y, marker="*", markersize=pt(13), color="white", linestyle="", zorder=5)
+        star.set(markeredgecolor="black", markeredgewidth=pt(1))
     return ax
 
 
-@drawing
+@drawing_domains
 def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None) -> Axes:
     """Draw the graph over domains, from the root at the left along its tree.
 
     Straight lines are the tree: each domain is as many steps to the right as it is from the root. Arcs are other links.
-    Wider lines are stronger links. Domains have their usual colours, and sizes by their number of spots. The root has a
+    Wider lines are stronger links: 1 is as many links between the spots of two domains as are expected at random, or
+    more. Domains have their usual colours, and sizes by their number of spots. The root has a
     black rim.
 
     Parameters
@@ -105,14 +113,15 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     xy = layout(tree, names.index(str(step["root_domain"])), sizes)
     if ax is None:
         column = max(_COLUMN, text_width(*names) + 0.1)
-        ax = new_axes(*((np.ptp(xy, axis=0) + 1) * [column, _ROW] + [0, 0.4]))
+        width, height = (np.ptp(xy, axis=0) + 1) * [column, _ROW] + [_KEY, 0.4]
+        ax = new_axes(width, max(height, _KEY))
     _draw_links(ax, xy, weights, tree, threshold)
-    colors = category_colors(adata, key, pd.Index(names))
+    colors = colors_of(adata, key, pd.Index(names))
     rims = ["black" if name == step["root_domain"] else "white" for name in names]
-    area = np.maximum(_LARGEST * sizes / sizes.max(), _SMALLEST)
-    ax.scatter(xy[:, 0], xy[:, 1], s=area, color=colors, edgecolors=rims, linewidths=1.5, zorder=3)
+    area = pt2(np.maximum(_LARGEST * sizes / sizes.max(), _SMALLEST))
+    ax.scatter(xy[:, 0], xy[:, 1], s=area, color=colors, edgecolors=rims, linewidths=pt(1.5), zorder=3)
     for (x, y), name, size in zip(xy, names, area, strict=True):
-        below = (0, -np.sqrt(size) / 2 - 3)
+        below = (0, -np.sqrt(size) / 2 - pt(3))
         ax.annotate(
             name,
             (x, y),
@@ -122,12 +131,39 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
             va="top",
             fontsize="small",
             zorder=4,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # to be legible over a line
+            path_effects=[withStroke(linewidth=pt(2.5), foreground="white")],  # to be legible over a line
         )
     low, high = xy.min(axis=0), xy.max(axis=0)
     ax.set(xlim=(low[0] - 0.5, high[0] + 0.5), ylim=(low[1] - 0.6, high[1] + 0.6))
     ax.set_axis_off()
+    _explain(ax, sizes, area, rows_called(adata))
     return ax
+
+
+def _explain(ax: Axes, sizes: Ints, area: Float64, spots: str) -> None:
+    """Add a key of links and circles to the right of the axes."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=_TREE, linewidth=pt(_WIDEST * weight), label=f"connectivity {weight:g}")
+        for weight in (1, 0.5, 0.1)
+    ]
+    handles.append(Line2D([], [], color=_ARC, linewidth=pt(_WIDEST * 0.5), label="not in the tree"))
+    for i in dict.fromkeys((int(sizes.argmax()), int(sizes.argmin()))):
+        handles.append(
+            _dot(np.sqrt(area[i]), f"{sizes[i]:,} {spots[:-1] if sizes[i] == 1 else spots}", fill=_ARC, rim="white")
+        )
+    handles.append(_dot(pt(9), "root", fill="white", rim="black"))
+    ax.legend(handles=handles, bbox_to_anchor=(1, 1), labelspacing=0.8, **LEGEND)
+
+
+def _dot(size: float, label: str, *, fill: str, rim: str) -> Line2D:
+    """Make a circle of a key."""
+    from matplotlib.lines import Line2D
+
+    dot = Line2D([], [], linestyle="", marker="o", markersize=size, color=fill, label=label)
+    dot.set(markeredgecolor=rim, markeredgewidth=pt(1.5))
+    return dot
 
 
 def _sizes(adata: AnnData, key: str, names: list[str]) -> Ints:
@@ -156,8 +192,8 @@ def _draw_links(ax: Axes, xy: Float64, weights: Float64, tree: Float64, threshol
                 *ends,
                 arrowstyle="-",
                 connectionstyle="arc3" if in_tree else "arc3,rad=-0.35",
-                linewidth=max(0.6, _WIDEST * weights[i, j]),
-                color="#595959" if in_tree else "#A6A6A6",
+                linewidth=pt(max(0.6, _WIDEST * weights[i, j])),
+                color=_TREE if in_tree else _ARC,
                 zorder=2 if in_tree else 1,
                 shrinkA=0,
                 shrinkB=0,
@@ -229,7 +265,7 @@ def gene_trends(adata: AnnData, *, genes: Sequence[str] | None = None, ax: Axes 
         curve, low, high = (np.log1p(step[name][fitted.index(gene)]) for name in ("curve", "low", "high"))
         color = colors[i % len(colors)]
         ax.fill_between(time, low, high, color=color, alpha=0.2, linewidth=0)
-        ax.plot(time, curve, color=color, linewidth=1.5, linestyle=STYLES[i // len(colors)], label=gene)
+        ax.plot(time, curve, color=color, linewidth=pt(1.5), linestyle=STYLES[i // len(colors)], label=gene)
     top = max(np.log1p(step["curve"][fitted.index(gene)]).max() for gene in shown)
     ax.set(xlabel="Pseudotime", ylabel="Expression (log1p)", xlim=(time[0], time[-1]), ylim=(0, 1.15 * top))
     ax.spines[["top", "right"]].set_visible(False)

@@ -10,6 +10,7 @@ from scipy import sparse
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, unique_names
 from stmmr._core.counts import Normalisation, count_statistics, highly_variable, library_size, lognorm
+from stmmr._core.depends import clears_outdated
 from stmmr._core.options import checked
 from stmmr._core.pca import gene_components, number_of_components
 from stmmr._core.raw import raw_counts
@@ -26,6 +27,7 @@ FEW_GENES: Final = 10
 
 
 @checked
+@clears_outdated
 def expression(
     adata: AnnData,
     *,

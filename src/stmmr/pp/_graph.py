@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, logger, require_choice
+from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import Kernel, nearest_neighbour_distance
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
@@ -32,6 +33,7 @@ ACROSS_AT_LEAST: Final = 1e-3
 
 @checked
 @one_thread
+@clears_outdated
 @in_tissue_order
 def spatial_graph(
     adata: AnnData,

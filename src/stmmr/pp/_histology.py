@@ -11,6 +11,7 @@ import numpy as np
 from stmmr._core import checks, keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.compat import libraries_of
+from stmmr._core.depends import drop_outdated
 from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import Arranged, put_back, tissue_order
@@ -196,12 +197,13 @@ def histology(
     facts = {"key_added": key_added, **_facts(images, section_key), "stain": stain or "", "encoder": encoder.name}
     facts |= {"diameters_um": list(encoder.diameters_um), "feature_names": names, "image_is_stored": all(stored)}
     record(adata, histology=facts)
+    drop_outdated(adata)
     return adata if chosen.copy else None
 
 
 @checked
 def has_image(adata: AnnData) -> bool:
-    """Tell whether ``uns["spatial"]`` has an image that is not a blank placeholder."""
+    """Tell whether ``uns["spatial"]`` has an H&E image that is not a blank placeholder."""
     return any(map(holds_image, libraries_of(adata).values()))
 
 

@@ -43,6 +43,11 @@ class Curve:
     text: str
     svg: str
 
+    @property
+    def name(self) -> str:
+        """Name of a file with it."""
+        return self.title.lower().replace(" ", "-")
+
 
 def curves_of(adata: AnnData) -> list[Curve]:
     """Draw bandwidth, number of domains, training, confidence and library sizes, as far as they are known."""
@@ -100,7 +105,7 @@ def _number(adata: AnnData) -> Curve | None:
         return None
     low, high = int(step["lowest"]), int(step["highest"])
     others = f" ({low}–{high}, shaded, fit almost equally well; choose with biology)" if low < high else ""
-    text = f"Best number of domains: {int(step['chosen'])}{others}. Higher is better; 0 is a single domain."
+    text = f"Best number of domains: {int(step['chosen'])}{others}. A lower BIC is better; 0 is a single domain."
     return Curve("Number of domains", text, svg_of(lambda ax: pl.number_of_domains(adata, ax=ax), "number"))
 
 

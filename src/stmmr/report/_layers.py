@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,13 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, categories, hex_colors, title_of
 from stmmr.pl.raster import mean_of, most_of
+from stmmr.report._annotations import annotation_keys, same_partition
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr._core.types import Float32, Float64, Floats, Ints
+    from stmmr._core.types import Float64, Floats, Ints
     from stmmr.pl.raster import Grid
 
     Bytes = NDArray[np.uint8]
@@ -28,7 +29,7 @@ STEPS: Final = 254
 UNKNOWN, EMPTY = 254, 255
 CLEAR: Final = "#00000000"
 CUT_AT: Final = 99.5
-"""Percentile of the positive values of a gene from which the highest colour starts, so that outliers dim no others."""
+"""Percentile from which the highest colour starts, so that outliers dim no others."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,6 @@ class Layer:
     low: float = 0.0
     high: float = 1.0
     """Numbers of the first and the last colour."""
-    is_gene: bool = False
 
     def codes(self, values: Float64) -> Bytes:
         """Convert values to bytes."""
@@ -67,7 +67,7 @@ class Layer:
         scale = (
             {"low": self.low, "high": self.high} if self.names is None else {"names": self.names, "colors": self.colors}
         )
-        return {"title": self.title, "gene": self.is_gene, **scale}
+        return {"title": self.title, "gene": False, "domains": self.key in (keys.DOMAIN, keys.DOMAIN_REFINED), **scale}
 
 
 def palette_of(layer: Layer) -> list[str]:
@@ -75,7 +75,12 @@ def palette_of(layer: Layer) -> list[str]:
     return [*layer.colors, *[MISSING] * (STEPS - len(layer.colors)), MISSING, CLEAR]
 
 
-def packed(values: Bytes | NDArray[np.uint16] | str) -> str:
+def scale_colors() -> list[str]:
+    """Get a colour for each of the 256 bytes of numbers."""
+    return [*_viridis(), MISSING, CLEAR]
+
+
+def packed(values: NDArray[Any] | str) -> str:
     """Compress by zlib and encode as base64, for DecompressionStream of browsers."""
     raw = values.encode() if isinstance(values, str) else np.ascontiguousarray(values).tobytes()
     return base64.b64encode(zlib.compress(raw, 9)).decode()
@@ -95,30 +100,30 @@ def number_layer(key: str, title: str, values: Floats, *, span: tuple[float, flo
     return Layer(key, title, numbers, _viridis(), low=span[0], high=span[1])
 
 
-def gene_layer(name: str, values: Float32) -> Layer:
-    """Make a layer of the log-normalised values of a gene."""
-    expressed = values[values > 0]
-    high = float(np.percentile(expressed, CUT_AT)) if expressed.size else 1.0
-    return Layer(f"gene:{name}", name, values.astype(np.float64), _viridis(), high=high, is_gene=True)
-
-
 def layers_of(adata: AnnData) -> list[Layer]:
-    """Make the layers of a result: domains, confidence, pseudotime, branches, library sizes, patches."""
-    layers = [
-        category_layer(adata, key) for key in (keys.DOMAIN, keys.ALTERNATIVE, keys.DOMAIN_REFINED) if key in adata.obs
-    ]
+    """Make the layers of a result, as far as they differ between spots: domains, annotations, confidence, others."""
+    layers = [category_layer(adata, keys.DOMAIN)]
+    if keys.ALTERNATIVE in adata.obs:
+        layers.append(category_layer(adata, keys.ALTERNATIVE))
+    if keys.DOMAIN_REFINED in adata.obs and not same_partition(
+        categories(adata, keys.DOMAIN).codes, categories(adata, keys.DOMAIN_REFINED).codes
+    ):
+        layers.append(category_layer(adata, keys.DOMAIN_REFINED))
+    layers += [category_layer(adata, key) for key in annotation_keys(adata)]
     for key in (keys.CONFIDENCE, keys.PSEUDOTIME):
         if key in adata.obs and np.isfinite(values := numbers_of(adata, key)).any():
             layers.append(number_layer(key, title_of(key), values, span=(0.0, 1.0)))
-    if keys.BRANCH in adata.obs and adata.obs[keys.BRANCH].notna().any():
-        layers.append(category_layer(adata, keys.BRANCH))
+    layers += [category_layer(adata, key) for key in (keys.BRANCH, keys.PATCH) if _n_names(adata, key) > 1]
     if keys.LIBRARY_SIZE in adata.obs:
         size = numbers_of(adata, keys.LIBRARY_SIZE)
         high = float(np.percentile(size, CUT_AT)) or 1.0
         layers.append(number_layer(keys.LIBRARY_SIZE, "Library size", size, span=(0.0, high)))
-    if keys.PATCH in adata.obs and adata.obs[keys.PATCH].nunique() > 1:
-        layers.append(category_layer(adata, keys.PATCH))
     return layers
+
+
+def _n_names(adata: AnnData, key: str) -> int:
+    """Count the names in a column of ``obs``."""
+    return int(adata.obs[key].nunique()) if key in adata.obs else 0
 
 
 def numbers_of(adata: AnnData, key: str) -> Float64:

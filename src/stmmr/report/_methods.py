@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     """Records of the steps in ``uns["stmmr"]``."""
 
 
+METHODS = {
+    "gaussian_mixture": "a Gaussian mixture",
+    "kmeans": "k-means",
+    "leiden": "Leiden communities",
+    "agglomerative": "agglomerative clustering (Ward)",
+}
+"""Names of the methods of `stmmr.tl.domains`."""
+
+
 class Cited:
     """Numbers references in the order in which they are cited."""
 
@@ -163,7 +172,9 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
     if step is None:
         other = steps.get("domains", {})
         leiden = f" {cite('leiden', 'scanpy')}" if other.get("method") == "leiden" else ""
-        return f"Domains were found by {str(other['method']).replace('_', ' ')}{leiden}." if "method" in other else ""
+        method = METHODS.get(str(other.get("method")), str(other.get("method")).replace("_", " "))
+        text = f"Domains were found by {method}{leiden}." if "method" in other else ""
+        return " ".join(filter(None, [text, _refined(steps, spots)]))
     scales = np.ravel(step["scales"])
     times = ", ".join(f"{scale:g}" for scale in scales)
     bandwidths = f" at {times} times the bandwidth" if len(scales) > 1 else ""
@@ -178,13 +189,17 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
             f" A second answer was kept, on which {100 * float(other['support']):.0f} % of the partitions agreed "
             f"(adjusted Rand index {float(other['similarity']):.2f} with the domains)."
         )
+    return " ".join(filter(None, [text, _refined(steps, spots)]))
+
+
+def _refined(steps: Steps, spots: str) -> str:
     refined = steps.get("refine", {}).get(_keys.DOMAIN_REFINED)
-    if refined is not None:
-        text += (
-            f" For the refined domains, each {spots[:-1]} got the domain of most of its {int(refined['n_neighbors'])} "
-            f"nearest neighbours, which changed {100 * float(refined['changed']):.1f} % of the {spots}."
-        )
-    return text
+    if refined is None:
+        return ""
+    return (
+        f"For the refined domains, each {spots[:-1]} got the domain of most of its {int(refined['n_neighbors'])} "
+        f"nearest neighbours, which changed {100 * float(refined['changed']):.1f} % of the {spots}."
+    )
 
 
 def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
@@ -192,13 +207,30 @@ def _edited(adata: AnnData, steps: Steps, spots: str) -> str:
     if _keys.DOMAIN not in adata.obs:
         return ""
     names = adata.obs[_keys.DOMAIN].dropna().unique()
+    if taken_from := steps.get("domains", {}).get("taken_from"):
+        return f"The {len(names)} domains are those of the annotation “{taken_from}”, which was made beforehand."
     step = next((name for name in ("consensus", "domains", "transfer") if name in steps), "")
     found: Steps = steps.get(step, {})
     if found.get("key_added") != _keys.DOMAIN:
         return f"The {len(names)} domains were taken from an earlier result." if "model" in steps else ""
     if facts_about(adata, step).get("partition", "") in ("", partition_of(adata, _keys.DOMAIN)):
         return ""
+    merges: Steps = steps.get("annotation", {}).get(_keys.DOMAIN_NOTES, {})
+    if len(merges.get("merged", ())):
+        return _merged(merges, len(names))
     return f"Domains were edited after they were found; the {spots} are now in {len(names)}."
+
+
+def _merged(merges: Steps, n_domains: int) -> str:
+    """Tell which domains were merged by a person."""
+    members: dict[str, list[str]] = {}
+    for old, into in zip(merges["merged"], merges["into"], strict=True):
+        members.setdefault(str(into), []).append(str(old))
+    parts = " and ".join(
+        f"domains {', '.join(olds[:-1])} and {olds[-1]} into “{name}”" for name, olds in members.items()
+    )
+    remaining = f"{n_domains} domains remain" if n_domains != 1 else "one domain remains"
+    return f"By hand, {parts} were merged; {remaining}, with the confidence from before."
 
 
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:

@@ -54,6 +54,7 @@ def checks_of(adata: AnnData) -> list[Check]:
         _bandwidth,
         _domains,
         _sections,
+        _skipped,
         _refined,
         _training,
     ]
@@ -132,7 +133,7 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
             f"{AGREEMENT_AT_LEAST:.2f}: other partitions explain the data almost equally well.",
             bad=agreement < AGREEMENT_AT_LEAST,
         )
-    if other is not None:
+    if other is not None and other["key_added"] in adata.obs:
         yield _check(
             "Second answer",
             f"{_percent(other['support'], 0)} of the partitions",
@@ -213,6 +214,12 @@ def _sections(adata: AnnData) -> Iterator[Check]:
         f"{len(sections.categories)} sections: a tissue that the others lack, or a technical difference.",
         bad=bool(single) and len(sections.categories) > 1,
     )
+
+
+def _skipped(adata: AnnData) -> Iterator[Check]:
+    if skipped := recorded(adata).get("skipped"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        yield _check("Sections left out", f"{len(skipped)}", reasons, bad=True)
 
 
 def _refined(adata: AnnData) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from stmmr._core import keys
 from stmmr._core.compat import libraries_of
@@ -28,14 +29,18 @@ if TYPE_CHECKING:
 
 IMAGE_SIDE: Final = 1600
 """Pixels along the longer side of the image."""
+AROUND: Final = 1.2
+"""Side of the image over the longer side of the tissue: a figure is wider or higher than the tissue."""
 IMAGE_BYTES: Final = 1_200_000
 """Largest size of the image in bytes; its quality is reduced until it fits."""
 SAMPLED: Final = 20_000
 """Spots in the UMAP and in selections if the map consists of pixels."""
-NARROWEST, WIDEST = 0.8, 1.6
-"""Limits of width over height of the map."""
 CIRCLES_AT_MOST: Final = 5_000
 """Spots in view that are drawn as circles; with more, moving a figure is slow without a graphics card."""
+NUMBERED_FROM: Final = 0.005
+"""Smallest share of a section that has its name on the map."""
+AMID: Final = 60
+"""Spots around the one that a name is written at."""
 STEPS: Final = 65_534
 """Steps of a position between the corners of its figure, 0.2 µm in 10 mm; one more is for missing positions."""
 
@@ -48,7 +53,7 @@ class Frame(NamedTuple):
     """Corners."""
 
     @property
-    def aspect(self) -> float:
+    def shape(self) -> float:
         """Width over height."""
         width, height = self.high - self.low
         return float(width / height)
@@ -88,6 +93,11 @@ class Scene:
         return (ALONE if self.image is None else ON_IMAGE) * self.spacing / 2
 
     @property
+    def order(self) -> Ints:
+        """Order of the spots in the values of genes: by pixel, if there are pixels."""
+        return np.arange(len(self.xy)) if self.grid is None else np.argsort(self.grid.pixel, kind="stable")
+
+    @property
     def layout(self) -> Frame | None:
         """Initial range of the UMAP."""
         if self.umap is None:
@@ -117,8 +127,9 @@ def scene_of(adata: AnnData) -> Scene:
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     sharpest = sharpest_image(library)
-    image = None if sharpest is None else embedded_image(*sharpest, low=low, high=high, unit=unit)
-    low, high = fitted(low * unit, high * unit)
+    margin = (high - low).max() / 2 * AROUND - (high - low) / 2
+    image = None if sharpest is None else embedded_image(*sharpest, low=low - margin, high=high + margin, unit=unit)
+    low, high = low * unit, high * unit
     umap = adata.obsm.get(keys.UMAP)
     if umap is not None and not np.isfinite(umap).all(axis=1).any():
         umap = None
@@ -149,12 +160,27 @@ def points_of(xy: Float64, umap: Floats | None) -> Ints:
     return np.sort(np.random.default_rng(0).choice(len(xy), SAMPLED, replace=False))
 
 
-def fitted(low: Float64, high: Float64) -> tuple[Float64, Float64]:
-    """Extend a frame so that it is neither too narrow nor too wide for a screen."""
-    width, height = high - low
-    extended = np.array([max(width, NARROWEST * height), max(height, width / WIDEST)])
-    margin = (extended - (high - low)) / 2
-    return low - margin, high + margin
+def number_positions(scene: Scene, codes: Ints) -> list[tuple[int, float, float]]:
+    """Find where to write the name of each domain in each section: at a spot amid spots of the same domain.
+
+    Returns
+    -------
+    Code of the domain, x and y; none for a domain with fewer than `NUMBERED_FROM` of the spots of a section.
+    """
+    step = -(-len(codes) // SAMPLED)
+    xy, codes = scene.xy[::step], codes[::step]
+    sections = np.zeros(len(codes), dtype=int) if scene.sections is None else scene.sections.codes[::step]
+    distance, nearest = map(np.asarray, cKDTree(xy).query(xy, k=range(1, 1 + min(AMID, len(xy)))))
+    same = np.mean((codes[nearest] == codes[:, None]) & (sections[nearest] == sections[:, None]), axis=1)
+    # at the edge of the tissue, all neighbours are to one side
+    aside = np.linalg.norm(xy[nearest].mean(axis=1) - xy, axis=1) / np.maximum(distance[:, -1], 1e-9)
+    positions = []
+    for section, code in np.unique(np.column_stack([sections, codes])[codes >= 0], axis=0):
+        inside = np.flatnonzero((sections == section) & (codes == code))
+        if len(inside) >= NUMBERED_FROM * np.sum(sections == section):
+            best = inside[np.argmax((same - aside)[inside])]
+            positions.append((int(code), float(xy[best, 0]), float(xy[best, 1])))
+    return positions
 
 
 def embedded_image(

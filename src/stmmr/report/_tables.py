@@ -1,4 +1,4 @@
-"""Tables of the page: domains, evaluation, settings, versions."""
+"""Tables of the page: evaluation, settings, versions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmmr._core import keys
-from stmmr._core.categories import categories, hex_colors, title_of
+from stmmr._core.categories import title_of
 from stmmr._core.record import recorded
-from stmmr._core.sections import graph_sections
-from stmmr.report._genes import top_genes
-from stmmr.report._layers import numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,44 +15,17 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SCORES: Final = {
-    "ari": ("Adjusted Rand index", "1 is best"),
-    "nmi": ("Normalised mutual information", "1 is best"),
-    "homogeneity": ("Homogeneity", "1 is best"),
-    "completeness": ("Completeness", "1 is best"),
-    "chaos": ("CHAOS, scatter in space", "0 is best"),
-    "pas": ("PAS, share of abnormal spots", "0 is best"),
+    "ari": ("Adjusted Rand index", "1"),
+    "nmi": ("Normalised mutual information", "1"),
+    "homogeneity": ("Homogeneity", "1"),
+    "completeness": ("Completeness", "1"),
+    "chaos": ("CHAOS, scatter in space", "0"),
+    "pas": ("PAS, share of abnormal spots", "0"),
     "n_labelled": ("Number annotated", ""),
     "n_domains": ("Domains", ""),
 }
 LONG: Final = 12
 """Largest number of entries of a list that is shown."""
-
-
-def domain_rows(adata: AnnData) -> list[dict[str, object]]:
-    """Describe each domain with spots, in the order of the categories."""
-    domains = categories(adata, keys.DOMAIN)
-    colors = hex_colors(adata, keys.DOMAIN, domains.categories)
-    confidence = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
-    sections, genes = graph_sections(adata), top_genes(adata)
-    rows = []
-    for code, name in enumerate(domains.categories):
-        inside = domains.codes == code
-        if not inside.any():
-            continue
-        known = confidence[inside & np.isfinite(confidence)]
-        rows.append(
-            {
-                "code": code,
-                "name": str(name),
-                "color": colors[code],
-                "n": int(inside.sum()),
-                "share": float(inside.mean()),
-                "confidence": float(known.mean()) if len(known) else None,
-                "sections": None if sections is None else len(np.unique(sections.codes[inside])),
-                "genes": genes.get(str(name), []),
-            }
-        )
-    return rows
 
 
 def evaluation_table(adata: AnnData) -> tuple[list[str], list[tuple[str, str, list[str]]]] | None:

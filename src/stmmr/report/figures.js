@@ -1,11 +1,29 @@
-"use strict";
+// the spot that each pixel shows: the nearest one within reach, those that are not behind before others
+function ownersOf(x, y, { x0, y0, step, width, height }, reach, isBehind) {
+  const owner = new Int32Array(width * height).fill(-1), distance = new Float32Array(width * height).fill(Infinity);
+  for (let spot = 0; spot < x.length; spot++) {
+    const column = (x[spot] - x0) / step - 0.5, row = (y[spot] - y0) / step - 0.5;
+    if (!(column > -reach && column < width + reach && row > -reach && row < height + reach)) continue;
+    const last = { column: Math.min(width - 1, Math.floor(column + reach)), row: Math.min(height - 1, Math.floor(row + reach)) };
+    const behind = isBehind(spot) ? 1e6 : 0;
+    for (let j = Math.max(0, Math.ceil(row - reach)); j <= last.row; j++) {
+      for (let i = Math.max(0, Math.ceil(column - reach)); i <= last.column; i++) {
+        const far = (i - column) ** 2 + (j - row) ** 2, pixel = j * width + i;
+        if (far > reach * reach || far + behind >= distance[pixel]) continue;
+        distance[pixel] = far + behind;
+        owner[pixel] = spot;
+      }
+    }
+  }
+  return owner;
+}
 // What a figure shows of the spots: circles if few are in view, otherwise pixels with the spot of each; bokeh draws both.
 const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
   const circles = plot.select_one("circles"), image = plot.select_one("pixels");
   const source = circles.data_source;
   const { x_range, y_range } = plot;
   const dimmed = 0.08, quiet = 0.15, pause = 80, widest = 2200, margin = 0.25;
-  let owner = null, frame = null, timer = 0;
+  let owner = null, frame = null, timer = 0, strength = 0.9;
 
   function view(more) {
     const ends = [x_range, y_range].flatMap(({ start, end }) => {
@@ -25,7 +43,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     return below.concat(above);
   }
   function opacity(i) {
-    return look.chosen && !look.chosen[i] ? dimmed : look.opacity;
+    return look.chosen && !look.chosen[i] ? dimmed : strength;
   }
   function drawCircles(index) {
     source.data = {
@@ -34,29 +52,13 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     };
   }
 
-  // the spot that each pixel shows: the nearest one, highlighted ones before others
   function rasterise() {
     const seen = view(0), wide = view(margin);
     const step = Math.max((seen.x1 - seen.x0) / ((plot.inner_width || 800) * (window.devicePixelRatio || 1)),
       Math.max(wide.x1 - wide.x0, wide.y1 - wide.y0) / widest);
     const width = Math.ceil((wide.x1 - wide.x0) / step), height = Math.ceil((wide.y1 - wide.y0) / step);
-    owner = new Int32Array(width * height).fill(-1);
-    const distance = new Float32Array(width * height).fill(Infinity);
     const reach = 0.5 + (radius ? radius / step : (size / 2) * (window.devicePixelRatio || 1));
-    for (let spot = 0; spot < x.length; spot++) {
-      const column = (x[spot] - wide.x0) / step - 0.5, row = (y[spot] - wide.y0) / step - 0.5;
-      if (!(column > -reach && column < width + reach && row > -reach && row < height + reach)) continue;
-      const last = { column: Math.min(width - 1, Math.floor(column + reach)), row: Math.min(height - 1, Math.floor(row + reach)) };
-      const behind = look.chosen && !look.chosen[spot] ? 1e6 : 0;
-      for (let j = Math.max(0, Math.ceil(row - reach)); j <= last.row; j++) {
-        for (let i = Math.max(0, Math.ceil(column - reach)); i <= last.column; i++) {
-          const far = (i - column) ** 2 + (j - row) ** 2, pixel = j * width + i;
-          if (far > reach * reach || far + behind >= distance[pixel]) continue;
-          distance[pixel] = far + behind;
-          owner[pixel] = spot;
-        }
-      }
-    }
+    owner = ownersOf(x, y, { x0: wide.x0, y0: wide.y0, step, width, height }, reach, (spot) => look.chosen && !look.chosen[spot]);
     frame = { x: wide.x0, y: wide.y0, w: width * step, h: height * step, width, height, step };
   }
   function drawPixels() {
@@ -86,7 +88,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
       rasterise();
       drawPixels();
     }
-    image.glyph.global_alpha = look.opacity;
+    image.glyph.global_alpha = strength;
     image.visible = index === null;
     drawCircles(index || []);
   }
@@ -96,7 +98,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     let index = [];
     if (look.chosen) index = within(view(margin), (i) => look.chosen[i]) ?? thinned();
     image.visible = true;
-    image.glyph.global_alpha = look.chosen ? quiet : look.opacity;
+    image.glyph.global_alpha = look.chosen ? quiet : strength;
     drawCircles(index);
   }
   function thinned() {
@@ -106,7 +108,7 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     return every.filter((_, nth) => nth % step === 0);
   }
   function later() {
-    if (x.length <= few) return;
+    if (x.length <= few || !look.codes) return;
     if (!timer) timer = setTimeout(fixed ? highlight : update, pause);
   }
 
@@ -138,6 +140,10 @@ const figureOf = (plot, { x, y, radius, size, few, fixed, look }) => {
     }
     return chosen;
   }
+  function fade(opacity) {
+    strength = opacity;
+    update();
+  }
   for (const range of [x_range, y_range]) range.change.connect(later);
-  return { plot, x, y, update, spotAt, pixelAt, nth, inside };
+  return { plot, x, y, update, fade, spotAt, pixelAt, nth, inside };
 };

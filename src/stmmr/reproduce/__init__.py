@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core.checks import InputError, listed, logger
+from stmmr._core.locks import locked
 from stmmr._core.options import shows_options, with_changes
 from stmmr.reproduce._options import ReproduceOptions
 from stmmr.reproduce._recipes import Recipe, recipe_of
@@ -26,7 +27,8 @@ def reproduce(
 ) -> pd.DataFrame:
     """Run an analysis of the stMMR paper: the authors' settings, the default and the linear baseline in one table.
 
-    Every run is saved when it finishes, and the same call continues after an interruption. Labels are read only after
+    Every run is saved when it finishes, and the same call continues after an interruption. If a run fails, the others
+    still finish before its error is raised. Labels are read only after
     the domains of a run are written, to compare them. The authors' code kept the epoch that agreed best with the
     labels. This is not reproduced: "paper" is the model after its last epoch.
 
@@ -54,14 +56,27 @@ def reproduce(
     ------
     InputError
         If there is no such recipe or section, a file is missing or belongs to other spots, or the output holds the
-        table of another data set. All of this is checked before the first run.
+        table of another data set, or another process writes there. All of this is checked before the first run.
     TypeError
         If there is no option of a name.
     """
+    from stmmr.pipeline.analyse import raise_first
+
+    options = with_changes(ReproduceOptions, options, changes, function="reproduce")
+    table, failed = reproduced(dataset, data, output, options)
+    raise_first(failed)
+    return table
+
+
+def reproduced(
+    dataset: str, data: str | Path, output: str | Path, options: ReproduceOptions
+) -> tuple[pd.DataFrame, dict[str, Exception]]:
+    """Run an analysis as `reproduce` does; get the errors of the runs that failed as well, unless all did."""
+    from stmmr.pipeline.analyse import raise_first
+    from stmmr.pipeline.steps import attempt
     from stmmr.reproduce._layout import Files
     from stmmr.reproduce._table import Rows, state_of
 
-    options = with_changes(ReproduceOptions, options, changes, function="reproduce")
     recipe, output = recipe_of(dataset), Path(output)
     if output.exists() and not output.is_dir():
         raise InputError(f"Expected a folder as output, found the file {output}. Choose another --output.")
@@ -69,15 +84,20 @@ def reproduce(
     sections = _sections_to_run(recipe, files, tuple(options.sections), together=options.together)
     groups = [sections] if options.together else [(name,) for name in sections]
     states = {"+".join(names): state_of([f for name in names for f in files.state(name)]) for names in groups}
-    rows = Rows(output, dataset, states)
-    for names in groups:  # so that a damaged section is reported before the first long run
-        _read(files, names)
-    specs = _run_specs(recipe, options)
-    for names in groups:
-        section = _read(files, names)
-        for spec in specs:
-            _run_unless_done(rows, section, spec, state=states[section.name])
-    return rows.write()
+    failed: dict[str, Exception] = {}
+    with locked(output):
+        rows = Rows(output, dataset, states)
+        for names in groups:  # so that a damaged section is reported before the first long run
+            _read(files, names)
+        specs = _run_specs(recipe, options)
+        for names in groups:
+            section = _read(files, names)
+            for spec in specs:
+                with attempt(f"{section.name} with {spec.preset}, seed {spec.random_state}", failed):
+                    _run_unless_done(rows, section, spec, state=states[section.name])
+        if not rows.rows:
+            raise_first(failed)
+        return rows.write(), failed
 
 
 def _sections_to_run(recipe: Recipe, files: Files, sections: tuple[str, ...], *, together: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pandas as pd
 from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import parsing
-from stmmr.io._flat import peek
+from stmmr.io._peek import peek
 
 if TYPE_CHECKING:
     from pathlib import Path

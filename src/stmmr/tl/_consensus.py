@@ -17,8 +17,9 @@ from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, slices
+from stmmr._core.sections import graph_sections
 from stmmr.tl._alternatives import second_answer
-from stmmr.tl._domains import by_size, describe_domains
+from stmmr.tl._domains import NEW, by_size, describe_domains
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
@@ -118,6 +119,8 @@ def consensus(
     ``obs[alternative_key]``
         Categorical, only where at least a fifth of the partitions agree with each other on a second one; see
         `stmmr.tl.alternatives`. Its names are those of the domains with which they share most spots.
+    ``uns[f"{key_added}_colors"]``
+        One colour for each domain; those of neighbouring domains differ most, also with colour blindness.
     ``uns["stmmr"]["consensus"]``
         Parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
 
@@ -149,12 +152,14 @@ def consensus(
         for scale in variance_scales:
             yield variance_scaled(features[0], kernel_of(adata, scale=scale), progress=progress)
 
+    sections = graph_sections(adata)
+    codes = None if sections is None else sections.codes.astype(np.intp)
     n_each = -(-chosen.n_partitions // n_views)
     partitions = np.empty((n_each * n_views, adata.n_obs), dtype=np.int8)
     for i, points in enumerate(views()):
         block = slice(i * n_each, (i + 1) * n_each)
         seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))
-        mixtures = [one_mixture(points, n_domains, seed=seed) for seed in seeds]
+        mixtures = [one_mixture(points, n_domains, seed=seed, sections=codes) for seed in seeds]
         for rows, groups in assigned_by_all(mixtures, points):
             partitions[block, rows] = groups
     if not (n_groups_of(partitions, n_domains) == n_domains).any():
@@ -179,10 +184,10 @@ def consensus(
     describe_domains(adata, "consensus", parameters, number=number)
 
 
-def one_mixture(points: Floats, n_domains: int, *, seed: int) -> TiedMixture:
-    """Fit a mixture from one start, to a sample of the points if there are many."""
+def one_mixture(points: Floats, n_domains: int, *, seed: int, sections: Ints | None = None) -> TiedMixture:
+    """Fit a mixture from one start, to a sample of the points if there are many, balanced over `sections`."""
     if len(points) > FITTED_AT_MOST:
-        points = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed)
+        points = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed, sections=sections)
     fitted = points.astype(np.float64, copy=False)  # enough different ones, as `points_of` checked
     return fit_from_kmeans(fitted, n_domains, random_state=np.random.RandomState(seed))
 
@@ -212,7 +217,7 @@ def _written(
         return {}
     domains = adata.obs[key_added].cat
     names = dict(zip(labels, np.asarray(domains.categories)[domains.codes], strict=True))
-    shown = pd.Categorical([names.get(group, "new") for group in other.labels])
-    in_order = [name for name in (*domains.categories, "new") if name in shown.categories]
+    shown = pd.Categorical([names.get(group, NEW) for group in other.labels])
+    in_order = [name for name in (*domains.categories, NEW) if name in shown.categories]
     adata.obs[alternative_key] = shown.reorder_categories(in_order)
     return {"alternative": {"key_added": alternative_key, "support": other.support, "similarity": other.similarity}}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.categories import PALETTE
 from stmmr._core.checks import InputError, logger, require_choice
-from stmmr._core.depends import clears_outdated, depends, partition_of
+from stmmr._core.colors import FEWEST, colors_by_name, set_colors
+from stmmr._core.depends import clears_outdated, depends, facts_about, partition_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
@@ -21,11 +23,15 @@ from stmmr.tl._points import N_COMPONENTS, points_of
 from stmmr.tl._readouts import Covariance, agglomerative, gaussian_mixture, kmeans
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from stmmr._core.types import Floats, Ints
 
 Method = Literal["gaussian_mixture", "kmeans", "leiden", "agglomerative"]
+NEW: Final = "new"
+"""Name of a group of the second answer that is like none of the domains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +101,8 @@ def domains(
     ``obs[key_added]``
         Categorical "1" … "K", from the largest domain to the smallest; every spot has one and none is empty. K is
         `n_domains`, or with a warning the closest number that "leiden" reached.
+    ``uns[f"{key_added}_colors"]``
+        One colour for each domain; those of neighbouring domains differ most, also with colour blindness.
     ``uns["stmmr"]["domains"]``
         Parameters; ``"n_domains"`` is K, and ``"resolution"`` the one that was used.
 
@@ -134,10 +142,17 @@ def domains(
     describe_domains(adata, "domains", parameters, number=number)
 
 
-def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any], *, number: str = "") -> None:
-    """Record how the domains of a column were found, instead of what described its domains before.
+def describe_domains(
+    adata: AnnData,
+    step: str,
+    parameters: dict[str, Any],
+    *,
+    number: str = "",
+    known_colors: Mapping[str, str] | None = None,
+) -> None:
+    """Record how the domains of a column were found, instead of what described its domains before; set their colours.
 
-    `number` is "given" or "auto".
+    `number` is "given" or "auto"; `known_colors` are those of domains that have some already.
     """
     key = parameters["key_added"]
     notes, confidence = recorded(adata), parameters.get("confidence_key")
@@ -149,12 +164,21 @@ def describe_domains(adata: AnnData, step: str, parameters: dict[str, Any], *, n
                 if column in adata.obs:
                     del adata.obs[column]
     partition = partition_of(adata, key)
+    n_domains = len(adata.obs[key].cat.categories)
+    same = facts_about(adata, step).get("partition") == partition and len(colors_by_name(adata, key)) == n_domains
+    if not same:
+        set_colors(adata, key, known=known_colors)
     notes[step] = parameters
     adata.uns[keys.UNS] = {}
     record(adata, **notes)
     depends(
         adata, step, on=[f"obsm:{parameters['use_rep']}"], writes=[f"notes:{step}"], partition=partition, number=number
     )
+    if other := parameters.get("alternative"):  # it has the names of the domains
+        column, known = other["key_added"], colors_by_name(adata, key)
+        if known:
+            set_colors(adata, column, known=known | {NEW: PALETTE[max(len(known), FEWEST) % len(PALETTE)]})
+        depends(adata, f"alternative:{column}", on=[f"obs:{key}"], writes=[f"obs:{column}"])
 
 
 def by_size(labels: Ints, n_domains: int | None = None) -> pd.Categorical[str]:

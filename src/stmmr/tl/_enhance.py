@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, require_choice, require_step
+from stmmr._core.checks import InputError, listed, require_choice, require_step, shown_bytes
 from stmmr._core.counts import gene_rows
 from stmmr._core.depends import depends
 from stmmr._core.genes import require_genes
@@ -200,7 +200,7 @@ def require_small(adata: AnnData, *, layer: str | None, n_genes: int | None) -> 
     if n_bytes > AT_MOST or elsewhere:
         why = "counts that stay on disk" if elsewhere else "more than 2 GB"
         raise InputError(
-            f"Expected names of genes for {why}: all {adata.n_obs} × {width} values would take {n_bytes / 1e9:.2g} GB. "
+            f"Expected names of genes for {why}: all {adata.n_obs} × {width} values would take {shown_bytes(n_bytes)}. "
             "Name fewer genes, genes=[…] (--enhance-gene …)."
         )
     return n_bytes

@@ -140,7 +140,7 @@ def gene_trends(
     }
     record(adata, gene_trends=step)
     path = f"obs:{recorded(adata)['trajectory']['domain_key']}" if to_domain is not None else ""
-    depends(adata, "gene_trends", on=[f"obs:{pseudotime_key}", path], writes=["notes:gene_trends"])
+    depends(adata, "gene_trends", on=[path, f"obs:{pseudotime_key}"], writes=["notes:gene_trends"])
 
 
 class Sums(NamedTuple):

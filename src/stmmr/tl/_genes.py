@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.borders import contacts, neighboring_domains
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, require_choice, require_key, unique_names
 from stmmr._core.depends import depends, warn_outdated
@@ -19,7 +20,6 @@ from stmmr._core.record import record, recorded
 from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
 from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
-from stmmr.tl._borders import contacts, neighboring_domains
 from stmmr.tl._rank_sums import RankSums, rank_sums
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 Against = Literal["neighbors", "rest"]
 COMPARISONS: Final = ("neighbors", "rest")
+MIN_SHARES: Final = {"spots": 0.8, "cells": 0.25, "bins": 0.25}
+"""Share of the spots, cells or bins of a domain in which a specific gene is seen."""
+LEADING_BELOW: Final = 0.05
+"""Adjusted p-value below which a gene can lead a domain."""
 FEWEST: Final = 3
 """Fewest spots of a domain that is tested."""
+FEWEST_LEADING: Final = 5
+"""Fewest spots of a domain with leading genes."""
 _COLUMNS: Final = (
     "share", "share_other", "mean", "mean_other", "log2_fold_change", "auc", "z", "pval", "pval_adj"
 )  # fmt: skip
@@ -50,7 +56,8 @@ class DomainGenesOptions(Checked):
     max_pval_adj
         Largest adjusted p-value of a specific gene.
     min_share
-        Smallest share of the spots of the domain in which it is seen.
+        Smallest share of the spots of the domain in which it is seen. None: 0.8 for spots, as in SpaGCN; 0.25 for cells
+        and bins, which show few counts of a gene, as in `scanpy.tl.filter_rank_genes_groups`.
     min_share_ratio
         Smallest ratio of this share to that in the other spots.
     min_fold_change
@@ -60,14 +67,14 @@ class DomainGenesOptions(Checked):
     n_neighbors: int = 12
     min_contact: float = 0.5
     max_pval_adj: float = 0.05
-    min_share: float = 0.8
+    min_share: float | None = None
     min_share_ratio: float = 1.0
     min_fold_change: float = 1.5
 
     def passed(self, table: pd.DataFrame) -> Bools:
         """Mark the rows of a table that pass all thresholds."""
         low = np.asarray(table["pval_adj"] < self.max_pval_adj)
-        common = np.asarray(table["share"] > self.min_share)
+        common = np.asarray(table["share"] > (self.min_share or 0))
         ratio = np.asarray(table["share"] > self.min_share_ratio * table["share_other"])
         fold = np.asarray(table["mean"] - table["mean_other"] > np.log(self.min_fold_change))
         return np.asarray(low & common & ratio & fold)
@@ -137,6 +144,8 @@ def domain_genes(
     Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x.
     """
     chosen = DomainGenesOptions(**options)
+    if chosen.min_share is None:
+        chosen = replace(chosen, min_share=MIN_SHARES[rows_called(adata)])
     unique_names(adata)
     domains = tested_domains(adata, domain_key)
     neighbours = _neighbours(adata, domains, section_key, chosen)
@@ -156,6 +165,7 @@ def domain_genes(
     step = {
         "domain_key": domain_key,
         "section_key": section_key or "",
+        "layer": layer or "",
         **asdict(chosen),
         # no dict by name, as a file cannot hold names with a slash
         "domains": names.to_numpy(dtype=object),
@@ -217,6 +227,64 @@ def domain_genes_table(
     if n_genes is not None:
         table = table.groupby(["domain", "against"], observed=True, sort=False).head(n_genes)
     return pd.DataFrame(table.reset_index(drop=True))
+
+
+@checked
+def leading_genes(
+    adata: AnnData, *, n_genes: int = 5, against: Against = "rest", key: str = keys.DOMAIN_GENES
+) -> dict[str, list[str]]:
+    """Get the best genes of each domain, as figures and the report show them.
+
+    They are higher in the domain at an adjusted p-value below 0.05, and the domain has at least five spots: in fewer,
+    some genes are high by chance. First come those with their highest mean there,
+    then others; among each of these, specific ones first, then those with the highest ``z``.
+
+    Parameters
+    ----------
+    adata
+        Annotated data after :func:`stmmr.tl.domain_genes`.
+    n_genes
+        Largest number of genes of each domain.
+    against
+        "rest" or "neighbors".
+
+    Returns
+    -------
+    The genes of each domain, best first; none for a domain in which no gene is higher.
+
+    Raises
+    ------
+    InputError
+        If there is no such table.
+    """
+    table = domain_genes_table(adata, against=against, key=key)
+    for column in ("mean", "z", "specific"):
+        hint = "Run stmmr.tl.domain_genes first."
+        require_key(table.columns, column, where=f"the columns of uns[{key!r}]", hint=hint)
+    highest = table["mean"] == table.groupby("gene", observed=True)["mean"].transform("max")
+    # without a test there is no z, and no leading gene
+    candidates = (table["z"] > 0) & (table["pval_adj"] < LEADING_BELOW)
+    ordered = (
+        table.assign(highest=highest)[candidates]
+        .sort_values(["highest", "specific", "z"], ascending=False, kind="stable")
+        .groupby(table["domain"].astype(str), sort=False)["gene"]
+    )
+    large = _large_domains(adata, key)
+    best = {
+        str(domain): [str(gene) for gene in genes[:n_genes]]
+        for domain, genes in ordered
+        if large is None or domain in large
+    }
+    return {name: best.get(name, []) for name in dict.fromkeys(table["domain"].astype(str))}
+
+
+def _large_domains(adata: AnnData, key: str) -> set[str] | None:
+    """Name the domains with enough spots to have leading genes; None if they are no longer in ``obs``."""
+    domain_key = recorded(adata).get("domain_genes", {}).get(key, {}).get("domain_key", keys.DOMAIN)
+    if domain_key not in adata.obs:
+        return None
+    sizes = adata.obs[domain_key].astype(str).value_counts()
+    return set(sizes.index[sizes >= FEWEST_LEADING])
 
 
 def tested_domains(adata: AnnData, domain_key: str) -> pd.Categorical:

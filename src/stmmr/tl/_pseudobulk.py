@@ -149,6 +149,7 @@ def domain_genes_pseudobulk(
     step = {
         "section_key": section_key,
         "domain_key": domain_key,
+        "layer": layer or "",
         **asdict(chosen),
         "domains": names.to_numpy(dtype=object),
         "sections": n_sections,

@@ -30,6 +30,8 @@ REGULARISATION: Final = 0.01
 """Variance added to every direction of a mixture; the signal of an embedding has variances up to 1."""
 _CHUNK: Final = 65_536
 """Points assigned at once: bounds the memory of points × groups."""
+UNEQUAL: Final = 2.0
+"""Ratio of the sizes of sections above which as many points are drawn from each."""
 _WARD_AT_MOST: Final = 20_000
 
 
@@ -182,14 +184,35 @@ def agglomerative(points: Points, n_domains: int) -> Ints:
     return np.asarray(AgglomerativeClustering(n_domains).fit_predict(points), dtype=np.intp)
 
 
-def sample(points: Points, n_domains: int, *, at_most: int, random_state: int) -> Float64:
-    """Draw at most so many points without replacement, and check that there are enough different ones."""
+def sample(points: Points, n_domains: int, *, at_most: int, random_state: int, sections: Ints | None = None) -> Float64:
+    """Draw at most so many points without replacement, and check that there are enough different ones.
+
+    With `sections` of very different sizes, shape (N,), as many are drawn from each, so that none decides for all.
+    """
     if len(points) <= at_most:
         check_number(points, n_domains)
         return points.astype(np.float64, copy=False)
-    drawn = points[np.random.default_rng(random_state).choice(len(points), at_most, replace=False)]
+    rng = np.random.default_rng(random_state)
+    sizes = np.zeros(1, dtype=np.intp) if sections is None else np.bincount(sections)
+    sizes = sizes[sizes > 0]
+    if sections is not None and len(sizes) > 1 and sizes.max() > UNEQUAL * sizes.min():
+        drawn = points[balanced(sections, at_most, rng)]
+    else:
+        drawn = points[rng.choice(len(points), at_most, replace=False)]
     check_number(drawn, n_domains, among=f" among {at_most} drawn")
     return drawn.astype(np.float64, copy=False)
+
+
+def balanced(sections: Ints, n: int, rng: np.random.Generator) -> Ints:
+    """Draw as many rows of each section; small sections are drawn as a whole, and the others share what they leave."""
+    rows = np.split(np.argsort(sections, kind="stable"), np.cumsum(np.bincount(sections))[:-1])
+    drawn: list[Ints] = []
+    left = n
+    for number, own in enumerate(sorted(rows, key=len)):
+        quota = min(len(own), left // (len(rows) - number))
+        drawn.append(rng.choice(own, quota, replace=False))
+        left -= quota
+    return np.concatenate(drawn)
 
 
 def assigned(predict: Callable[[Float64], ArrayLike], points: Points) -> Ints:

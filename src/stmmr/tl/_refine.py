@@ -11,6 +11,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
+from stmmr._core.colors import colors_by_name, set_colors
 from stmmr._core.depends import clears_outdated, depends
 from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.options import checked
@@ -62,6 +63,8 @@ def refine(
     ``obs[key_added]``
         Refined domains, categorical with the categories of `domain_key`, even if a domain lost its last spot, so that
         domains keep their names and colours.
+    ``uns[f"{key_added}_colors"]``
+        The colours of `domain_key`, where it has some.
     ``uns["stmmr"]["refine"][key_added]``
         `n_neighbors`, `domain_key` and ``"changed"``, the share of spots whose domain changed.
 
@@ -81,6 +84,8 @@ def refine(
         ballots = np.where(on_one_piece(xy, index, neighbors, gap), codes[neighbors], -1)
         refined[index] = _vote(codes[index], ballots)
     adata.obs[key_added] = pd.Categorical.from_codes(refined, dtype=domains.dtype)
+    if known := colors_by_name(adata, domain_key):
+        set_colors(adata, key_added, known=known)
     changed = float(np.mean(refined != codes))
     spots = rows_called(adata)
     logger.info("The vote of %d neighbours changed the domain of %.1f %% of %s.", n_neighbors, 100 * changed, spots)

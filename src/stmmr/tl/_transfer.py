@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, representation, require_key
+from stmmr._core.colors import colors_by_name, set_colors
 from stmmr._core.depends import clears_outdated
 from stmmr._core.options import checked
 from stmmr.tl._domains import describe_domains
@@ -49,7 +50,8 @@ def transfer_domains(
     Returns
     -------
     None. Sets ``obs[key_added]``, categorical with all domains of the reference; ``obs["stmmr_confidence"]``, the
-    probability of the domain; and ``uns["stmmr"]["transfer"]``.
+    probability of the domain; ``uns[f"{key_added}_colors"]``, the colours of the reference; and
+    ``uns["stmmr"]["transfer"]``.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def transfer_domains(
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=known.categories)
     adata.obs[keys.CONFIDENCE] = probability.max(axis=1)
     step = {"domain_key": domain_key, "use_rep": use_rep, "key_added": key_added, "confidence_key": keys.CONFIDENCE}
-    describe_domains(adata, "transfer", step)
+    describe_domains(adata, "transfer", step, known_colors=colors_by_name(reference, domain_key))
 
 
 @checked
@@ -99,7 +101,8 @@ def match_domains(
 
     Returns
     -------
-    None. Sets ``obs[key_added]``, categorical.
+    None. Sets ``obs[key_added]``, categorical, and ``uns[f"{key_added}_colors"]``, with the colours of the reference if
+    there are some for all domains.
 
     Raises
     ------
@@ -122,4 +125,7 @@ def match_domains(
     order = sorted(range(len(names)), key=lambda i: (position.get(names[i], len(position)), names[i]))
     rank = np.append(np.argsort(order), -1)  # spots without a domain stay so
     renamed = pd.Categorical.from_codes(rank[domains.codes], categories=pd.Index([names[i] for i in order]))
-    adata.obs[domain_key if key_added is None else key_added] = renamed
+    key = domain_key if key_added is None else key_added
+    colors = colors_by_name(adata, reference_key)
+    adata.obs[key] = renamed
+    set_colors(adata, key, known=colors)

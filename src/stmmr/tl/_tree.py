@@ -10,6 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
+from stmmr._core.colors import colors_by_name, set_colors
 from stmmr._core.depends import clears_outdated, partition_of
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
@@ -91,7 +92,8 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) ->
 
     Returns
     -------
-    None. Sets ``obs[key_added]``, categorical; a merged domain has the name of its largest member.
+    None. Sets ``obs[key_added]``, categorical; a merged domain has the name and, in ``uns[f"{key_added}_colors"]``, the
+    colour of its largest member.
 
     Raises
     ------
@@ -116,7 +118,9 @@ def cut_tree(adata: AnnData, n_domains: int, *, key_added: str = keys.DOMAIN) ->
     largest = [max(np.flatnonzero(group == g), key=lambda leaf: (sizes[leaf], -leaf)) for g in group]
     kept = sorted(set(largest))
     codes = np.array([kept.index(leaf) for leaf in largest] + [-1])[leaves.codes]
+    known = colors_by_name(adata, tree["domain_key"])
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index([names[leaf] for leaf in kept]))
+    set_colors(adata, key_added, known=known)
 
 
 def centres_within(points: Floats, codes: Ints) -> tuple[Float64, Float64]:

@@ -1,0 +1,1 @@
+"""Exports: domains for other tools, one file per kind of tool."""

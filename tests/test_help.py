@@ -1,0 +1,56 @@
+"""The help: the most used options first, all of them on request; completion of shells."""
+
+import pytest
+
+from helpers import run_main
+from stmmr._core.options import option_names
+from stmmr.cli import app
+from stmmr.pipeline.analyses import AnalysisOptions
+from stmmr.pipeline.arguments import GROUPS, MOST_USED, group_of, option_names_of
+from stmmr.pipeline.options import MapOptions, RunFolderOptions, RunOptions
+
+OF_RUN = {name for kind in (RunFolderOptions, RunOptions, AnalysisOptions) for name in option_names(kind)} - {
+    "save_model"
+}
+
+
+def shown(capsys, *arguments):
+    assert run_main(*arguments) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_the_most_used_options_come_first(capsys):
+    text = shown(capsys, "run", "--help")
+    assert "--n-domains" in text and "--config" in text and "stmmr run --help-all" in text
+    assert "--precision" not in text and len(text.splitlines()) < 45
+    assert text.index("INPUT --INPUT") < text.index("--n-domains")
+
+
+def test_all_options_are_there_on_request(capsys):
+    text = shown(capsys, "run", "--help-all")
+    missing = [name for name in OF_RUN if f"{option_names_of(name)[0]} " not in text]
+    assert missing == []
+    titles = [group.name for group in GROUPS]
+    assert sorted(titles, key=text.index) == titles
+
+
+@pytest.mark.parametrize("command", ["analyse", "annotate", "info", "reproduce", "demo"])
+def test_other_commands_show_all(command, capsys):
+    assert shown(capsys, command, "--help") == shown(capsys, command, "--help-all")
+
+
+def test_groups_name_options_that_exist():
+    known = OF_RUN | set(option_names(MapOptions)) | {"max_memory", "progress", "quiet", "verbose"}
+    assert {name for names in GROUPS.values() for name in names} <= known
+    assert MOST_USED <= OF_RUN and group_of("genes") == group_of("output")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell):
+    script = app.generate_completion(shell=shell)
+    assert "annotate" in script and "n-domains" in script
