@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 HOOK = """
 import os, shutil
 from pathlib import Path
-from stmmr.pipeline import commands, run as steps, folder as results, mapping
+from stmmr.pipeline import folder as results, run as steps, writing
 SOURCE, OTHER = Path({source!r}), Path({other!r})
 def replace():
     if {inside} and SOURCE.is_file():
@@ -36,7 +36,7 @@ first({module}, {name!r})
 MOMENTS = {
     "after reading": ("steps", "_check"),
     "before the domains": ("steps", "log_result"),
-    "before analyses": ("commands", "carry_out"),
+    "before analyses": ("writing", "carry_out"),
     "before the data": ("results", "write_data"),
 }
 

@@ -13,7 +13,7 @@ from stmmr._core import keys
 from .conftest import finish, some, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="needs signals")]
-WAITS = "from stmmr.pipeline import commands\ncommands.carry_out = lambda *a, **k: __import__('time').sleep(100)"
+WAITS = "from stmmr.pipeline import writing\nwriting.carry_out = lambda *a, **k: __import__('time').sleep(100)"
 """A run stops after its domains."""
 
 
