@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError
+from stmmr._core.depends import depends
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
 from stmmr._core.locks import locked
@@ -198,6 +199,7 @@ def map_to_folder(
         names = (source.stem, _input_name(trained_facts))
         with attempt("composition", failed):
             adata.uns[keys.COMPOSITION] = named_rows(count_domains(adata, trained, names=names))
+            depends(adata, "composition", on=[f"obs:{keys.DOMAIN}"], writes=[f"uns:{keys.COMPOSITION}"])
         writing.rest(source=counts_at(source, options.table) if backed else None, report=report)
     results.log_contents(folder.output)
     return failed

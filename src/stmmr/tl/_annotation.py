@@ -355,7 +355,9 @@ def _gene_trends(adata: AnnData, _: str, before: Before) -> None:
 
 
 def _composition(adata: AnnData, _: str, before: Before) -> None:
-    step = before.notes["composition"]
+    step = before.notes.get("composition")
+    if step is None:
+        raise InputError("It counts the section of the model as well. Map the section again.")
     write_composition(
         adata,
         str(step["section_key"]),
