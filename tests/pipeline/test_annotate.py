@@ -104,6 +104,18 @@ def test_names_only_change_no_number(result, tmp_path):
     assert "with the root in domain tumour" in (result / "report.html").read_text()
 
 
+def test_the_composition_of_a_mapped_section_follows(found, result, tmp_path, caplog):
+    options = ("--model", result, "-o", tmp_path / "mapped", "--no-genes", "--no-report", *QUIET)
+    assert run_main("map", found.parent / "in.h5ad", *options) == 0
+    for name, text in (("renamed", "1,tumour"), ("merged", "tumour,x\n2,x")):
+        (tmp_path / f"{name}.csv").write_text(f"domain,name\n{text}\n")
+    assert run_main("annotate", tmp_path / "mapped", tmp_path / "renamed.csv", "--no-report", *QUIET) == 0
+    assert set(pd.read_csv(tmp_path / "mapped" / "composition.csv", dtype=str)["domain"]) == {"tumour", *"234"}
+    assert run_main("annotate", tmp_path / "mapped", tmp_path / "merged.csv", "--no-report", *QUIET) == 0
+    assert "Map the section again" in caplog.text
+    assert not (tmp_path / "mapped" / "composition.csv").exists()
+
+
 def test_another_column(result, tmp_path):
     (tmp_path / "names.csv").write_text("domain,name\nLayer 1,L1\n")
     assert (

@@ -357,7 +357,7 @@ def _gene_trends(adata: AnnData, _: str, before: Before) -> None:
 def _composition(adata: AnnData, _: str, before: Before) -> None:
     step = before.notes["composition"]
     if "trained" in step:
-        raise InputError(f"It counts the domains of {step['trained']!r} as well. Map the section again.")
+        raise InputError("It counts the section of the model as well. Map the section again.")
     write_composition(
         adata,
         str(step["section_key"]),
