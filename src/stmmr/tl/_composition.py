@@ -129,7 +129,7 @@ def write_composition(
         tests = compare_composition(adata, section_key, group_key=group_key, domain_key=domain_key, **linked)
         tables[keys.COMPOSITION_TESTS] = tests
     adata.uns.update({key: named_rows(table) for key, table in tables.items()})
-    columns = {"covariates": list(linked.get("covariates", ())), "donor_key": linked.get("donor_key") or ""}
+    columns = {name: list(value) if name == "covariates" else value for name, value in linked.items() if value}
     note_composition(adata, section_key, group_key=group_key, domain_key=domain_key, **columns)
 
 
