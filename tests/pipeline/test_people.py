@@ -30,7 +30,7 @@ def test_info_says_what_is_taken_from_where(tmp_path):
     assert "Coordinates are taken from obs['x_um'] and obs['y_um']." in info["messages"]
     assert "4 of 64 spots are off the tissue" in info["messages"].replace("cells", "spots")
     assert info["counts"] == "X has no whole numbers; raw_counts has"
-    assert info["coordinates"].startswith("coordinate units of obsm['spatial'], length in µm unknown")
+    assert info["coordinates"].startswith("µm of obsm['spatial'], 1 µm each (from microns_per_pixel)")
     assert info["sections"] == "one"
     assert list(info)[-1] == "command"
     assert info["command"] == f"stmmr run '{tmp_path}/a b.h5ad' -o result --layer raw_counts"

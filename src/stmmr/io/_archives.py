@@ -59,9 +59,10 @@ def unpacked_archive(path: Path) -> Iterator[Path]:
                 with gzip.open(path) as source, folder.open("wb") as target:
                     room.copy(source, target)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(
-                f"Expected an archive ({ending}) at {path}, found content that cannot be unpacked ({error}). It may be "
-                "damaged, cut short or encrypted. Copy or download it again, or unpack it yourself."
+                f"Expected an archive ({ending}) at {path}, found content that cannot be unpacked ({reason}). It may "
+                "be damaged, cut short or encrypted. Copy or download it again, or unpack it yourself."
             ) from error
         if stem.endswith(".zarr") and not _is_store(folder):  # the store as a folder in the archive
             folder = next((child for child in folder.iterdir() if child.is_dir() and _is_store(child)), folder)

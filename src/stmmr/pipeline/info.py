@@ -89,16 +89,13 @@ def describe(
         "--keep-off-tissue": keep_off_tissue,
         "--no-histology": options.image is None and registration.get("registration", "").startswith(UNUSABLE),
     }
-    number = (
-        f"{adata.n_obs}" if adata.n_obs >= FEWEST_SPOTS else f"{UNUSABLE}: {adata.n_obs}, a run needs {FEWEST_SPOTS}"
-    )
-    needed = (number, counts if layer is None else "", coordinates_of, sections)
-    runs = not any(text.startswith(UNUSABLE) for text in needed)
+    needed = (counts if layer is None else "", coordinates_of, sections)
+    runs = adata.n_obs >= FEWEST_SPOTS and not any(text.startswith(UNUSABLE) for text in needed)
     return {
         "platform": f"{recognised.platform} ({recognised.because})",
         "read from": str(recognised.path),
         **({"messages": "\n              ".join(messages)} if messages else {}),
-        rows_called(adata): number,
+        rows_called(adata): f"{adata.n_obs}",
         "genes": f"{adata.n_vars}",
         "counts": counts,
         "coordinates": coordinates_of,
@@ -268,6 +265,8 @@ def _steps(adata: AnnData, options: RunOptions) -> str:
         coordinates(adata)
     except InputError:
         return "nothing: there are no coordinates"
+    if adata.n_obs < FEWEST_SPOTS:
+        return f"nothing: a run needs at least {FEWEST_SPOTS} {rows_called(adata)}"
     uses_image = options.image is not None or has_image(adata)
     steps = ["expression", "spatial graph", *(["histology"] if uses_image else [])]
     if not adata.n_vars:
