@@ -91,7 +91,8 @@ def write_tables(name: str, *tables: Table, notes: tuple[str, ...] = (), measure
     for position, table in zip(positions, tables, strict=False):
         blocks[position] = markdown(table)
     last = positions[len(tables) - 1]
-    following = next((i for i in positions if i > last), len(blocks))
+    ends = {*positions, *(i for i, block in enumerate(blocks) if re.match(r"#+ ", block))}
+    following = min((i for i in ends if i > last), default=len(blocks))
     stamped = [i for i in range(last + 1, following) if blocks[i].startswith(MEASURED)]
     paragraph = " ".join([measured or stamp(), *notes])
     if stamped:

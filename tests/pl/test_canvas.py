@@ -43,3 +43,12 @@ def test_off_screen_needs_no_backend(tissue, tmp_path, monkeypatch):
     assert plt.get_fignums() == before
     with pytest.raises(ImportError, match="no display"):
         stmmr.pl.domains(tissue)
+
+
+def test_a_notebook_stays_interactive_after_its_first_figure(tissue, monkeypatch):
+    """The backend of a notebook switches matplotlib to interactive while the first figure is made."""
+    make = plt.figure
+    monkeypatch.setattr(plt, "figure", lambda *args, **options: mpl.interactive(True) or make(*args, **options))
+    monkeypatch.setitem(mpl.rcParams, "interactive", False)
+    stmmr.pl.domains(tissue)
+    assert mpl.is_interactive()

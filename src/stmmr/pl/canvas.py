@@ -108,7 +108,7 @@ def style() -> Style:
 @contextmanager
 def styled(options: FigureOptions, *, new: bool) -> Iterator[Style]:
     """Draw with the theme, unless the figure is the user's, and with texts as they are."""
-    from matplotlib import rc_context
+    from matplotlib import rc_context, rcParams
 
     if (outer := _style.get()) is not None:  # called by another function that draws
         yield outer
@@ -116,10 +116,13 @@ def styled(options: FigureOptions, *, new: bool) -> Iterator[Style]:
     width = WIDTHS.get(str(options.width), options.width)
     inches = None if width is None else float(width) / 25.4
     before = _style.set(Style(width=inches, palette=getattr(options, "palette", None)))
+    interactive = rcParams["interactive"]
     try:
         with rc_context(LITERAL | (theme() if new else {})):
             yield style()
+            interactive = rcParams["interactive"]
     finally:
+        rcParams["interactive"] = interactive  # a notebook switches it on with its first figure, which may be ours
         _style.reset(before)
 
 
