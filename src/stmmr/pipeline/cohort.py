@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, representation
+from stmmr._core.checks import InputError, listed, logger, representation, shown_bytes
 from stmmr._core.compat import libraries_of
 from stmmr._core.counts import count_statistics
 from stmmr._core.files import atomic_write
@@ -37,7 +37,6 @@ from stmmr.pipeline.sources import (
     memory_needed,
     open_input,
     reading_options,
-    shown_bytes,
     would_stay_on_disk,
 )
 

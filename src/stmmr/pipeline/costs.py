@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from stmmr._core.checks import shown_bytes
 from stmmr._core.untrusted import free_memory
-from stmmr.pipeline.sources import shown_bytes
 
 MEASURED: Final = {
     1_000: (9.4, 0.73),
