@@ -2,7 +2,7 @@
 
 `../shared/cases` makes the inputs, a script for each kind; `../shared/fixtures` holds excerpts of what vendors write.
 Each input is read, described by `stmmr info`, and run by the command that this ends with. Names behind the command
-choose scripts, such as `05_obsm_forms`; then every case is printed, and no page is written.
+choose scripts, such as `05_obsm_forms`; then no page is written. With CASES_NO_RUNS=1, nothing is run.
 """
 
 import ast
@@ -41,6 +41,8 @@ CASES, FIXTURES = DATA.parent / "cases", DATA.parent / "fixtures"
 QUICK = ("--n-domains", "3", "--method", "kmeans", "--no-genes", "--no-report", "--no-progress")
 AGREE = 0.9
 """ARI with the simulated stripes from which domains are right."""
+NO_RUNS = "CASES_NO_RUNS"
+"""Set in the environment to read and describe only."""
 MARK = "@case "
 """Begins the lines that a script's process prints for this one."""
 
@@ -106,8 +108,9 @@ EXPECTED = {
             "h5mu_called_h5ad",
         )
     },
-    "fixtures: cosmx": r"^command of info: .*at least 13 cells, found 9\.$",
-    "fixtures: merscope": r"^command of info: .*at least 13 cells, found 8\.$",
+    "fixtures: cosmx": r"^info: none: first complete what is not usable$",  # 9 cells
+    "fixtures: merscope": r"^info: none: first complete what is not usable$",  # 8 cells
+    "fixtures: st_text": r"found none that .* shares with the sections before it",  # of different tissues
     "fixtures: visium_hd_2um": r"Choose one of these sizes: --bin-size 2\.",
     "fixtures: visium_v2_probe": r"^info: none: first complete what is not usable$",
     "19_tables: scientific_notation": r"^read: 256 of 256 spots, 40 of 40 genes, other counts$",
@@ -154,7 +157,7 @@ class Session:
 
     def cli(self, *words: object, **_: object) -> int:
         """Run a command in this process; of an input that it names, try everything."""
-        if words[0] == "info":
+        if words[0] == "info" or (words[0] == "run" and NO_RUNS in os.environ):
             self.everything(Path(str(words[1])))
             return 0
         status, text = command([str(word) for word in words] + (["--no-progress"] if words[0] == "run" else []))
@@ -189,6 +192,8 @@ class Session:
             last = text.strip().splitlines()[-1].removeprefix("command").strip()
             if last.startswith("none"):
                 self.note(f"info: {last}", ok=None)
+                return
+            if NO_RUNS in os.environ:
                 return
             words = shlex.split(last)
             with tempfile.TemporaryDirectory() as folder:

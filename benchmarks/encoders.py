@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import stmmr
+from benchmarks._lite import EfficientNetLite, installed
 from benchmarks._table import DATA, write_tables
 from stmmr.pp import encoder_of
 
@@ -46,6 +47,8 @@ def main() -> None:
             "he, Macenko": (encoder_of("he"), "macenko"),
             "random ViT-S": (encoder_of(_random_vit(Path(folder))), None),
         }
+        if installed():
+            compared["efficientnet-lite0"] = (EfficientNetLite(), None)
         compared |= {name: (encoder_of(name), None) for name in sys.argv[1:]}
         rows = [["encoder", "features", "folds", "blocks", "seconds per 1,000 patches"]]
         for name, (encoder, stain) in compared.items():

@@ -416,8 +416,10 @@ def test_several_sections(several, several_plain, tmp_path, capsys):
     tests = pd.read_csv(out / "composition_tests.csv", dtype={"domain": str})
     assert {"share_healthy", "share_ill", "pval_adj"} <= set(tests)
     assert facts(out)["stmmr"]["composition"] == {
-        "section_key": "section", "group_key": "group", "domain_key": "stmmr_domain"
-    }  # fmt: skip
+        "section_key": "section",
+        "group_key": "group",
+        "domain_key": keys.DOMAIN,
+    }
     assert run_main("analyse", out, "--genes", "--no-progress", "--no-report") == 0
     assert names(out) >= GENES | {"composition_tests.csv", "composition.png"}
 

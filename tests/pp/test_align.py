@@ -191,3 +191,13 @@ def test_bad_stacks_are_said(xyz, message):
 def test_paper_has_no_graph_in_3d():
     with pytest.raises(InputError, match="no in_3d with the preset 'paper'"):
         stmmr.run(stacked(PITCH), preset="paper", section_key="section", in_3d=True, progress=False)
+
+
+def test_sections_that_show_different_areas_come_back():
+    """Transport matches all spots, so it shifts a section that lacks a side; the local search takes it back."""
+    both = serial(turned(25))
+    lacks = (both.obs["section"] == "s1").to_numpy() & (both.obsm["where"][:, 0] < 5 * PITCH)
+    both = both[~lacks].copy()
+    align_sections(both, "section", z=10)
+    assert np.median(off(both)) < 0.3
+    assert both.uns["stmmr"]["align_sections"]["similarity"][0] > 0.5

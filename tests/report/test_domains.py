@@ -67,3 +67,8 @@ def test_names_are_written_amid_their_domain():
         own = xy[codes == code]
         assert abs(x - own[:, 0].mean()) <= 50  # away from other domains, and from the edge of the tissue
         assert 100 <= y <= 850
+
+
+def test_a_single_spot_has_no_borders():
+    (only,) = domains_of(made_section(1, n_domains=1))
+    assert only.borders == []

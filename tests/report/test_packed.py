@@ -88,6 +88,12 @@ def test_of_too_many_genes_the_most_variable_are_kept_and_the_page_says_so(page_
     assert f"{len(kept):,} most variable of 200 genes" in page_of(adata).said().replace("GENE7", "")
 
 
+def test_of_genes_with_one_name_the_first_is_taken(section):
+    section.var_names = ["GENE", "GENE"]
+    genes = _packed.pack(section, _packed.source_of(section), [], np.arange(400), only=["GENE"])
+    np.testing.assert_array_equal(unpacked(genes, 400)[:, 0], section.X[:, 0].toarray().ravel())
+
+
 def test_genes_that_are_named_are_the_only_ones(page_of, section):
     page = page_of(section, genes=["GENE2"])
     assert [a["placeholder"] for a in page.of("input") if a.get("id") == "gene"] == ["search 1"]

@@ -111,6 +111,8 @@ def flat(arguments: type[Arguments]) -> type[Arguments]:
             look: dict[str, Any] = {"negative_iterable": ()}
             if field.default is False:
                 look = {"negative": "", "show_default": False}
+            elif isinstance(field.default, tuple):
+                look["show_default"] = ", ".join if field.default else False
             look["name"] = option_names_of(field.name)
             look["group"] = group_of(field.name)
             hints[field.name] = Annotated[TYPES.get(field.name, hint), Parameter(**look)]

@@ -35,10 +35,11 @@ from stmmr.pipeline.cohort import Joined, kept_sections, read_cohort, remove_sec
 from stmmr.pipeline.composition import compose_mapped
 from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
+from stmmr.pipeline.hardware import require_hardware
 from stmmr.pipeline.mapping import map_section
 from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
-from stmmr.pipeline.run import require_hardware, run, run_steps
+from stmmr.pipeline.run import run, run_steps
 from stmmr.pipeline.sheet import inputs_named
 from stmmr.pipeline.sources import (
     IN_MEMORY,

@@ -23,7 +23,7 @@ from stmmr._core.untrusted import free_memory
 from stmmr.pipeline.costs import described_costs
 from stmmr.pipeline.info_sheet import describe_sheet
 from stmmr.pipeline.options import RunOptions
-from stmmr.pipeline.run import FULL_BATCH_AT_MOST
+from stmmr.pipeline.run import FEWEST_SPOTS, FULL_BATCH_AT_MOST
 from stmmr.pipeline.sheet import is_sheet
 from stmmr.pipeline.sources import memory_needed, open_input, would_stay_on_disk
 
@@ -89,12 +89,16 @@ def describe(
         "--keep-off-tissue": keep_off_tissue,
         "--no-histology": options.image is None and registration.get("registration", "").startswith(UNUSABLE),
     }
-    runs = not any(text.startswith(UNUSABLE) for text in (counts if layer is None else "", coordinates_of, sections))
+    number = (
+        f"{adata.n_obs}" if adata.n_obs >= FEWEST_SPOTS else f"{UNUSABLE}: {adata.n_obs}, a run needs {FEWEST_SPOTS}"
+    )
+    needed = (number, counts if layer is None else "", coordinates_of, sections)
+    runs = not any(text.startswith(UNUSABLE) for text in needed)
     return {
         "platform": f"{recognised.platform} ({recognised.because})",
         "read from": str(recognised.path),
         **({"messages": "\n              ".join(messages)} if messages else {}),
-        rows_called(adata): f"{adata.n_obs}",
+        rows_called(adata): number,
         "genes": f"{adata.n_vars}",
         "counts": counts,
         "coordinates": coordinates_of,

@@ -22,6 +22,7 @@ from stmmr._core.rows import is_on_disk, scratch_folder
 from stmmr._core.space import coordinates, rows_called
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.cohort import read_sheet_in_memory
+from stmmr.pipeline.hardware import devices_of, names_hardware
 from stmmr.pipeline.options import NOT_RESULTS, RunOptions
 from stmmr.pipeline.resume import KEPT, KeptSteps
 from stmmr.pipeline.sheet import is_sheet
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from spatialdata import SpatialData
 
-    from stmmr.model.devices import Devices
     from stmmr.settings import Block
 
 FULL_BATCH_AT_MOST: Final = 20_000
@@ -215,24 +215,6 @@ def _warn_of_rows_and_columns(adata: AnnData) -> None:
     ):
         if number:
             logger.warning("%d %s, and are used as the others. Leave them out by %s.copy().", number, what, how)
-
-
-def names_hardware(options: RunOptions) -> bool:
-    """Tell whether the options name a GPU or several processes; they have to be there even if nothing is trained."""
-    return options.accelerator == "cuda" or options.devices * options.num_nodes > 1
-
-
-def require_hardware(options: RunOptions) -> None:
-    """Check that the GPUs and packages that the options name are there."""
-    if names_hardware(options):
-        devices_of(options).require_hardware()
-
-
-def devices_of(options: RunOptions) -> Devices:
-    """Get the hardware of the training."""
-    from stmmr.model.devices import Devices
-
-    return Devices(options.accelerator, options.devices, options.num_nodes, precision=options.precision)
 
 
 def _batches(state: Run) -> dict[str, int]:

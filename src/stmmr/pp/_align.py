@@ -8,12 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, representation, require_extra, require_key, require_positive
 from stmmr._core.compat import libraries_of
+from stmmr._core.kernel import nearest_neighbour_distance
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
@@ -35,6 +37,10 @@ SMOOTHED_OVER: Final = 7
 """Spots over which expression is averaged before it is compared, including the spot itself."""
 MATCHED_AT_MOST: Final = 1_000
 """Spots of a section that are matched; of a larger section, as many are drawn at random."""
+SEEN_AT: Final = 1.0
+"""Width of the Gaussian that reads expression between spots, in spot distances."""
+ROUNDS: Final = 2
+"""Rounds of the local search."""
 MIRRORED: Final = 0.7
 """Remaining mean squared distance with a reflection, over that without, below which a section looks mirrored."""
 
@@ -56,7 +62,8 @@ def align_sections(
     Each section is matched to the one before it by fused Gromov-Wasserstein transport of expression and distances
     (PASTE: Zeira et al., Nature Methods 2022, doi:10.1038/s41592-022-01459-6; by POT, extra ``integration``). It is
     then moved by the rotation and shift that minimise the squared distance between matched spots (weighted
-    Procrustes). Nothing is stretched or bent. Sections should show much the same area of tissue.
+    Procrustes). From there, a local search finds the rotation and shift at which spots are most similar in expression
+    to the spots below them. Nothing is stretched or bent. Sections should show much the same area of tissue.
 
     Parameters
     ----------
@@ -84,7 +91,8 @@ def align_sections(
         x, y and z in µm, float64, shape (n_obs, 3); the frame is that of the first section.
     ``uns["stmmr"]["align_sections"]``
         The parameters, and for each section but the first, in order: ``"rotation"`` in degrees, ``"mirrored"``, and
-        ``"rms_um"``, the root mean square distance between matched spots.
+        ``"similarity"``, the mean cosine similarity of the expression of its spots to that below them, 0 where there is
+        no tissue below.
 
     Raises
     ------
@@ -103,16 +111,20 @@ def align_sections(
     xy = _in_um(adata, sections, um_per_unit)
     features, rng = representation(adata, use_rep), np.random.default_rng(random_state)
     samples = [_sample(xy, features, np.flatnonzero(sections.codes == code), rng) for code in range(len(names))]
-    xyz, moves = np.column_stack([xy, np.asarray(heights)[sections.codes]]), []
+    xyz = np.column_stack([xy, np.asarray(heights)[sections.codes]])
+    moves: list[_Move] = []
+    similarities: list[float] = []
     for before, code in pairwise(order):
         (target, target_features), (source, source_features) = samples[before], samples[code]
         plan = _plan(ot, xyz[target, :2], target_features, xy[source], source_features)
         move = _procrustes(plan, xyz[target, :2], xy[source], mirror=mirror)
         if not mirror and (turned := _procrustes(plan, xyz[target, :2], xy[source], mirror=True)).mirrored:
             _warn_mirrored(names[code], names[before], (turned.rms / max(move.rms, 1e-12)) ** 2)
+        move, similarity = _refined(move, xyz[target, :2], target_features, xy[source], source_features)
         inside = sections.codes == code
         xyz[inside, :2] = move(xy[inside])
         moves.append(move)
+        similarities.append(similarity)
     adata.obsm[keys.SPATIAL_3D] = xyz
     parameters = {
         "section_key": section_key,
@@ -121,7 +133,7 @@ def align_sections(
         "use_rep": use_rep,
         "rotation": [move.degrees for move in moves],
         "mirrored": [move.mirrored for move in moves],
-        "rms_um": [move.rms for move in moves],
+        "similarity": similarities,
     }
     record(adata, align_sections=parameters)
 
@@ -129,7 +141,7 @@ def align_sections(
 class _Move:
     """A rotation, with or without a reflection, and a shift."""
 
-    def __init__(self, matrix: Float64, shift: Float64, rms: float) -> None:
+    def __init__(self, matrix: Float64, shift: Float64, rms: float = math.nan) -> None:
         self.matrix, self.shift, self.rms = matrix, shift, rms
 
     def __call__(self, xy: Float64) -> Float64:
@@ -210,6 +222,49 @@ def _procrustes(plan: Float64, target: Float64, source: Float64, *, mirror: bool
     shift = target_centre - source_centre @ matrix
     remaining = float((weight * cdist(target, source @ matrix + shift, "sqeuclidean")).sum())
     return _Move(matrix, shift, math.sqrt(remaining))
+
+
+def _refined(
+    move: _Move, target: Float64, target_features: Float32, source: Float64, source_features: Float32
+) -> tuple[_Move, float]:
+    """Search the rotation and shift near a move at which spots are most similar to those below them.
+
+    Transport matches each spot to many, so its move is right to a spot or two only. Expression below a moved spot is
+    that of the six nearest spots, by a Gaussian of their distances; a spot without tissue within two spot distances has
+    the similarity 0.
+
+    Returns
+    -------
+    The move, and the mean cosine similarity.
+    """
+    moved, tree = move(source), cKDTree(target)
+    centre, spot = moved.mean(axis=0), nearest_neighbour_distance(target)
+    radius = float(np.linalg.norm(moved - centre, axis=1).mean()) or 1.0
+    below, own = _directions(target_features), _directions(source_features)
+    n_near = min(6, len(target))
+
+    def move_by(parameters: Float64) -> _Move:
+        angle, shift = parameters[0], radius * parameters[1:]
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        return _Move(move.matrix @ turn, (move.shift - centre) @ turn + centre + shift)
+
+    def unlike(parameters: Float64) -> float:
+        distances, near = map(np.asarray, tree.query(move_by(parameters)(source), k=[*range(1, n_near + 1)]))
+        distance = distances / spot  # (n, k)
+        weight = np.exp(-np.square(distance / SEEN_AT)) + np.finfo(float).tiny
+        similarity = (np.einsum("nkf,nf->nk", below[near], own) * weight).sum(axis=1) / weight.sum(axis=1)
+        return -float((similarity * np.clip(2 - distance[:, 0], 0, 1)).mean())
+
+    best = np.zeros(3)
+    for _ in range(ROUNDS):  # one pass along the axes can end beside the optimum
+        best = min(best, minimize(unlike, best, method="Powell").x, key=unlike)
+    return move_by(best), -unlike(best)
+
+
+def _directions(features: Float32) -> Float64:
+    """Centre features and scale each row to length one."""
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
 
 
 def _warn_mirrored(name: str, before: str, ratio: float) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stmmr import tl
 from stmmr._core import keys
-from stmmr._core.categories import categories
+from stmmr._core.categories import categories, title_of
 from stmmr._core.depends import partition_of
 from stmmr._core.record import recorded
 from stmmr.report._annotations import annotation_keys
@@ -88,9 +88,12 @@ def _tree(adata: AnnData) -> dict[str, Any] | None:
 def panels_of(adata: AnnData, alternatives: Alternatives | None) -> list[tuple[str, str]]:
     """List the maps that are shown side by side: key and title of their layers; none if there is only one."""
     shown = [(key, key) for key in annotation_keys(adata)]
+    if keys.ALTERNATIVE in adata.obs:
+        shown.append((keys.ALTERNATIVE, title_of(keys.ALTERNATIVE)))
     if alternatives is not None:
-        # all leaves are the domains themselves, unless the tree is of more
         shown += [(f"level:{k}", f"{k} domains") for k in alternatives.merged]
-    elif shown:
+    elif shown or keys.ALTERNATIVE in adata.obs:
         shown.append((keys.DOMAIN, "Domains"))
+    if keys.ALTERNATIVE in adata.obs:
+        shown.append((keys.ALTERNATIVE, "Second answer"))
     return shown

@@ -148,6 +148,8 @@ def _contacts(adata: AnnData, domains: pd.Categorical) -> Ints:
     sections, codes = graph_sections(adata), domains.codes.astype(np.intp)
     section = np.zeros_like(codes) if sections is None else sections.codes.astype(np.intp)
     n_domains = len(domains.categories)
+    if adata.n_obs < 2:
+        return np.zeros((n_domains, n_domains), dtype=np.intp)
     return contacts(tissue_coordinates(adata), codes, section, n_domains=n_domains, n_neighbors=CONTACTS)
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
@@ -100,7 +99,10 @@ def pack(
     """
     levels = levels_of(source.statistics)
     genes = _fitting(adata, source, first, levels=levels, order=order)
-    genes = np.sort(genes) if only is None else adata.var_names.astype(str).get_indexer(pd.Index(only))
+    if only is not None:
+        first_of = {str(name): gene for gene, name in reversed(list(enumerate(adata.var_names)))}
+        genes = np.array([first_of[name] for name in only])
+    genes = np.sort(genes)
     blocks: list[str] = []
     starts: list[int] = []
     done = 0

@@ -32,6 +32,10 @@ function swatch(color) {
   mark.style.background = color;
   return mark;
 }
+// "1 spot", "1,234 spots"
+function amount(n) {
+  return `${n.toLocaleString("en")} ${n === 1 ? data.spots.slice(0, -1) : data.spots}`;
+}
 function percent(share) {
   return `${share < 0.0995 && share > 0 ? (100 * share).toFixed(1) : Math.round(100 * share)} %`;
 }

@@ -5,7 +5,11 @@ const blocksKept = 6, highest = 0.995;
 async function readGenes() {
   if (!data.genes) return;
   genes.names = new TextDecoder().decode(await unpacked(data.genes.names)).split("\n");
-  genes.names.forEach((name, number) => genes.number.set(name.toLowerCase(), number));
+  // as written; of names that differ in case only, the first is found by other writings
+  genes.names.forEach((name, number) => { if (!genes.number.has(name)) genes.number.set(name, number); });
+  genes.names.forEach((name, number) => {
+    if (!genes.number.has(name.toLowerCase())) genes.number.set(name.toLowerCase(), number);
+  });
   if (data.genes.scale) genes.scale = new Float32Array((await unpacked(data.genes.scale)).buffer);
 }
 async function readBlock(number) {
@@ -47,10 +51,10 @@ async function valuesOf(number) {
   return unpackGene((await readBlock(block))[number - starts[block]]);
 }
 // a layer of the map, made like those that the page holds
-async function makeGene(name) {
-  const key = `gene:${name}`;
+async function makeGene(number) {
+  const name = genes.names[number], key = `gene:${name}`;
   if (data.layers[key]) return key;
-  const { spots, values } = await valuesOf(genes.number.get(name.toLowerCase()));
+  const { spots, values } = await valuesOf(number);
   const sorted = values.slice().sort(), rank = (sorted.length - 1) * highest, below_ = Math.floor(rank);
   const high = sorted.length ? sorted[below_] + (rank - below_) * ((sorted[below_ + 1] ?? sorted[below_]) - sorted[below_]) : 1;
   const every = new Float32Array(data.genes.n);
@@ -93,9 +97,9 @@ function matching(text, most = 12) {
   return start.concat(inside).slice(0, most);
 }
 async function showGene(name) {
-  const number = genes.number.get(name.trim().toLowerCase());
+  const number = genes.number.get(name.trim()) ?? genes.number.get(name.trim().toLowerCase());
   if (number === undefined) return false;
-  await show(await makeGene(genes.names[number]));
+  await show(await makeGene(number));
   return true;
 }
 function listenToGenes() {

@@ -66,10 +66,10 @@ async function showMarkers() {
   const found = await markersOf(chosen, (share) => { told.textContent = `${Math.round(100 * share)} %`; });
   button.disabled = false;
   if (!found) return;
-  const { nA, nB, rows } = found, n = (count) => count.toLocaleString("en");
+  const { nA, nB, rows } = found, n = Math.min(markersShown, rows.length);
   told.textContent = rows.length
-    ? `${n(nA)} selected against ${n(nB)} other ${data.spots}: the ${Math.min(markersShown, rows.length)} genes with the highest rank sums.`
-    : Math.min(nA, nB) < smallestGroup ? `Select at least ${smallestGroup} ${data.spots}, and leave as many.` : "No gene is higher.";
+    ? `${amount(nA)} against ${amount(nB)}: the ${n > 1 ? `${n} genes` : "gene"} with the highest rank sum${n > 1 ? "s" : ""}.`
+    : Math.min(nA, nB) < smallestGroup ? `Select at least ${amount(smallestGroup)}, and leave as many.` : "No gene is higher.";
   byId("markers").hidden = !rows.length;
   byId("markers").querySelector("tbody").replaceChildren(...rows.slice(0, markersShown).map((row) => {
     const gene = element("button", { type: "button", className: "gene", textContent: row.gene });

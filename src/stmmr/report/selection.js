@@ -51,7 +51,7 @@ function partsOf(key, codes, chosen) {
 function counted(chosen, n) {
   const parts = partsOf(data.first, state.domains, chosen);
   const most = parts.slice(0, 4).map(({ name, n: own }) => `${name} (${Math.round((100 * own) / n)} %)`);
-  return `${n.toLocaleString("en")} ${data.spots} selected; domains: ${most.join(", ")}${parts.length > 4 ? ", …" : ""}.`;
+  return `${amount(n)} selected; domains: ${most.join(", ")}${parts.length > 4 ? ", …" : ""}.`;
 }
 const partsListed = 12;
 async function listParts(chosen, n) {
