@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 Options = ParamSpec("Options")
 IN_MEMORY_AT_MOST: Final = 2**30
 """Size of the largest array that is kept in memory, in bytes."""
-IN_MEMORY_BESIDE_DISK: Final = 2**26
+IN_MEMORY_BESIDE_DISK: Final = 2**24
 """The same while counts are on disk."""
 _folder: ContextVar[Path | None] = ContextVar("scratch folder", default=None)
 _at_most: ContextVar[int | None] = ContextVar("bytes of an array in memory", default=None)
