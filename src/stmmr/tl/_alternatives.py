@@ -61,14 +61,6 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
     ------
     InputError
         If the domains are not those of `stmmr.tl.consensus`.
-
-    Examples
-    --------
-    >>> import stmmr
-    >>> adata = stmmr.datasets.simulated(n_domains=3, seed=0)
-    >>> stmmr.run(adata, n_domains=3, verbosity=0)
-    >>> list(stmmr.tl.alternatives(adata).columns)
-    ['support', 'similarity', 'n_spots']
     """
     step = recorded(adata).get("consensus")
     if step is None:
