@@ -362,7 +362,7 @@ def test_image_without_scale_factor_is_refused(own):
 def test_greyscale_image_is_refused(own):
     images = own.uns["spatial"]["simulated"]["images"]
     images["hires"] = images["hires"][..., 0]
-    with pytest.raises(InputError, match=r"hires image of uns.*found greyscale.*--no-histology"):
+    with pytest.raises(InputError, match=r"hires image of uns.*found greyscale.*RGB image"):
         histology(own)
 
 
