@@ -48,7 +48,9 @@ RANGES: Final = {
         ("at_most", "n_genes", "n_sets", "min_set", "max_set", "n_knots", "n_rows", "n_cols", "bin_size"),
         COUNT,
     ),
-    **dict.fromkeys(("n_seeds", "ncols", "epochs", "width", "devices", "num_nodes", "threads"), COUNT),
+    **dict.fromkeys(
+        ("n_seeds", "n_permutations", "ncols", "epochs", "width", "devices", "num_nodes", "threads"), COUNT
+    ),
     **dict.fromkeys(("min_spots", "min_counts", "histology.n_components"), NATURAL),
     **dict.fromkeys(("um_per_pixel", "um_per_unit", "image_scale", "bandwidth", "resolution", "reach"), POSITIVE),
     **dict.fromkeys(("min_contact", "min_share_ratio", "threshold"), NOT_NEGATIVE),
