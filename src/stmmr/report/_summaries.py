@@ -12,6 +12,7 @@ from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
 from stmmr.report._curves import Curve, svg_of
+from stmmr.tl import leading_genes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,7 +38,7 @@ def _dots(adata: AnnData) -> Curve | None:
     table = adata.uns.get(keys.DOMAIN_GENES)
     if not isinstance(table, pd.DataFrame) or not {"share", "mean", "z"} <= set(table.columns):
         return None
-    if not (table["z"] > 0).any():
+    if not any(leading_genes(adata, n_genes=LED).values()):
         return None
     n = table["domain"].nunique()
     size = (
