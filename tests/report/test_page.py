@@ -129,6 +129,15 @@ def test_top_genes_are_those_of_the_table(page_of, section):
     assert [re.findall('data-gene="(.*?)"', row) for row in rows] == [["GENE2", "GENE1"], [], []]
 
 
+def test_report_of_domains_that_no_gene_marks(tmp_path):
+    """Without a gene at an adjusted p-value below .05 there is no dot plot, and the report is written all the same."""
+    adata = made_section(400)
+    stmmr.tl.domain_genes(adata, layer=None)
+    adata.uns["stmmr_domain_genes"]["pval_adj"] = 1.0
+    stmmr.report.write(adata, tmp_path / "report.html")
+    assert "Leading genes" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_table_of_domain_genes_is_the_one_that_is_read():
     from stmmr.report._genes import top_genes
 

@@ -87,3 +87,12 @@ def test_other_domains_remove_the_second_answer():
     assert keys.ALTERNATIVE not in adata.obs
     with pytest.raises(stmmr.InputError, match=r"Run stmmr\.tl\.consensus first"):
         stmmr.tl.alternatives(adata)
+
+
+def test_merged_domains_have_no_support_and_no_second_answer():
+    adata = ambiguous()
+    stmmr.tl.consensus(adata, 2, use_rep="X_pca")
+    stmmr.tl.merge_domains(adata, {"all": ["1", "2"]})
+    table = stmmr.tl.alternatives(adata)
+    assert list(table.index) == [keys.DOMAIN]
+    assert table["support"].isna().all()

@@ -63,7 +63,7 @@ def methods_of(adata: AnnData) -> tuple[str, Cited]:
         _histology(steps, cite, spots),
         _model(steps, cite, spots),
         _number(adata, steps, cite),
-        _domains(steps, cite, spots),
+        _domains(adata, steps, cite, spots),
         _edited(adata, steps, spots),
         *_analyses(adata, steps, cite),
         _evaluation(steps, cite, spots),
@@ -167,7 +167,7 @@ def _number(adata: AnnData, steps: Steps, cite: Cited) -> str:
     )
 
 
-def _domains(steps: Steps, cite: Cited, spots: str) -> str:
+def _domains(adata: AnnData, steps: Steps, cite: Cited, spots: str) -> str:
     step = steps.get("consensus")
     if step is None:
         other = steps.get("domains", {})
@@ -184,7 +184,7 @@ def _domains(steps: Steps, cite: Cited, spots: str) -> str:
         f"confidence. The partitions agreed with their consensus by a mean adjusted Rand index {cite('ari')} of "
         f"{float(step['agreement']):.2f}."
     )
-    if (other := step.get("alternative")) is not None:
+    if (other := step.get("alternative")) is not None and other["key_added"] in adata.obs:  # a merge removes it
         text += (
             f" A second answer was kept, on which {100 * float(other['support']):.0f} % of the partitions agreed "
             f"(adjusted Rand index {float(other['similarity']):.2f} with the domains)."

@@ -138,7 +138,8 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
             "Second answer",
             f"{_percent(other['support'], 0)} of the partitions",
             f"They agree on other domains (adjusted Rand index {other['similarity']:.2f} with those shown), which have "
-            f"a map here and are obs[{other['key_added']!r}] of the data. Both fit the data: choose with biology.",
+            f"a map here and are obs[{other['key_added']!r}] of the data; {_percent(step['support'], 0)} agree on the "
+            "domains, and the others are in between. Both fit the data: choose with biology.",
             bad=False,
         )
     if keys.CONFIDENCE in adata.obs:

@@ -38,7 +38,7 @@ def _dots(adata: AnnData) -> Curve | None:
     table = adata.uns.get(keys.DOMAIN_GENES)
     if not isinstance(table, pd.DataFrame) or not {"share", "mean", "z"} <= set(table.columns):
         return None
-    if not any(leading_genes(adata).values()):
+    if not any(leading_genes(adata, n_genes=LED).values()):
         return None
     n = table["domain"].nunique()
     size = (

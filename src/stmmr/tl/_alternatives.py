@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from stmmr._core.checks import InputError
-from stmmr._core.depends import warn_outdated
+from stmmr._core.depends import facts_about, partition_of, warn_outdated
 from stmmr._core.options import checked
 from stmmr._core.record import recorded
 from stmmr.tl._vote import COMPARED_AT_MOST, adjusted_rand, matched, vote
@@ -54,8 +55,8 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
     Returns
     -------
     One row per partition, the domains first, indexed by its column of ``obs``: ``support``, the share of the mixtures
-    that agree on it; ``similarity``, its adjusted Rand index with the domains; and ``n_spots``, the number of spots
-    with another domain in it.
+    that agree on it, NaN if domains were merged since; ``similarity``, its adjusted Rand index with the domains; and
+    ``n_spots``, the number of spots with another domain in it.
 
     Raises
     ------
@@ -67,7 +68,8 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
         raise InputError("Expected domains of stmmr.tl.consensus, found none. Run stmmr.tl.consensus first.")
     warn_outdated(adata, "consensus")
     key, other = str(step["key_added"]), step.get("alternative")
-    rows = {key: (float(step["support"]), 1.0, 0)}
+    edited = facts_about(adata, "consensus").get("partition", "") not in ("", partition_of(adata, key))
+    rows = {key: (math.nan if edited else float(step["support"]), 1.0, 0)}
     if other and other["key_added"] in adata.obs:
         moved = (adata.obs[key].astype(str) != adata.obs[other["key_added"]].astype(str)).sum()
         rows[str(other["key_added"])] = (float(other["support"]), float(other["similarity"]), int(moved))
