@@ -9,7 +9,8 @@ import pytest
 
 import people
 from stmmr import InputError
-from stmmr._core.several import find_several, with_sections
+from stmmr._core.several import coordinates_apart, find_several, warn_implausible, with_sections
+from stmmr._core.space import spacing
 from stmmr.datasets import simulated_tissue
 
 
@@ -148,3 +149,26 @@ def test_no_column_and_no_name_tells():
     adata.obs_names = [f"cell{i}" for i in range(adata.n_obs)]
     with pytest.raises(InputError, match=r"50% of the array positions occur again. Name the column of obs"):
         with_sections(adata, "auto")
+
+
+def test_neighbours_are_those_of_a_section(caplog):
+    sections = [simulated_tissue(n_rows=8, n_cols=8, n_genes=5, random_state=i) for i in range(3)]
+    pitch = spacing(sections[0].obsm["spatial"])
+    for i, part in enumerate(sections):
+        part.obsm["spatial"] = part.obsm["spatial"] + i * 1e-3
+    adata = ad.concat(sections, label="sample", index_unique="-", uns_merge="unique")
+    assert spacing(adata.obsm["spatial"]) < 0.01
+    assert spacing(coordinates_apart(adata)) == pytest.approx(pitch)
+    assert spacing(coordinates_apart(adata, "sample")) == pytest.approx(pitch)
+    assert adata.uns["spatial"]
+    warn_implausible(adata)
+    assert not caplog.messages
+    for library in adata.uns["spatial"].values():
+        library["scalefactors"]["microns_per_pixel"] = 1e-6
+    warn_implausible(adata)
+    assert f"Neighbours are {pitch * 1e-6:.3g} µm apart" in caplog.text
+
+
+def test_a_location_that_differs_in_its_last_digits_is_one():
+    xy = simulated_tissue(n_rows=8, n_cols=8, n_genes=5).obsm["spatial"]
+    assert spacing(np.vstack([xy, np.nextafter(xy, 0)])) == pytest.approx(spacing(xy))

@@ -13,6 +13,7 @@ import zarr
 from scipy import sparse
 
 from stmmr import InputError
+from stmmr.datasets import simulated_tissue
 from stmmr.io import read_h5ad, read_zarr
 from stmmr.io._tables import write_h5ad
 
@@ -175,3 +176,11 @@ def test_zarr_that_lacks_a_part(adata, tmp_path, write_zarr):
             file.write_text("{")
     with pytest.raises(InputError, match="Expected an AnnData or SpatialData store"):
         read_zarr(path)
+
+
+def test_the_reason_of_a_damaged_file_is_told_once(tmp_path):
+    path = tmp_path / "a.h5ad"
+    simulated_tissue(n_rows=8, n_cols=8, n_genes=5).write_h5ad(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"content that cannot be read \(OSError: (?!OSError).*It may be damaged"):
+        read_h5ad(path)

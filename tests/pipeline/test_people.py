@@ -3,11 +3,13 @@
 import anndata as ad
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 from scipy import sparse
 
 import people
 from stmmr import io
+from stmmr.datasets import simulated_tissue
 from stmmr.io._tables import leave_out_unstorable
 from stmmr.pipeline.info import describe
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
@@ -108,3 +110,29 @@ def test_counts_on_disk_lose_what_counts_in_memory_lose(tmp_path, ending, dense,
             np.testing.assert_array_equal(np.asarray(one.todense()), sparse.csr_matrix(other).toarray())
     kept = RunFolderOptions(output=tmp_path / "out", mode="disk", keep_off_tissue=True)
     assert read_inputs({"a": path}, RunOptions(), kept, in_memory=False)[0].shape == (30, 13)
+
+
+def test_info_warns_of_an_image_that_does_not_fit(tmp_path):
+    adata = simulated_tissue(n_rows=14, n_cols=14, n_genes=10)
+    library = adata.uns["spatial"].pop("simulated")
+    adata.obsm["spatial"] = adata.obsm["spatial"] * library["scalefactors"]["tissue_hires_scalef"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    pixels = library["images"]["hires"]
+    other = np.where(np.arange(pixels.shape[1])[:, None] < pixels.shape[1] // 3, pixels, 245).astype(np.uint8)
+    for name, image, fits in (("own.png", pixels, True), ("other.png", other, False)):
+        PIL.Image.fromarray(image).save(tmp_path / name)
+        info = described(tmp_path / "a.h5ad", image=tmp_path / name)
+        assert ("does not fit" in info["registration"]) != fits
+        assert ("--image" in info["command"]) == fits
+        assert ("histology" in info["would run"]) == fits
+
+
+def test_info_finds_the_images_of_sections(tmp_path):
+    parts = {name: simulated_tissue(n_rows=8, n_cols=8, n_genes=5, random_state=i) for i, name in enumerate("AB")}
+    adata = ad.concat(parts, label="section", index_unique="-")
+    adata.uns["spatial"] = {name: part.uns["spatial"]["simulated"] for name, part in parts.items()}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    info = described(tmp_path / "a.h5ad")
+    assert "neighbours are 100 µm apart" in info["coordinates"]
+    assert [line.split(":")[0].strip() for line in info["registration"].splitlines()] == ["A", "B"]
+    assert "messages" not in info

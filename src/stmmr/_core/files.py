@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed
-from stmmr._core.untrusted import require_regular
+from stmmr._core.untrusted import DamagedError, require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -243,8 +243,9 @@ def parsing(path: Path, *, expected: str) -> Iterator[None]:
         if type(error) is FileNotFoundError and error.errno is None:  # of `existing`
             raise
         reason = (str(error).splitlines() or [""])[0]
+        reason = reason if isinstance(error, DamagedError) else f"{type(error).__name__}: {reason}"
         raise InputError(
-            f"Expected {expected} at {path}, found content that cannot be read ({type(error).__name__}: {reason}). "
+            f"Expected {expected} at {path}, found content that cannot be read ({reason}). "
             "It may be damaged or cut short. Copy or download it again."
         ) from error
 

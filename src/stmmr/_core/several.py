@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -11,8 +12,24 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import may_name_sections
 from stmmr._core.compat import libraries_of
-from stmmr._core.sections import SAMPLED, SPOTS_PER_SECTION, laid_apart, look_like_labels, sections_of
-from stmmr._core.space import ARRAY, FEW_DEPTHS, coordinates, rows_called, stored_coordinates
+from stmmr._core.sections import (
+    SAMPLED,
+    SPOTS_PER_SECTION,
+    laid_apart,
+    look_like_labels,
+    section_key_of,
+    sections_of,
+)
+from stmmr._core.space import (
+    ARRAY,
+    FEW_DEPTHS,
+    UM,
+    coordinates,
+    is_plausible,
+    rows_called,
+    stored_coordinates,
+    warn_implausible_scale,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -93,6 +110,32 @@ def with_sections(adata: AnnData, section_key: str | None) -> str | None:
     n = adata.obs[key].nunique()
     logger.warning("There are several sections, as %s: %d are taken from obs[%r].", several.because, n, key)
     return key
+
+
+def coordinates_apart(adata: AnnData, section_key: str | None = None) -> Float64:
+    """Get coordinates whose sections are moved apart, shape (n_obs, 2), so that no neighbour is of another section.
+
+    Sections are those of `section_key`, of the spatial graph, or those found.
+    """
+    xy, graph = coordinates(adata), section_key_of(adata)
+    if section_key in adata.obs.columns or graph in adata.obs.columns:
+        return laid_apart(xy, sections_of(adata, section_key if section_key in adata.obs.columns else graph))
+    if (several := find_several(adata)) is None:
+        return xy
+    return laid_apart(xy, several.values if several.key is None else sections_of(adata, several.key))
+
+
+def warn_implausible(adata: AnnData) -> None:
+    """Warn if neighbours in a section are nearer or further, by the scale factors, than on any platform."""
+    xy = adata.obsm.get(keys.SPATIAL)
+    if not isinstance(xy, np.ndarray) or xy.ndim != 2 or xy.shape[1] < 2:
+        return
+    for name, library in libraries_of(adata).items():
+        um = library.get("scalefactors", {}).get(UM)
+        if isinstance(um, int | float) and um > 0 and not is_plausible(xy, um):
+            with suppress(InputError):  # what cannot be used is said by the step that needs it
+                xy = coordinates_apart(adata)
+            warn_implausible_scale(xy, um, told_by=f"microns_per_pixel of {name}")
 
 
 def _advice(adata: AnnData, several: Several) -> str:

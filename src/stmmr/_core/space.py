@@ -42,6 +42,8 @@ FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
 SAME_SCALE: Final = 1.02
 """Ratio of two scales up to which they count as the same."""
+SAME_LOCATION: Final = 1e-12
+"""Distance of one location to itself, in multiples of the largest coordinate."""
 FARTHEST: Final = 1e100
 """Coordinates are smaller; squares of larger ones overflow."""
 FEWEST_ON_ARRAY: Final = 10
@@ -314,15 +316,10 @@ def microns_per_pixel(array: Float64, pixels: Float64, *, step: tuple[float, flo
     return float(1 / math.sqrt(longest * shortest))
 
 
-def warn_implausible(adata: AnnData) -> None:
-    """Warn if neighbours are nearer or further, by the scale factors, than on any platform."""
-    xy = adata.obsm.get(keys.SPATIAL)
-    if not isinstance(xy, np.ndarray) or xy.ndim != 2 or xy.shape[1] < 2:
-        return
-    for name, library in libraries_of(adata).items():
-        um = library.get("scalefactors", {}).get(UM)
-        if isinstance(um, int | float) and um > 0:
-            warn_implausible_scale(xy, um, told_by=f"microns_per_pixel of {name}")
+def is_plausible(xy: Numbers, um_per_unit: float) -> bool:
+    """Tell whether neighbours among coordinates, shape (N, 2), are as far apart as on some platform."""
+    distance = spacing(xy[:, :2])
+    return distance is None or PLAUSIBLE_UM[0] <= distance * um_per_unit <= PLAUSIBLE_UM[1]
 
 
 def warn_implausible_scale(xy: Numbers, um_per_unit: float, *, told_by: str) -> None:
@@ -363,7 +360,9 @@ def spacing(xy: Floats, *, nth: int = 1, at_most: int | None = SAMPLE) -> float 
 
     points = np.asarray(xy, dtype=np.float64)
     points = points[np.isfinite(points).all(axis=1)]
-    points = points[~pd.DataFrame(points).duplicated().to_numpy()]
+    # sections in one frame can repeat a location but for the last digits
+    same = SAME_LOCATION * (float(np.abs(points).max(initial=0)) or 1.0)
+    points = points[~pd.DataFrame(np.round(points / same)).duplicated().to_numpy()]
     if len(points) < 2:
         return None
     measured = points if at_most is None else points[:: 1 + len(points) // at_most]

@@ -133,6 +133,10 @@ def examined(path: Path, *, slide: bool = False) -> dict[str, int]:
     return _examined(path.resolve(), (*state, max_memory()), slide=slide)
 
 
+class DamagedError(OSError):
+    """A container is damaged; the message begins with the kind of the error that its library raised."""
+
+
 @lru_cache(maxsize=64)
 def _examined(path: Path, state: tuple[Any, ...], *, slide: bool) -> dict[str, int]:
     try:
@@ -150,7 +154,7 @@ def _examined(path: Path, state: tuple[Any, ...], *, slide: bool) -> dict[str, i
     if "too_large" in answer:
         raise _too_large(answer["too_large"], path)
     if "damaged" in answer:
-        raise OSError(answer["damaged"])
+        raise DamagedError(answer["damaged"])
     return dict(answer["sizes"])
 
 

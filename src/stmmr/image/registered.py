@@ -82,6 +82,11 @@ class Registered:
         mask, step = self.mask
         return in_mask(mask, self.centres / step)
 
+    @property
+    def fits(self) -> bool:
+        """Whether enough spots are on tissue, and no other orientation of the image puts clearly more on it."""
+        return float(self.on_tissue.mean()) >= ON_TISSUE_AT_LEAST and not self.better_turn()
+
     def better_turn(self) -> str:
         """Name the orientation of the image that puts clearly more spots on tissue; empty if there is none."""
         mask, step = self.mask
@@ -162,16 +167,15 @@ def registered_image(
 
 def check_registration(image: Registered) -> None:
     """Warn if spots are off the tissue, or if more would be on it with the image turned or mirrored."""
-    share, turn = float(image.on_tissue.mean()), image.better_turn()
-    if share >= ON_TISSUE_AT_LEAST and not turn:
+    if image.fits:
         return
     logger.warning(
         "%.0f %% of the %s lie on the tissue of the image (%s).%s Check that the image shows this section and how it "
         "is turned: stmmr.pl.registration draws both.",
-        100 * share,
+        100 * float(image.on_tissue.mean()),
         image.rows,
         image.slide.name,
-        turn,
+        image.better_turn(),
     )
 
 

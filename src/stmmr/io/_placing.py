@@ -10,7 +10,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import CONTROLS, plain
-from stmmr._core.space import ARRAY, SWAPPED, UM, array_numbers, spacing, swapped_by_seurat, warn_implausible
+from stmmr._core.several import warn_implausible
+from stmmr._core.space import ARRAY, SWAPPED, UM, array_numbers, spacing, swapped_by_seurat
 from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._files import require_columns
 

@@ -15,7 +15,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import logger
 from stmmr._core.files import parsing
-from stmmr._core.space import UM, warn_implausible
+from stmmr._core.several import warn_implausible
+from stmmr._core.space import UM
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import set_boundaries
 from stmmr.io._files import companion, locate, require_match

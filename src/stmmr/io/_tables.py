@@ -14,7 +14,7 @@ from stmmr._core.checks import InputError, listed, logger, require_key, shown_by
 from stmmr._core.compat import layers_of, restore_names, write_escaped
 from stmmr._core.files import check_indices, existing, hdf5_file, names_may_repeat, parsing
 from stmmr._core.rows import file_of, is_on_disk
-from stmmr._core.space import warn_implausible
+from stmmr._core.several import warn_implausible
 from stmmr._core.untrusted import examined, open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
 from stmmr.io._flat import storable

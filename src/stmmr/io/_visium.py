@@ -13,7 +13,8 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.files import parsing, visible
-from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel, warn_implausible
+from stmmr._core.several import warn_implausible
+from stmmr._core.space import ARRAY, SPOT_STEP, UM, microns_per_pixel
 from stmmr._core.untrusted import open_text, reader
 from stmmr.image.library import IMAGES, Library, scale_key
 from stmmr.io._archives import unpacked_archive

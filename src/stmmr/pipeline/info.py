@@ -17,7 +17,7 @@ from stmmr._core.counts import count_statistics
 from stmmr._core.raw import SAMPLE, matrices_with_counts, raw_counts
 from stmmr._core.rows import as_csr
 from stmmr._core.sections import sections_of
-from stmmr._core.several import AUTO, find_several
+from stmmr._core.several import AUTO, coordinates_apart, find_several
 from stmmr._core.space import coordinates, rows_called, stored_coordinates
 from stmmr._core.untrusted import free_memory
 from stmmr.pipeline.costs import described_costs
@@ -41,6 +41,8 @@ PCA: Final = "X_pca"
 """Representation that a run can use where there are no genes."""
 UNUSABLE: Final = "not usable"
 """Begins the description of what a run would refuse."""
+MISFIT: Final = "Warning: the image does not fit"
+"""Begins the warning about an image that a run and its report would warn of."""
 
 
 def describe(
@@ -79,15 +81,19 @@ def describe(
     sections, key = _sections(adata, left.section_key)
     counts, layer = _counts(adata, left.layer)
     left = replace(left, section_key=key)
-    coordinates_of, registration = _coordinates(adata), _registration(adata, left)
+    coordinates_of, registration = _coordinates(adata, key), _registration(adata, left)
+    fit = registration.get("registration", "")
+    is_misfit = MISFIT in fit
+    if is_misfit and options.image is not None:
+        left = replace(left, image=None)
     command: dict[str, object] = {
         "--bin-size": bin_size,
         "--layer": layer,
         "--use-rep": None if adata.n_vars or PCA not in adata.obsm else PCA,
         "--section-key": key,
-        "--image": options.image,
+        "--image": None if is_misfit else options.image,
         "--keep-off-tissue": keep_off_tissue,
-        "--no-histology": options.image is None and registration.get("registration", "").startswith(UNUSABLE),
+        "--no-histology": options.image is None and (is_misfit or fit.startswith(UNUSABLE)),
     }
     needed = (counts if layer is None else "", coordinates_of, sections)
     runs = adata.n_obs >= FEWEST_SPOTS and not any(text.startswith(UNUSABLE) for text in needed)
@@ -184,14 +190,14 @@ def _command(source: Path, options: dict[str, object]) -> str:
     return shlex.join(parts)
 
 
-def _coordinates(adata: AnnData) -> str:
+def _coordinates(adata: AnnData, section_key: str | None) -> str:
     """Describe the unit of the coordinates and the distance of neighbours."""
     from stmmr._core.kernel import nearest_neighbour_distance
     from stmmr._core.space import units
 
     try:
         unit, um, told_by = units(adata)
-        spacing = nearest_neighbour_distance(coordinates(adata)) if adata.n_obs > 1 else float("nan")
+        spacing = nearest_neighbour_distance(coordinates_apart(adata, section_key)) if adata.n_obs > 1 else float("nan")
     except InputError as error:
         return f"{UNUSABLE}: {error}"
     where = stored_coordinates(adata)[2]
@@ -215,19 +221,28 @@ def _stored_images(adata: AnnData) -> str:
 
 
 def _registration(adata: AnnData, options: RunOptions) -> dict[str, str]:
-    """Describe the image that a run would use, and where the spots are on it."""
-    from stmmr.image.registered import registered_image
+    """Describe the images that a run would use, and where the spots are on them."""
+    from stmmr.image.sections import registered_images
     from stmmr.pp import has_image
 
     if options.image is None and not has_image(adata):
         return {}
+    key = options.section_key if options.section_key in adata.obs else None
     try:
-        source: Any = options.image  # of one section
+        source: Any = options.image
         registration: Any = options.registration
-        image = registered_image(adata, source, registration=registration, um_per_pixel=options.um_per_pixel)
+        images = registered_images(
+            adata, source, registration=registration, section_key=key, um_per_pixel=options.um_per_pixel
+        )
     except InputError as error:
         return {"registration": f"{UNUSABLE}: {error}"}
-    return {"image": _levels(image), "registration": _fit(image, rows_called(adata))}
+    rows = rows_called(adata)
+    by_section = [(f"{name}: " if name else "", image) for name, image in images.items()]
+    fits = [name + _fit(image, rows) for name, image in by_section]
+    return {
+        "image": "\n              ".join(name + _levels(image) for name, image in by_section),
+        "registration": "\n              ".join(sorted(fits, key=lambda text: MISFIT not in text)),
+    }
 
 
 def _levels(image: Registered) -> str:
@@ -240,12 +255,20 @@ def _levels(image: Registered) -> str:
 
 
 def _fit(image: Registered, rows: str) -> str:
-    """Describe where the spots are on an image."""
+    """Describe where the spots are on an image, and whether it fits."""
+    from stmmr.image.registered import ON_TISSUE_AT_LEAST
+
     outside = int((~image.inside).sum())
+    advice = (
+        ""
+        if image.fits
+        else f" {MISFIT}: expected at least {ON_TISSUE_AT_LEAST:.0%} on tissue, and no more with it turned. "
+        "Check that it shows this section and how it is turned (--registration)."
+    )
     return (
         f"{image.on_tissue.mean():.0%} of the {rows} are on tissue"
         + (f", {outside} outside the image" if outside else "")
-        + f".{image.better_turn()}"
+        + f".{image.better_turn()}{advice}"
     )
 
 
