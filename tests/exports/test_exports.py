@@ -252,7 +252,7 @@ def test_coordinates_of_an_unknown_unit_are_taken_as_um(tmp_path):
     with pytest.raises(stmmr.InputError, match=r"give stmmr export the µm per pixel"):
         stmmr.export(adata, tmp_path / "q", to="qupath", domain_key="ground_truth")
     stmmr.export(adata, tmp_path / "q", to="qupath", domain_key="ground_truth", um_per_pixel=0.5)
-    points = json.loads((tmp_path / "q/spots.geojson").read_text())["features"][0]["geometry"]["coordinates"]
+    points = json.loads((tmp_path / "q/cells.geojson").read_text())["features"][0]["geometry"]["coordinates"]
     np.testing.assert_allclose(np.mean(points[0][:-1], axis=0), adata.obsm["spatial"][0] * 2, atol=0.05)
 
 
