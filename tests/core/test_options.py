@@ -28,6 +28,9 @@ def arguments(function):
         "reference": AnnData(np.ones((3, 2))),
         "model": SimpleNamespace(adata=None),
         "n_domains": 3,
+        "genes": ["a"],
+        "groups": {"A": ["1"]},
+        "names": {"1": "A"},
     }
     return {name: known.get(name, "a") for name in needed if name != "options"}
 

@@ -84,3 +84,24 @@ def test_the_folder_is_of_the_domains_that_are_named(tmp_path):
     assert (result / "confidence.png").exists()
     assert "annotation “leiden”" not in (result / "report.html").read_text()
     assert run_main("analyse", result, "--domain-key", "none", *QUIET) == 1
+
+
+@pytest.mark.parametrize("key", [keys.ALTERNATIVE, keys.DOMAIN_REFINED, keys.BRANCH])
+def test_columns_of_stmmr_take_the_place(found, key):
+    adata = found.copy()
+    if key == keys.ALTERNATIVE:
+        adata.obs[key] = adata.obs["expert"]
+    with domains_shown(adata, key) as shown:
+        assert shown.obs[keys.DOMAIN].astype(object).equals(adata.obs[key].astype(object))
+        methods_of(shown)
+    with pytest.raises(stmmr.InputError, match="Expected categories in"):
+        stmmr.analyse(adata, domain_key=keys.CONFIDENCE, genes=True, progress=False)
+
+
+def test_report_of_the_second_answer(found, tmp_path):
+    adata = found.copy()
+    adata.obs[keys.ALTERNATIVE] = adata.obs["expert"]
+    stmmr.analyse(adata, domain_key=keys.ALTERNATIVE, genes=True, progress=False)
+    with domains_shown(adata, keys.ALTERNATIVE) as shown:
+        stmmr.report.write(shown, tmp_path / "r.html")
+    assert (tmp_path / "r.html").exists()

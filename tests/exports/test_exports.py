@@ -242,3 +242,20 @@ def test_r_reads_the_tables(simulated, tmp_path):
     n_obs, n_vars = simulated.shape
     total, first, last = simulated.X.sum(), *simulated.obs["layer"].iloc[[0, -1]]
     assert read.stdout.endswith(f"{n_vars}|{n_obs}|{total:.0f}|{first}|{last}")
+
+
+def test_coordinates_of_an_unknown_unit_are_taken_as_um(tmp_path):
+    adata = stmmr.datasets.simulated_tissue(n_rows=8, n_cols=8, n_genes=10, n_domains=2)
+    adata = ad.AnnData(
+        adata.X, obs=adata.obs[["ground_truth"]], obsm={"spatial": np.random.default_rng(0).random((adata.n_obs, 2))}
+    )
+    with pytest.raises(stmmr.InputError, match=r"give stmmr export the µm per pixel"):
+        stmmr.export(adata, tmp_path / "q", to="qupath", domain_key="ground_truth")
+    stmmr.export(adata, tmp_path / "q", to="qupath", domain_key="ground_truth", um_per_pixel=0.5)
+    points = json.loads((tmp_path / "q/cells.geojson").read_text())["features"][0]["geometry"]["coordinates"]
+    np.testing.assert_allclose(np.mean(points[0][:-1], axis=0), adata.obsm["spatial"][0] * 2, atol=0.05)
+
+
+def test_an_unknown_target_is_named(simulated, tmp_path):
+    with pytest.raises(stmmr.InputError, match="Expected the target `to` to be one of xenium-explorer"):
+        stmmr.export(simulated, tmp_path / "x", to="excel")

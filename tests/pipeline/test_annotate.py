@@ -85,7 +85,7 @@ def test_a_rename_and_a_merge_reach_everything(result, tmp_path, suffix):
     assert facts["annotations"][0]["names"] == {"1": "Layer 1/2", "2": "White matter", "3": "White matter"}
     assert "failed" not in facts and (result / "model" / "model.json").exists()
     page = (result / "report.html").read_text()
-    assert "By hand, domains 2 and 3 into “White matter” were merged; 3 domains remain" in page
+    assert "Domains 2 and 3 were merged into “White matter” by hand; 3 domains remain" in page
     assert "with the root in domain White matter" in page
     for name in ("domains.png", "domain_genes.png", "paga.png", "bandwidth.png"):
         assert (result / name).exists()

@@ -12,7 +12,7 @@ from helpers import contents, run_main
 from stmmr import InputError
 from stmmr._core import kernel, keys, rows
 from stmmr.pipeline import costs, sources
-from stmmr.pipeline.sheet import is_sheet, read_sheet
+from stmmr.pipeline.sheet import Entry, add_columns, is_sheet, read_sheet
 
 
 def section(seed, *, image=False):
@@ -197,6 +197,26 @@ def test_broken_sections_are_left_out(spoilt, tmp_path):
 def test_wrong_sheets(lines, message, tmp_path):
     with pytest.raises(InputError, match=message):
         stmmr.run(write_sheet(tmp_path, *lines), progress=False)
+
+
+def test_columns_of_numbers_stay_numbers(cohort):
+    adata = section(0)
+    adata.obs["section"] = pd.Categorical(np.repeat(["A", "B"], [40, adata.n_obs - 40]))
+    columns = {"age": ("41", "63"), "dose": ("0.5", ""), "z": ("1", "2"), "donor": ("1", "2"), "site": ("1", "b")}
+    entries = {name: Entry(cohort, obs={c: v[i] for c, v in columns.items()}) for i, name in enumerate("AB")}
+    add_columns(adata, entries, "section")
+    kinds = {name: adata.obs[name].dtype.kind for name in columns}
+    assert kinds == {"age": "i", "dose": "f", "z": "f", "donor": "O", "site": "O"}
+    assert adata.obs["age"].iloc[[0, -1]].tolist() == [41, 63]
+    assert np.isnan(adata.obs["dose"].iloc[-1]) and adata.obs["donor"].iloc[-1] == "2"
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_columns_and_depths_are_refused_with_all_problems(cohort, tmp_path, skip):
+    lines = ["section,path,z,stmmr_domain", f"A,{cohort.parent / 'a.h5ad'},zero,x", f"B,{cohort.parent / 'b.h5ad'},,x"]
+    with pytest.raises(InputError, match=r"Expected columns .* found stmmr_domain") as raised:
+        stmmr.run(write_sheet(tmp_path, *lines), skip_broken=skip, progress=False)
+    assert ("Expected a number in the column z, found 'zero'" in str(raised.value)) != skip
 
 
 def test_one_section_that_remains_is_run_alone(cohort, tmp_path):

@@ -105,3 +105,13 @@ def test_bad_files(first, tmp_path, capsys, suffix, text, message):
     out, err = capsys.readouterr()
     assert message in " ".join((out + err).split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_flag_of_the_file_is_switched_off(first, tmp_path):
+    path = tmp_path / "options.toml"
+    path.write_text("trajectory = true\ngenes = false\noverwrite = true\nn_domains = 3\n")
+    out = tmp_path / "out"
+    options = ("--config", path, "--no-trajectory", "--no-overwrite", "--no-report", "-o", out, *QUIET)
+    assert run_main("run", first / "in.h5ad", *options) == 0
+    config = facts(out)["config"]
+    assert not config["trajectory"] and "pseudotime" not in (out / "domains.csv").read_text().splitlines()[0]

@@ -162,3 +162,18 @@ def test_bad_names(found, change, message):
     with pytest.raises(InputError, match=message):
         change(adata)
     assert adata.obs.equals(found.obs)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda adata: merge_domains(adata, ["1", "2"]), "groups to be a mapping"),
+        (lambda adata: merge_domains(adata, {"A": "12"}), "a list of domains to merge into 'A', found '12'"),
+        (lambda adata: merge_domains(adata, {"A": 5}), "a list of domains to merge into 'A', found 5"),
+        (lambda adata: rename_domains(adata, ["1"]), "names to be a mapping"),
+        (lambda adata: rename_domains(adata, {"1": "A"}, notes="h"), "notes to be a mapping, .*found 'h'"),
+    ],
+)
+def test_what_is_no_mapping_is_an_input_error(found, call, message):
+    with pytest.raises(InputError, match=f"^Expected {message}"):
+        call(found.copy())

@@ -1,5 +1,6 @@
 """Tests between groups of sections: what they find, what they remove, and how often they find what is not there."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,3 +125,19 @@ def test_five_percent_of_null_genes_are_found():
     null, changed = (calibration.p_genes(np.random.default_rng(0), fold, 500) for fold in (1.0, 3.0))
     assert 0.03 <= np.mean(null < 0.05) <= 0.07
     assert np.mean(changed < 0.05) > 0.5
+
+
+def test_categories_of_numbers_are_numbers(cohort_of_ages):
+    by_number = tl.compare_composition(cohort_of_ages, "section", group_key="group", covariates=["age"])
+    cohort_of_ages.obs["age"] = cohort_of_ages.obs["age"].astype(str).astype("category")
+    by_text = tl.compare_composition(cohort_of_ages, "section", group_key="group", covariates=["age"])
+    pd.testing.assert_frame_equal(by_text, by_number)
+
+
+@pytest.fixture
+def cohort_of_ages():
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"section": np.repeat(np.arange(8), 50), "stmmr_domain": rng.choice(list("abc"), 400)})
+    obs["group"], obs["age"] = np.where(obs["section"] < 4, "x", "y"), 40 + obs["section"] * 7 % 11
+    obs = obs.astype({"section": str, "stmmr_domain": "category"}).astype({"section": "category", "group": "category"})
+    return ad.AnnData(np.zeros((400, 1), dtype=np.float32), obs=obs.set_index(obs.index.astype(str)))

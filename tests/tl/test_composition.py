@@ -88,3 +88,16 @@ def test_a_domain_that_is_left_over_keeps_a_name_of_its_own(sections):
     assert list(sections.obs["found"].cat.categories) == ["a", "b", "c", "new*"]
     assert (sections.obs["found"] == "new*").sum() in (19, 20)
     assert sections.obs["found"].isna().sum() == 1
+
+
+def test_one_covariate_is_a_list_of_one(sections):
+    with pytest.raises(InputError, match=r"covariates to be a list of names, found 'age'. Give a list: cov"):
+        tl.compare_composition(sections, "section", group_key="group", covariates="age")
+
+
+def test_measurements_are_no_domains(sections):
+    sections.obs["score"] = np.random.default_rng(0).random(sections.n_obs)
+    with pytest.raises(InputError, match=r"Expected categories in obs\['score'\], found numbers with 2400 different"):
+        tl.compare_composition(sections, "section", group_key="group", domain_key="score")
+    sections.obs["half"] = sections.obs["section"].cat.codes / 2  # few fractions, such as depths of sections
+    assert set(tl.composition(sections, "half")["section"]) == set(sections.obs["half"])

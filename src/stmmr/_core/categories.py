@@ -47,15 +47,20 @@ _TITLES: Final = {
 }
 
 
-def categories(adata: AnnData, key: str, *, hint: str = "") -> pd.Categorical:
+def categories(adata: AnnData, key: str, *, hint: str = "", fractions: bool = False) -> pd.Categorical:
     """Get a column of ``obs`` as categories, in which texts such as ``""``, ``"nan"`` and ``"NA"`` count as missing.
 
-    Raises InputError if the column does not exist.
+    Raises InputError if the column does not exist, or holds measurements, which have `fractions`.
     """
     import pandas as pd
 
     require_key(adata.obs.columns, key, where="obs", hint=hint)
     values = pd.Categorical(adata.obs[key])
+    if not fractions and adata.obs[key].dtype.kind == "f" and (values.categories % 1 != 0).any():
+        raise InputError(
+            f"Expected categories in obs[{key!r}], found numbers with {len(values.categories)} different values. Name "
+            "a column of labels; stmmr.pl.values draws numbers."
+        )
     return values.remove_categories([name for name in values.categories if is_absent(name)])
 
 

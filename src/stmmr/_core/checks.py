@@ -6,8 +6,9 @@ import difflib
 import importlib
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from stmmr._core import keys
 from stmmr._core.record import recorded
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from stmmr._core.types import Float32
 
 logger = logging.getLogger("stmmr")
+FIRST: Final = {
+    **dict.fromkeys((keys.DOMAIN, keys.CONFIDENCE, keys.ALTERNATIVE, keys.EMBEDDING), "stmmr.run"),
+    **dict.fromkeys((keys.PSEUDOTIME, keys.BRANCH), "stmmr.tl.trajectory"),
+    keys.DOMAIN_REFINED: "stmmr.tl.refine",
+    keys.PATCH: "stmmr.pp.histology",
+    keys.UMAP: "stmmr.tl.umap",
+}
+"""Function that writes a key, where the caller names none."""
 ROWS = 2**17
 """Rows that are checked at a time."""
 
@@ -60,7 +69,10 @@ def require_key(mapping: Mapping[str, Any] | Iterable[str], key: str, *, where: 
     names = [str(name) for name in mapping]
     if isinstance(key, str) and key in names:
         return
-    close = difflib.get_close_matches(str(key), names, n=1)
+    hint = hint or (f"Run {FIRST[key]}(adata) first." if isinstance(key, str) and key in FIRST else "")
+    # the key of a step that did not run is no misspelling
+    is_step = where == "uns['stmmr']" or str(key) in keys.OUTPUTS
+    close = [] if is_step else difflib.get_close_matches(str(key), names, n=1)
     raise InputError(
         f"Expected the key {key!r} in {where}, found {listed(names)}.{did_you_mean(close)}{' ' + hint if hint else ''}"
     )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final
+
+from stmmr._core.categories import is_absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+IDENTIFIERS: Final = frozenset(
+    {"donor", "patient", "subject", "individual", "animal", "condition", "group", "batch", "sample"}
+    | {"slide", "replicate"}
+)
+"""Columns about sections in which numbers are names, as those do that end with "id"."""
 COORDINATES: Final = (
     ("global_x", "global_y"),
     ("x_global", "y_global"),
@@ -104,6 +112,29 @@ SECTIONS: Final = re.compile(
 def plain(name: object) -> str:
     """Write the name of a column in lower case, with "_" for blanks and dots, and without quotes."""
     return re.sub(r"[\s.\-/]+", "_", str(name).strip().strip("\"'").strip().lower())
+
+
+def are_names(column: object) -> bool:
+    """Tell whether numbers in a column about sections are names, such as those of donors."""
+    words = plain(column).split("_")
+    return words[-1] in ("id", "key") or bool(IDENTIFIERS & set(words))
+
+
+def numbers_of(texts: Iterable[object]) -> list[float] | None:
+    """Read texts as numbers, NaN where they stand for a missing value; None if one is no finite number, or none is."""
+    numbers = [math.nan if is_absent(text) else _number(text) for text in texts]
+    finite = [number for number in numbers if number is not None and math.isfinite(number)]
+    if not finite or None in numbers:
+        return None
+    return [number for number in numbers if number is not None]
+
+
+def _number(text: object) -> float | None:
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def split_unit(name: object) -> tuple[str, float | None]:

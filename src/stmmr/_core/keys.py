@@ -176,3 +176,9 @@ KEYS: Final = (
 def names_of(container: Container) -> list[str]:
     """Get the keys of a container that a run writes."""
     return [key.name for key in KEYS if key.container == container]
+
+
+OUTPUTS: Final = frozenset(
+    value for value in list(globals().values()) if isinstance(value, str) and value.startswith(("stmmr_", "X_stmmr"))
+)
+"""Names under which stmmr writes by default."""

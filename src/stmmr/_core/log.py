@@ -86,7 +86,7 @@ def with_options(text: str, options: Mapping[str, str]) -> str:
     """
     any_name, value = "|".join(options), r"""=('[^']*'|"[^"]*"|\[[^]]*\]|[^\s()]+)"""
     text = re.sub(rf"\b({any_name})({value})? \((--[^()]*)\)", r"\4", text)
-    text = re.sub(rf"\(({any_name}){value}, (--[^()]*)\)", r"(\3)", text)
+    text = re.sub(rf"\(({any_name})({value})?, (--[^()]*)\)", r"(\4)", text)
     text = re.sub(rf"^Expected ({any_name})(?= to be )", lambda match: f"Expected {options[match[1]]}", text)
     words = "|".join(name for name in options if "_" in name)
     # not in a call of Python, nor in a key or the name of a file

@@ -31,6 +31,13 @@ class Range(NamedTuple):
     holds: Callable[[Any], bool]
 
 
+def _is_color_map(value: Any) -> bool:
+    """Tell whether matplotlib has a colour map of this name, or takes the value as one."""
+    import matplotlib as mpl
+
+    return value in mpl.colormaps if isinstance(value, str) else isinstance(value, mpl.colors.Colormap)
+
+
 COUNT: Final = Range("a positive whole number", Integral, lambda value: value >= 1)
 NATURAL: Final = Range("a whole number of at least 0", Integral, lambda value: value >= 0)
 SEED: Final = Range(f"a whole number from 0 to {SEEDS - 1}", Integral, lambda value: 0 <= value < SEEDS)
@@ -63,6 +70,7 @@ RANGES: Final = {
     "learning_rate": POSITIVE,
     **dict.fromkeys(("max_pval_adj", "min_share", "alpha"), FRACTION),
     **dict.fromkeys(("vmin", "vmax"), FINITE),
+    "cmap": Range("a colour map of matplotlib, such as 'viridis'", object, _is_color_map),
     **dict.fromkeys(("confidence", "tolerance"), INSIDE),
     "random_state": SEED,
     "min_fold_change": POSITIVE,
@@ -74,6 +82,7 @@ NAMES: Final = {"key", "layer", "basis", "color", "library_id"}
 OBJECTS: Final = {
     **dict.fromkeys(("adata", "reference"), ("obsm", "an AnnData")),
     "model": ("adata", "a model (stmmr.StMMR)"),
+    "ax": ("get_figure", "axes of matplotlib"),
 }
 """Attribute that an argument must have, and what it is then, by its name."""
 DESCRIPTIONS: Final = {
@@ -105,9 +114,10 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
     if value is None and (default is None or "None" in annotation.split(" | ")):
         return
     if name in OBJECTS and not hasattr(value, OBJECTS[name][0]):
-        path = isinstance(value, str | Path) and name != "model"
+        path = isinstance(value, str | Path) and name not in ("model", "ax")
         hint = f" Read it first: {name} = stmmr.read({str(value)!r})." if path else ""
         raise InputError(f"Expected {name} to be {OBJECTS[name][1]}, found {type(value).__name__}.{hint}")
+    _check_container(name, value, annotation)
     allowed = RANGES.get(f"{function}.{name}", RANGES.get(name))
     automatic, types = "auto" in annotation, set(annotation.split(" | ")) - {"None"}
     if types == {"bool"}:
@@ -120,6 +130,16 @@ def check_argument(name: str, value: object, *, default: object, annotation: str
     if not (fits and allowed.holds(value)):
         text = f"{allowed.text} or 'auto'" if automatic else allowed.text
         raise InputError(f"Expected {name} to be {text}, found {value!r}.")
+
+
+def _check_container(name: str, value: object, annotation: str) -> None:
+    """Check that a value is a mapping, or a sequence of texts and no text, where the annotation has nothing else."""
+    kind = annotation.removesuffix(" | None")
+    if re.fullmatch(r"Mapping\[[^|]*\]", kind) and not isinstance(value, Mapping):
+        raise InputError(f"Expected {name} to be a mapping, such as {{'1': …}}, found {value!r}.")
+    if re.fullmatch(r"Sequence\[str\]", kind) and (isinstance(value, str) or not isinstance(value, Iterable)):
+        hint = f" Give a list: {name}=[{value!r}]." if isinstance(value, str) else ""
+        raise InputError(f"Expected {name} to be a list of names, found {value!r}.{hint}")
 
 
 def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -43,7 +43,7 @@ def sections_of(adata: AnnData, section_key: str | None) -> pd.Categorical | Non
     """
     if section_key is None:
         return None
-    sections = categories(adata, section_key).remove_unused_categories()
+    sections = categories(adata, section_key, fractions=True).remove_unused_categories()
     missing = int((sections.codes < 0).sum())
     if missing:
         raise InputError(

@@ -96,7 +96,7 @@ def _of_other_domains(adata: AnnData, domain_key: str) -> set[str]:
             keys.DOMAIN_NOTES,
             *OF_FOUND,
         }
-    return others
+    return others - {domain_key}
 
 
 def _notes(notes: dict[str, Any], others: set[str], domain_key: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from stmmr._core import keys
 from stmmr._core.boundaries import outlines
 from stmmr._core.categories import categories, hex_colors
-from stmmr._core.checks import InputError
+from stmmr._core.checks import InputError, logger
 from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, rows_called, spacing, units
@@ -104,11 +104,15 @@ class Content:
             return float(factor)
         if unit == "px" or (unit == "coordinate units" and holds_image(library)):
             return 1.0
-        advice = (
-            "Give the µm per pixel of the image, which for Xenium are um_per_pixel=0.2125 (--um-per-pixel 0.2125)."
-            if not math.isnan(um)
-            else "Tell the run how many µm a unit has: um_per_pixel=… (--um-per-pixel …)."
-        )
+        if self.um_per_pixel is not None:
+            logger.info("The unit of the coordinates is unknown; they are taken as µm.")
+            return 1 / self.um_per_pixel
+        advice = "Give the µm per pixel of the image, which for Xenium are um_per_pixel=0.2125 (--um-per-pixel 0.2125)."
+        if math.isnan(um):
+            advice = (
+                "If the coordinates are in µm, give stmmr export the µm per pixel of the image: um_per_pixel=0.5 "
+                "(--um-per-pixel 0.5). Otherwise repeat stmmr run with the µm of a unit, by its option of this name."
+            )
         raise InputError(
             "Expected coordinates in pixels of the full-resolution image, found "
             f"{unit if not math.isnan(um) else 'an unknown unit'} and no scale of an image. {advice}"

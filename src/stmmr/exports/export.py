@@ -84,7 +84,7 @@ def export(adata: AnnData, path: str | Path, *, to: Target, **options: Any) -> P
         If there are no domains, the target does not fit the data, the scale of the image is needed and unknown, or the
         folder exists.
     """
-    require_choice(to, get_args(Target), name="to")
+    require_choice(to, get_args(Target), name="the target `to`")
     chosen = with_changes(ExportOptions, None, options, function="export")
     content = Content(adata=adata, domain_key=chosen.domain_key, um_per_pixel=chosen.um_per_pixel)
     _ = content.domains  # checked before anything is written

@@ -26,6 +26,6 @@ class ExportOptions(Checked):
     """Column of obs with the domains, also those of others, such as an annotation."""
     um_per_pixel: float | None = None
     """µm per pixel of the full-resolution image, where the coordinates are in µm and not in pixels. Only QuPath needs
-    it; 0.2125 for the images of Xenium."""
+    it; 0.2125 for the images of Xenium. Coordinates of an unknown unit are then taken as µm."""
     overwrite: bool = False
     """Replace an earlier export."""

@@ -108,7 +108,7 @@ def write_vitessce(content: Content, folder: Path) -> list[str]:
     configuration = _configuration(content, embeddings, has_genes=shown.X is not None)
     (folder / "vitessce.json").write_text(json.dumps(configuration, indent=1) + "\n", encoding="utf-8")
     (folder / "index.html").write_text(PAGE, encoding="utf-8")
-    return ["Run in this folder: python -m http.server 8000", "Then open http://localhost:8000 in a browser."]
+    return ["Run `python -m http.server 8000` in this folder.", "Then open http://localhost:8000 in a browser."]
 
 
 def _lognormalised(adata: AnnData) -> Any:

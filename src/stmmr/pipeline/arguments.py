@@ -110,7 +110,7 @@ def flat(arguments: type[Arguments]) -> type[Arguments]:
         if Hidden not in getattr(hint, "__metadata__", ()):
             look: dict[str, Any] = {"negative_iterable": ()}
             if field.default is False:
-                look = {"negative": "", "show_default": False}
+                look = {"show_default": False}
             elif isinstance(field.default, tuple):
                 look["show_default"] = ", ".join if field.default else False
             look["name"] = option_names_of(field.name)

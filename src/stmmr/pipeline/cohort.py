@@ -122,7 +122,7 @@ def read_cohort(inputs: NamedInputs, options: Any, folder: FolderOptions, *, sto
     broken = {**inputs.broken, **broken, **_other_genes({n: each for n, each in opened.items() if n not in broken})}
     if inputs.sheet is not None and getattr(options, "histology", True):
         broken |= _without_image({name: each for name, each in opened.items() if name not in broken})
-    _report(broken, len(inputs.entries) + len(inputs.broken), skip=options.skip_broken)
+    _report(broken, len(inputs.entries) + len(inputs.broken), skip=options.skip_broken, header=inputs.header)
     entries = {name: entry for name, entry in inputs.entries.items() if name not in broken}
     if not entries:
         raise InputError("Expected a section that can be read, found none.")
@@ -271,8 +271,10 @@ def _without_image(opened: Mapping[str, Opened]) -> dict[str, str]:
     return dict.fromkeys(missing, text)
 
 
-def _report(broken: Mapping[str, str], n: int, *, skip: bool) -> None:
+def _report(broken: Mapping[str, str], n: int, *, skip: bool, header: str) -> None:
     """Raise an InputError with all sections that cannot be used, or warn if they may be left out."""
+    if header and (skip or not broken):
+        raise InputError(header)
     if not broken:
         return
     if skip:
@@ -280,12 +282,14 @@ def _report(broken: Mapping[str, str], n: int, *, skip: bool) -> None:
             logger.warning("Section %s is left out. %s", name, problem)
         return
     advice = "To go on without what cannot be used: skip_broken=True (--skip-broken)."
-    if len(broken) == 1:
+    if len(broken) == 1 and not header:
         ((name, problem),) = broken.items()
         raise InputError(f"Section {name}: {problem} {advice}")
     lines = [f"  {name}: {problem}" for name, problem in broken.items()]
-    found = f"Expected {n} sections that can be run together, found problems in {len(broken)}:"
-    raise InputError("\n".join([found, *lines, advice]))
+    where = f"{len(broken)}{' and in columns' * bool(header)}"
+    found = f"Expected {n} sections that can be run together, found problems in {where}:"
+    lines = [f"  columns (line 1): {header}"] * bool(header) + lines
+    raise InputError("\n".join([found, *lines, advice * (not header)]).rstrip())
 
 
 def _joined(opened: Mapping[str, Opened], options: Any) -> tuple[AnnData, Any]:

@@ -83,9 +83,9 @@ def _check_composition(adata: AnnData, options: AnalysisOptions, prepared: Prepa
         key = require_sections(prepared, "group_key")
         section_design(adata, key, group_key=options.group_key, **_linked(options))
         return
-    for name in ("covariates", "donor_key"):
-        if getattr(options, name):
-            raise InputError(f"Expected groups of sections (group_key, --group-key) with {name}, found none.")
+    for name in ("covariates (--covariate)", "donor_key (--donor-key)"):
+        if getattr(options, name.partition(" ")[0]):
+            raise InputError(f"Expected group_key (--group-key) to compare groups with {name}, found none.")
     if prepared.section_key is not None:
         sections_of(adata, prepared.section_key)
 

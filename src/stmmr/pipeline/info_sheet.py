@@ -41,7 +41,8 @@ def describe_sheet(path: Path) -> dict[str, str]:
                 n_spots, n_entries = n_spots + spots, n_entries + entries
     on_disk = would_stay_on_disk(memory_needed(n_entries, n_spots), free_memory())
     columns = list(dict.fromkeys(column for entry in inputs.entries.values() for column in entry.obs))
-    problems = {**inputs.broken, **broken}
+    header = {"columns (line 1)": inputs.header} if inputs.header else {}
+    problems = {**header, **inputs.broken, **broken}
     of = f" (of {len(inputs.entries) - unknown - len(broken)} sections; others tell their size when they are read)"
     return {
         "sample sheet": str(path),

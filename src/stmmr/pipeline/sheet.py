@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from stmmr._core import keys
+from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed, logger, printable
-from stmmr._core.columns import coordinate_columns, plain
+from stmmr._core.columns import are_names, coordinate_columns, numbers_of, plain
 from stmmr._core.untrusted import open_text
 from stmmr.io._placing import section_names
 from stmmr.pipeline.sources import named_inputs
@@ -53,6 +55,8 @@ class NamedInputs:
     broken: Mapping[str, str] = field(default_factory=dict)
     """Sections that cannot be read, with the reason."""
     sheet: Path | None = None
+    header: str = ""
+    """What is wrong with the columns of the sheet; empty if nothing is."""
 
     @property
     def several(self) -> bool:
@@ -151,7 +155,15 @@ def _checked(sheet: Path, columns: list[str], rows: Mapping[int, list[str]]) -> 
         files = {c: _located(sheet, row[c]) for c in (IMAGE, REGISTRATION) if row.get(c)}
         others = {c: text for c, text in tables[number].items() if plain(c) not in (PATH, IMAGE, REGISTRATION, key)}
         entries[name] = Entry(path, files.get(IMAGE), files.get(REGISTRATION), others)
-    return NamedInputs(entries, broken, sheet)
+    return NamedInputs(entries, broken, sheet, _header_problem(columns))
+
+
+def _header_problem(columns: Sequence[str]) -> str:
+    """Say which columns would replace what stmmr writes or reads in ``obs``; empty if none would."""
+    reserved = {*keys.names_of("obs"), keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL}
+    taken = [name for name in columns if name in reserved or name.startswith("stmmr_")]
+    text = f"Expected columns without a name that stmmr uses itself, found {listed(taken)}. Rename them."
+    return text * bool(taken)
 
 
 def _problem(sheet: Path, row: Mapping[str, str], *, n_cells: int, n_columns: int, name: str) -> str:
@@ -167,7 +179,11 @@ def _problem(sheet: Path, row: Mapping[str, str], *, n_cells: int, n_columns: in
         for column in (PATH, IMAGE, REGISTRATION)
         if row.get(column) and not (path := _located(sheet, row[column])).exists()
     ]
-    return f"Expected files that exist, found no {listed(missing)}. Paths are relative to the sheet." * bool(missing)
+    if missing:
+        return f"Expected files that exist, found no {listed(missing)}. Paths are relative to the sheet."
+    depth = row.get(DEPTH, "")
+    wrong = not is_absent(depth) and numbers_of([depth]) is None
+    return f"Expected a number in the column z, found {depth!r}. Leave it empty if it is unknown." * wrong
 
 
 def _located(sheet: Path, text: str) -> Path:
@@ -178,16 +194,17 @@ def _located(sheet: Path, text: str) -> Path:
 
 
 def add_columns(adata: AnnData, entries: Mapping[str, Entry], section_key: str) -> None:
-    """Write the further columns of a sample sheet into ``obs``: z as numbers, all others as categories."""
+    """Write the further columns of a sample sheet into ``obs``: numbers as numbers, all others as categories."""
     names = list(dict.fromkeys(name for entry in entries.values() for name in entry.obs))
     sections = pd.Categorical(adata.obs[section_key]).set_categories(list(entries))
     for name in names:
         texts = [entry.obs.get(name) or None for entry in entries.values()]
         if name in adata.obs:
             logger.warning("obs[%r] is replaced by the column of the sample sheet.", name)
-        if plain(name) == DEPTH:
-            numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(np.float64)
-            adata.obs[name] = numbers[sections.codes]
+        numbers = None if are_names(name) else numbers_of(text or "" for text in texts)
+        if numbers is not None:
+            whole = plain(name) != DEPTH and all(number.is_integer() for number in numbers)
+            adata.obs[name] = np.array(numbers).astype(np.int64 if whole else np.float64)[sections.codes]
         else:
             order = list(dict.fromkeys(text for text in texts if text))
             adata.obs[name] = pd.Categorical(texts, categories=order).take(sections.codes)

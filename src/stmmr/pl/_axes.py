@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import wraps
 from pathlib import Path
@@ -117,8 +117,10 @@ def colors_of(adata: AnnData, key: str, names: pd.Index) -> Float64:
         if missing := [str(name) for name in names if str(name) not in named]:
             raise InputError(f"Expected a colour for each category in palette, found none for {listed(missing)}.")
         own = [named[str(name)] for name in names]
-    else:
+    elif isinstance(palette, Iterable):
         own = list(palette)
+    else:
+        raise InputError(f"Expected palette to be a name, a list or a mapping of colours, found {palette!r}.")
     if wrong := [color for color in own if not is_color_like(color)]:
         raise InputError(f"Expected colours in palette, found {wrong[0]!r}.")
     if len(own) < len(names):

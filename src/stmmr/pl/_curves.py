@@ -147,8 +147,8 @@ def history(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     terms = {name: np.asarray(values, dtype=np.float64) for name, values in steps.items() if len(values)}
     if not terms:
         raise InputError(
-            "Expected the training history in uns['stmmr']['history'], found none. "
-            "Train first: stmmr.StMMR(adata).fit()."
+            "Expected the training history in uns['stmmr']['history'], found none. The default preset trains nothing. "
+            'Run stmmr.run(adata, preset="paper") (--preset paper), or request denoised expression.'
         )
     ax = ax or new_axes(6, 3)
     names = sorted(terms, key=lambda name: name != "loss")

@@ -138,6 +138,8 @@ class _Scaled:
             raise InputError(f"Expected finite numbers in {where}, found none.")
         low = numbers[known].min() if vmin is None else vmin
         high = numbers[known].max() if vmax is None else vmax
+        if low > high:
+            raise InputError(f"Expected vmin to be at most vmax, found {low:g} and {high:g} for {where}.")
         self.key = key
         self.scale = ScalarMappable(Normalize(low, high), cmap)
         self.any_missing = not known.all()

@@ -59,17 +59,23 @@ class FigureOptions(Checked):
     show: bool = False
 
     def __post_init__(self) -> None:
-        """Check the width, the switch, and that matplotlib writes files of the kind."""
+        """Check the width, the switch, that matplotlib writes files of the kind, and that their folder exists."""
         from matplotlib.backend_bases import FigureCanvasBase
 
         number = isinstance(self.width, int | float) and not isinstance(self.width, bool)
         if not (self.width is None or str(self.width) in WIDTHS or (number and 20 <= float(self.width) <= 2000)):
             raise InputError(f"Expected width to be {listed(WIDTHS)} or a number of mm from 20, found {self.width!r}.")
         check_argument("show", self.show, default=False, annotation="bool")
-        known = FigureCanvasBase.get_supported_filetypes()
-        if self.save is not None and (path := Path(self.save)).suffix.lower().removeprefix(".") not in known:
+        if self.save is None:
+            return
+        if not isinstance(self.save, str | Path):
+            raise InputError(f"Expected save to be a path, such as 'figure.png', found {self.save!r}.")
+        known, path = FigureCanvasBase.get_supported_filetypes(), Path(self.save).expanduser()
+        if path.suffix.lower().removeprefix(".") not in known:
             kinds = ", ".join(f".{kind}" for kind in FORMATS)
             raise InputError(f"Expected a file to save the figure to, such as {kinds}, found {path.name}.")
+        if not path.parent.is_dir():
+            raise InputError(f"Expected a folder to save the figure in, found none at {path.parent}. Make it first.")
 
 
 @dataclass(frozen=True, kw_only=True)

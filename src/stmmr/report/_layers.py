@@ -88,7 +88,7 @@ def packed(values: NDArray[Any] | str) -> str:
 
 def category_layer(adata: AnnData, key: str) -> Layer:
     """Make a layer of a categorical column of ``obs``."""
-    column = categories(adata, key)
+    column = categories(adata, key, fractions=True)  # sections may be depths
     codes = np.where(column.codes < 0, np.nan, column.codes.astype(np.float64))
     names = [str(name) for name in column.categories]
     return Layer(key, title_of(key), codes, hex_colors(adata, key, column.categories), names=names)

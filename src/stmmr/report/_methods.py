@@ -227,10 +227,10 @@ def _merged(merges: Steps, n_domains: int) -> str:
     for old, into in zip(merges["merged"], merges["into"], strict=True):
         members.setdefault(str(into), []).append(str(old))
     parts = " and ".join(
-        f"domains {', '.join(olds[:-1])} and {olds[-1]} into “{name}”" for name, olds in members.items()
+        f"domains {', '.join(olds[:-1])} and {olds[-1]} were merged into “{name}”" for name, olds in members.items()
     )
     remaining = f"{n_domains} domains remain" if n_domains != 1 else "one domain remains"
-    return f"By hand, {parts} were merged; {remaining}, with the confidence from before."
+    return f"{parts[0].upper()}{parts[1:]} by hand; {remaining}, with the confidence from before."
 
 
 def _analyses(adata: AnnData, steps: Steps, cite: Cited) -> list[str]:

@@ -107,8 +107,8 @@ def merge_domains(
     """
     names: dict[str, str] = {}
     for name, members in groups.items():
-        if isinstance(members, str):
-            raise InputError(f"Expected a list of domains to merge into {name!r}, found the text {members!r}.")
+        if isinstance(members, str) or not isinstance(members, Iterable):
+            raise InputError(f"Expected a list of domains to merge into {name!r}, found {members!r}.")
         if both := names.keys() & set(map(str, members)):
             raise InputError(f"Expected each domain in one group, found {listed(sorted(both))} in two.")
         names |= {str(member): name for member in members}

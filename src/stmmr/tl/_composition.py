@@ -69,7 +69,8 @@ def compare_composition(
     Sections are the replicates, not spots. Centred log-ratios of the shares (Aitchison 1982,
     doi:10.1111/j.2517-6161.1982.tb01195.x) are compared by Welch's t-test between two groups, or by an analysis of
     variance between more. With covariates or donors, a linear model of the log-ratios is compared with the one without
-    groups (F-test). Domains that are in no section are left out.
+    groups: the statistic is the signed t of the group for two groups, and F for more. Domains that are in no section
+    are left out.
 
     Parameters
     ----------

@@ -126,6 +126,9 @@ def section_metadata(adata: AnnData, design: str, *, section_key: str) -> pd.Dat
     for name in _variables(design):
         values = section_values(adata, section_key, name)
         metadata[name] = values.astype(float) if pd.api.types.is_numeric_dtype(adata.obs[name]) else values.astype(str)
+    tested = tested_variable(design)
+    if metadata[tested].nunique() == 2:  # numbers such as 0 and 1 are categories, too
+        metadata[tested] = section_values(adata, section_key, tested).astype(str)
     table = pd.DataFrame(metadata)
     if table[tested_variable(design)].nunique() < 2 or pd.api.types.is_numeric_dtype(table[tested_variable(design)]):
         raise InputError(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed, require_key
+from stmmr._core.columns import are_names, numbers_of
 from stmmr._core.sections import sections_of
 
 if TYPE_CHECKING:
@@ -95,8 +96,11 @@ def section_design(
 
 
 def _column(adata: AnnData, section_key: str, name: str) -> pd.Series:
-    """Get a covariate: numbers as they are, all else as text."""
+    """Get a covariate: numbers, also those of categories, as numbers unless they are names; all else as text."""
     values = section_values(adata, section_key, name)
+    numbers = None if are_names(name) else numbers_of(values)
+    if numbers is not None:
+        return pd.Series(numbers, index=values.index)
     return values.astype(float) if pd.api.types.is_numeric_dtype(adata.obs[name]) else values.astype(str)
 
 
