@@ -29,6 +29,7 @@ def arguments(function):
         "model": SimpleNamespace(adata=None),
         "n_domains": 3,
         "genes": ["a"],
+        "background": ["a"],
         "groups": {"A": ["1"]},
         "names": {"1": "A"},
     }

@@ -181,5 +181,5 @@ def test_history_draws_on_the_given_axes(section):
 @pytest.mark.parametrize("uns", [{}, {"stmmr": {}}, {"stmmr": {"history": {"loss": []}}}])
 def test_refuses_an_untrained_section(section, uns):
     section.uns.update(uns)
-    with pytest.raises(InputError, match=r"\['history'\], found none\. Train first"):
+    with pytest.raises(InputError, match=r"\['history'\], found none\. The default preset trains nothing\. Run"):
         history(section)

@@ -101,3 +101,6 @@ def test_measurements_are_no_domains(sections):
         tl.compare_composition(sections, "section", group_key="group", domain_key="score")
     sections.obs["half"] = sections.obs["section"].cat.codes / 2  # few fractions, such as depths of sections
     assert set(tl.composition(sections, "half")["section"]) == set(sections.obs["half"])
+    sections.obs["stmmr_confidence"] = 1.0
+    with pytest.raises(InputError, match="Expected categories in"):
+        tl.composition(sections, "section", domain_key="stmmr_confidence")

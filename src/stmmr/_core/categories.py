@@ -36,6 +36,8 @@ UNTOLD: Final = frozenset({"unknown", "unlabelled", "unlabeled", "unassigned", "
 """Names that annotators give what they did not name, in lower case. They are labels, and are warned of."""
 MISSING: Final = "#D9D9D9"
 """Colour of a missing value."""
+MEASURED: Final = frozenset({keys.CONFIDENCE, keys.PSEUDOTIME, keys.LIBRARY_SIZE})
+"""Columns of measurements, also where they happen to be whole numbers."""
 _TITLES: Final = {
     keys.DOMAIN: "Domain",
     keys.DOMAIN_REFINED: "Domain, refined",
@@ -56,7 +58,8 @@ def categories(adata: AnnData, key: str, *, hint: str = "", fractions: bool = Fa
 
     require_key(adata.obs.columns, key, where="obs", hint=hint)
     values = pd.Categorical(adata.obs[key])
-    if not fractions and adata.obs[key].dtype.kind == "f" and (values.categories % 1 != 0).any():
+    is_float = adata.obs[key].dtype.kind == "f"
+    if not fractions and is_float and (key in MEASURED or (values.categories % 1 != 0).any()):
         raise InputError(
             f"Expected categories in obs[{key!r}], found numbers with {len(values.categories)} different values. Name "
             "a column of labels; stmmr.pl.values draws numbers."
