@@ -132,7 +132,7 @@ def test_draws_on_given_axes(ordered):
 def test_bad_input(ordered, section):
     with pytest.raises(InputError, match=r"key 'AA' in the table of gene trends.*Did you mean 'A'"):
         stmmr.pl.gene_trends(ordered, genes=["AA"])
-    with pytest.raises(InputError, match="Expected genes to be a list of names, found 'A'"):
+    with pytest.raises(InputError, match="Expected a list of gene names, found 'A'"):
         stmmr.pl.gene_trends(ordered, genes="A")
     with pytest.raises(InputError, match=r"Expected a list of gene names, found \[\]"):
         stmmr.pl.gene_trends(ordered, genes=[])

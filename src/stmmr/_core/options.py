@@ -137,7 +137,11 @@ def _check_container(name: str, value: object, annotation: str) -> None:
     kind = annotation.removesuffix(" | None")
     if re.fullmatch(r"Mapping\[[^|]*\]", kind) and not isinstance(value, Mapping):
         raise InputError(f"Expected {name} to be a mapping, such as {{'1': …}}, found {value!r}.")
-    if re.fullmatch(r"Sequence\[str\]", kind) and (isinstance(value, str) or not isinstance(value, Iterable)):
+    if (
+        re.fullmatch(r"Sequence\[str\]", kind)
+        and name != "genes"
+        and (isinstance(value, str) or not isinstance(value, Iterable))
+    ):
         hint = f" Give a list: {name}=[{value!r}]." if isinstance(value, str) else ""
         raise InputError(f"Expected {name} to be a list of names, found {value!r}.{hint}")
 

@@ -71,7 +71,7 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -
     ----------
     McInnes, Healy and Melville (2018), UMAP, arXiv:1802.03426; by umap-learn.
     """
-    require_key(adata.obsm, keys.EMBEDDING, where="obsm", hint="Run stmmr.run(adata) first.")
+    require_key(adata.obsm, keys.EMBEDDING, where="obsm", hint="Train first: stmmr.StMMR(adata).fit().")
     if adata.n_obs < _FEWEST:
         raise InputError(f"Expected at least {_FEWEST} {rows_called(adata)} for a UMAP, found {adata.n_obs}.")
     sample = _sample(adata, random_state)
