@@ -70,8 +70,8 @@ def test_tables_follow_renamed_domains(cohort):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"covariates": ["donor"]}, "groups of sections"),
-        ({"donor_key": "donor"}, "groups of sections"),
+        ({"covariates": ["donor"]}, r"group_key \(--group-key\) to compare groups with covariates"),
+        ({"donor_key": "donor"}, r"group_key \(--group-key\) to compare groups with donor_key"),
         ({"group_key": "group", "covariates": ["group"]}, "these determine it"),
         ({"cell_type_key": "none"}, "Expected cell types in obs"),
     ],

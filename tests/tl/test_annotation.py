@@ -94,7 +94,7 @@ def test_a_merge_gives_what_the_merged_domains_give(found, caplog):
     assert adata.uns[keys.DOMAIN_NOTES].to_numpy().tolist() == [["Inside", "one\nother"]]
     assert not outdated(adata)
     text, _ = methods_of(adata)
-    assert "By hand, domains 2 and 3 into “Inside” were merged; 3 domains remain" in text
+    assert "Domains 2 and 3 were merged into “Inside” by hand; 3 domains remain" in text
 
 
 def test_the_largest_gives_the_colour(found):
@@ -126,9 +126,9 @@ def test_merged_twice_is_told_by_the_domains_that_were_found(found):
     merge_domains(adata, {"x": ["2", "3"]}, recompute=False)
     merge_domains(adata, {"y": ["x", "4"]}, recompute=False)
     rename_domains(adata, {"y": "z"})
-    assert "By hand, domains 2, 3 and 4 into “z” were merged" in methods_of(adata)[0]
+    assert "Domains 2, 3 and 4 were merged into “z” by hand" in methods_of(adata)[0]
     stmmr.tl.domains(adata, 3, method="kmeans")
-    assert "annotation" not in recorded(adata) and "By hand" not in methods_of(adata)[0]
+    assert "annotation" not in recorded(adata) and "by hand" not in methods_of(adata)[0]
 
 
 def test_another_column(found):
