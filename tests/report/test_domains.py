@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from stmmr.report._alternatives import panels_of
 from stmmr.report._annotations import annotation_keys, like_of
 from stmmr.report._domains import domains_of
 from stmmr.report._scene import number_positions, scene_of
@@ -72,3 +73,9 @@ def test_names_are_written_amid_their_domain():
 def test_a_single_spot_has_no_borders():
     (only,) = domains_of(made_section(1, n_domains=1))
     assert only.borders == []
+
+
+def test_each_map_is_side_by_side_once():
+    adata = annotated(["a"] * 200 + ["b"] * 200)
+    adata.obs["stmmr_alternative"] = adata.obs["stmmr_domain"]
+    assert [key for key, _ in panels_of(adata, None)] == ["cell_type", "stmmr_alternative", "stmmr_domain"]

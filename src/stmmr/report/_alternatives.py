@@ -92,8 +92,6 @@ def panels_of(adata: AnnData, alternatives: Alternatives | None) -> list[tuple[s
         shown.append((keys.ALTERNATIVE, title_of(keys.ALTERNATIVE)))
     if alternatives is not None:
         shown += [(f"level:{k}", f"{k} domains") for k in alternatives.merged]
-    elif shown or keys.ALTERNATIVE in adata.obs:
+    elif shown:
         shown.append((keys.DOMAIN, "Domains"))
-    if keys.ALTERNATIVE in adata.obs:
-        shown.append((keys.ALTERNATIVE, "Second answer"))
     return shown
