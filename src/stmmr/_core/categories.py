@@ -115,3 +115,13 @@ def hex_colors(adata: AnnData, key: str, categories: pd.Index) -> list[str]:
     from matplotlib.colors import to_hex
 
     return [to_hex(color) for color in category_colors(adata, key, categories)]
+
+
+def notes_of_domains(adata: AnnData, domain_key: str = keys.DOMAIN) -> dict[str, str]:
+    """Get the text about each domain that has one."""
+    import pandas as pd
+
+    table = adata.uns.get(f"{domain_key}_notes")
+    if not isinstance(table, pd.DataFrame) or not {"domain", "note"} <= set(table.columns):
+        return {}
+    return dict(zip(table["domain"].astype(str), table["note"].astype(str), strict=True))

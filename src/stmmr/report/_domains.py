@@ -9,7 +9,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.borders import contacts
-from stmmr._core.categories import categories, hex_colors
+from stmmr._core.categories import categories, hex_colors, notes_of_domains
 from stmmr._core.sections import graph_sections, tissue_coordinates
 from stmmr.report._annotations import Part, annotation_keys, like_of, parts_of
 from stmmr.report._genes import TOP, top_genes
@@ -97,7 +97,7 @@ def domains_of(adata: AnnData) -> list[Domain]:
     colors = hex_colors(adata, keys.DOMAIN, domains.categories)
     confidence = numbers_of(adata, keys.CONFIDENCE) if keys.CONFIDENCE in adata.obs else np.full(adata.n_obs, np.nan)
     sections, genes, touching = graph_sections(adata), top_genes(adata, MARKERS), _contacts(adata, domains)
-    notes = notes_of(adata)
+    notes = notes_of_domains(adata)
     labels = {key: categories(adata, key).remove_unused_categories() for key in annotation_keys(adata)}
     described = []
     for code, name in enumerate(names):
@@ -133,14 +133,6 @@ def _markers(adata: AnnData, name: str, genes: list[str]) -> list[Marker]:
     rows = table[(table["domain"].astype(str) == name) & (table["against"].astype(str) == "rest")]
     effects = rows.set_index(rows["gene"].astype(str))[list(Marker._fields[1:])].loc[genes].to_numpy(np.float64)
     return [Marker(gene, *effect.tolist()) for gene, effect in zip(genes, effects, strict=True)]
-
-
-def notes_of(adata: AnnData) -> dict[str, str]:
-    """Get what a person wrote about domains."""
-    table = adata.uns.get(keys.DOMAIN_NOTES)
-    if not isinstance(table, pd.DataFrame) or not {"domain", "note"} <= set(table.columns):
-        return {}
-    return dict(zip(table["domain"].astype(str), table["note"].astype(str), strict=True))
 
 
 def _contacts(adata: AnnData, domains: pd.Categorical) -> Ints:

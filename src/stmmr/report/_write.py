@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.categories import categories
+from stmmr._core.categories import categories, notes_of_domains
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.depends import drop_outdated
 from stmmr._core.files import atomic_write
@@ -23,7 +23,7 @@ from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._alternatives import alternatives_of, panels_of
 from stmmr.report._annotations import annotation_keys
 from stmmr.report._curves import curves_of, trends_of
-from stmmr.report._domains import domains_of, notes_of, percent
+from stmmr.report._domains import domains_of, percent
 from stmmr.report._figures import map_and_umap, panels_in_rows, small_maps
 from stmmr.report._findings import findings_of, further_sections
 from stmmr.report._genes import genes_in_tables
@@ -235,7 +235,7 @@ def _identity(adata: AnnData) -> dict[str, Any]:
     names = [str(name) for name in domains.categories]
     sizes = np.bincount(domains.codes[domains.codes >= 0], minlength=len(names))
     digest = hashlib.sha256("\n".join(names).encode() + domains.codes.tobytes()).hexdigest()[:16]
-    return {"id": digest, "notes": notes_of(adata), "sizes": dict(zip(names, sizes.tolist(), strict=True))}
+    return {"id": digest, "notes": notes_of_domains(adata), "sizes": dict(zip(names, sizes.tolist(), strict=True))}
 
 
 def _genes(adata: AnnData, scene: Scene, genes: Iterable[str] | None) -> tuple[PackedGenes | None, str]:

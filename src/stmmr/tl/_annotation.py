@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import categories, is_absent
+from stmmr._core.categories import categories, is_absent, notes_of_domains
 from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.depends import called, depends, drop_outdated, named_by, rename_groups, sources_of_all
 from stmmr._core.options import checked, option_names
@@ -170,14 +170,6 @@ def annotate_domains(
         writes = [f"uns:{one}", f"notes:annotation:{one}"]
         depends(adata, f"annotation:{one}", on=[f"obs:{domain_key}"], writes=writes)
     return [result for result in removed if result != f"annotation:{one}"]
-
-
-def notes_of_domains(adata: AnnData, domain_key: str = keys.DOMAIN) -> dict[str, str]:
-    """Get the text about each domain that has one."""
-    table = adata.uns.get(f"{domain_key}_notes")
-    if not isinstance(table, pd.DataFrame) or not {"domain", "note"} <= set(table.columns):
-        return {}
-    return dict(zip(table["domain"].astype(str), table["note"].astype(str), strict=True))
 
 
 def _new_names(adata: AnnData, names: Mapping[str, str], domain_key: str) -> dict[str, str]:
