@@ -14,13 +14,13 @@ from stmmr._core.checks import InputError
 from stmmr._core.depends import facts_about, partition_of, warn_outdated
 from stmmr._core.options import checked
 from stmmr._core.record import recorded
-from stmmr.tl._vote import COMPARED_AT_MOST, adjusted_rand, matched, vote
+from stmmr.tl._vote import adjusted_rand, drawn, matched, vote
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmmr._core.types import Bools, Floats, Ints
+    from stmmr._core.types import Bools, Float64, Floats, Ints
 
 SUPPORT: Final = 0.2
 """Smallest share of the partitions that supports an alternative. Smaller groups are mostly starts that went astray."""
@@ -77,22 +77,29 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
 
 
 def second_answer(
-    partitions: NDArray[np.int8], labels: Ints, n_groups: int, *, random_state: int
+    partitions: NDArray[np.int8],
+    labels: Ints,
+    n_groups: int,
+    *,
+    random_state: int,
+    similarity: Float64 | None = None,
 ) -> tuple[Alternative | None, float]:
     """Find what the second group of partitions, shape (M, N), agrees on, and the support of the labels.
 
-    Partitions are grouped by average linkage of their adjusted Rand indices. The tree is cut where a second group with
-    enough support first appears.
+    Partitions are grouped by average linkage of their adjusted Rand indices, `similarity` where it is at hand. The tree
+    is cut where a second group with enough support first appears.
     """
-    n = partitions.shape[1]
-    compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
-    similarity = adjusted_rand(np.vstack([labels[compared], partitions[:, compared]]), n_groups)
-    groups = _two_groups(similarity[1:, 1:])
+    compared = drawn(partitions.shape[1], random_state=random_state)
+    sample, own = partitions[:, compared], labels[None, compared]
+    similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
+    agreement = adjusted_rand(own, n_groups, sample)[0]
+    groups = _two_groups(similarity)
     if groups is None:
-        return None, float((similarity[0, 1:] >= SAME).mean())
-    first, second = sorted(groups, key=lambda group: -similarity[0, 1:][group].mean())
-    other = vote(partitions[second], n_groups, random_state=random_state)[0]
-    alike = float(adjusted_rand(np.vstack([labels[compared], other[compared]]), n_groups)[0, 1])
+        return None, float((agreement >= SAME).mean())
+    first, second = sorted(groups, key=lambda group: -agreement[group].mean())
+    inside = similarity[np.ix_(second, second)]
+    other = vote(partitions[second], n_groups, random_state=random_state, similarity=inside)[0]
+    alike = float(adjusted_rand(own, n_groups, other[None, compared])[0, 0])
     if alike >= SAME:
         return None, float(first.mean() + second.mean())
     names = matched(other, labels, n_groups)

@@ -23,7 +23,7 @@ from stmmr.tl._domains import NEW, by_size, describe_domains
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
-from stmmr.tl._vote import n_groups_of, vote
+from stmmr.tl._vote import adjusted_rand, drawn, n_groups_of, vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,8 +164,10 @@ def consensus(
             partitions[block, rows] = groups
     if not (n_groups_of(partitions, n_domains) == n_domains).any():
         partitions[0] = kmeans(embedding, n_domains, fitted_at_most=FITTED_AT_MOST, random_state=random_state)
-    labels, confidence, agreement = vote(partitions, n_domains, random_state=random_state)
-    other, support = second_answer(partitions, labels, n_domains, random_state=random_state)
+    similarity = adjusted_rand(partitions[:, drawn(adata.n_obs, random_state=random_state)], n_domains)
+    known: dict[str, Any] = {"random_state": random_state, "similarity": similarity}
+    labels, confidence, agreement = vote(partitions, n_domains, **known)
+    other, support = second_answer(partitions, labels, n_domains, **known)
     adata.obs[key_added] = by_size(labels, n_domains)
     adata.obs[chosen.confidence_key] = confidence
     parameters = {

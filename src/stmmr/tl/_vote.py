@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -24,29 +24,37 @@ def n_groups_of(partitions: NDArray[np.int8], n_groups: int) -> Ints:
     return np.array([np.count_nonzero(np.bincount(partition, minlength=n_groups)) for partition in partitions])
 
 
-def vote(partitions: NDArray[np.int8], n_groups: int, *, random_state: int) -> tuple[Ints, Float64, float]:
+def drawn(n: int, *, random_state: int) -> Ints:
+    """Draw the spots, of n, on which partitions are compared."""
+    return np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
+
+
+def vote(
+    partitions: NDArray[np.int8], n_groups: int, *, random_state: int, similarity: Float64 | None = None
+) -> tuple[Ints, Float64, float]:
     """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
 
     Partitions are compared on spots drawn with the seed. The vote starts from the partition that agrees best with all
-    others, among those without an empty group, and ends before a group would lose its last spot.
+    others, among those without an empty group, and ends before a group would lose its last spot. `similarity` is the
+    adjusted Rand index of all pairs on these spots, (M, M), where it is at hand.
 
     Returns
     -------
     Labels, shape (N,); the share of partitions that agree with each, shape (N,); the mean adjusted Rand index between
     the labels and the partitions.
     """
-    n = partitions.shape[1]
-    compared = np.random.default_rng(random_state).permutation(n)[:COMPARED_AT_MOST]
+    compared = drawn(partitions.shape[1], random_state=random_state)
     sample = partitions[:, compared]
     complete = n_groups_of(partitions, n_groups)
-    agreement = np.where(complete == complete.max(), adjusted_rand(sample, n_groups).sum(axis=1), -np.inf)
+    similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
+    agreement = np.where(complete == complete.max(), similarity.sum(axis=1), -np.inf)
     labels = partitions[agreement.argmax()].astype(np.intp)
     for _ in range(ROUNDS):
         majority, most, own = _counted(partitions, labels, n_groups)
         if np.array_equal(majority, labels) or len(np.unique(majority)) < complete.max():
             break
         labels, own = majority, most
-    agreement = adjusted_rand(np.vstack([labels[compared], sample]), n_groups)[0, 1:].mean()
+    agreement = adjusted_rand(labels[None, compared], n_groups, sample).mean()
     return labels, own / len(partitions), float(agreement)
 
 
@@ -63,20 +71,37 @@ def _counted(partitions: NDArray[np.int8], labels: Ints, n_groups: int) -> tuple
     return majority, most, own
 
 
-def adjusted_rand(partitions: Numbers, n_groups: int) -> Float64:
-    """Compute the adjusted Rand index of all pairs of partitions, (M, N) to (M, M).
+def adjusted_rand(partitions: Numbers, n_groups: int, others: Numbers | None = None) -> Float64:
+    """Compute the adjusted Rand index of all pairs of partitions, (M, N) to (M, M), or with `others`, (L, N) to (M, L).
 
     Hubert & Arabie 1985, doi:10.1007/BF01908075.
     """
-    m, n = partitions.shape
-    member = (partitions[:, None, :] == np.arange(n_groups)[:, None]).reshape(m * n_groups, n).astype(np.float32)
-    shared = (member @ member.T).astype(np.float64).reshape(m, n_groups, m, n_groups)
-    together = (shared * (shared - 1) / 2).sum(axis=(1, 3))  # pairs of spots in one group of both
-    own = together.diagonal()
-    expected = np.outer(own, own) / max(n * (n - 1) / 2, 1)
-    largest = (own[:, None] + own) / 2
+    others = partitions if others is None else others
+    member, other_member = _members(partitions, n_groups), _members(others, n_groups)
+    shared = (member @ other_member.T).astype(np.float64)
+    shared = shared.reshape(len(partitions), n_groups, len(others), n_groups)
+    together = _pairs(shared).sum(axis=(1, 3))  # of spots in one group of both
+    own, own_of_others = _pairs_inside(member, n_groups), _pairs_inside(other_member, n_groups)
+    expected = np.outer(own, own_of_others) / max(_pairs(partitions.shape[1]), 1)
+    largest = (own[:, None] + own_of_others) / 2
     same = np.isclose(largest, expected)  # a single group, or only groups of one
     return np.where(same, 1.0, (together - expected) / np.where(same, 1.0, largest - expected))
+
+
+def _members(partitions: Numbers, n_groups: int) -> NDArray[np.float32]:
+    """Mark the spots of each group of each partition, shape (M·K, N)."""
+    marks = partitions[:, None, :] == np.arange(n_groups)[:, None]
+    return np.asarray(marks.reshape(len(partitions) * n_groups, -1), dtype=np.float32)
+
+
+def _pairs_inside(member: NDArray[np.float32], n_groups: int) -> Float64:
+    """Count the pairs of spots in one group of each partition, shape (M,)."""
+    return np.asarray(_pairs(member.sum(axis=1, dtype=np.float64)).reshape(-1, n_groups).sum(axis=1))
+
+
+def _pairs(n: Any) -> Any:
+    """Count the pairs of n spots."""
+    return n * (n - 1) / 2
 
 
 def matched(partition: Numbers, labels: Ints, n_groups: int) -> Ints:
