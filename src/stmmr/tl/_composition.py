@@ -13,8 +13,7 @@ from stmmr._core.depends import depends
 from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr._core.sections import sections_of
-from stmmr._core.stats import fdr_bh
-from stmmr.tl.designs import compare_groups, section_design, section_groups
+from stmmr.tl.designs import section_design
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,25 +96,14 @@ def compare_composition(
         If a section has two groups, donors or values of a covariate, there are not two groups of at least two sections
         (or donors), or covariates and donors determine the groups.
     """
-    design, donor = section_design(adata, section_key, group_key=group_key, covariates=covariates, donor_key=donor_key)
-    group = section_groups(adata, section_key, group_key=group_key)
+    compared = section_design(adata, section_key, group_key=group_key, covariates=covariates, donor_key=donor_key)
     table = composition(adata, section_key, domain_key=domain_key)
     counts = table.pivot_table(index="section", columns="domain", values="n_obs", observed=True)
     counts = counts.loc[:, counts.sum() > 0]  # an empty domain would move the centre of all others
     logs = (counts + PSEUDO).apply(np.log)
     ratios = logs.sub(logs.mean(axis=1), axis=0)
-    statistic, pval = compare_groups(ratios, design, donor)
     shares = table.pivot_table(index="section", columns="domain", values="share", observed=True)[ratios.columns]
-    means = {f"share_{name}": shares.loc[group.index[group == name]].mean().to_numpy() for name in design.names}
-    return pd.DataFrame(
-        {
-            "domain": ratios.columns.astype(str),
-            **means,
-            "statistic": statistic,
-            "pval": pval,
-            "pval_adj": fdr_bh(np.nan_to_num(pval, nan=1.0)),
-        }
-    )
+    return pd.DataFrame({"domain": ratios.columns.astype(str), **compared.tested(ratios, shares, name="share")})
 
 
 def write_composition(

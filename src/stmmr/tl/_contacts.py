@@ -16,8 +16,7 @@ from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr._core.sections import laid_apart, sections_of
 from stmmr._core.space import coordinates
-from stmmr._core.stats import fdr_bh
-from stmmr.tl.designs import compare_groups, section_design, section_groups
+from stmmr.tl.designs import section_design
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,20 +74,16 @@ def compare_contacts(
     InputError
         As in `stmmr.tl.compare_composition`; or if there are no coordinates, or no domain is in half of the sections.
     """
-    design, donor = section_design(adata, section_key, group_key=group_key, covariates=covariates, donor_key=donor_key)
-    group = section_groups(adata, section_key, group_key=group_key)
-    ratios = contact_ratios(adata, section_key, domain_key=domain_key, n_neighbors=n_neighbors)
-    statistic, pval = compare_groups(ratios.loc[group.index], design, donor)
-    of_group = {name: ratios.loc[group.index[group == name]].mean().to_numpy() for name in design.names}
+    compared = section_design(adata, section_key, group_key=group_key, covariates=covariates, donor_key=donor_key)
+    ratios = contact_ratios(adata, section_key, domain_key=domain_key, n_neighbors=n_neighbors).loc[
+        compared.group.index
+    ]
     pairs = ratios.columns
     table = pd.DataFrame(
         {
             "domain": [pair[0] for pair in pairs],
             "other": [pair[1] for pair in pairs],
-            **{f"log2_ratio_{name}": mean for name, mean in of_group.items()},
-            "statistic": statistic,
-            "pval": pval,
-            "pval_adj": fdr_bh(np.nan_to_num(pval, nan=1.0)),
+            **compared.tested(ratios, ratios, name="log2_ratio"),
         }
     )
     adata.uns[keys.CONTACT_TESTS] = table.set_axis(table.index.astype(str))

@@ -11,6 +11,7 @@ from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.columns import are_names, numbers_of
 from stmmr._core.sections import sections_of
+from stmmr._core.stats import fdr_bh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,37 @@ class Design(NamedTuple):
     def names(self) -> list[str]:
         """Names of the groups, the largest first."""
         return list(self.group.value_counts().index)
+
+
+class Comparison(NamedTuple):
+    """How groups of sections are compared."""
+
+    design: Design
+    group: pd.Series
+    """Group of each section."""
+    donor: pd.Series | None
+    """Donor of each section if values are to be averaged over the sections of a donor, because each donor is in one
+    group; rows of the design are then donors."""
+
+    def tested(self, values: pd.DataFrame, shown: pd.DataFrame, *, name: str) -> dict[str, Float64]:
+        """Test whether columns of values differ between the groups, as columns of a table.
+
+        Parameters
+        ----------
+        values
+            What is compared, shape (sections, features).
+        shown
+            What is averaged over the sections of each group, of the same shape, in columns called ``{name}_{group}``.
+        name
+            Name of these columns.
+        """
+        statistic, pval = compare_groups(values, self.design, self.donor)
+        of_groups = {
+            f"{name}_{group}": shown.loc[self.group.index[self.group == group]].mean().to_numpy()
+            for group in self.design.names
+        }
+        adjusted = fdr_bh(np.nan_to_num(pval, nan=1.0))
+        return {**of_groups, "statistic": statistic, "pval": pval, "pval_adj": adjusted}
 
 
 def section_values(adata: AnnData, section_key: str, column: str) -> pd.Series:
@@ -75,24 +107,18 @@ def _require_replicates(group: pd.Series, replicates: str) -> None:
 
 def section_design(
     adata: AnnData, section_key: str, *, group_key: str, covariates: Sequence[str] = (), donor_key: str | None = None
-) -> tuple[Design, pd.Series | None]:
-    """Get group, covariates and donor of each section, checked.
-
-    Returns
-    -------
-    The design, and the donor of each section if values are to be averaged over the sections of a donor, because each
-    donor is in one group; rows of the design are then donors.
-    """
+) -> Comparison:
+    """Get group, covariates and donor of each section, checked."""
     group = section_groups(adata, section_key, group_key=group_key)
     table = pd.DataFrame({name: _column(adata, section_key, name) for name in covariates}, index=group.index)
     if donor_key is None:
-        return _checked(Design(group, table), group_key), None
+        return Comparison(_checked(Design(group, table), group_key), group, None)
     donor = section_values(adata, section_key, donor_key)
     if (group.groupby(donor).nunique() > 1).any():
-        return _checked(Design(group, table, donor), group_key), None
+        return Comparison(_checked(Design(group, table, donor), group_key), group, None)
     by_donor = group.groupby(donor).first()
     _require_replicates(by_donor, f"donors, the replicates, in obs[{group_key!r}]")
-    return _checked(Design(by_donor, _averaged(table, donor)), group_key), donor
+    return Comparison(_checked(Design(by_donor, _averaged(table, donor)), group_key), group, donor)
 
 
 def _column(adata: AnnData, section_key: str, name: str) -> pd.Series:
