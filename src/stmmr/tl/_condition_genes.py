@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from stmmr._core.options import checked, shows_options
 from stmmr._core.record import record
 from stmmr._core.sections import sections_of
 from stmmr.tl._genes import tested_domains
-from stmmr.tl._pseudobulk import _DESEQ_COLUMNS, PseudobulkOptions, _summed
+from stmmr.tl._pseudobulk import PseudobulkOptions, _summed, wald_tests
 from stmmr.tl.designs import section_values
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ def condition_genes(
     chosen = PseudobulkOptions(**options)
     require_extra("pydeseq2.dds", extra="deseq")
     unique_names(adata)
-    metadata = section_metadata(adata, design, section_key=section_key)
-    tested = tested_variable(design)
+    metadata, tested = section_metadata(adata, design, section_key=section_key)
     sections, domains = sections_of(adata, section_key), tested_domains(adata, domain_key)
     assert sections is not None  # noqa: S101 - the key is given
     counts = gene_columns(adata, layer, progress=progress).counts
@@ -120,22 +118,21 @@ def condition_genes(
     depends(adata, "condition_genes", on=sources, writes=[f"uns:{keys.CONDITION_GENES}", "notes:condition_genes"])
 
 
-def section_metadata(adata: AnnData, design: str, *, section_key: str) -> pd.DataFrame:
-    """Get the columns that a formula names, a row for each section, checked."""
+def section_metadata(adata: AnnData, design: str, *, section_key: str) -> tuple[pd.DataFrame, str]:
+    """Get the columns that a formula names, a row for each section, checked; and the last one, which is tested."""
     metadata = {}
     for name in _variables(design):
         values = section_values(adata, section_key, name)
         metadata[name] = values.astype(float) if pd.api.types.is_numeric_dtype(adata.obs[name]) else values.astype(str)
-    tested = tested_variable(design)
+    tested = list(metadata)[-1]
     if metadata[tested].nunique() == 2:  # numbers such as 0 and 1 are categories, too
         metadata[tested] = section_values(adata, section_key, tested).astype(str)
-    table = pd.DataFrame(metadata)
-    if table[tested_variable(design)].nunique() < 2 or pd.api.types.is_numeric_dtype(table[tested_variable(design)]):
+    if metadata[tested].nunique() < 2 or pd.api.types.is_numeric_dtype(metadata[tested]):
         raise InputError(
             f"Expected a last variable in the design {design!r} with two categories or more, found "
-            f"{listed(table[tested_variable(design)].unique())}. Put the condition last: '~ donor + condition'."
+            f"{listed(metadata[tested].unique())}. Put the condition last: '~ donor + condition'."
         )
-    return table
+    return pd.DataFrame(metadata), tested
 
 
 def _variables(design: str) -> list[str]:
@@ -144,18 +141,14 @@ def _variables(design: str) -> list[str]:
     from formulaic.errors import FormulaicError
 
     try:
-        terms = Formula(design).rhs if hasattr(Formula(design), "rhs") else Formula(design)
+        formula = Formula(design)
+        terms = formula.rhs if hasattr(formula, "rhs") else formula
         named = [str(factor.expr) for term in terms for factor in term.factors if str(factor.expr) != "1"]
     except (FormulaicError, SyntaxError, ValueError) as error:
         raise InputError(f"Expected a design such as '~ donor + condition', found {design!r} ({error}).") from error
     if not named:
         raise InputError(f"Expected a design with a condition, such as '~ donor + condition', found {design!r}.")
     return list(dict.fromkeys(named))
-
-
-def tested_variable(design: str) -> str:
-    """Get the last variable of a formula."""
-    return _variables(design)[-1]
 
 
 def can_be_fitted(metadata: pd.DataFrame, design: str, tested: str) -> bool:
@@ -171,25 +164,12 @@ def can_be_fitted(metadata: pd.DataFrame, design: str, tested: str) -> bool:
 
 def _fitted(counts: pd.DataFrame, metadata: pd.DataFrame, design: str, tested: str) -> list[pd.DataFrame]:
     """Fit the model of DESeq2 to one domain, and test each value of a variable against the first."""
-    from pydeseq2.dds import DeseqDataSet
-    from pydeseq2.ds import DeseqStats
-
     reference, *others = sorted(metadata[tested].unique())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about fallbacks of single genes, which become NaN
-        model = DeseqDataSet(
-            counts=counts, metadata=metadata, design=design, size_factors_fit_type="poscounts", n_cpus=1, quiet=True
-        )
-        model.deseq2()
-        tables = []
-        for value in others:
-            contrast = [tested, value, reference]
-            stats = DeseqStats(model, contrast=contrast, independent_filter=False, quiet=True, n_cpus=1)
-            stats.run_wald_test()
-            stats.summary()
-            results = stats.results_df.rename(columns=_DESEQ_COLUMNS)[list(_DESEQ_COLUMNS.values())]
-            tables.append(results.rename_axis("gene").reset_index().assign(condition=value, against=reference))
-    return tables
+    contrasts = {value: [tested, value, reference] for value in others}
+    return [
+        results.rename_axis("gene").reset_index().assign(condition=value, against=reference)
+        for value, results in wald_tests(counts, metadata, design, contrasts).items()
+    ]
 
 
 def _arranged(table: pd.DataFrame, chosen: PseudobulkOptions) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,14 @@ from stmmr._core.sections import sections_of
 from stmmr.tl._genes import COMPARISONS, tested_domains
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from stmmr._core.types import CountRows, Csr, Float64, Ints
 
+Name = TypeVar("Name")
 FEWEST_SECTIONS: Final = 2
 """Fewest sections with a domain for a test."""
 _DESEQ_COLUMNS: Final = {
@@ -212,32 +215,38 @@ def _design(samples: pd.DataFrame, *, domain_key: str) -> pd.DataFrame:
 
 def _fitted(counts: pd.DataFrame, design: pd.DataFrame, domains: list[int]) -> dict[int, pd.DataFrame]:
     """Fit the model of DESeq2, and compare each domain with the mean of the others."""
+    is_domain = np.array([str(name).startswith("domain") for name in design])
+    # the first domain has no column: its effect is 0, and the others are as many as the columns
+    mean_of_others = np.where(is_domain, -1 / is_domain.sum(), 0.0)
+    contrasts = {code: np.where(design.columns == f"domain{code}", 1.0, mean_of_others) for code in domains}
+    return wald_tests(counts, design, design, contrasts)
+
+
+def wald_tests(
+    counts: pd.DataFrame, metadata: pd.DataFrame, design: str | pd.DataFrame, contrasts: Mapping[Name, Any]
+) -> dict[Name, pd.DataFrame]:
+    """Fit the negative-binomial model of DESeq2 to samples × genes, and test each contrast; a row for each gene."""
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.ds import DeseqStats
 
-    is_domain = np.array([str(name).startswith("domain") for name in design])
     results = {}
     with warnings.catch_warnings():
         # about fallbacks of single genes, which become NaN
         warnings.simplefilter("ignore")
         model = DeseqDataSet(
-            counts=counts, metadata=design, design=design, size_factors_fit_type="poscounts", n_cpus=1, quiet=True
+            counts=counts, metadata=metadata, design=design, size_factors_fit_type="poscounts", n_cpus=1, quiet=True
         )
         model.deseq2()
-        for code in domains:
-            # the first domain has no column: its effect is 0, and the others are as many as the columns
-            contrast = np.where(is_domain, -1 / is_domain.sum(), 0.0)
-            contrast[design.columns == f"domain{code}"] = 1
+        for name, contrast in contrasts.items():
             stats = DeseqStats(model, contrast=contrast, independent_filter=False, quiet=True, n_cpus=1)
             stats.run_wald_test()
             stats.summary()
-            results[code] = stats.results_df
+            results[name] = stats.results_df.rename(columns=_DESEQ_COLUMNS)[list(_DESEQ_COLUMNS.values())]
     return results
 
 
 def _rows(results: pd.DataFrame, domain: str, domains: pd.Index) -> pd.DataFrame:
-    """Name the columns of the results of one domain, best genes first."""
-    results = results.rename(columns=_DESEQ_COLUMNS)[list(_DESEQ_COLUMNS.values())]
+    """Arrange the results of one domain, best genes first."""
     results = results.sort_values("z", ascending=False, na_position="last", kind="stable")
     n = len(results)
     rows = pd.DataFrame(
