@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import psutil
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from stmmr._core import keys
 from stmmr._core.checks import logger
+from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import recorded
 from stmmr._core.space import rows_called
@@ -201,13 +201,13 @@ def authors_vote(codes: NDArray[np.integer], xy: NDArray[np.float64], *, n_neigh
     n_neighbors
         Number of spots that vote, below N.
     """
-    order = np.asarray(cKDTree(xy).query(xy, k=n_neighbors + 1)[1])
-    order[order == np.arange(len(xy))[:, None]] = -1  # the spot is first, except where others have its coordinates
-    voters = np.array([row[row >= 0][:n_neighbors] for row in order])
-    ballots = codes[voters]  # (N, k)
-    votes = (ballots[:, :, None] == np.arange(codes.max() + 1)).sum(axis=1)  # (N, K)
-    has_most = np.take_along_axis(votes, ballots, axis=1) == votes.max(axis=1, keepdims=True)
-    return np.asarray(ballots[np.arange(len(codes)), has_most.argmax(axis=1)])
+    voted = np.empty_like(codes)
+    for spots, nearest_first in nearest_in_chunks(xy, n_neighbors):
+        ballots = codes[nearest_first]  # (n, k)
+        votes = (ballots[:, :, None] == np.arange(codes.max() + 1)).sum(axis=1)  # (n, K)
+        has_most = np.take_along_axis(votes, ballots, axis=1) == votes.max(axis=1, keepdims=True)
+        voted[spots] = ballots[np.arange(len(spots)), has_most.argmax(axis=1)]
+    return voted
 
 
 def leading_components(embedding: NDArray[np.float32], *, random_state: int) -> NDArray[np.float32]:

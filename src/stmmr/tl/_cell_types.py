@@ -87,8 +87,9 @@ def cell_types(
     used = np.sort(rng.choice(known, COMPARED_AT_MOST, replace=False)) if len(known) > COMPARED_AT_MOST else known
     shift = _Shifts(coordinates(adata)[used], section[used])
     n_domains = len(domains.categories)
-    null = np.array([_means(codes[used][shift(rng)], shares[used], n_domains) for _ in range(n_permutations)])
-    observed = _means(codes[used], shares[used], n_domains)  # (K, T)
+    own, parts = codes[used], shares[used]
+    null = np.array([_means(own[shift(rng)], parts, n_domains) for _ in range(n_permutations)])
+    observed = _means(own, parts, n_domains)  # (K, T)
     every = _means(codes[known], shares[known], n_domains)
     with np.errstate(divide="ignore", invalid="ignore"):
         z, pval = _against(observed, null)
