@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, representation, shown_bytes
+from stmmr._core.checks import InputError, listed, logger, representation
 from stmmr._core.compat import libraries_of
 from stmmr._core.counts import count_statistics
 from stmmr._core.files import atomic_write
@@ -33,6 +33,7 @@ from stmmr.pipeline.sources import (
     BACKED,
     align,
     check_several,
+    chosen_by_memory,
     join_sections,
     memory_needed,
     open_input,
@@ -160,12 +161,7 @@ def _stays_on_disk(inputs: NamedInputs, mode: str) -> bool:
             if (recognised := recognise(entry.path)).platform in BACKED:
                 n_spots, n_entries = counts_in_file(recognised.path)
                 needed += memory_needed(n_entries, n_spots)
-    on_disk = would_stay_on_disk(needed, free := free_memory())
-    where = "read from disk in chunks" if on_disk else "read into memory"
-    logger.info(
-        "Counts are %s: about %s of memory are needed, %s are free.", where, shown_bytes(needed), shown_bytes(free)
-    )
-    return on_disk
+    return chosen_by_memory(needed)
 
 
 def _open_all(

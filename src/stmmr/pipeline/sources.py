@@ -336,8 +336,12 @@ def stays_on_disk(source: Path, mode: Mode, *, table: str | None = None) -> bool
     if mode == "disk":
         return True
     n_spots, n_entries = counts_in_file(recognised.path, table=table)
-    needed, free = memory_needed(n_entries, n_spots), free_memory()
-    on_disk = would_stay_on_disk(needed, free)
+    return chosen_by_memory(memory_needed(n_entries, n_spots))
+
+
+def chosen_by_memory(needed: int) -> bool:
+    """Decide by the bytes needed whether counts are read from disk in chunks, and log the reason."""
+    on_disk = would_stay_on_disk(needed, free := free_memory())
     logger.info(
         "%s: about %s of memory are needed, %s are free.",
         "Counts are read from disk in chunks" if on_disk else "Counts are read into memory",
