@@ -21,24 +21,27 @@ OF_FOUND: Final = ("consensus", "domains", "transfer", "number_of_domains", "ref
 """Notes that describe how the domains of stmmr were found."""
 
 
+DESCRIBED: Final[dict[str, tuple[str, ...]]] = {
+    keys.DOMAIN_GENES: ("domain_genes", keys.DOMAIN_GENES),
+    keys.ENRICHMENT: ("domain_genes", keys.DOMAIN_GENES),
+    keys.DOMAIN_GENES_PSEUDOBULK: ("domain_genes_pseudobulk", keys.DOMAIN_GENES_PSEUDOBULK),
+    keys.COMPOSITION: ("composition",),
+    keys.CONTACT_TESTS: ("contact_tests",),
+    keys.CELL_TYPES: ("cell_types",),
+    keys.CONDITION_GENES: ("condition_genes",),
+}
+"""Tables in ``uns`` about domains, and where the notes tell of which."""
+
+
 def domain_key_of(adata: AnnData, result: str) -> str:
     """Get the column of domains that a result describes; that of stmmr if it does not tell.
 
-    `result` is a key of its table in ``uns``, or "trajectory".
+    `result` is a key of its table in ``uns``, "trajectory" or "domain_tree".
     """
-    notes = recorded(adata)
-    step: Any = {
-        keys.DOMAIN_GENES: notes.get("domain_genes", {}).get(keys.DOMAIN_GENES),
-        keys.ENRICHMENT: notes.get("domain_genes", {}).get(keys.DOMAIN_GENES),
-        keys.DOMAIN_GENES_PSEUDOBULK: notes.get("domain_genes_pseudobulk", {}).get(keys.DOMAIN_GENES_PSEUDOBULK),
-        keys.COMPOSITION: notes.get("composition"),
-        keys.CONTACT_TESTS: notes.get("contact_tests"),
-        keys.CELL_TYPES: notes.get("cell_types"),
-        keys.CONDITION_GENES: notes.get("condition_genes"),
-        "trajectory": notes.get("trajectory"),
-        "domain_tree": notes.get("domain_tree"),
-    }[result]
-    return str((step or {}).get("domain_key", keys.DOMAIN))
+    step: Any = recorded(adata)
+    for name in DESCRIBED.get(result, (result,)):
+        step = step.get(name) or {}
+    return str(step.get("domain_key", keys.DOMAIN))
 
 
 @contextmanager
@@ -71,17 +74,9 @@ def domains_shown(adata: AnnData, domain_key: str) -> Iterator[AnnData]:
 def _of_other_domains(adata: AnnData, domain_key: str) -> set[str]:
     """Get the keys and notes that describe other domains."""
     others: set[str] = set()
-    for table, belonging in (
-        (keys.DOMAIN_GENES, ()),
-        (keys.ENRICHMENT, ()),
-        (keys.DOMAIN_GENES_PSEUDOBULK, ()),
-        (keys.COMPOSITION, (keys.COMPOSITION_TESTS,)),
-        (keys.CONTACT_TESTS, ()),
-        (keys.CELL_TYPES, ()),
-        (keys.CONDITION_GENES, ()),
-    ):
+    for table in DESCRIBED:
         if table in adata.uns and domain_key_of(adata, table) != domain_key:
-            others |= {table, *belonging}
+            others |= {table, keys.COMPOSITION_TESTS} if table == keys.COMPOSITION else {table}
     notes = recorded(adata)
     if "trajectory" in notes and domain_key_of(adata, "trajectory") != domain_key:
         others |= {"trajectory", "gene_trends", keys.PSEUDOTIME, keys.BRANCH}
