@@ -45,10 +45,8 @@ def composition_tests(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     InputError
         If there is no table.
     """
-    require_key(adata.uns, keys.COMPOSITION_TESTS, where="uns", hint="Run stmmr.analyse(adata, group_key='…') first.")
-    warn_outdated(adata, "composition")
-    step = recorded(adata)["composition"]
-    tests, table = adata.uns[keys.COMPOSITION_TESTS], adata.uns[keys.COMPOSITION]
+    tests = _table(adata, keys.COMPOSITION_TESTS, "composition", by="stmmr.analyse(adata, group_key='…')")
+    step, table = recorded(adata)["composition"], adata.uns[keys.COMPOSITION]
     group = section_groups(adata, str(step["section_key"]), group_key=str(step["group_key"]))
     share = table.pivot_table("share", "section", "domain", observed=False, sort=False)
     share.index, share.columns = share.index.astype(str), share.columns.astype(str)
@@ -89,11 +87,9 @@ def contacts(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     InputError
         If there is no table.
     """
-    require_key(adata.uns, keys.CONTACT_TESTS, where="uns", hint="Run stmmr.tl.compare_contacts(adata, …) first.")
-    warn_outdated(adata, "contact_tests")
-    table = adata.uns[keys.CONTACT_TESTS]
+    table = _table(adata, keys.CONTACT_TESTS, "contact_tests", by="stmmr.tl.compare_contacts(adata, …)")
     both = pd.concat([table, table.rename(columns={"domain": "other", "other": "domain"})])
-    first, *others = [name.removeprefix("log2_ratio_") for name in table if name.startswith("log2_ratio_")]
+    first, *others = [name.removeprefix("log2_ratio_") for name in map(str, table) if name.startswith("log2_ratio_")]
     label = f"t: more in {first} > 0, more in {others[0]} < 0" if len(others) == 1 else "F"
     return _heat_map(both, rows="domain", columns="other", value="statistic", label=label, ax=ax)
 
@@ -114,10 +110,8 @@ def cell_types(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     InputError
         If there is no table.
     """
-    require_key(adata.uns, keys.CELL_TYPES, where="uns", hint="Run stmmr.tl.cell_types(adata, …) first.")
-    warn_outdated(adata, "cell_types")
+    table = _table(adata, keys.CELL_TYPES, "cell_types", by="stmmr.tl.cell_types(adata, …)")
     label = "log₂ share / share in all"
-    table = adata.uns[keys.CELL_TYPES]
     return _heat_map(table, rows="domain", columns="cell_type", value="log2_ratio", label=label, ax=ax)
 
 
@@ -140,9 +134,7 @@ def condition_genes(adata: AnnData, *, n_genes: int = 3, ax: Axes | None = None)
     InputError
         If there is no table, or no gene has a p-value.
     """
-    require_key(adata.uns, keys.CONDITION_GENES, where="uns", hint="Run stmmr.tl.condition_genes(adata, …) first.")
-    warn_outdated(adata, "condition_genes")
-    table = adata.uns[keys.CONDITION_GENES]
+    table = _table(adata, keys.CONDITION_GENES, "condition_genes", by="stmmr.tl.condition_genes(adata, …)")
     table = table[(table["condition"] == table["condition"].iloc[0]) & table["pval"].notna()]
     if table.empty:
         raise InputError("Expected genes with a p-value, found none.")
@@ -150,6 +142,14 @@ def condition_genes(adata: AnnData, *, n_genes: int = 3, ax: Axes | None = None)
     shown = table[table["gene"].isin(best)].astype({"gene": str, "domain": str})
     label = f"log₂ fold change, {table['condition'].iloc[0]} against {table['against'].iloc[0]}"
     return _heat_map(shown, rows="domain", columns="gene", value="log2_fold_change", label=label, ax=ax)
+
+
+def _table(adata: AnnData, key: str, result: str, *, by: str) -> pd.DataFrame:
+    """Get the table of a result, with a warning if it is outdated; `by` is the call that writes it."""
+    require_key(adata.uns, key, where="uns", hint=f"Run {by} first.")
+    warn_outdated(adata, result)
+    table: pd.DataFrame = adata.uns[key]
+    return table
 
 
 def _heat_map(table: pd.DataFrame, *, rows: str, columns: str, value: str, label: str, ax: Axes | None) -> Axes:
