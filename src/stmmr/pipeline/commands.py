@@ -236,7 +236,8 @@ def analyse_folder(
             key = analyses.domain_key
             check(adata, analyses, prepared_of(adata, key))
             analyses = with_genes_of(adata, analyses)
-            if key == facts.get("domain_key", keys.DOMAIN):
+            same_domains = key == facts.get("domain_key", keys.DOMAIN)
+            if same_domains:
                 require_request(adata, analyses)
             if analyses.enhanced:
                 results.require_model(result)
@@ -245,7 +246,7 @@ def analyse_folder(
             if outcomes and all(outcomes.values()):
                 raise_first(outcomes)
             failed = {name: error for name, error in outcomes.items() if error is not None}
-            again = results.OF_ANALYSES if key == facts.get("domain_key", keys.DOMAIN) else results.FIGURES
+            again = results.OF_ANALYSES if same_domains else results.FIGURES
             facts = {name: fact for name, fact in facts.items() if name != "domain_key"}
             facts |= {} if key == keys.DOMAIN else {"domain_key": key}
             rewritten = WRITTEN_AGAIN.union(results.with_formats(again))

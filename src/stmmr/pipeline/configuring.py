@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from importlib import import_module
@@ -91,7 +92,7 @@ def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"Expected a file with options (--config), found none at {path}.")
     readers: dict[str, Callable[[str], Any]] = {
-        ".json": _read_json,
+        ".json": json.loads,
         ".toml": tomllib.loads,
         ".yaml": _read_yaml,
         ".yml": _read_yaml,
@@ -108,12 +109,6 @@ def _content(path: Path) -> dict[str, Any]:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"Expected options by their names in {path}, found other content ({reason}).") from error
     return content
-
-
-def _read_json(text: str) -> Any:
-    import json
-
-    return json.loads(text)
 
 
 def _read_yaml(text: str) -> Any:
