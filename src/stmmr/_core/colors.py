@@ -11,7 +11,7 @@ import numpy as np
 from stmmr._core.borders import contacts
 from stmmr._core.categories import PALETTE, categories
 from stmmr._core.checks import InputError
-from stmmr._core.sections import graph_sections, tissue_coordinates
+from stmmr._core.sections import graph_sections, section_codes, tissue_coordinates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,7 +96,7 @@ def borders_of(adata: AnnData, key: str) -> Float64:
     sampled = np.arange(adata.n_obs)[:: -(-adata.n_obs // SAMPLED)]
     if len(sampled) <= NEIGHBORS or not np.ptp(xy, axis=0).any():
         return np.zeros((n_domains, n_domains))
-    section = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    section = section_codes(sections, adata.n_obs)
     counted = contacts(
         xy[sampled],
         domains.codes[sampled].astype(np.intp),

@@ -11,7 +11,7 @@ import secrets
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from scipy import sparse
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     import pandas as pd
+
+FIGURE_FORMATS: Final = ("png", "svg", "pdf")
+"""Formats in which figures of a result are written."""
 
 
 @contextmanager

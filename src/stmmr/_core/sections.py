@@ -17,7 +17,7 @@ from stmmr._core.space import coordinates, rows_called, spacing
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from stmmr._core.types import Float64, Numbers
+    from stmmr._core.types import Float64, Ints, Numbers
 
 GAP: Final = 100
 """Distance between sections, in multiples of the largest extent of the data."""
@@ -132,6 +132,11 @@ def section_key_of(adata: AnnData) -> str | None:
 def graph_sections(adata: AnnData) -> pd.Categorical | None:
     """Get the sections that the spatial graph keeps apart; None if it was built without sections."""
     return sections_of(adata, section_key_of(adata))
+
+
+def section_codes(sections: pd.Categorical | None, n_obs: int) -> Ints:
+    """Get the number of the section of each spot, shape (n_obs,); 0 for all where there are no sections."""
+    return np.zeros(n_obs, dtype=np.intp) if sections is None else np.asarray(sections.codes, dtype=np.intp)
 
 
 def laid_apart(xy: Float64, sections: pd.Categorical | None) -> Float64:

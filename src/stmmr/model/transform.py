@@ -16,7 +16,7 @@ from stmmr._core.pca import projected
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import by_rows, map_rows
-from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, sections_of
+from stmmr._core.sections import centred, graph_sections, laid_apart, plane_coordinates, section_codes, sections_of
 from stmmr._core.space import coordinates, units
 from stmmr.linear.blocks import block_features, block_values, standardised
 from stmmr.linear.noise import expression_features, local_noise, with_equal_noise
@@ -78,7 +78,7 @@ def _expression(
     statistics.check(where, new)
     size = library_size(new, statistics.size, size_key=size_key)
     sections = sections_of(new, section_key)
-    codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    codes = section_codes(sections, new.n_obs)
     normalise = Normalisation(genes, size, float(step["median_library_size"]), codes, statistics.largest)
     totals = sum(map_rows(normalise.totals, counts, task="means of genes", progress=progress))
     centres = totals / np.maximum(np.bincount(codes), 1)[:, None]
@@ -92,7 +92,7 @@ def _with_noise_of(trained: AnnData, new: AnnData, expression: NDArray[np.float3
     known = expression_features(trained, use_rep=None, n_components=expression.shape[1])
     noise = local_noise(known, plane_coordinates(trained))
     sections = graph_sections(new)
-    codes = np.zeros(new.n_obs, dtype=np.intp) if sections is None else sections.codes
+    codes = section_codes(sections, new.n_obs)
     return with_equal_noise(expression, plane_coordinates(new), codes, to=noise)
 
 

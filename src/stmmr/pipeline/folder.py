@@ -14,7 +14,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.exits import reason_of
-from stmmr._core.files import atomic_write, write_csv
+from stmmr._core.files import FIGURE_FORMATS, atomic_write, write_csv
 from stmmr._core.folders import Kind, restore
 from stmmr._core.options import plain
 from stmmr._core.record import record, recorded
@@ -57,8 +57,6 @@ CONTENTS: Final = {
 """Every file that a result folder can hold, and what it is."""
 FIGURES: Final = OF_ANALYSES | {name for name in CONTENTS if name.endswith(".png")}
 """Files of analyses, and all figures."""
-FORMATS: Final = ("png", "svg", "pdf")
-"""Formats of figures."""
 
 
 def with_formats(names: Iterable[str]) -> list[str]:
@@ -66,7 +64,7 @@ def with_formats(names: Iterable[str]) -> list[str]:
     return [
         f"{name.removesuffix('png')}{kind}" if name.endswith(".png") else name
         for name in names
-        for kind in (FORMATS if name.endswith(".png") else [""])
+        for kind in (FIGURE_FORMATS if name.endswith(".png") else [""])
     ]
 
 
@@ -126,7 +124,7 @@ def write_figures(
 
     failed, options = dict[str, Exception](), options or {}
     look = FigureOptions(width=options.get("figure_width"))
-    kinds = [kind for kind in FORMATS if kind in options.get("figure_format", FORMATS[:1])]
+    kinds = [kind for kind in FIGURE_FORMATS if kind in options.get("figure_format", FIGURE_FORMATS[:1])]
     with off_screen():
         for name, draw in _figures(adata).items():
             paths = [folder / name.replace(".png", f".{kind}") for kind in kinds]

@@ -12,7 +12,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.options import Checked, shows_options
-from stmmr._core.sections import graph_sections
+from stmmr._core.sections import graph_sections, section_codes
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing_domains
@@ -209,7 +209,7 @@ def _label(ax: Axes, xy: Float64, domains: pd.Categorical, sections: pd.Categori
     """Write the name of each domain (of each section) on its most central spot."""
     from matplotlib.patheffects import withStroke
 
-    codes = np.zeros(len(xy), dtype=int) if sections is None else sections.codes
+    codes = section_codes(sections, len(xy))
     for section in range(codes.max() + 1):
         for code, name in enumerate(domains.categories):
             own = xy[(codes == section) & (domains.codes == code)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stmmr._core.checks import InputError, listed
+from stmmr._core.files import FIGURE_FORMATS
 from stmmr._core.options import Checked, check_argument
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ WIDTHS: Final = {"single": 89.0, "double": 183.0}
 """Width of one column and of two columns of a journal, in mm."""
 SAVED: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "stmmr"}
 """Settings of files: fonts are embedded as TrueType, and texts of SVG stay texts."""
-FORMATS: Final = ("png", "svg", "pdf")
 DPI, SHOWN_DPI = 300, 150
 """Pixels per inch of files, and of new figures on the screen."""
 _AT_SIZE: Final = 10.0
@@ -72,7 +72,7 @@ class FigureOptions(Checked):
             raise InputError(f"Expected save to be a path, such as 'figure.png', found {self.save!r}.")
         known, path = FigureCanvasBase.get_supported_filetypes(), Path(self.save).expanduser()
         if path.suffix.lower().removeprefix(".") not in known:
-            kinds = ", ".join(f".{kind}" for kind in FORMATS)
+            kinds = ", ".join(f".{kind}" for kind in FIGURE_FORMATS)
             raise InputError(f"Expected a file to save the figure to, such as {kinds}, found {path.name}.")
         if not path.parent.is_dir():
             raise InputError(f"Expected a folder to save the figure in, found none at {path.parent}. Make it first.")

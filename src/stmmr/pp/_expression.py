@@ -16,7 +16,7 @@ from stmmr._core.pca import gene_components, number_of_components
 from stmmr._core.raw import raw_counts
 from stmmr._core.record import record
 from stmmr._core.rows import by_rows
-from stmmr._core.sections import sections_of
+from stmmr._core.sections import section_codes, sections_of
 from stmmr._core.space import rows_called
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def expression(
     selected = highly_variable(counts, statistics, n_top_genes=n_top_genes, min_spots=min_spots, progress=progress)
     if (n_genes := int(selected.sum())) < FEW_GENES:
         logger.warning("Domains rest on only %d genes. Check that all genes were read.", n_genes)
-    codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    codes = section_codes(sections, adata.n_obs)
     normalise = Normalisation(selected, size, float(np.median(size[size > 0])), codes, statistics.largest)
     n = n_components or number_of_components(adata.n_obs)
     components, axes = gene_components(counts, normalise, n_components=n, progress=progress)

@@ -10,7 +10,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.borders import contacts
 from stmmr._core.categories import categories, hex_colors, notes_of_domains
-from stmmr._core.sections import graph_sections, tissue_coordinates
+from stmmr._core.sections import graph_sections, section_codes, tissue_coordinates
 from stmmr.report._annotations import Part, annotation_keys, like_of, parts_of
 from stmmr.report._genes import TOP, top_genes
 from stmmr.report._layers import numbers_of
@@ -138,7 +138,7 @@ def _markers(adata: AnnData, name: str, genes: list[str]) -> list[Marker]:
 def _contacts(adata: AnnData, domains: pd.Categorical) -> Ints:
     """Count, among the nearest neighbours of the spots of each domain (row), the spots of each domain (column)."""
     sections, codes = graph_sections(adata), domains.codes.astype(np.intp)
-    section = np.zeros_like(codes) if sections is None else sections.codes.astype(np.intp)
+    section = section_codes(sections, adata.n_obs)
     n_domains = len(domains.categories)
     if adata.n_obs < 2:
         return np.zeros((n_domains, n_domains), dtype=np.intp)

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from stmmr._core import keys
 from stmmr._core.compat import libraries_of
-from stmmr._core.sections import graph_sections
+from stmmr._core.sections import graph_sections, section_codes
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
 from stmmr.pl.layout import ALONE, ON_IMAGE, drawable, frame_of, in_rows, spot_width
@@ -169,7 +169,7 @@ def number_positions(scene: Scene, codes: Ints) -> list[tuple[int, float, float]
     """
     step = -(-len(codes) // SAMPLED)
     xy, codes = scene.xy[::step], codes[::step]
-    sections = np.zeros(len(codes), dtype=int) if scene.sections is None else scene.sections.codes[::step]
+    sections = section_codes(scene.sections, len(scene.xy))[::step]
     distance, nearest = map(np.asarray, cKDTree(xy).query(xy, k=range(1, 1 + min(AMID, len(xy)))))
     same = np.mean((codes[nearest] == codes[:, None]) & (sections[nearest] == sections[:, None]), axis=1)
     # at the edge of the tissue, all neighbours are to one side

@@ -14,7 +14,7 @@ from stmmr._core.checks import InputError, listed
 from stmmr._core.depends import depends
 from stmmr._core.options import checked
 from stmmr._core.record import record
-from stmmr._core.sections import sections_of
+from stmmr._core.sections import section_codes, sections_of
 from stmmr._core.space import coordinates, rows_called, spacing
 from stmmr._core.stats import fdr_bh
 
@@ -79,7 +79,7 @@ def cell_types(
     shares, names = shares_of(adata, cell_type_key)
     domains, sections = categories(adata, domain_key), sections_of(adata, section_key)
     codes = domains.codes.astype(np.intp)
-    section = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    section = section_codes(sections, adata.n_obs)
     rng = np.random.default_rng(random_state)
     known = np.flatnonzero((codes >= 0) & np.isfinite(shares).all(axis=1))
     if not len(known):

@@ -17,7 +17,7 @@ from stmmr._core.depends import depends, warn_outdated
 from stmmr._core.genes import gene_columns
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.record import record, recorded
-from stmmr._core.sections import graph_sections, laid_apart, sections_of, tissue_coordinates
+from stmmr._core.sections import graph_sections, laid_apart, section_codes, sections_of, tissue_coordinates
 from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
 from stmmr.tl._rank_sums import RankSums, rank_sums
@@ -316,7 +316,7 @@ def _neighbours(adata: AnnData, domains: pd.Categorical, section_key: str | None
     else:
         sections = sections_of(adata, section_key)
         xy = laid_apart(coordinates(adata), sections)
-    section = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes.astype(np.intp)
+    section = section_codes(sections, adata.n_obs)
     codes, n_domains = domains.codes.astype(np.intp), len(domains.categories)
     contact = contacts(xy, codes, section, n_domains=n_domains, n_neighbors=options.n_neighbors)
     sizes = np.bincount(codes[codes >= 0], minlength=n_domains)

@@ -14,7 +14,7 @@ from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.options import checked
 from stmmr._core.record import record
 from stmmr._core.rows import slices
-from stmmr._core.sections import graph_sections, laid_apart, sections_of
+from stmmr._core.sections import graph_sections, laid_apart, section_codes, sections_of
 from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
 
@@ -199,7 +199,7 @@ def _graph(adata: AnnData, graph_key: str | None, section_key: str | None, *, n_
         weights = neighbor_weights(laid_apart(coordinates(adata), sections), n_neighbors)
     else:
         weights = _stored_weights(adata, graph_key)
-    codes = np.zeros(adata.n_obs, dtype=np.intp) if sections is None else sections.codes
+    codes = section_codes(sections, adata.n_obs)
     parts = []
     for code in range(int(codes.max()) + 1):
         spots = np.flatnonzero(codes == code)

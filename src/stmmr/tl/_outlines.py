@@ -10,7 +10,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError
 from stmmr._core.options import checked
-from stmmr._core.sections import graph_sections, sections_of
+from stmmr._core.sections import graph_sections, section_codes, sections_of
 from stmmr._core.space import ARRAY, coordinates, spacing, units
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def domain_outlines(
         raise InputError(f"Expected domains in obs[{domain_key!r}], found none. Run stmmr.run(adata) first.")
     sections = sections_of(adata, section_key) if section_key else graph_sections(adata)
     names = ["section"] if sections is None else list(sections.categories)
-    codes = np.zeros(len(xy), dtype=int) if sections is None else sections.codes
+    codes = section_codes(sections, len(xy))
     reach = reach or (ON_ARRAY if set(ARRAY) <= set(adata.obs.columns) else AMONG_CELLS)
     distance = max(spacing(xy[codes == code], nth=2) or 1.0 for code in range(len(names)))
     grid = 10.0 ** np.floor(np.log10(distance * GRID))
