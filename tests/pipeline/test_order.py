@@ -72,10 +72,10 @@ def test_run_with_an_image(tissue):
 
 def test_samples_of_a_large_tissue(tissue, monkeypatch):
     from stmmr.linear import bandwidth
-    from stmmr.tl import _alternatives, _consensus, _number, _points, _trajectory, _umap, _vote
+    from stmmr.tl import _consensus, _number, _points, _trajectory, _umap, _vote
 
     for module, name in (
-        (_consensus, "FITTED_AT_MOST"), (_vote, "COMPARED_AT_MOST"), (_alternatives, "COMPARED_AT_MOST"),
+        (_consensus, "FITTED_AT_MOST"), (_vote, "COMPARED_AT_MOST"),
         (_number, "FITTED_AT_MOST"), (_points, "FITTED_AT_MOST"), (_trajectory, "FITTED_AT_MOST"),
         (_umap, "LAID_OUT_AT_MOST"), (bandwidth, "SPOTS_AT_MOST"),
     ):  # fmt: skip

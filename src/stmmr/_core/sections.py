@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 from scipy.spatial import cKDTree
 
 from stmmr._core import keys
@@ -15,6 +14,7 @@ from stmmr._core.record import recorded
 from stmmr._core.space import coordinates, rows_called, spacing
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from stmmr._core.types import Float64, Ints, Numbers

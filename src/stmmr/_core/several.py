@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
@@ -32,6 +31,7 @@ from stmmr._core.space import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from stmmr._core.types import Float64
@@ -63,6 +63,8 @@ class Several(NamedTuple):
 
 def find_several(adata: AnnData) -> Several | None:
     """Find out whether a table holds several sections, and by which column of ``obs``; None if it does not."""
+    import pandas as pd
+
     coordinates(adata)  # checked
     xy, z, where = stored_coordinates(adata)
     columns = _columns(adata)
@@ -154,6 +156,8 @@ def _advice(adata: AnnData, several: Several) -> str:
 
 def _columns(adata: AnnData) -> dict[str, pd.Categorical]:
     """Get the columns of ``obs`` that group the spots, those named after sections first, then those of few groups."""
+    import pandas as pd
+
     groups: dict[str, pd.Categorical] = {}
     for name, column in adata.obs.items():
         if name in ARRAY or (column.dtype.kind == "f" and not may_name_sections(name)):
@@ -168,6 +172,8 @@ def _columns(adata: AnnData) -> dict[str, pd.Categorical]:
 
 def _depths(z: Float64) -> pd.Categorical | None:
     """Take the values of z as sections; None if there is one value, or so many that the section is thick."""
+    import pandas as pd
+
     values = np.unique(np.round(z[np.isfinite(z)], 6))
     if not 2 <= len(values) <= len(z) / FEW_DEPTHS or not np.isfinite(z).all():
         return None
@@ -176,6 +182,8 @@ def _depths(z: Float64) -> pd.Categorical | None:
 
 
 def _same_groups(values: pd.Categorical, other: pd.Categorical) -> bool:
+    import pandas as pd
+
     pairs = pd.DataFrame({"a": values.codes, "b": other.codes}).drop_duplicates()
     return len(pairs) == len(values.categories) == len(other.categories)
 
@@ -208,6 +216,8 @@ def _tells_apart(positions: pd.DataFrame, values: pd.Categorical) -> bool:
 
 def _by_names(adata: AnnData) -> pd.Categorical | None:
     """Take what follows the last hyphen of names, or what precedes the first underscore, as sections."""
+    import pandas as pd
+
     names = adata.obs_names.astype(str).str
     for part in (names.extract(r"[-_]([^-_]+)$")[0], names.extract(r"^([^_]+)_")[0]):
         values = pd.Categorical(part)
