@@ -220,6 +220,8 @@ def save_figure(figure: Figure, path: Path, *, exact: bool) -> None:
 
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     fitting: dict[str, Any] = {} if exact else {"bbox_inches": "tight", "pad_inches": 0.03}
+    if path.suffix.lower() == ".png":  # half the time of the default, for 3 % more bytes
+        fitting["pil_kwargs"] = {"compress_level": 4}
     with rc_context(SAVED | LITERAL):
         figure.savefig(path, dpi=DPI, metadata=undated, **fitting)
 
