@@ -33,7 +33,7 @@ GROUPS: Final = {
     ),
     Group("Model", sort_key=3): frozenset({"method", "preset", "in_3d"}),
     Group("Result and messages", sort_key=4): frozenset(
-        {"report", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
+        {"report", "report_image", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
     ),
     Group("Computing", sort_key=5): frozenset(
         {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads"}

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -34,13 +34,16 @@ from stmmr.report._quality import checks_of
 from stmmr.report._scene import CIRCLES_AT_MOST, number_positions, scene_of
 from stmmr.report._summaries import summaries_of
 from stmmr.report._tables import evaluation_table, settings_groups, shown
+from stmmr.report.tiles import tiles_written, write_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from anndata import AnnData
+    from numpy.typing import ArrayLike
 
     from stmmr._core.types import Floats
+    from stmmr.image.slide import ImageSource
     from stmmr.report._figures import Panels
     from stmmr.report._packed import PackedGenes
     from stmmr.report._scene import Frame, Scene
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SCRIPTS = (
     "core", "figures", "layers", "genes", "markers", "selection", "names", "panels", "save",
-    "view", "page"
+    "view", "tiles", "page"
 )  # fmt: skip
 
 
@@ -60,6 +63,8 @@ def write(
     genes: Iterable[str] | None = None,
     title: str | None = None,
     domain_key: str = keys.DOMAIN,
+    image: ImageSource | Literal["full"] | None = None,
+    registration: str | Path | ArrayLike | None = None,
     run_facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a report of a run: one HTML file that opens in any browser, without internet, to share with others.
@@ -85,6 +90,12 @@ def write(
     domain_key
         Column of ``obs`` with the domains to report, such as clusters of scanpy or the annotation of an expert. Results
         of other domains are left out.
+    image
+        H&E image to show at its full resolution, as `stmmr.pp.histology` takes it, or "full" for the largest one in
+        ``uns["spatial"]``. It is written as JPEG tiles into a folder beside the page, such as ``report_tiles``, and the
+        page loads those in view. None: the page holds the image, at most 1,600 pixels along its longer side.
+    registration
+        Affine map from coordinates to pixels of `image`, as of `stmmr.pp.histology`.
     run_facts
         Entries of run.json: "input", "options", "versions", "seconds_in_all", "peak_memory_mb".
 
@@ -100,7 +111,11 @@ def write(
         reason = "a folder" if path.is_dir() else "no such folder"
         raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
     with domains_shown(adata, domain_key) as shown_data:
-        page = _template().render(**_parts(shown_data, facts, title, genes, domain_key))
+        if image is not None:
+            write_tiles(shown_data, path, image, registration=registration)
+        wanted = image is not None or facts.get("options", {}).get("report_image") == "full"
+        tiles = tiles_written(path) if wanted else None
+        page = _template().render(**_parts(shown_data, facts, title, genes, domain_key, tiles))
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
@@ -122,7 +137,12 @@ def _input_names(source: object) -> tuple[str, str]:
 
 
 def _parts(
-    adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None, domain_key: str
+    adata: AnnData,
+    facts: dict[str, Any],
+    title: str | None,
+    genes: Iterable[str] | None,
+    domain_key: str,
+    tiles: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Collect the variables of the template."""
     scene, layers = scene_of(adata), layers_of(adata)
@@ -134,6 +154,7 @@ def _parts(
     panels = panels_in_rows(max(len(shown_beside), 1), scene.frame)
     data = _data(adata, scene, layers, found) | {
         "domain_key": domain_key,
+        "tiles": tiles,
         "alternatives": None if alternatives is None else alternatives.description(),
         "panels": {"shown": shown_beside, "left": panels.left, "top": panels.top, "frame": _corners(panels.frame)},
     }
@@ -159,6 +180,7 @@ def _parts(
         "genes_told": genes_told,
         "blocks": [] if found is None else found.blocks,
         "scene": scene,
+        "tiles": tiles,
         "domains": domains_of(adata),
         "findings": findings_of(adata),
         "further": further_sections(adata),
