@@ -16,7 +16,7 @@ from stmmr._core.checks import InputError, logger
 from stmmr._core.files import atomic_write
 from stmmr._core.fingerprints import digest, fingerprint
 from stmmr._core.folders import Kind, publish_folder
-from stmmr._core.parallel import in_parallel, progress_bar
+from stmmr._core.parallel import in_threads, progress_bar
 from stmmr._core.rows import empty
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class FeatureCache:
         if self.done and batches:
             logger.info("%d of %d spots are already encoded.", sum(b - a for a, b in self.done), len(self.values))
         with progress_bar(sum(b.stop - b.start for b in batches), "histology", "spots", shown=progress) as bar:
-            for rows, values in zip(batches, in_parallel(encode, ((b,) for b in batches)), strict=True):
+            for rows, values in zip(batches, in_threads(encode, ((b,) for b in batches)), strict=True):
                 self.put(rows, values)
                 bar.update(len(values))
         return self.features()
