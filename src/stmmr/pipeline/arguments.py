@@ -36,7 +36,7 @@ GROUPS: Final = {
         {"report", "report_image", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
     ),
     Group("Computing", sort_key=5): frozenset(
-        {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads"}
+        {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads", "scheduler"}
     ),
 }
 """Groups of options in the help. All other options are in the first one, `COMMON`."""

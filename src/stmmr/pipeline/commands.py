@@ -18,6 +18,7 @@ from stmmr._core.locks import locked
 from stmmr._core.options import as_json, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.version import VERSION
+from stmmr._core.workers import on_workers
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.analyse import (
     carry_out,
@@ -113,15 +114,16 @@ def run_to_folder(
     inputs = [*named.paths, options.image, options.registration, analyses.gene_sets]
     with _folder(folder, facts, inputs) as draft, _kept_beside(draft.target) as (beside, store):
         read = Unchanged(inputs)
-        joined = _read(named, options, folder, store=store)
-        adata, left, counts = joined.adata, joined.options, joined.counts
-        read.check()
-        read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
-        leave_out_unstorable(adata)
-        check(adata, analyses, prepared_by(left))
         checkpoint = options.checkpoint or beside
         model = checkpoint / MODEL if options.preset != "paper" else None
-        failed = run_steps(adata, replace(left, checkpoint=checkpoint, save_model=model))
+        with on_workers(options.scheduler, draft.target):
+            joined = _read(named, options, folder, store=store)
+            adata, left, counts = joined.adata, joined.options, joined.counts
+            read.check()
+            read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
+            leave_out_unstorable(adata)
+            check(adata, analyses, prepared_by(left))
+            failed = run_steps(adata, replace(left, checkpoint=checkpoint, save_model=model))
         joined.note()
         if model is not None:
             shutil.copytree(model, draft.folder / MODEL)
@@ -179,15 +181,16 @@ def map_to_folder(
     inputs = [*named.paths, model, options.image, options.registration, analyses.gene_sets]
     with _folder(folder, facts, inputs) as draft, kept_sections(draft.target) as store:
         read = Unchanged(inputs)
-        joined = _read(named, options, folder, store=store)
-        adata, left, counts = joined.adata, joined.options, joined.counts
-        leave_out_unstorable(adata)
-        trained, _ = results.read_data(model, trained_facts)
-        read.check()
-        read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
-        prepared = prepared_of(trained)._replace(section_key=left.section_key, layer=left.layer)
-        check(adata, analyses, prepared)
-        map_section(adata, results.read_model(model / MODEL, trained), left)
+        with on_workers(options.scheduler, draft.target):
+            joined = _read(named, options, folder, store=store)
+            adata, left, counts = joined.adata, joined.options, joined.counts
+            leave_out_unstorable(adata)
+            trained, _ = results.read_data(model, trained_facts)
+            read.check()
+            read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
+            prepared = prepared_of(trained)._replace(section_key=left.section_key, layer=left.layer)
+            check(adata, analyses, prepared)
+            map_section(adata, results.read_model(model / MODEL, trained), left)
         joined.note()
         failed: dict[str, Exception] = {}
         writing = Writing(draft, adata, facts, failed, read, start, image=_full_image(folder, left))

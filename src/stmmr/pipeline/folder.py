@@ -22,6 +22,7 @@ from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
 from stmmr._core.validated import from_json, read_json
 from stmmr.pipeline.analyses import ANALYSES, analysis_files
+from stmmr.pipeline.options import NOT_RESULTS
 from stmmr.pipeline.steps import attempt
 
 if TYPE_CHECKING:
@@ -231,7 +232,13 @@ def continues(result: Path, facts: Mapping[str, Any]) -> bool:
         earlier = read_facts(result)
     except (InputError, OSError):
         return False
-    return UNFINISHED in earlier and all(earlier.get(name) == fact for name, fact in facts.items())
+    same = (_decisive(earlier.get(name)) == _decisive(fact) for name, fact in facts.items())
+    return UNFINISHED in earlier and all(same)
+
+
+def _decisive(fact: Any) -> Any:
+    """Leave out options that results do not depend on, such as the address of a scheduler."""
+    return {name: part for name, part in fact.items() if name not in NOT_RESULTS} if isinstance(fact, dict) else fact
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,9 @@ class InputOptions(Checked):
     """Of several inputs, leave out those that cannot be used, and go on with the others. The report lists them."""
     threads: int | None = None
     """Largest number of threads; by default one for each available core."""
+    scheduler: str | Path | None = None
+    """Address of a Dask scheduler, or its scheduler file: its workers read the counts and propagate (extra ``dask``).
+    Default: the variable DASK_SCHEDULER_ADDRESS, otherwise this process alone."""
     progress: bool = True
     """Show progress bars."""
 
@@ -171,6 +174,6 @@ class RunFolderOptions(FolderOptions):
 
 NOT_RESULTS: Final = frozenset(
     {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
-    | {"skip_broken"}
+    | {"skip_broken", "scheduler"}
 )
 """Options of a run that its results do not depend on."""
