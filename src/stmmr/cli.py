@@ -309,9 +309,10 @@ def reproduce_command(
 def _report(adata: Any, path: Path, facts: dict[str, Any], *, image: dict[str, Any] | None = None) -> None:
     """Write the report of a result folder, or the tiles of an image beside it."""
     from stmmr import report
+    from stmmr.report.tiles import write_tiles
 
     if image is not None:
-        return report.write_tiles(adata, path, **image)
+        return write_tiles(adata, path, **image)
     return report.write(adata, path, run_facts=facts)
 
 

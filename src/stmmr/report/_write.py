@@ -14,6 +14,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories, notes_of_domains
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.depends import drop_outdated
+from stmmr._core.exits import reason_of
 from stmmr._core.files import atomic_write
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
@@ -22,7 +23,7 @@ from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._alternatives import alternatives_of, panels_of
 from stmmr.report._annotations import annotation_keys
-from stmmr.report._curves import curves_of, trends_of
+from stmmr.report._curves import curves_of, drawn, trends_of
 from stmmr.report._domains import domains_of, percent
 from stmmr.report._figures import map_and_umap, panels_in_rows, small_maps
 from stmmr.report._findings import findings_of, further_sections
@@ -103,6 +104,8 @@ def write(
     ------
     InputError
         If there are no domains or coordinates, or a gene is not in the data.
+    RuntimeError
+        If a figure could not be drawn; the page is written without it.
     """
     require_key(adata.obs.columns, domain_key, where="obs", hint="Run stmmr.run(adata) first.")
     drop_outdated(adata)
@@ -115,9 +118,12 @@ def write(
             write_tiles(shown_data, path, image, registration=registration)
         wanted = image is not None or facts.get("options", {}).get("report_image") == "full"
         tiles = tiles_written(path) if wanted else None
-        page = _template().render(**_parts(shown_data, facts, title, genes, domain_key, tiles))
+        parts = _parts(shown_data, facts, title, genes, domain_key, tiles)
+        page = _template().render(**parts)
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
+    if failed := parts["failed"]:
+        raise RuntimeError(f"written without {len(failed)} of its figures ({reason_of(failed[0])})") from failed[0]
 
 
 def _template() -> Any:
@@ -210,6 +216,7 @@ def _figures(
     from bokeh.embed import components
     from bokeh.resources import Resources
 
+    failed: list[Exception] = []
     figures = map_and_umap(scene, first, number_positions(scene, categories(adata, keys.DOMAIN).codes))
     shown_beside, panels = beside
     if shown_beside:
@@ -225,9 +232,10 @@ def _figures(
         "shape": f"{scene.frame.shape:.3f}",
         "panels_shape": f"{panels.frame.shape:.3f}",
         "beside": shown_beside,
-        "summaries": summaries_of(adata),
-        "curves": curves_of(adata),
-        "trends": trends_of(adata),
+        "summaries": summaries_of(adata, failed),
+        "curves": curves_of(adata, failed),
+        "trends": next(iter(drawn(adata, [trends_of], failed)), None),
+        "failed": failed,
     }
 
 
