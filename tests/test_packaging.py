@@ -51,6 +51,24 @@ def test_versions_agree(citation, recipe):
     assert (ROOT / "packaging/nf-core/stmmr/run/main.nf").read_text().count(f"stmmr-kit:{VERSION}--") == 2
 
 
+def test_the_pipeline_calls_commands_that_exist():
+    from stmmr import cli
+
+    folder = ROOT / "packaging/nf-core/pipeline"
+    text, config = ((folder / name).read_text() for name in ("main.nf", "nextflow.config"))
+    assert f"stmmr-kit={VERSION}'" in config and f"stmmr-kit:{VERSION}--" in config
+    options = re.search(r"run_args = '(--[^']*)'", config)[1]
+    lines = re.findall(r"^ +(stmmr .*)", text, re.MULTILINE)
+    commands = [line.replace("${params.run_args}", options) for line in lines]
+    assert [command.split()[1] for command in commands] == ["run", "map"]
+    for command in commands:
+        words = re.sub(r"\$\{params\.\w+\}", "", re.sub(r"\$\{(?!params)[\w.]+\}", "x", command)).split()[1:]
+        bound = cli.app.parse_args(words, exit_on_error=False, print_error=False)[1]
+        assert bound.arguments
+    declared = re.findall(r"^    (\w+) +=", config[: config.index("}")], re.MULTILINE)
+    assert set(re.findall(r"params\.(\w+)", text)) == set(declared)
+
+
 def test_addresses_agree(citation, recipe, module):
     urls = PROJECT["project"]["urls"]
     tool = module["tools"][0]["stmmr"]

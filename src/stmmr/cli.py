@@ -306,11 +306,14 @@ def reproduce_command(
     end_partly(failed, output, by_option, advice="the same command carries out only what failed")
 
 
-def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:
-    """Write the report of a result folder."""
+def _report(adata: Any, path: Path, facts: dict[str, Any], *, image: dict[str, Any] | None = None) -> None:
+    """Write the report of a result folder, or the tiles of an image beside it."""
     from stmmr import report
+    from stmmr.report.tiles import write_tiles
 
-    report.write(adata, path, run_facts=facts)
+    if image is not None:
+        return write_tiles(adata, path, **image)
+    return report.write(adata, path, run_facts=facts)
 
 
 def main(arguments: list[str] | None = None) -> None:

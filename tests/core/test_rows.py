@@ -137,6 +137,7 @@ def test_backed_is_for_files(tmp_path, tissue):
         stmmr.read(tmp_path, backed=True)
 
 
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 def test_workers_of_a_dask_client_do_the_preparation(tissue, tmp_path):
     distributed = pytest.importorskip("distributed")

@@ -56,7 +56,7 @@ def written(path, sizes):
 NEW = {"1": "Layer 1/2", "2": "White matter", "3": "White matter", "4": "4"}
 
 
-@pytest.mark.parametrize("suffix", [".json", ".csv"])
+@pytest.mark.parametrize("suffix", [".json", pytest.param(".csv", marks=pytest.mark.nightly)])
 def test_a_rename_and_a_merge_reach_everything(result, tmp_path, suffix):
     before = stmmr.read(result / "result.h5ad")
     (result / "mine.txt").write_text("mine")

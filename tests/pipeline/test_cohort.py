@@ -235,7 +235,7 @@ def test_a_sheet_is_the_only_input(cohort, tmp_path, capsys):
 def test_many_sections_are_mapped_at_once(cohort, tmp_path):
     files = [cohort.parent / f"{name}.h5ad" for name in "abc"]
     assert run(files[0], tmp_path / "trained") == 0
-    model = ("--model", tmp_path / "trained", "--no-progress", "--no-genes")
+    model = ("--model", tmp_path / "trained", "--no-progress", "--no-genes", "--no-report")
     for number, path in enumerate(files):
         assert run_main("map", path, "-o", tmp_path / f"alone{number}", *model) == 0
     alone = [pd.read_csv(tmp_path / f"alone{number}" / "domains.csv")["domain"] for number in range(3)]

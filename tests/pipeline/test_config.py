@@ -8,6 +8,7 @@ import pytest
 import stmmr
 from helpers import run_main
 from stmmr._core.options import option_names
+from stmmr.pipeline import commands
 from stmmr.pipeline.analyses import AnalysisOptions
 from stmmr.pipeline.configuring import NOT_REPEATED, read_config
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
@@ -45,8 +46,7 @@ def test_run_json_repeats_the_run(first, tmp_path, monkeypatch):
     assert run_main("run", "--config", first / "out" / "run.json") == 1  # its folder is there already
 
 
-@pytest.mark.parametrize("suffix", ["toml", "yaml", "json"])
-def test_files_with_the_same_names(first, tmp_path, suffix):
+def test_files_with_the_same_names(first, tmp_path):
     off = ("histology", "genes", "report")
     texts = {
         "toml": "n-domains = 2\nseed = 3\ninput = '{}'\noutput = '{}'\n" + "".join(f"{name} = false\n" for name in off),
@@ -56,8 +56,14 @@ def test_files_with_the_same_names(first, tmp_path, suffix):
         + ", ".join(f'"{name}": false' for name in off)
         + "}}",
     }
-    path = tmp_path / f"options.{suffix}"
-    path.write_text(texts[suffix].format(first / "in.h5ad", tmp_path / "out"))
+    read = {}
+    for suffix, text in texts.items():
+        path = tmp_path / f"options.{suffix}"
+        path.write_text(text.format(first / "in.h5ad", tmp_path / "out"))
+        read[suffix] = {
+            name: str(value) for name, value in read_config(path).items() if name not in ("input", "enhance_genes")
+        }
+    assert read["toml"] == read["yaml"] == read["json"]
     assert run_main("run", "--config", path, "--n-domains", 3, *QUIET) == 0
     content = facts(tmp_path / "out")
     assert content["config"]["n_domains"] == 3 and content["config"]["random_state"] == 3
@@ -65,13 +71,41 @@ def test_files_with_the_same_names(first, tmp_path, suffix):
     assert pd.read_csv(tmp_path / "out" / "domains.csv")["domain"].nunique() == 3
 
 
-def test_a_flag_of_the_command_line_wins(first, tmp_path):
-    path = tmp_path / "options.toml"
-    path.write_text("input = 'none.h5ad'\nreport = false\ngenes = true\nhistology = false\nn_domains = 3\n")
-    out = tmp_path / "out"
-    options = ("--config", path, "--report", "--no-genes", "-o", out, *QUIET)
-    assert run_main("run", first / "in.h5ad", *options) == 0
-    assert (out / "report.html").exists() and not (out / "domain_genes.csv").exists()
+@pytest.fixture
+def options_of(first, tmp_path, monkeypatch):
+    """Get a function: sources and options with which a command would run."""
+
+    def parsed(text, *arguments):
+        called = {}
+        monkeypatch.setattr(
+            commands,
+            "run_to_folder",
+            lambda sources, folder, options, analyses, **_: called.update(
+                sources=sources, **vars(folder), **vars(options), **vars(analyses)
+            ),
+        )
+        (tmp_path / "options.toml").write_text(text)
+        line = (
+            "run",
+            first / "in.h5ad",
+            "--config",
+            tmp_path / "options.toml",
+            "-o",
+            tmp_path / "out",
+            *arguments,
+            *QUIET,
+        )
+        assert run_main(*line) == 0
+        return called
+
+    return parsed
+
+
+def test_a_flag_of_the_command_line_wins(first, options_of):
+    text = "input = 'none.h5ad'\nreport = false\ngenes = true\nhistology = false\nn_domains = 3\n"
+    options = options_of(text, "--report", "--no-genes")
+    assert options["report"] and not options["genes"] and not options["histology"] and options["n_domains"] == 3
+    assert "in.h5ad" in str(options["sources"])
 
 
 def test_a_run_json_of_an_earlier_version(first, tmp_path):
@@ -107,11 +141,7 @@ def test_bad_files(first, tmp_path, capsys, suffix, text, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_flag_of_the_file_is_switched_off(first, tmp_path):
-    path = tmp_path / "options.toml"
-    path.write_text("trajectory = true\ngenes = false\noverwrite = true\nn_domains = 3\n")
-    out = tmp_path / "out"
-    options = ("--config", path, "--no-trajectory", "--no-overwrite", "--no-report", "-o", out, *QUIET)
-    assert run_main("run", first / "in.h5ad", *options) == 0
-    config = facts(out)["config"]
-    assert not config["trajectory"] and "pseudotime" not in (out / "domains.csv").read_text().splitlines()[0]
+def test_a_flag_of_the_file_is_switched_off(options_of):
+    text = "trajectory = true\ngenes = false\noverwrite = true\nn_domains = 3\n"
+    options = options_of(text, "--no-trajectory", "--no-overwrite")
+    assert not options["trajectory"] and not options["overwrite"] and not options["genes"]

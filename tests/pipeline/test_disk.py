@@ -12,6 +12,8 @@ from helpers import run_main
 from stmmr._core import kernel, keys, rows
 from stmmr.pipeline import sources
 
+OPTIONS = ("--n-domains", 4, "--no-report", "--no-progress")
+
 
 @pytest.fixture(scope="module")
 def tissue():
@@ -35,11 +37,14 @@ def write_zarr(adata, folder):
 
 
 @pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")
-@pytest.mark.parametrize(("write", "result"), [(write_h5ad, "result.h5ad"), (write_zarr, "result.zarr")])
+@pytest.mark.parametrize(
+    ("write", "result"),
+    [(write_h5ad, "result.h5ad"), pytest.param(write_zarr, "result.zarr", marks=pytest.mark.nightly)],
+)
 def test_on_disk_as_in_memory(tissue, tmp_path, write, result):
     source = write(tissue, tmp_path)
     for mode in ("memory", "disk"):
-        assert run_main("run", source, "-o", tmp_path / mode, "--mode", mode, "--n-domains", 4, "--no-progress") == 0
+        assert run_main("run", source, "-o", tmp_path / mode, "--mode", mode, *OPTIONS) == 0
         assert json.loads((tmp_path / mode / "run.json").read_text())["stmmr"]["mode"] == mode
     tables = [pd.read_csv(tmp_path / mode / "domains.csv", index_col=0) for mode in ("memory", "disk")]
     assert (tables[0]["domain"] == tables[1]["domain"]).mean() > 0.99
@@ -89,7 +94,7 @@ def test_room_is_asked_for_before_it_is_written_to(tissue, tmp_path, monkeypatch
     source = write_h5ad(tissue, tmp_path)
     free = shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    assert run_main("run", source, "-o", tmp_path / "out", "--mode", "disk", "--n-domains", 4, "--no-progress") == 1
+    assert run_main("run", source, "-o", tmp_path / "out", "--mode", "disk", *OPTIONS) == 1
     assert "found the disk or your quota full" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"in.h5ad", "out", ".out.unfinished"}  # domains come first
     assert not list((tmp_path / "out").glob("result*"))

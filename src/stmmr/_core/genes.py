@@ -224,20 +224,6 @@ def gene_values(adata: AnnData, gene: str, *, layer: str | None = None) -> Float
     return np.asarray(dense, dtype=np.float64).ravel()
 
 
-def lognormalised_rows(adata: AnnData) -> Iterator[Csr]:
-    """Read the log-normalised values of all genes, a chunk of rows at a time, after `stmmr.pp.expression`."""
-    if keys.LOGNORM in adata.layers:
-        return map_rows(_as_they_are, by_rows(adata.layers[keys.LOGNORM]), task="genes", progress=False)
-    _, counts = raw_counts(adata, str(recorded(adata)["expression"]["layer"]) or None)
-    size = adata.obs[keys.LIBRARY_SIZE].to_numpy(np.float64)
-    read = partial(_normalised, genes=slice(0, adata.n_vars), size=size, median=float(np.median(size[size > 0])))
-    return map_rows(read, by_rows(counts), task="genes", progress=False)
-
-
-def _as_they_are(rows: Csr, _: slice) -> Csr:
-    return rows
-
-
 def require_gene(adata: AnnData, gene: str) -> None:
     """Check that a gene is in the data.
 

@@ -6,7 +6,8 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 RESULT: Final = 25
@@ -50,6 +51,24 @@ def set_verbosity(level: int) -> None:
             f"Expected a verbosity of 0 (errors), 1 (warnings and results), 2 (steps) or 3, found {level!r}."
         )
     _logger.setLevel(LEVELS[level])
+
+
+@contextmanager
+def kept_messages() -> Iterator[list[tuple[int, str]]]:
+    """Keep level and text of messages, from information on."""
+    messages: list[tuple[int, str]] = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: messages.append((record.levelno, record.getMessage()))  # type: ignore[method-assign]
+    level, propagate = _logger.level, _logger.propagate
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    _logger.propagate = False
+    try:
+        yield messages
+    finally:
+        _logger.removeHandler(handler)
+        _logger.setLevel(level)
+        _logger.propagate = propagate
 
 
 def print_messages(worded: Callable[[str], str]) -> None:

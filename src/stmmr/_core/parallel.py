@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Step = TypeVar("Step", bound="Callable[..., Any]")
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
+elsewhere: ContextVar[Callable[..., Iterator[Any]] | None] = ContextVar("elsewhere", default=None)
+"""Carries out tasks instead of threads of this process; `stmmr._core.workers` sets it."""
 
 
 def threads() -> int:
@@ -90,9 +92,16 @@ def _libraries_limited(n: int) -> Any:
 def in_parallel(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
     """Call a function with the arguments of each task, and get results in the order of the tasks.
 
-    Tasks run in threads, or on the backend of ``joblib.parallel_config``: with ``backend="dask"``, on the workers of a
-    ``dask.distributed`` client. Only as many tasks are made at a time as run or wait in the queue. While they run, each
-    uses one thread of linear algebra: threads of threads would wait for each other.
+    Tasks run in threads of this process, or on the workers of a Dask cluster (`stmmr._core.workers.on_workers`), with
+    the same results. Only as many tasks are made at a time as run or wait in the queue.
+    """
+    yield from (elsewhere.get() or in_threads)(function, tasks)
+
+
+def in_threads(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """Do as `in_parallel` in this process, with what cannot be sent to another one.
+
+    While tasks run, each uses one thread of linear algebra: threads of threads would wait for each other.
     """
     from joblib import Parallel, delayed
 

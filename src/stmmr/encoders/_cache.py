@@ -18,7 +18,7 @@ from stmmr._core.checks import InputError, logger
 from stmmr._core.files import atomic_write
 from stmmr._core.fingerprints import digest, fingerprint
 from stmmr._core.folders import Kind, publish_folder
-from stmmr._core.parallel import in_parallel, progress_bar
+from stmmr._core.parallel import in_threads, progress_bar
 from stmmr._core.rows import empty
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class FeatureCache:
         ):
             stack.callback(self.commit)
             committed = time.monotonic()
-            for rows, values in zip(batches, in_parallel(encode, ((b,) for b in batches)), strict=True):
+            for rows, values in zip(batches, in_threads(encode, ((b,) for b in batches)), strict=True):
                 self.put(rows, values)
                 bar.update(len(values))
                 if time.monotonic() - committed > SECONDS:

@@ -165,7 +165,7 @@ def annotate_folder(
             changes = {"file": names.name, "domain_key": key, "names": new, "notes": file.notes, "stmmr": VERSION}
             facts |= {"annotations": [*facts.get("annotations", []), changes]}
             facts["seconds_of_last_annotate"] = round(time.perf_counter() - start, 3)
-            draft.take_over(lambda name: name.startswith(f"{MODEL}/"))
+            draft.take_over(lambda name: name.startswith((f"{MODEL}/", f"{results.TILES}/")))
             write_again(draft, adata, facts, failed, counts=counts, report=report)
     results.log_contents(result)
     return failed

@@ -33,10 +33,10 @@ GROUPS: Final = {
     ),
     Group("Model", sort_key=3): frozenset({"method", "preset", "in_3d"}),
     Group("Result and messages", sort_key=4): frozenset(
-        {"report", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
+        {"report", "report_image", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
     ),
     Group("Computing", sort_key=5): frozenset(
-        {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads"}
+        {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads", "scheduler"}
     ),
 }
 """Groups of options in the help. All other options are in the first one, `COMMON`."""

@@ -27,6 +27,7 @@ from stmmr._core.untrusted import free_memory
 from stmmr._core.version import VERSION
 from stmmr.image.library import holds_image
 from stmmr.image.sections import in_section
+from stmmr.pipeline.copying import copied_by_workers, write_section
 from stmmr.pipeline.options import RunFolderOptions
 from stmmr.pipeline.sheet import add_columns, inputs_named
 from stmmr.pipeline.sources import (
@@ -150,7 +151,7 @@ def read_sheet_in_memory(path: Path, options: Any) -> Joined:
 
 def _stays_on_disk(inputs: NamedInputs, mode: str) -> bool:
     """Decide whether the counts of all sections stay on disk, by the files that tell their size."""
-    from stmmr.io._read import recognise
+    from stmmr.io import recognise
     from stmmr.io._tables import counts_in_file
 
     if mode != "auto":
@@ -176,11 +177,14 @@ def _open_all(
     needed = 0
     if store is not None:
         _prepare(store, inputs, options, folder)
+    copied = copied_by_workers(inputs.entries, options, folder, store, open_section=_checked)
     for number, (name, entry) in enumerate(inputs.entries.items()):
         with in_section(name):
             try:
-                each = _open(entry, options, folder, backed=store is not None)
-                _check(each)
+                if name in copied:
+                    each = Opened(*copied[name].opened())
+                else:
+                    each = _checked(entry, options, folder, backed=store is not None)
                 opened[name] = each
                 if store is not None:
                     opened[name] = _left_on_disk(each, folder, store / f"section{number}.h5ad")
@@ -196,7 +200,7 @@ def _open_all(
 
 def _open(entry: Entry, options: Any, folder: FolderOptions, *, backed: bool) -> Opened:
     """Read a section; in a sample sheet, its image is named there."""
-    from stmmr.io._read import recognise
+    from stmmr.io import recognise
 
     backed = backed and recognise(entry.path, bin_size=folder.bin_size).platform in BACKED
     adata, left = open_input(
@@ -206,6 +210,12 @@ def _open(entry: Entry, options: Any, folder: FolderOptions, *, backed: bool) ->
         **reading_options(folder),
     )
     return Opened(adata, left)
+
+
+def _checked(entry: Entry, options: Any, folder: FolderOptions, *, backed: bool = False) -> Opened:
+    opened = _open(entry, options, folder, backed=backed)
+    _check(opened)
+    return opened
 
 
 def _check(opened: Opened) -> None:
@@ -340,14 +350,12 @@ def _state(path: Path) -> list[Any]:
 def _left_on_disk(opened: Opened, folder: FolderOptions, path: Path) -> Opened:
     """Leave the counts of a section in their file, which is closed, or write them to `path`."""
     from stmmr.io._adopt import dropped
-    from stmmr.io._tables import close, leave_out_unstorable, read_h5ad, write_h5ad
+    from stmmr.io._tables import close, read_h5ad
     from stmmr.io.joined import Part
 
     adata, options, _ = opened
     if not is_on_disk(adata.X):
-        leave_out_unstorable(adata)
-        with atomic_write(path) as new:
-            write_h5ad(adata, new)
+        write_section(adata, path)
         adata = read_h5ad(path, backed=True)
     off, controls = dropped(adata, keep_off_tissue=folder.keep_off_tissue)
     light = _without_matrices(adata, ~off, ~controls)

@@ -18,6 +18,7 @@ from stmmr._core.locks import locked
 from stmmr._core.options import as_json, plain
 from stmmr._core.parallel import is_first
 from stmmr._core.version import VERSION
+from stmmr._core.workers import on_workers
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.analyse import (
     carry_out,
@@ -37,7 +38,7 @@ from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.hardware import require_hardware
 from stmmr.pipeline.mapping import map_section
-from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
+from stmmr.pipeline.options import FolderOptions, InputOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
 from stmmr.pipeline.sheet import inputs_named
@@ -113,20 +114,21 @@ def run_to_folder(
     inputs = [*named.paths, options.image, options.registration, analyses.gene_sets]
     with _folder(folder, facts, inputs) as draft, _kept_beside(draft.target) as (beside, store):
         read = Unchanged(inputs)
-        joined = _read(named, options, folder, store=store)
-        adata, left, counts = joined.adata, joined.options, joined.counts
-        read.check()
-        read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
-        leave_out_unstorable(adata)
-        check(adata, analyses, prepared_by(left))
         checkpoint = options.checkpoint or beside
         model = checkpoint / MODEL if options.preset != "paper" else None
-        failed = run_steps(adata, replace(left, checkpoint=checkpoint, save_model=model))
+        with on_workers(options.scheduler, draft.target):
+            joined = _read(named, options, folder, store=store)
+            adata, left, counts = joined.adata, joined.options, joined.counts
+            read.check()
+            read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
+            leave_out_unstorable(adata)
+            check(adata, analyses, prepared_by(left))
+            failed = run_steps(adata, replace(left, checkpoint=checkpoint, save_model=model))
         joined.note()
         if model is not None:
             shutil.copytree(model, draft.folder / MODEL)
         how = {"command": command, "config": config_of(sources, folder, options, analyses)}
-        writing = Writing(draft, adata, facts | how, failed, read, start)
+        writing = Writing(draft, adata, facts | how, failed, read, start, image=_full_image(folder, left))
         writing.domains()
         fitted = cache(lambda: results.read_model(model, adata))
         writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
@@ -179,18 +181,19 @@ def map_to_folder(
     inputs = [*named.paths, model, options.image, options.registration, analyses.gene_sets]
     with _folder(folder, facts, inputs) as draft, kept_sections(draft.target) as store:
         read = Unchanged(inputs)
-        joined = _read(named, options, folder, store=store)
-        adata, left, counts = joined.adata, joined.options, joined.counts
-        leave_out_unstorable(adata)
-        trained, _ = results.read_data(model, trained_facts)
-        read.check()
-        read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
-        prepared = prepared_of(trained)._replace(section_key=left.section_key, layer=left.layer)
-        check(adata, analyses, prepared)
-        map_section(adata, results.read_model(model / MODEL, trained), left)
+        with on_workers(options.scheduler, draft.target):
+            joined = _read(named, options, folder, store=store)
+            adata, left, counts = joined.adata, joined.options, joined.counts
+            leave_out_unstorable(adata)
+            trained, _ = results.read_data(model, trained_facts)
+            read.check()
+            read = Unchanged([*([] if counts is None or named.several else named.paths), options.image])
+            prepared = prepared_of(trained)._replace(section_key=left.section_key, layer=left.layer)
+            check(adata, analyses, prepared)
+            map_section(adata, results.read_model(model / MODEL, trained), left)
         joined.note()
         failed: dict[str, Exception] = {}
-        writing = Writing(draft, adata, facts, failed, read, start)
+        writing = Writing(draft, adata, facts, failed, read, start, image=_full_image(folder, left))
         writing.domains()
         writing.analyses(with_genes(adata, analyses), model=None, progress=options.progress)
         names = ("" if len(named.entries) > 1 else sources[0].stem, _input_name(trained_facts))
@@ -327,9 +330,17 @@ def _input_facts(named: NamedInputs) -> str | dict[str, str]:
     return paths if len(paths) > 1 else next(iter(paths.values()), "simulated tissue")
 
 
+def _full_image(folder: FolderOptions, options: InputOptions) -> dict[str, Any] | None:
+    """Get the image that the report shows at full resolution, with its registration; None for none."""
+    if folder.report_image != "full":
+        return None
+    image = "full" if options.image is None else options.image
+    return {"image": image, "registration": options.registration, "um_per_pixel": options.um_per_pixel}
+
+
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue"}
+    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue", "report_image"}
     return {name: value for name, value in as_json(folder).items() if name in shaping}
 
 

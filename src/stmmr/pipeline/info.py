@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +12,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.compat import libraries_of, names_in
 from stmmr._core.counts import count_statistics
+from stmmr._core.log import kept_messages
 from stmmr._core.raw import SAMPLE, matrices_with_counts, raw_counts
 from stmmr._core.rows import as_csr
 from stmmr._core.sections import sections_of
@@ -28,7 +27,6 @@ from stmmr.pipeline.sheet import is_sheet
 from stmmr.pipeline.sources import memory_needed, open_input, would_stay_on_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from anndata import AnnData
@@ -74,8 +72,10 @@ def describe(
     can_stay = recognised.platform in IN_CHUNKS
     entries, n_spots = counts_in_file(recognised.path, table=options.table)[::-1] if can_stay else (0, 0)
     backed = can_stay and would_stay_on_disk(memory_needed(entries, n_spots), free_memory())
-    with _messages() as messages:
+    with kept_messages() as kept:
         adata, left = open_input(source, options, bin_size=bin_size, backed=backed, keep_off_tissue=keep_off_tissue)
+    # but the one that repeats what an input was recognised as
+    messages = [text for _, text in kept if not text.startswith("Reading ")]
     if not can_stay:  # the size of a sparse matrix is the number of its stored values
         entries = 0 if adata.X is None else int(adata.X.size)
     sections, key = _sections(adata, left.section_key)
@@ -115,36 +115,6 @@ def describe(
         "layers": listed(names_in(adata.layers), at_most=40),
         "command": _command(source, command) if runs else "none: first complete what is not usable",
     }
-
-
-class _Collector(logging.Handler):
-    """Keeps messages, but for the one that repeats what an input was recognised as."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
-        if not record.getMessage().startswith("Reading "):
-            self.messages.append(record.getMessage())
-
-
-@contextmanager
-def _messages() -> Iterator[list[str]]:
-    """Collect what readers say: what they take from where, and what they drop."""
-    handler = _Collector(logging.INFO)
-    logger = logging.getLogger("stmmr")
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield handler.messages
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:

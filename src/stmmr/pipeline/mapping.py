@@ -12,6 +12,7 @@ from stmmr._core.parallel import limited_threads
 from stmmr._core.record import record, recorded
 from stmmr._core.sections import sections_of
 from stmmr._core.space import coordinates
+from stmmr._core.workers import on_workers
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.folder import MODEL, read_data, read_facts, read_model
 from stmmr.pipeline.options import MapOptions
@@ -55,7 +56,7 @@ def map_section(adata: AnnData, model: StMMR | str | Path, options: MapOptions |
         If there is no option of a name.
     """
     options = with_changes(MapOptions, options, changes, function="map")
-    with limited_threads(options.threads):
+    with limited_threads(options.threads), on_workers(options.scheduler, Path("stmmr")):
         _map(adata, model, options)
 
 

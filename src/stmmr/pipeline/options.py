@@ -54,6 +54,9 @@ class InputOptions(Checked):
     """Of several inputs, leave out those that cannot be used, and go on with the others. The report lists them."""
     threads: int | None = None
     """Largest number of threads; by default one for each available core."""
+    scheduler: str | Path | None = None
+    """Address of a Dask scheduler, or its scheduler file: its workers read the counts and propagate (extra ``dask``).
+    Default: the variable DASK_SCHEDULER_ADDRESS, otherwise this process alone."""
     progress: bool = True
     """Show progress bars."""
 
@@ -153,6 +156,9 @@ class FolderOptions(Checked):
     """Width of the figures: a "single" (89 mm) or "double" (183 mm) column, or mm. Default: what they need."""
     report: bool = True
     """Write report.html, one page about the result to share."""
+    report_image: Literal["page", "full"] = "page"
+    """"full" writes the H&E image at its full resolution beside the report, in report_tiles; "page" keeps at most 1,600
+    pixels of it in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +174,6 @@ class RunFolderOptions(FolderOptions):
 
 NOT_RESULTS: Final = frozenset(
     {"label_key", "checkpoint", "save_model", "cache", "accelerator", "devices", "num_nodes", "progress", "threads"}
-    | {"skip_broken"}
+    | {"skip_broken", "scheduler"}
 )
 """Options of a run that its results do not depend on."""

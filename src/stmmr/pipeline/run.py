@@ -20,6 +20,7 @@ from stmmr._core.parallel import is_first, limited_threads, started_outside
 from stmmr._core.record import record, recorded
 from stmmr._core.rows import is_on_disk, scratch_folder
 from stmmr._core.space import coordinates, rows_called
+from stmmr._core.workers import on_workers
 from stmmr.pipeline.analyses import drop_earlier
 from stmmr.pipeline.cohort import read_sheet_in_memory
 from stmmr.pipeline.hardware import devices_of, names_hardware
@@ -84,7 +85,8 @@ def run(
         If there is no option of a name.
     """
     options = with_changes(RunOptions, options, changes, function="run")
-    with limited_threads(options.threads):
+    beside = options.checkpoint or Path("stmmr")
+    with limited_threads(options.threads), on_workers(options.scheduler, beside):
         if not (isinstance(data, str | Path) and is_sheet(data)):
             run_steps(data, options)
             return None

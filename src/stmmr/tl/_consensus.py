@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
-from stmmr._core.parallel import one_thread
+from stmmr._core.parallel import in_parallel, one_thread
 from stmmr._core.rows import CHUNK, slices
 from stmmr._core.sections import graph_sections
 from stmmr.tl._alternatives import second_answer
@@ -204,9 +205,14 @@ def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator
     linear = [mixture.linear() for mixture in mixtures]
     slopes = np.hstack([slope for slope, _, _ in linear])  # (d, M K)
     offsets = np.concatenate([offset for _, offset, _ in linear])
-    for rows in slices(len(points), CHUNK):
-        scores = points[rows].astype(np.float64) @ slopes + offsets
-        yield rows, scores.reshape(len(scores), len(mixtures), -1).argmax(axis=2).T
+    chunks = list(slices(len(points), CHUNK))
+    assign = partial(_likeliest, slopes=slopes, offsets=offsets, n_mixtures=len(mixtures))
+    yield from zip(chunks, in_parallel(assign, ((points[rows],) for rows in chunks)), strict=True)
+
+
+def _likeliest(points: Floats, *, slopes: Floats, offsets: Floats, n_mixtures: int) -> Ints:
+    scores = points.astype(np.float64) @ slopes + offsets
+    return np.asarray(scores.reshape(len(scores), n_mixtures, -1).argmax(axis=2).T)
 
 
 def _written(
