@@ -141,7 +141,7 @@ BAD = [
     ('{"format": "stmmr-domains", "version": 2}', "found 2 for version"),
     ('{"format": "stmmr-domains", "version": 1}', "Expected names of domains in"),
     ('{"format": "stmmr-domains", "version": 1, "domains": [{"name": "x"}]}', "found no 'domain'"),
-    ("domain;name\n1;x\n", "Expected the columns domain and name"),
+    ("domain:name\n1:x\n", "Expected the columns domain and name"),
     ("", "(CSV, UTF-8), found no rows"),
     ("domain,name\n9,x\n", "Expected the key '9' in the domains of obs['stmmr_domain'], found 1, 2, 3, 4."),
     ("domain,name\n1,x\n1,y\n", "Expected each domain once in the file of names, found 1 twice"),
