@@ -248,7 +248,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Numbers:
         _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
         array = np.memmap(file, dtype, mode="w+", shape=shape)
     _mapped.add(array.base)  # type: ignore[arg-type]  # its mmap
-    return array
+    return np.asarray(array)  # anndata writes no np.memmap
 
 
 def release() -> None:
