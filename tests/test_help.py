@@ -1,6 +1,7 @@
 """The help: the most used options first, all of them on request; completion of shells."""
 
 import pytest
+from rich.console import Console
 
 from helpers import run_main
 from stmmr._core.options import option_names
@@ -21,7 +22,11 @@ def shown(capsys, *arguments):
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
+    """Use a wide terminal; the app keeps the first one that it made."""
     monkeypatch.setenv("COLUMNS", "200")
+    app.console = Console(width=200)
+    yield
+    app.console = None
 
 
 def test_the_most_used_options_come_first(capsys):
