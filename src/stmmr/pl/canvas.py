@@ -210,8 +210,12 @@ def fit_height(figure: Figure) -> None:
         figure.set_figheight(10 * figure.get_figwidth())
         for _ in range(2):
             figure.draw_without_rendering()
-            box = figure.get_tightbbox()
-            figure.set_figheight(float(box.height) + 0.04)
+            rows: dict[int, float] = {}
+            for ax in figure.axes:
+                if (place := ax.get_subplotspec()) is not None and (box := ax.get_tightbbox()) is not None:
+                    row = place.rowspan.start
+                    rows[row] = max(rows.get(row, 0.0), box.height / figure.dpi)
+            figure.set_figheight(sum(rows.values()) + 0.04 * len(rows))
 
 
 def save_figure(figure: Figure, path: Path, *, exact: bool) -> None:
