@@ -1,4 +1,4 @@
-"""Kill commands at random moments: ``python kills.py FOLDER SEED NUMBER`` with a section ``in.h5ad`` in the folder.
+"""Kill commands at random moments: ``python kills.py FOLDER SEED NUMBER [cohort]``, with a section ``in.h5ad`` there.
 
 Packages are imported once; each command runs in a fork. After each kill, the files on disk must be those of before or
 whole new ones; a command that is not killed any more must end as if there had been no kill.
@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 AT_A_TIME = 4
@@ -30,7 +31,7 @@ class Case:
         start = time.monotonic()
         assert self.run() == 0, (self.folder / "log.txt").read_text()
         self.seconds = time.monotonic() - start
-        self.files, self.domains = self.listing(), self.table()
+        self.files, self.domains, self.embedded = self.listing(), self.table(), self.embedding()
         self.others = self.inputs()
 
     @property
@@ -85,6 +86,10 @@ class Case:
         path = self.out / "domains.csv"
         return path.read_bytes() if path.exists() else None
 
+    def embedding(self):
+        with h5py.File(self.out / "result.h5ad") as file:
+            return file["obsm/X_stmmr"][:].tobytes()
+
     def listing(self):
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
 
@@ -130,7 +135,20 @@ def cohort(folder, source):
     return Case(folder, "cohort", "run", sheet, "-o", "OUT", "--n-domains", 3, "--mode", "disk")
 
 
-def main(folder, seed, number):
+def cases_of(folder, source):
+    trained = Case(folder, "trained", "run", source, "-o", "OUT", "--n-domains", 3)
+    result = trained.out
+    options = {"earlier": result}
+    return [
+        cohort(folder, source),
+        Case(folder, "run", "run", source, "-o", "OUT", "--n-domains", 3, "--mode", "disk"),
+        Case(folder, "replace", "run", source, "-o", "OUT", "--n-domains", 2, "--overwrite", **options),
+        Case(folder, "analyse", "analyse", "OUT", "--trajectory", **options),
+        Case(folder, "map", "map", source, "--model", result, "-o", "OUT", "--overwrite", **options),
+    ]
+
+
+def main(folder, seed, number, *only):
     import bokeh.plotting
     import matplotlib.pyplot as plt
     import scanpy
@@ -142,16 +160,7 @@ def main(folder, seed, number):
 
     assert bokeh and plt and scanpy and umap and stmmr  # forks have them
     source, rng = folder / "in.h5ad", np.random.default_rng(seed)
-    trained = Case(folder, "trained", "run", source, "-o", "OUT", "--n-domains", 3)
-    result = trained.out
-    options = {"earlier": result}
-    cases = [
-        cohort(folder, source),
-        Case(folder, "run", "run", source, "-o", "OUT", "--n-domains", 3, "--mode", "disk"),
-        Case(folder, "replace", "run", source, "-o", "OUT", "--n-domains", 2, "--overwrite", **options),
-        Case(folder, "analyse", "analyse", "OUT", "--trajectory", **options),
-        Case(folder, "map", "map", source, "--model", result, "-o", "OUT", "--overwrite", **options),
-    ]
+    cases = [cohort(folder, source)] if only else cases_of(folder, source)
     kills, seen = 0, {}
     while kills < number:
         case = cases[int(rng.integers(len(cases)))]
@@ -170,9 +179,10 @@ def main(folder, seed, number):
         assert status == 0, (case.folder / "log.txt").read_text()
         case.check()
         assert case.table() == case.domains
+        assert case.embedding() == case.embedded
         assert case.listing() == case.files
         print(json.dumps({"kills": kills, "seed": seed, "seen": seen}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

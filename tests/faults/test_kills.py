@@ -21,3 +21,13 @@ def test_kills_at_random_moments(source):
     assert done.returncode == 0, done.stderr
     print(done.stdout)  # noqa: T201 - with -s: what was there after the kills
     assert json.loads(done.stdout.splitlines()[-1])["kills"] >= (KILLS or 4)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals and forks")
+def test_a_cohort_killed_at_ten_moments_ends_with_the_same_bytes(source):
+    program = Path(__file__).with_name("kills.py")
+    line = [sys.executable, program, str(source.parent), str(SEED), "10", "cohort"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["kills"] >= 10

@@ -10,9 +10,11 @@ import pytest
 import stmmr
 from helpers import contents, run_main
 from stmmr import InputError
-from stmmr._core import kernel, keys, rows
+from stmmr._core import kernel, keys, parallel, rows
 from stmmr.pipeline import costs, sources
-from stmmr.pipeline.sheet import Entry, add_columns, is_sheet, read_sheet
+from stmmr.pipeline.cohort import read_cohort
+from stmmr.pipeline.options import RunFolderOptions, RunOptions
+from stmmr.pipeline.sheet import Entry, add_columns, inputs_named, is_sheet, read_sheet
 
 
 def section(seed, *, image=False):
@@ -123,6 +125,36 @@ def test_other_platforms_are_copied_to_disk(cohort, tmp_path, monkeypatch):
     assert run(inputs, tmp_path / "auto") == 0
     assert json.loads((tmp_path / "auto" / "run.json").read_text())["stmmr"]["mode"] == "disk"
     assert contents(tmp_path / "auto")["domains.csv"] == contents(tmp_path / "memory")["domains.csv"]
+
+
+def test_workers_read_sections_of_vendors(cohort, tmp_path, caplog):
+    """As with a Dask cluster, but in this process."""
+    calls, results = [], []
+
+    def one_by_one(function, tasks):
+        for task in tasks:
+            calls.append(getattr(function, "__name__", ""))
+            yield function(*task)
+
+    adata = section(7)
+    table = pd.DataFrame(adata.X.toarray().astype(int), index=adata.obs_names, columns=adata.var_names)
+    pd.DataFrame(adata.obsm["spatial"], adata.obs_names, ["x", "y"]).join(table).to_csv(tmp_path / "t.csv")
+    (tmp_path / "bad.csv").write_text((tmp_path / "t.csv").read_text().replace(",0,", ",-1,"))
+    sheet = write_sheet(tmp_path, "section,path", f"A,{cohort.parent / 'a.h5ad'}", "T,t.csv", "bad,bad.csv")
+    for name, elsewhere in (("alone", None), ("helped", one_by_one)):
+        token = parallel.elsewhere.set(elsewhere)
+        caplog.clear()
+        folder = RunFolderOptions(output=tmp_path / name, mode="disk")
+        joined = read_cohort(inputs_named([sheet]), RunOptions(skip_broken=True), folder, store=tmp_path / f".{name}")
+        parallel.elsewhere.reset(token)
+        results.append((joined, [text for text in caplog.messages if text.startswith("Section")]))
+    assert calls.count("copy") == 2
+    (alone, told), (helped, told_again) = results
+    assert list(helped.skipped) == ["bad"]
+    assert helped.skipped == alone.skipped and "found negative values" in alone.skipped["bad"]
+    assert set(told_again) == set(told)
+    pd.testing.assert_frame_equal(helped.adata.obs, alone.adata.obs)
+    assert (helped.adata.X[:] != alone.adata.X[:]).nnz == 0
 
 
 @pytest.fixture(scope="module")

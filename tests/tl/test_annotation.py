@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.calibration import cohort, with_counts
 
 import stmmr
+from stmmr import tl
 from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.depends import outdated
@@ -112,6 +114,31 @@ def test_what_is_not_computed_again_is_removed(found):
     for key in (keys.PSEUDOTIME, keys.BRANCH, keys.DOMAIN_REFINED):
         assert key not in adata.obs
     assert not {"trajectory", "gene_trends", "domain_tree"} & set(recorded(adata))
+
+
+@pytest.mark.parametrize("genes", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_tests_of_a_cohort_are_those_of_the_merged_domains(genes, caplog):
+    rng = np.random.default_rng(0)
+    adata = with_counts(rng, cohort(rng), n_genes=8)
+    adata.obs["kind"] = pd.Categorical(rng.choice(["t1", "t2"], adata.n_obs))
+
+    def compare(adata):
+        tl.compare_contacts(adata, "section", group_key="group", covariates=["age"], n_neighbors=5)
+        tl.cell_types(adata, "kind", section_key="section", n_permutations=99, random_state=3)
+        if genes:
+            pytest.importorskip("pydeseq2")
+            tl.condition_genes(adata, "~ group", section_key="section", min_spots=3, min_counts=5)
+
+    expected = adata.copy()
+    names = expected.obs["stmmr_domain"].astype(str).replace({"a": "ab", "b": "ab"})
+    expected.obs["stmmr_domain"] = pd.Categorical(names, ["ab", "c"])
+    compare(expected)
+    compare(adata)
+    merge_domains(adata, {"ab": ["a", "b"]})
+    for note in ("contact_tests", "cell_types", *["condition_genes"][: int(genes)]):
+        pd.testing.assert_frame_equal(adata.uns[f"stmmr_{note}"], expected.uns[f"stmmr_{note}"])
+        assert str(adata.uns["stmmr"][note]) == str(expected.uns["stmmr"][note])
+    assert "Removed" not in caplog.text
 
 
 def test_all_merged_into_one(found, caplog):

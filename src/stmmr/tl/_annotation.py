@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -14,7 +15,10 @@ from stmmr._core.checks import InputError, listed, logger, require_key
 from stmmr._core.depends import called, depends, drop_outdated, named_by, rename_groups, sources_of_all
 from stmmr._core.options import checked, option_names
 from stmmr._core.record import drop_results, record, recorded
+from stmmr.tl._cell_types import cell_types
 from stmmr.tl._composition import write_composition
+from stmmr.tl._condition_genes import condition_genes
+from stmmr.tl._contacts import compare_contacts
 from stmmr.tl._gene_trends import gene_trends
 from stmmr.tl._genes import DomainGenesOptions, domain_genes
 from stmmr.tl._metrics import evaluate
@@ -365,6 +369,17 @@ def _evaluation(adata: AnnData, one: str, before: Before) -> None:
     evaluate(adata, label_key=label.partition(":")[2], domain_key=one)
 
 
+def _cohort_test(function: Callable[..., None], note: str) -> Callable[[AnnData, str, Before], None]:
+    """Get what calls a test of sections again, with the arguments that its record has."""
+
+    def again(adata: AnnData, _: str, before: Before) -> None:
+        step = before.notes[note]
+        names = [name for name in signature(function).parameters if name in step and str(step[name])]
+        function(adata, **{name: np.asarray(step[name]).tolist() for name in names})
+
+    return again
+
+
 AGAIN: Final[Mapping[str, Callable[[AnnData, str, Before], None]]] = {
     "refine": _refine,
     "domain_genes": _genes,
@@ -372,6 +387,9 @@ AGAIN: Final[Mapping[str, Callable[[AnnData, str, Before], None]]] = {
     "trajectory": _trajectory,
     "gene_trends": _gene_trends,
     "composition": _composition,
+    "contact_tests": _cohort_test(compare_contacts, "contact_tests"),
+    "cell_types": _cohort_test(cell_types, "cell_types"),
+    "condition_genes": _cohort_test(condition_genes, "condition_genes"),
     "evaluation": _evaluation,
 }
 """How each kind of result is computed again, in their order."""
