@@ -200,7 +200,7 @@ def test_command_and_its_errors(simulated, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     assert run_main("export", result, "--to", "qupath") == 1
     assert "Expected the key 'stmmr_domain' in obs" in capsys.readouterr().err
-    assert run_main("export", result, "--to", "cellprofiler") == 2
+    assert run_main("export", result, "--to", "cellprofiler") == 1
 
 
 @pytest.mark.parametrize("target", TARGETS)

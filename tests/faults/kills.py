@@ -134,13 +134,13 @@ def main(folder, seed, number):
     import bokeh.plotting
     import matplotlib.pyplot as plt
     import scanpy
+    import umap.umap_
 
     import stmmr.model
     import stmmr.pipeline.commands
     import stmmr.report
-    import stmmr.tl._umap_epochs
 
-    assert bokeh and plt and scanpy and stmmr  # forks have them
+    assert bokeh and plt and scanpy and umap and stmmr  # forks have them
     source, rng = folder / "in.h5ad", np.random.default_rng(seed)
     trained = Case(folder, "trained", "run", source, "-o", "OUT", "--n-domains", 3)
     result = trained.out

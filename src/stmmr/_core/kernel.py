@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from stmmr._core.arrays import device, propagated
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.parallel import in_parallel, progress_bar, threads
 from stmmr._core.rows import empty, release
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from stmmr._core.arrays import Device
     from stmmr._core.types import Csr, Float32, Float64, Ints, Numbers
 
 NOISE_DRAWS: Final = 64
@@ -166,7 +168,7 @@ class Kernel(NamedTuple):
         def tasks() -> Iterator[tuple[object, ...]]:
             for tile, near, local in self._neighbourhoods(2):
                 rows.append(near[tile])
-                yield local, tile, features(near), self.bandwidth, self.tolerance
+                yield local, tile, features(near), self.bandwidth, self.tolerance, device()
 
         with progress_bar(len(self.xy), task or "propagation", "spots", shown=progress) as bar:
             for done, smooth in enumerate(in_parallel(_propagated, tasks())):
@@ -204,10 +206,12 @@ def kernel_of(adata: AnnData, *, scale: float = 1.0) -> Kernel:
     return Kernel(xy, scale * graph["bandwidth"], graph["tolerance"])
 
 
-def _propagated(xy: Float64, tile: Ints, features: Numbers, bandwidth: float, tolerance: float) -> Float32:
+def _propagated(
+    xy: Float64, tile: Ints, features: Numbers, bandwidth: float, tolerance: float, device: Device
+) -> Float32:
     weights = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
     # rows at the rim are incomplete, but those of the tile do not reach them in two steps
-    return np.asarray(weights[tile] @ (weights @ features), dtype=np.float32)
+    return propagated(weights, features, tile, device=device)
 
 
 def tiles(xy: Float64, at_most: int) -> Iterator[Ints]:

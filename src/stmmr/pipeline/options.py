@@ -111,7 +111,8 @@ class RunOptions(InputOptions):
     num_nodes: int = 1
     """Machines that train together. Start the same command on each by torchrun or SLURM."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    """"cuda", "cpu", or "auto" for a GPU where there is one."""
+    """"cuda", "cpu", or "auto" for a GPU where there is one. With "cuda", the GPU also propagates and assigns spots to
+    domains, in single precision; otherwise NumPy does, whose results are the same on every machine."""
     precision: Literal["bf16-mixed"] | None = None
     """"bf16-mixed" multiplies matrices in bfloat16."""
 

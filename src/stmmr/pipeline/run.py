@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.arrays import computing_on
 from stmmr._core.checks import InputError, logger, representation, require_key, unique_names
 from stmmr._core.depends import add_facts, drop_outdated
 from stmmr._core.folders import require_ours
@@ -111,6 +112,7 @@ def run_steps(data: Any, options: RunOptions) -> dict[str, Exception]:
         if checkpoint is not None:
             stack.enter_context(locked(checkpoint))
             state.kept = KeptSteps(checkpoint, adata, _decisive(state))
+        stack.enter_context(computing_on("cuda" if options.accelerator == "cuda" else "numpy"))
         stack.enter_context(scratch_folder(checkpoint, beside_disk=is_on_disk(adata.X)))
         steps = [step for step in STEPS if step.wanted(state)]
         for number, step in enumerate(steps, start=1):

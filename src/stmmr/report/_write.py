@@ -196,7 +196,7 @@ def _parts(
         "works": cited.works,
         "bibtex": "\n\n".join(work.bibtex for work in cited.works),
         "settings": settings_groups(adata, facts),
-        "versions": facts.get("versions", {}) | versions((*PACKAGES, "bokeh", "numba")),
+        "versions": facts.get("versions", {}) | versions((*PACKAGES, "bokeh", "umap-learn")),
         "shown": shown,
         "percent": percent,
     }

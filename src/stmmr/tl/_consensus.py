@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.arrays import device, likeliest
 from stmmr._core.checks import InputError, require_positive
 from stmmr._core.depends import clears_outdated
 from stmmr._core.kernel import kernel_of
@@ -206,13 +207,8 @@ def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator
     slopes = np.hstack([slope for slope, _, _ in linear])  # (d, M K)
     offsets = np.concatenate([offset for _, offset, _ in linear])
     chunks = list(slices(len(points), CHUNK))
-    assign = partial(_likeliest, slopes=slopes, offsets=offsets, n_mixtures=len(mixtures))
+    assign = partial(likeliest, slopes=slopes, offsets=offsets, n_mixtures=len(mixtures), device=device())
     yield from zip(chunks, in_parallel(assign, ((points[rows],) for rows in chunks)), strict=True)
-
-
-def _likeliest(points: Floats, *, slopes: Floats, offsets: Floats, n_mixtures: int) -> Ints:
-    scores = points.astype(np.float64) @ slopes + offsets
-    return np.asarray(scores.reshape(len(scores), n_mixtures, -1).argmax(axis=2).T)
 
 
 def _written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from stmmr.tl._graphs import fuzzy_graph
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from stmmr._core.types import Csr, Float32, Float64, Ints
+    from stmmr._core.types import Float32, Float64, Ints
 
 LAID_OUT_AT_MOST: Final = 20_000
 """Spots that are laid out, which takes ten seconds. The time for exact neighbours grows almost with the square, and a
@@ -31,10 +32,8 @@ _N_NEIGHBORS: Final = 15
 """Number of neighbours, including the spot itself, as UMAP counts."""
 _FEWEST: Final = 5
 """The spectral start of UMAP needs more spots than dimensions."""
-_CURVE: Final = (0.58303, 1.33417)
-"""a and b of the weight 1 / (1 + a d²ᵇ) at a distance d, for ``min_dist`` 0.5 and ``spread`` 1."""
-_START, _JITTER = 10.0, 1e-3
-"""Largest coordinate of the start, and standard deviation of its noise, which moves equal spots apart."""
+_MIN_DIST: Final = 0.5
+_SPREAD: Final = 1.0
 _EPOCHS: Final = 200
 """Default of UMAP for more than 10,000 spots. Its 500 for fewer preserve no more neighbours and take three times as
 long."""
@@ -70,8 +69,7 @@ def umap(adata: AnnData, *, random_state: int = 0, key_added: str = keys.UMAP) -
 
     References
     ----------
-    McInnes, Healy and Melville (2018), UMAP, arXiv:1802.03426. Kobak and Linderman (2021), on starting from principal
-    components, doi:10.1038/s41587-020-00809-z.
+    McInnes, Healy and Melville (2018), UMAP, arXiv:1802.03426; by umap-learn.
     """
     require_key(adata.obsm, keys.EMBEDDING, where="obsm", hint="Train first: stmmr.StMMR(adata).fit().")
     if adata.n_obs < _FEWEST:
@@ -101,36 +99,30 @@ def _sample(adata: AnnData, random_state: int) -> Ints:
 
 def _layout(points: Float64, random_state: int) -> Float32:
     """Lay out points, shape (N, d), in two dimensions by UMAP."""
-    provide_caches()
-    from stmmr.tl._umap_epochs import run_epochs
+    with warnings.catch_warnings():
+        # Tensorflow is not needed, and groups far from each other are laid out one by one
+        warnings.simplefilter("ignore", ImportWarning)
+        warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        provide_caches()
+        from umap import umap_
 
-    graph = fuzzy_graph(points, min(_N_NEIGHBORS, len(points)))
-    graph.data[graph.data * _EPOCHS < graph.data.max(initial=0)] = 0  # would not be drawn once
-    graph.eliminate_zeros()
-    draws = np.random.RandomState(random_state)
-    layout = draws.normal(scale=_JITTER, size=(len(points), 2))
-    start = _start(points, graph, random_state)
-    layout[:, : start.shape[1]] += _START * start / max(float(np.abs(start).max()), 1e-12)
-    edges, seed = graph.tocoo(), draws.randint(1, 2**31 - 1)
-    interval = graph.data.max(initial=0) / edges.data.astype(np.float64)
-    run_epochs(layout, np.asarray(edges.row), np.asarray(edges.col), interval, *_CURVE, _EPOCHS, seed)
-    return layout.astype(np.float32)
-
-
-def _start(points: Float64, graph: Csr, random_state: int) -> Float64:
-    """Compute the spectral start of UMAP, or, if the graph is in parts, the principal components of the points."""
-    from scipy import sparse
-    from scipy.sparse import csgraph, linalg
-
-    n = len(points)
-    if n > _FEWEST and csgraph.connected_components(graph, directed=False)[0] == 1:
-        scale = sparse.diags(1 / np.sqrt(np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()))
-        scaled = scale @ graph.astype(np.float64) @ scale
-        width = min(n, max(7, int(np.sqrt(n))))
-        try:
-            _, vectors = linalg.eigsh(scaled, 3, ncv=width, tol=1e-4, v0=np.ones(n), maxiter=5 * n)
-        except linalg.ArpackNoConvergence:
-            pass
-        else:
-            return np.asarray(vectors[:, 1::-1])
-    return np.asarray(principal_scores(points, min(2, *points.shape), random_state=random_state)[0])
+        a, b = umap_.find_ab_params(_SPREAD, _MIN_DIST)
+        layout, _ = umap_.simplicial_set_embedding(
+            points,
+            fuzzy_graph(points, min(_N_NEIGHBORS, len(points))),
+            n_components=2,
+            initial_alpha=1.0,
+            a=a,
+            b=b,
+            gamma=1.0,
+            negative_sample_rate=5,
+            n_epochs=_EPOCHS,
+            init="spectral",
+            random_state=np.random.RandomState(random_state),
+            metric="euclidean",
+            metric_kwds={},
+            densmap=False,
+            densmap_kwds={},
+            output_dens=False,
+        )
+    return np.asarray(layout, dtype=np.float32)
