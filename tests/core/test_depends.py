@@ -270,6 +270,30 @@ def test_a_model_refuses_data_that_changed(fitted, change):
         stmmr.tl.enhance(fitted, progress=False)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"n_obs": np.arange(3)},
+        {"n_obs": "many"},
+        {"on": np.arange(2)},
+        {"on": {"obs:stmmr_domain": 3}},
+        {"writes": "uns:stmmr_domain_genes"},
+        {"groups": np.array(["a", "b"])},
+        {"groups": {"source": 1, "partition": "x", "names": ["a"]}},
+    ],
+)
+def test_damaged_notes_of_results_are_refused(fitted, damage):
+    adata = fitted.adata
+    stmmr.tl.domains(adata, 3, method="kmeans")
+    notes = adata.uns[keys.DEPENDS]
+    name = next(iter(notes))
+    for damaged in ({**notes, name: {**notes[name], **damage}}, {**notes, name: "x"}, np.arange(3)):
+        adata.uns[keys.DEPENDS] = damaged
+        with pytest.raises(InputError, match=r"del adata\.uns\['stmmr_depends'\]"):
+            drop_outdated(adata)
+    adata.uns[keys.DEPENDS] = notes
+
+
 def test_a_model_is_loaded_with_its_own_data_only(fitted, tmp_path):
     fitted.save(tmp_path / "model")
     same = fitted.adata[np.random.default_rng(0).permutation(fitted.adata.n_obs)].copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -9,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.checks import listed, logger
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.compat import escaped, renamed, unescaped
 from stmmr._core.fingerprints import fingerprint
 from stmmr._core.order import taken, tissue_order
-from stmmr._core.record import record, recorded
+from stmmr._core.record import notes_a_result, record, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from anndata import AnnData
 
@@ -100,7 +101,14 @@ def add_facts(adata: AnnData, result: str, **facts: str) -> None:
 
 
 def _entries(adata: AnnData) -> dict[str, Any]:
-    return dict(renamed(adata.uns.get(keys.DEPENDS, {}), unescaped))
+    """Get what was noted about each result; InputError if something else is there."""
+    noted = adata.uns.get(keys.DEPENDS, {})
+    if not isinstance(noted, Mapping) or not all(map(notes_a_result, noted.values())):
+        raise InputError(
+            f"Expected what stmmr notes about its results in uns[{keys.DEPENDS!r}], found something else. Compute the "
+            f"domains and their results again, after: del adata.uns[{keys.DEPENDS!r}]."
+        )
+    return dict(renamed(noted, unescaped))
 
 
 def _store(adata: AnnData, entries: dict[str, Any]) -> None:

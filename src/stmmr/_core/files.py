@@ -288,4 +288,6 @@ def check_indices(matrix: Any) -> None:
         If one is not. Dense matrices pass.
     """
     if isinstance(matrix, sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array | sparse.csc_array):
+        if matrix.indptr[-1] < 0:  # scipy takes it for an empty matrix, and checks no more
+            raise ValueError("index pointer ends below zero")
         matrix.check_format(full_check=True)

@@ -83,10 +83,10 @@ class OnDisk:
 
     def __getitem__(self, rows: slice) -> Any:
         """Read a range of rows; raises InputError if they are damaged, as scipy would read other memory."""
-        part = self.dataset[rows]
         try:
+            part = self.dataset[rows]
             check_indices(part)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise InputError(
                 f"Expected whole counts in {self.path}, found damaged ones ({error}). Copy or download the file again."
             ) from error
