@@ -23,7 +23,7 @@ ENTRIES_PER_CELL: Final = 75
 """Stored counts of each cell in these runs."""
 SECONDS_PER_ENTRY, BYTES_PER_ENTRY = 1.5e-6, 15
 """What each further one takes; bytes only in memory."""
-ON_DISK: Final = (1.1e9, 1_500)
+ON_DISK: Final = (0.95e9, 1_200)
 """Bytes of a run whose counts and components stay on disk: fixed, and of each cell."""
 NUMBER: Final = {3_600: 6.3, 36_600: 43.4}
 """Seconds that choosing the number of domains takes, by cells; about the same for more, as a sample is drawn."""
