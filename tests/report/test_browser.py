@@ -309,12 +309,16 @@ def test_the_first_printed_page_has_the_answer(opened):
         box = page.locator(part).bounding_box()
         assert box["height"] > 0 and box["y"] + box["height"] < 1020, part
     assert page.locator(".controls").is_hidden()
+    # what is printed is the map as a whole, at most 110 mm high
+    assert page.locator("#map .canvas > canvas").bounding_box()["height"] < 420
+    assert page.locator("#map .canvas > div").is_hidden()
     assert page.locator(".each details:not([open])").count() == 0
     ink = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').label_text_color"
     assert page.evaluate(ink) == "rgb(27, 29, 32)"
     page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator(".each details[open]").count() == 0
+    assert page.locator(".canvas > canvas").count() == 0
 
 
 UNNAMED = """() => {

@@ -219,5 +219,5 @@ def _name_sections(plot: Model, scene: Scene) -> None:
         "text": [str(name) for name in sections.categories],
     }
     source = models.ColumnDataSource(labels)
-    font = {"text_align": "center", "text_font_size": "12px", "text_color": INK}
-    plot.add_layout(models.LabelSet(x="x", y="y", text="text", y_offset=4, name="sections", source=source, **font))
+    font = {"text_align": "center", "text_baseline": "bottom", "text_font_size": "12px", "text_color": INK}
+    plot.text("x", "y", text="text", y_offset=-4, name="sections", source=source, **font)

@@ -37,6 +37,8 @@ SAMPLED: Final = 20_000
 """Spots in the UMAP and in selections if the map consists of pixels."""
 CIRCLES_AT_MOST: Final = 5_000
 """Spots in view that are drawn as circles; with more, moving a figure is slow without a graphics card."""
+NAMES: Final = 0.08
+"""Room for the names of sections above them, as a share of the height."""
 NUMBERED_FROM: Final = 0.005
 """Smallest share of a section that has its name on the map."""
 AMID: Final = 60
@@ -129,6 +131,8 @@ def scene_of(adata: AnnData) -> Scene:
         xy = in_rows(xy, sections)
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
+    if sections is not None:
+        low[1] -= NAMES * (high[1] - low[1])
     sharpest = sharpest_image(library)
     margin = (high - low).max() / 2 * AROUND - (high - low) / 2
     window = low - margin, high + margin

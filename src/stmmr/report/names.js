@@ -73,6 +73,8 @@ function nameMap() {
   const share = Array.from(source.data.x, (x) => (x - low[0]) / (high[0] - low[0]));
   const align = text.map((name, i) => (name.length < 4 || (share[i] > 0.3 && share[i] < 0.7) ? "center" : share[i] < 0.5 ? "left" : "right"));
   source.data = { ...source.data, text, align };
+  const isTight = figures.map.plot.inner_width < 420 && text.some((name) => name.length > 8);
+  figures.map.plot.select_one("numbers").glyph.text_font_size = { value: isTight ? "9px" : "12px" };
 }
 function exported() {
   return originals().filter((name) => data.sizes[name]).map((domain) => ({

@@ -11,10 +11,11 @@ function recolour(printed = false) {
   for (const plot of Bokeh.documents[0].roots()) {
     for (const part of [...plot.center, ...plot.below]) {
       if (part.type === "ScaleBar") part.label_text_color = ink;
-      if (part.type === "LabelSet" && part.name === "sections") part.text_color = ink;
     }
-    const titles = plot.select_one("titles");
-    if (titles) titles.glyph.text_color = { value: ink };
+    for (const name of ["titles", "sections"]) {
+      const texts = plot.select_one(name);
+      if (texts) texts.glyph.text_color = { value: ink };
+    }
   }
 }
 function turn() {
@@ -27,12 +28,16 @@ function turn() {
 function readyToPrint() {
   recolour(true);
   if (state.plots.panels && !state.panelsDrawn) drawPanels();
-  state.opened = [...document.querySelectorAll(".each details:not([open])")];
+  state.opened = [...(state.opened || []), ...document.querySelectorAll(".each details:not([open])")];
   for (const details of state.opened) details.open = true;
+  // a figure would be drawn in the size of the paper after it is printed
+  for (const figure of document.querySelectorAll(".plot:not(:has(.canvas > canvas))"))
+    figure.querySelector(".canvas").append(drawnAgain(figure.dataset.plot, "png").canvas);
 }
 function printed() {
   recolour();
-  for (const details of state.opened) details.open = false;
+  for (const details of state.opened.splice(0)) details.open = false;
+  for (const drawn of document.querySelectorAll(".plot .canvas > canvas")) drawn.remove();
 }
 
 async function copy(button) {
