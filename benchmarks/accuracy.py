@@ -172,7 +172,7 @@ METHODS: dict[str, Method] = {**WHOLE, **PARTS, **PEERS}
 
 
 @cache
-def prepared(name: str) -> AnnData:
+def prepared(name: str, *, image: bool = True) -> AnnData:
     """Read a data set and run the steps that all methods share."""
     adata = stmmr.read(DATA / f"{name}.h5ad")
     section_key, use_rep = SECTIONS.get(name), representation_of(adata)
@@ -181,7 +181,7 @@ def prepared(name: str) -> AnnData:
     else:
         adata.obsm[keys.COMPONENTS] = np.asarray(adata.obsm[use_rep], dtype=np.float32)
     stmmr.pp.spatial_graph(adata, use_rep=use_rep, section_key=section_key)
-    if stmmr.pp.has_image(adata):
+    if image and stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     return adata
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from matplotlib import pyplot as plt
 
 from stmmr._core.log import RESULT
 
@@ -28,6 +29,13 @@ def level_of_messages():
     """Undo what commands set for the whole process."""
     yield
     logging.getLogger("stmmr").setLevel(RESULT)
+
+
+@pytest.fixture(autouse=True)
+def open_figures():
+    """Close what a test drew."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

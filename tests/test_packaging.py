@@ -111,7 +111,13 @@ def test_required_packages_are_imported_and_imported_ones_required():
     required = import_names(PROJECT["project"]["dependencies"])
     assert required <= imported
     extras = import_names(sum(PROJECT["project"]["optional-dependencies"].values(), []))  # noqa: RUF017
-    of_others = {"geopandas", "mpl_toolkits", "numba", "xarray"}  # come with matplotlib, scanpy and spatialdata
+    of_others = {
+        "cloudpickle",
+        "geopandas",
+        "mpl_toolkits",
+        "numba",
+        "xarray",
+    }  # of dask, matplotlib, scanpy, spatialdata
     assert imported - required - extras <= of_others
 
 

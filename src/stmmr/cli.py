@@ -30,6 +30,8 @@ from stmmr.pipeline.arguments import (
     MapAnalysisArguments,
     MapArguments,
     Messages,
+    Result,
+    RewritingArguments,
     RunArguments,
     RunFolder,
     Sections,
@@ -40,6 +42,7 @@ from stmmr.pipeline.arguments import (
 )
 from stmmr.pipeline.configuring import from_file
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
+from stmmr.pipeline.refusals import refusal
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
@@ -76,9 +79,10 @@ class ExportArguments(ExportOptions):
 
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
 REPRODUCE, INFO, EXPORT, MESSAGES = ReproduceArguments(), InfoArguments(), ExportArguments(), Messages()
+REWRITING = RewritingArguments()
 
 
-@app.command(name="run", help_epilogue=f"All options: stmmr run {ALL}")
+@app.command(name="run")
 def run_command(
     source: Sections,
     *,
@@ -112,12 +116,10 @@ def run_command(
 
 @app.command(name=("analyse", "analyze"))
 def analyse_command(
-    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
+    result: Result,
     *,
     analyses: AnalysisArguments = ANALYSES,
-    report: bool = True,
-    threads: int | None = None,
-    progress: bool = True,
+    rewriting: RewritingArguments = REWRITING,
     messages: Messages = MESSAGES,
 ) -> None:
     """Add analyses to an existing result.
@@ -128,29 +130,22 @@ def analyse_command(
     ----------
     result
         Folder that stmmr run or stmmr map wrote.
-    report
-        Write report.html again.
-    threads
-        Largest number of threads; by default one for each available core.
-    progress
-        Show progress bars.
     """
     from stmmr.pipeline.commands import analyse_folder
 
-    messages.apply(threads=threads)
-    failed = analyse_folder(result, analyses, progress=progress, report=_report if report else None)
+    messages.apply(threads=rewriting.threads)
+    report = _report if rewriting.report else None
+    failed = analyse_folder(result, analyses, progress=rewriting.progress, report=report)
     end_partly(failed, result, by_option)
 
 
 @app.command(name="annotate")
 def annotate_command(
-    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
-    names: Annotated[Path, Parameter(name=["NAMES", "--names"])],
+    result: Result,
+    names: Annotated[Path, Parameter(name="--names", group=COMMON)],
     *,
-    domain_key: str | None = None,
-    report: bool = True,
-    threads: int | None = None,
-    progress: bool = True,
+    domain_key: Annotated[str | None, Parameter(group=COMMON)] = None,
+    rewriting: RewritingArguments = REWRITING,
     messages: Messages = MESSAGES,
 ) -> None:
     """Write names, merges and notes of domains into a result, and compute again what depends on merged domains.
@@ -166,22 +161,16 @@ def annotate_command(
         Domains with the same name are merged.
     domain_key
         Column of obs with the domains; by default that of the file.
-    report
-        Write report.html again.
-    threads
-        Largest number of threads; by default one for each available core.
-    progress
-        Show progress bars.
     """
     from stmmr.pipeline.annotating import annotate_folder
 
-    messages.apply(threads=threads)
-    writes = _report if report else None
-    failed = annotate_folder(result, names, domain_key=domain_key, progress=progress, report=writes)
+    messages.apply(threads=rewriting.threads)
+    report = _report if rewriting.report else None
+    failed = annotate_folder(result, names, domain_key=domain_key, progress=rewriting.progress, report=report)
     end_partly(failed, result, by_option)
 
 
-@app.command(name="map", help_epilogue=f"All options: stmmr map {ALL}")
+@app.command(name="map")
 def map_command(
     source: Sections,
     *,
@@ -209,10 +198,10 @@ def map_command(
 
 @app.command(name="export")
 def export_command(
-    result: Annotated[Path, Parameter(name=["RESULT", "--result"])],
+    result: Result,
     *,
-    to: Target,
-    output: Annotated[Path | None, Parameter(name=NAMES["output"])] = None,
+    to: Annotated[Target, Parameter(group=COMMON)],
+    output: Annotated[Path | None, Parameter(name=NAMES["output"], group=COMMON)] = None,
     options: ExportArguments = EXPORT,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -280,10 +269,10 @@ def info(source: Input, *, options: InfoArguments = INFO, messages: Messages = M
 
 @app.command(name="reproduce")
 def reproduce_command(
-    dataset: Annotated[str, Parameter(name=["DATASET", "--dataset"])],
+    dataset: Annotated[str, Parameter(name="--dataset", group=COMMON)],
     *,
-    data: Path,
-    output: Annotated[Path, Parameter(name=NAMES["output"])] = Path("stmmr_reproduced"),
+    data: Annotated[Path, Parameter(group=COMMON)],
+    output: Annotated[Path, Parameter(name=NAMES["output"], group=COMMON)] = Path("stmmr_reproduced"),
     options: ReproduceArguments = REPRODUCE,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -306,24 +295,32 @@ def reproduce_command(
     end_partly(failed, output, by_option, advice="the same command carries out only what failed")
 
 
-def _report(adata: Any, path: Path, facts: dict[str, Any]) -> None:
-    """Write the report of a result folder."""
+def _report(adata: Any, path: Path, facts: dict[str, Any], *, image: dict[str, Any] | None = None) -> None:
+    """Write the report of a result folder, or the tiles of an image beside it."""
     from stmmr import report
+    from stmmr.report.tiles import write_tiles
 
-    report.write(adata, path, run_facts=facts)
+    if image is not None:
+        return write_tiles(adata, path, **image)
+    return report.write(adata, path, run_facts=facts)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, on ``sys.argv`` by default.
 
-    An error of the input is one sentence and exit status 1; an unexpected one names the log and ends with 70. If only
-    optional parts failed, the exit status is 3.
+    An error of the input or of an option is one sentence and exit status 1; an unexpected one names the log and ends
+    with 70. If only optional parts failed, the exit status is 3.
     """
     typed[0] = shlex.join(["stmmr", *(sys.argv[1:] if arguments is None else arguments)])
+    for name in ("run", "map"):
+        app[name].help_epilogue = "" if ALL in shlex.split(typed[0]) else f"All options: stmmr {name} {ALL}"
     prepare_command()
     print_messages(by_option)
     with errors_as_sentences(by_option, command=typed[0]):
-        app(arguments)
+        try:
+            app(arguments, exit_on_error=False, print_error=False)
+        except cyclopts.CycloptsError as error:
+            raise refusal(error, app) from error
         sys.stdout.flush()
 
 

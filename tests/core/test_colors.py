@@ -4,11 +4,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba_array
 from scipy.spatial import cKDTree
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 import stmmr
 from stmmr._core import keys
-from stmmr._core.categories import PALETTE, hex_colors
+from stmmr._core.categories import MISSING, PALETTE, hex_colors
 from stmmr._core.colors import assigned_colors, borders_of, seen_distances, set_colors
 
 COLORS = keys.DOMAIN_COLORS
@@ -37,6 +39,18 @@ def least(adata, colors):
 
 
 TISSUES = [(2, "layers"), (5, "layers"), (7, "layers"), (10, "layers"), (20, "layers"), (7, "patches"), (20, "patches")]
+TISSUES += [(15, "patches"), (30, "layers")]
+
+
+@pytest.mark.parametrize("n_domains", range(2, 31))
+def test_all_domains_are_told_apart(n_domains):
+    colors = PALETTE[: max(n_domains, 7)]
+    pairs = np.triu_indices(len(colors), 1)
+    assert seen_distances(colors)[pairs].min() >= (10 if n_domains <= 20 else 7)
+    lab = rgb2lab(to_rgba_array(colors)[:, :3])
+    assert deltaE_ciede2000(lab[:, None], lab[None])[pairs].min() >= (17 if n_domains <= 20 else 11)
+    # none is taken for a missing value
+    assert seen_distances((*colors, MISSING))[-1, :-1].min() >= 5
 
 
 @pytest.mark.parametrize(("n_domains", "kind"), TISSUES)

@@ -117,7 +117,9 @@ def test_manifest_of_something_else_under_this_name(tmp_path):
 
 
 def test_error_in_between_leaves_a_state_to_go_on_from(tmp_path):
-    FeatureCache.open(tmp_path, **KNOWN).put(slice(16, 24), values(slice(16, 24)))
+    cache = FeatureCache.open(tmp_path, **KNOWN)
+    cache.put(slice(16, 24), values(slice(16, 24)))
+    cache.commit()
 
     def breaks(rows):
         if rows.start == 32:
@@ -147,6 +149,7 @@ def test_rows_in_any_order(tmp_path):
     cache = FeatureCache.open(tmp_path, **KNOWN)
     for start in (40, 0, 24):
         cache.put(slice(start, start + 8), values(slice(start, start + 8)))
+    cache.commit()
     assert cache.done == [(0, 8), (24, 32), (40, 48)]
     assert [rows.start for rows in FeatureCache.open(tmp_path, **KNOWN).missing(8)] == [8, 16, 32, 48]
     # a batch that is there in part is encoded whole
@@ -175,6 +178,7 @@ def encode(rows):
 put = FeatureCache.put
 def counted(self, rows, values):
     put(self, rows, values)
+    self.commit()
     if rows.start == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 

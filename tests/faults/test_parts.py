@@ -51,6 +51,7 @@ FAILING = {
 FOLLOW = {
     "domains.png": {"domains_refined.png"},
     "domain genes": {"domain_genes.png"},
+    "domain_genes.png": {"report.html"},  # draws it as well
     "UMAP": {"embedding.png"},
 }
 
@@ -85,7 +86,9 @@ def test_a_failing_part_of_more_analyses(result, tmp_path):
     before = "from stmmr import pl; pl.paga = lambda *a, **k: 1 / 0"
     status, errors = finish("analyse", result, "--trajectory", "-q", "--no-progress", before=before)
     assert status == 3, errors
-    assert facts(result)["failed"] == [{"part": "paga.png", "reason": "division by zero"}]
+    assert {entry["part"] for entry in facts(result)["failed"]} == {"paga.png", "report.html"}
+    assert "written without 1 of its figures (division by zero)" in json.dumps(facts(result)["failed"])
+    assert (result / "report.html").exists()
     assert (result / "trajectory.png").exists()
     assert keys.PSEUDOTIME in ad.read_h5ad(result / "result.h5ad").obs
     status, errors = finish("analyse", result, "--trajectory", "-q", "--no-progress")

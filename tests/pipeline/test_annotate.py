@@ -13,6 +13,7 @@ import stmmr
 from helpers import contents, run_main
 from stmmr._core import keys
 from stmmr._core.depends import outdated
+from stmmr.pipeline.annotating import read_names
 
 QUIET = ("--no-progress", "-q")
 
@@ -54,6 +55,14 @@ def written(path, sizes):
 
 
 NEW = {"1": "Layer 1/2", "2": "White matter", "3": "White matter", "4": "4"}
+
+
+@pytest.mark.parametrize("separator", ";\t")
+def test_tables_of_spreadsheets_are_read(tmp_path, separator):
+    path = tmp_path / "names.csv"
+    path.write_text(separator.join(["domain", "name", "note"]) + f"\n1{separator}Layer 1, 2{separator}thin\n")
+    (entry,) = read_names(path).domains
+    assert (entry.domain, entry.name, entry.note) == ("1", "Layer 1, 2", "thin")
 
 
 @pytest.mark.parametrize("suffix", [".json", pytest.param(".csv", marks=pytest.mark.nightly)])
@@ -132,7 +141,7 @@ BAD = [
     ('{"format": "stmmr-domains", "version": 2}', "found 2 for version"),
     ('{"format": "stmmr-domains", "version": 1}', "Expected names of domains in"),
     ('{"format": "stmmr-domains", "version": 1, "domains": [{"name": "x"}]}', "found no 'domain'"),
-    ("domain;name\n1;x\n", "Expected the columns domain and name"),
+    ("domain:name\n1:x\n", "Expected the columns domain and name"),
     ("", "(CSV, UTF-8), found no rows"),
     ("domain,name\n9,x\n", "Expected the key '9' in the domains of obs['stmmr_domain'], found 1, 2, 3, 4."),
     ("domain,name\n1,x\n1,y\n", "Expected each domain once in the file of names, found 1 twice"),

@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 import stmmr
 from helpers import BAD_DATA, run_main, without_coordinates
 from stmmr._core import keys
-from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, write_data, write_domains, write_figures, write_tables
+from stmmr.pipeline.folder import CONTENTS, OF_ANALYSES, TILES, write_data, write_domains, write_figures, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_command_line_twice_the_same(tissue, tmp_path):
         )
         assert out.returncode == 0, out.stderr
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
-    not_requested = {"number_of_domains.png", "training.png", "result.zarr", "spatialdata.zarr"} | OF_ANALYSES
+    not_requested = {"number_of_domains.png", "training.png", "result.zarr", "spatialdata.zarr", TILES} | OF_ANALYSES
     not_requested -= {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == set(CONTENTS) - not_requested
     facts = json.loads((tmp_path / "a/run.json").read_text())
@@ -267,6 +267,7 @@ def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
         "model",
         "number_of_domains.png",
         "report.html",
+        TILES,
         "result.zarr",
         "run.json",
         "spatialdata.zarr",

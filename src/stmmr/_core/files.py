@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FIGURE_FORMATS: Final = ("png", "svg", "pdf")
 """Formats in which figures of a result are written."""
+TILE_FILES: Final = r"tiles\.json|\d+/\d+_\d+\.jpg"
+"""Regular expression of the files of an image in tiles."""
 
 
 @contextmanager

@@ -28,7 +28,7 @@ NOISE_DRAWS: Final = 64
 """Columns of noise from which a property of the graph is estimated."""
 COUNTED_AT_MOST: Final = 10_000
 """Spots whose neighbours are counted."""
-TILE: Final = 32_768
+TILE: Final = 16_384
 """Spots that are propagated, or whose neighbours are searched, at once: bounds the memory of their neighbourhoods."""
 
 

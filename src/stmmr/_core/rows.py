@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -248,14 +249,19 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Numbers:
         _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
         array = np.memmap(file, dtype, mode="w+", shape=shape)
     _mapped.add(array.base)  # type: ignore[arg-type]  # its mmap
-    return array
+    return np.asarray(array)  # anndata writes no np.memmap
 
 
 def release() -> None:
-    """Take the pages of arrays in files out of the memory of this process; the system keeps or writes them."""
+    """Take the pages of arrays in files, and memory that was freed, out of this process.
+
+    The system keeps or writes the pages. Threads leave freed memory in heaps of their own, which grow otherwise.
+    """
     if sys.platform == "linux":
         for mapped in list(_mapped):
             mapped.madvise(mmap.MADV_DONTNEED)
+        with suppress(AttributeError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reserve(file: int, size: int) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -30,6 +32,8 @@ VALUES: Final = "features.npy"
 MANIFEST: Final = "manifest.json"
 FEATURES: Final = Kind("image features", MANIFEST, frozenset(), r"features\.npy|manifest\.json")
 """A folder with features; damaged ones are ours as well."""
+SECONDS: Final = 1.0
+"""Time between two commits to the disk; a killed process computes at most so much again."""
 NOT_IN_NAMES: Final = re.compile(r"[^\w.-]+")
 """Characters that are replaced in the name of a folder."""
 
@@ -120,7 +124,7 @@ class FeatureCache:
                 yield slice(start, stop)
 
     def put(self, rows: slice, values: NDArray[np.float32]) -> None:
-        """Store the features of some rows; on disk, they count as done once they are written."""
+        """Store the features of some rows; on disk, they count as done from the next `commit` on."""
         values = np.ascontiguousarray(values, dtype=np.float32)
         expected = (rows.stop - rows.start, self.values.shape[1])
         if values.shape != expected or not np.isfinite(values).all():
@@ -137,10 +141,15 @@ class FeatureCache:
             with (self.folder / VALUES).open("r+b") as file:
                 file.seek(int(getattr(self.values, "offset", 0)) + rows.start * self.values.strides[0])
                 file.write(values.data)
-                file.flush()
-                os.fsync(file.fileno())
-            _write_manifest(self.folder, self.facts | {"done": done, "checksum": checksum})
         self.done, self.checksum = done, checksum
+
+    def commit(self) -> None:
+        """Write to the disk which rows are done, after their features."""
+        if self.folder is None:
+            return
+        with (self.folder / VALUES).open("r+b") as file:
+            os.fsync(file.fileno())
+        _write_manifest(self.folder, self.facts | {"done": self.done, "checksum": self.checksum})
 
     def fill(
         self, encode: Callable[[slice], NDArray[np.float32]], *, batch_size: int, progress: bool = True
@@ -159,10 +168,18 @@ class FeatureCache:
         batches = list(self.missing(batch_size))
         if self.done and batches:
             logger.info("%d of %d spots are already encoded.", sum(b - a for a, b in self.done), len(self.values))
-        with progress_bar(sum(b.stop - b.start for b in batches), "histology", "spots", shown=progress) as bar:
+        with (
+            ExitStack() as stack,
+            progress_bar(sum(b.stop - b.start for b in batches), "histology", "spots", shown=progress) as bar,
+        ):
+            stack.callback(self.commit)
+            committed = time.monotonic()
             for rows, values in zip(batches, in_threads(encode, ((b,) for b in batches)), strict=True):
                 self.put(rows, values)
                 bar.update(len(values))
+                if time.monotonic() - committed > SECONDS:
+                    self.commit()
+                    committed = time.monotonic()
         return self.features()
 
     def features(self) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from stmmr._core.fingerprints import digest
 from stmmr._core.version import VERSION
-from stmmr.image.pixels import GLASS_OD, optical_density, white_of
+from stmmr.image.pixels import GLASS_OD, channel_densities, white_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +18,8 @@ RESOLVED_UM: Final = 2.0
 """µm per pixel from which on single nuclei cannot be told apart."""
 NUCLEUS_UM: Final = 2.0
 """Width (sigma) of a small nucleus, in µm."""
+CHUNK: Final = 16
+"""Spots whose patches are described together: their pixels stay in the cache of the processor."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class HEEncoder:
         """Encode patches, shape (B, S, patch_px, patch_px, 3), as features, shape (B, F)."""
         if self.nucleus_od is None:
             raise RuntimeError("The encoder is not fitted; call fit first.")
+        chunks = (patches[start : start + CHUNK] for start in range(0, max(len(patches), 1), CHUNK))
+        return np.concatenate([self._described(chunk, self.nucleus_od) for chunk in chunks])
+
+    def _described(self, patches: NDArray[np.uint8], nucleus_od: float) -> NDArray[np.float32]:
+        """Describe a few patches."""
         disc = _disc(self.patch_px)
         haematoxylin, eosin, density = self._stains(patches)  # each (B, S, p, p)
         features = [
@@ -80,11 +87,11 @@ class HEEncoder:
             *_mean_sd(density, disc),
             _mean(density < GLASS_OD, disc),
             *_texture(density, disc),
-            _mean(haematoxylin > self.nucleus_od, disc),
+            _mean(haematoxylin > nucleus_od, disc),
         ]
         columns = [np.stack(features, axis=-1).reshape(len(patches), -1)]  # (B, S * 11)
         for i in self._resolved:
-            columns.append(_count_nuclei(haematoxylin[:, i], self.diameters_um[i], self.nucleus_od)[:, None])
+            columns.append(_count_nuclei(haematoxylin[:, i], self.diameters_um[i], nucleus_od)[:, None])
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     @property
@@ -99,9 +106,10 @@ class HEEncoder:
 
         if self.white is None:
             raise RuntimeError("The encoder is not fitted; call fit first.")
-        od = optical_density(patches, self.white)  # as rgb2hed, but with the white of this image
-        haematoxylin, eosin = np.moveaxis(od @ hed_from_rgb[:, :2].astype(np.float32), -1, 0)
-        return np.ascontiguousarray(haematoxylin), np.ascontiguousarray(eosin), od.mean(axis=-1)
+        od = channel_densities(patches, self.white)  # as rgb2hed, but with the white of this image
+        stains = hed_from_rgb[:, :2].T.astype(np.float32) @ od.reshape(3, -1)
+        haematoxylin, eosin = stains.reshape(2, *od.shape[1:])
+        return haematoxylin, eosin, od.mean(axis=0)
 
 
 def _disc(patch_px: int) -> NDArray[np.bool_]:
@@ -125,15 +133,23 @@ def _mean_sd(values: NDArray[np.float32], disc: NDArray[np.bool_]) -> tuple[NDAr
 
 def _texture(density: NDArray[np.float32], disc: NDArray[np.bool_]) -> tuple[NDArray[np.float32], ...]:
     """Measure detail of about 2 and 4 pixels, and how parallel the edges are (0 to 1)."""
-    from scipy.ndimage import gaussian_filter
-
-    blurred = [density, *(gaussian_filter(density, (0, 0, sigma, sigma)) for sigma in (1, 2, 4))]
+    blurred = [density, *(_blurred(density, sigma) for sigma in (1, 2, 4))]
     fine = np.sqrt(_mean(np.square(blurred[1] - blurred[2]), disc))
     coarse = np.sqrt(_mean(np.square(blurred[2] - blurred[3]), disc))
     down, right = np.gradient(blurred[1], axis=(2, 3))
     vertical, horizontal, mixed = (_mean(g, disc) for g in (down * down, right * right, down * right))
     alignment = np.hypot(vertical - horizontal, 2 * mixed) / (vertical + horizontal + 1e-6)
     return fine, coarse, alignment
+
+
+def _blurred(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Blur squares of pixels, the last two axes, as `scipy.ndimage.gaussian_filter` does, by two matrix products."""
+    from scipy.ndimage import gaussian_filter1d
+
+    size = values.shape[-1]
+    kernel = gaussian_filter1d(np.eye(size), sigma, axis=0).astype(np.float32)
+    across = values.reshape(-1, size) @ kernel.T
+    return np.asarray(kernel @ across.reshape(values.shape))
 
 
 def _count_nuclei(haematoxylin: NDArray[np.float32], diameter: float, threshold: float) -> NDArray[np.float32]:

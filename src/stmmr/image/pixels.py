@@ -217,10 +217,18 @@ def white_of(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
 
 def optical_density(pixels: NDArray[np.uint8], white: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float32]:
     """Get the optical density of each channel, log10 of the white of the glass over the pixel, at least 0."""
+    return np.ascontiguousarray(np.moveaxis(channel_densities(pixels, white), 0, -1))
+
+
+def channel_densities(pixels: NDArray[np.uint8], white: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float32]:
+    """Get the optical density of pixels, shape (…, 3), with the channel first, shape (3, …)."""
     # a table of the 256 levels is thirty times faster than logarithms of the pixels
     levels = np.maximum(np.arange(256), 1)[:, None] / np.asarray(white)
-    table = np.maximum(-np.log10(levels), 0).astype(np.float32)
-    return np.stack([table[pixels[..., channel], channel] for channel in range(3)], axis=-1)
+    table = np.maximum(-np.log10(levels), 0).astype(np.float32).T
+    density = np.empty((3, *pixels.shape[:-1]), dtype=np.float32)
+    for channel in range(3):
+        np.take(table[channel], pixels[..., channel], out=density[channel], mode="clip")
+    return density
 
 
 def decoded_by_tifffile(page: tifffile.TiffPage) -> bool:

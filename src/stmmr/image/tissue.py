@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr.image.pixels import GLASS_OD, optical_density, white_of
+from stmmr.image.pixels import GLASS_OD, channel_densities, white_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def tissue_mask(image: NDArray[np.uint8], *, um_per_px: float) -> NDArray[np.boo
     """Find the tissue in an image: where the smoothed optical density exceeds that of glass, shape (height, width)."""
     from scipy.ndimage import gaussian_filter
 
-    density = optical_density(image, white_of(image)).mean(axis=-1)
+    density = channel_densities(image, white_of(image)).mean(axis=0)
     sigma = min(max(SMOOTHED_UM / um_per_px, 1.0), max(density.shape))
     return np.asarray(gaussian_filter(density, sigma) > GLASS_OD)
 
@@ -73,7 +73,7 @@ def patch_quality(patches: NDArray[np.uint8], *, white: NDArray[np.float64]) -> 
     """
     from scipy.ndimage import laplace
 
-    glass = (optical_density(patches, white).mean(axis=-1) < GLASS_OD).mean(axis=(1, 2))
+    glass = (channel_densities(patches, white).mean(axis=0) < GLASS_OD).mean(axis=(1, 2))
     green = patches[..., 1].astype(np.float32)
     detail = laplace(green, axes=(1, 2)).std(axis=(1, 2))
     return np.stack([glass, detail / (green.std(axis=(1, 2)) + 1)], axis=1).astype(np.float32)

@@ -9,10 +9,11 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, logger
 from stmmr._core.depends import drop_outdated
 from stmmr._core.exits import reason_of
-from stmmr._core.genes import counts_layer
+from stmmr._core.genes import counts_layer, genes_read_once
 from stmmr._core.log import RESULT
 from stmmr._core.options import checked, option_names, plain, shows_options, with_changes
 from stmmr._core.record import recorded
+from stmmr._core.rows import is_on_disk, scratch_folder
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
 from stmmr.pipeline.analyses import ANALYSES, AnalysisOptions
@@ -174,15 +175,16 @@ def carry_out(
     outcomes: dict[str, Exception | None] = {}
     if options.ordered and "gene trends" not in [analysis.name for analysis in analyses]:
         logger.info("Genes along pseudotime are left out: they need counts that stmmr.pp.expression normalised.")
-    for number, analysis in enumerate(analyses, start=1):
-        if outcomes.get(analysis.needs) is not None:
-            logger.warning("%s: left out, because %s failed.", analysis.name.capitalize(), analysis.needs)
-            outcomes[analysis.name] = RuntimeError(f"left out, because {analysis.needs} failed")
-            continue
-        failed: dict[str, Exception] = {}
-        with attempt(analysis.name, failed):
-            take(analysis.name, lambda: analysis.step(work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
-        outcomes[analysis.name] = failed.get(analysis.name)
+    with genes_read_once(), scratch_folder(None, beside_disk=is_on_disk(adata.X)):
+        for number, analysis in enumerate(analyses, start=1):
+            if outcomes.get(analysis.needs) is not None:
+                logger.warning("%s: left out, because %s failed.", analysis.name.capitalize(), analysis.needs)
+                outcomes[analysis.name] = RuntimeError(f"left out, because {analysis.needs} failed")
+                continue
+            failed: dict[str, Exception] = {}
+            with attempt(analysis.name, failed):
+                take(analysis.name, lambda: analysis.step(work), adata, number=f"analysis {number}/{len(analyses)}")  # noqa: B023 - called at once
+            outcomes[analysis.name] = failed.get(analysis.name)
     return outcomes
 
 

@@ -98,7 +98,9 @@ def _read_table(path: Path) -> DomainNames:
     if path.stat().st_size > LARGEST:
         raise InputError(f"Expected a table of domains in {path}, found {shown_bytes(path.stat().st_size)}.")
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        separator = max(",;\t", key="".join(lines[:1]).count)  # spreadsheets of many countries write semicolons
+        rows = list(csv.DictReader(lines, delimiter=separator))
         header = set(rows[0]) if rows else set()
         if not {"domain", "name"} <= header:
             raise ValueError(f"the columns {listed(map(str, header))}" if header else "no rows")
@@ -165,7 +167,7 @@ def annotate_folder(
             changes = {"file": names.name, "domain_key": key, "names": new, "notes": file.notes, "stmmr": VERSION}
             facts |= {"annotations": [*facts.get("annotations", []), changes]}
             facts["seconds_of_last_annotate"] = round(time.perf_counter() - start, 3)
-            draft.take_over(lambda name: name.startswith(f"{MODEL}/"))
+            draft.take_over(lambda name: name.startswith((f"{MODEL}/", f"{results.TILES}/")))
             write_again(draft, adata, facts, failed, counts=counts, report=report)
     results.log_contents(result)
     return failed

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
@@ -33,7 +33,7 @@ GROUPS: Final = {
     ),
     Group("Model", sort_key=3): frozenset({"method", "preset", "in_3d"}),
     Group("Result and messages", sort_key=4): frozenset(
-        {"report", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
+        {"report", "report_image", "spatialdata", "figure_format", "figure_width", "progress", "quiet", "verbose"}
     ),
     Group("Computing", sort_key=5): frozenset(
         {"checkpoint", "devices", "num_nodes", "accelerator", "precision", "threads", "scheduler"}
@@ -42,8 +42,9 @@ GROUPS: Final = {
 """Groups of options in the help. All other options are in the first one, `COMMON`."""
 MOST_USED: Final = frozenset({"genes", "trajectory", "root_domain", "domain_key"})
 """Options of analyses that are in the first group."""
-Input = Annotated[Path, Parameter(name=["INPUT", "--input"], group=COMMON)]
-Sections = Annotated[list[Path], Parameter(name=["INPUT", "--input"], negative_iterable=(), group=COMMON)]
+Input = Annotated[Path, Parameter(name="--input", group=COMMON)]
+Sections = Annotated[list[Path], Parameter(name="--input", negative_iterable=(), group=COMMON)]
+Result = Annotated[Path, Parameter(name="--result", group=COMMON)]
 Arguments = TypeVar("Arguments")
 
 
@@ -72,6 +73,7 @@ TYPES: Final[dict[str, Any]] = {
     "image": Path | None,
     "registration": Path | None,
     "gene_sets": Path | None,
+    "checkpoint": Path | None,
     "encoder": str | None,
     "n_domains": Annotated[int | Literal["auto"], Parameter(converter=_whole_number)],
     "blocks": list[str] | None,
@@ -113,6 +115,10 @@ def flat(arguments: type[Arguments]) -> type[Arguments]:
                 look = {"show_default": False}
             elif isinstance(field.default, tuple):
                 look["show_default"] = ", ".join if field.default else False
+            if field.name in ("quiet", "verbose"):
+                look["negative"] = ""
+            if int in (hint, *get_args(hint)):
+                look["converter"] = _whole_number
             look["name"] = option_names_of(field.name)
             look["group"] = group_of(field.name)
             hints[field.name] = Annotated[TYPES.get(field.name, hint), Parameter(**look)]
@@ -137,6 +143,9 @@ class RunArguments(RunOptions):
     in_3d: bool = False
     """Connect spots with those of the sections above and below as well, by obsm["spatial_3d"] (--align writes it). Not
     with the preset "paper"."""
+    checkpoint: Any = None
+    """Folder for finished steps, in place of the hidden one beside the output. After a kill, the same command continues
+    from there. The folder stays after the run: delete it yourself."""
     save_model: Annotated[Path | None, Hidden] = None
 
 
@@ -198,6 +207,19 @@ class InfoArguments:
     """Column of obs with the section of each spot, as for stmmr run."""
     keep_off_tissue: bool = False
     """Keep the spots that are off the tissue."""
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class RewritingArguments:
+    """Options of the commands that change a result."""
+
+    report: bool = True
+    """Write report.html again."""
+    threads: int | None = None
+    """Largest number of threads; by default one for each available core."""
+    progress: bool = True
+    """Show progress bars."""
 
 
 @flat

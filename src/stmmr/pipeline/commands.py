@@ -38,7 +38,7 @@ from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.hardware import require_hardware
 from stmmr.pipeline.mapping import map_section
-from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
+from stmmr.pipeline.options import FolderOptions, InputOptions, MapOptions, RunFolderOptions, RunOptions
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
 from stmmr.pipeline.sheet import inputs_named
@@ -128,7 +128,7 @@ def run_to_folder(
         if model is not None:
             shutil.copytree(model, draft.folder / MODEL)
         how = {"command": command, "config": config_of(sources, folder, options, analyses)}
-        writing = Writing(draft, adata, facts | how, failed, read, start)
+        writing = Writing(draft, adata, facts | how, failed, read, start, image=_full_image(folder, left))
         writing.domains()
         fitted = cache(lambda: results.read_model(model, adata))
         writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
@@ -193,7 +193,7 @@ def map_to_folder(
             map_section(adata, results.read_model(model / MODEL, trained), left)
         joined.note()
         failed: dict[str, Exception] = {}
-        writing = Writing(draft, adata, facts, failed, read, start)
+        writing = Writing(draft, adata, facts, failed, read, start, image=_full_image(folder, left))
         writing.domains()
         writing.analyses(with_genes(adata, analyses), model=None, progress=options.progress)
         names = ("" if len(named.entries) > 1 else sources[0].stem, _input_name(trained_facts))
@@ -330,9 +330,17 @@ def _input_facts(named: NamedInputs) -> str | dict[str, str]:
     return paths if len(paths) > 1 else next(iter(paths.values()), "simulated tissue")
 
 
+def _full_image(folder: FolderOptions, options: InputOptions) -> dict[str, Any] | None:
+    """Get the image that the report shows at full resolution, with its registration; None for none."""
+    if folder.report_image != "full":
+        return None
+    image = "full" if options.image is None else options.image
+    return {"image": image, "registration": options.registration, "um_per_pixel": options.um_per_pixel}
+
+
 def _folder_facts(folder: FolderOptions) -> dict[str, Any]:
     """Get the options of a folder that shape the results."""
-    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue"}
+    shaping = {"align", "bin_size", "boundaries", "figure_format", "figure_width", "keep_off_tissue", "report_image"}
     return {name: value for name, value in as_json(folder).items() if name in shaping}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed
 from stmmr._core.exits import reason_of
-from stmmr._core.files import FIGURE_FORMATS, atomic_write, write_csv
+from stmmr._core.files import FIGURE_FORMATS, TILE_FILES, atomic_write, write_csv
 from stmmr._core.folders import Kind, restore
 from stmmr._core.options import plain
 from stmmr._core.record import record, recorded
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmmr")
 MODEL: Final = "model"
+TILES: Final = "report_tiles"
 OF_ANALYSES: Final = frozenset(analysis_files())
 """Files of analyses."""
 CONTENTS: Final = {
     "report.html": "the results on one page, to open in a browser and to share",
+    TILES: "the image at its full resolution, for the report beside it",
     "result.h5ad": "the data with embedding, domains and all other results",
     "result.zarr": "the data with embedding, domains and all other results",
     "spatialdata.zarr": "the same with the image, for squidpy, spatialdata-plot and napari-spatialdata",
@@ -74,6 +76,7 @@ RESULT: Final = Kind(
     "run.json",
     frozenset({"stmmr", "versions"}),
     "|".join(map(re.escape, with_formats(CONTENTS)))
+    + rf"|{TILES}/({TILE_FILES})"
     + r"|model/(model\.json|weights\.safetensors)|(result|spatialdata)\.zarr/.*",
 )
 """A result folder."""

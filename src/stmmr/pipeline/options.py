@@ -157,6 +157,9 @@ class FolderOptions(Checked):
     """Width of the figures: a "single" (89 mm) or "double" (183 mm) column, or mm. Default: what they need."""
     report: bool = True
     """Write report.html, one page about the result to share."""
+    report_image: Literal["page", "full"] = "page"
+    """"full" writes the H&E image at its full resolution beside the report, in report_tiles; "page" keeps at most 1,600
+    pixels of it in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)

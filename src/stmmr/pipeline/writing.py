@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from stmmr.model import StMMR
     from stmmr.pipeline.analyses import AnalysisOptions
 
-    Report = Callable[[AnnData, Path, dict[str, Any]], None]
-    """Writes report.html from the data, its path and what run.json holds."""
+    Report = Callable[..., None]
+    """Writes report.html from the data, its path and what run.json holds; with `image`, only the tiles beside it."""
 
 
 @dataclass
@@ -43,6 +43,8 @@ class Writing:
     """Files that were read until the end."""
     start: float
     """Time at which the command began."""
+    image: dict[str, Any] | None = None
+    """The image that the report shows at full resolution, with its registration."""
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Entries of run.json for the analyses."""
 
@@ -86,6 +88,9 @@ class Writing:
         facts = self._facts()
         with domains_shown(adata, key) as shown:
             self.failed |= results.write_figures(shown, folder, options=self.facts["options"])
+            if self.image is not None and report is not None:
+                with attempt(results.TILES, self.failed):
+                    report(shown, folder / "report.html", facts, image=self.image)
             write_report(shown, folder, facts, self.failed, report)
         self.read.check()
         results.write_facts(facts | self._failures(), folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import wraps
@@ -41,6 +42,10 @@ LEGEND: Final[dict[str, Any]] = {
     "alignment": "left",
 }
 """Look of the legends beside the axes."""
+NAME: Final = 39
+"""Letters of a line of a name in a legend."""
+NARROW: Final = 4.5
+"""Width of a figure in inches, below which lines of names are shorter."""
 _FEW_COLORS: Final = 40
 """Colours up to which a colour map is one of categories, such as "tab10"."""
 _ROWS: Final = 20
@@ -167,7 +172,7 @@ class Colored:
 
     def legend_width(self, height: float) -> float:
         """Get the width of the legend beside axes of a height, both in inches."""
-        entries = self.n_columns(height) * (0.4 + text_width(*self.entries))
+        entries = self.n_columns(height) * (0.4 + text_width(*(wrapped(name, NAME) for name in self.entries)))
         return max(entries, 0.3 + text_width(title_of(self.key)))
 
     def add_legend(self, ax: Axes) -> None:
@@ -179,8 +184,19 @@ class Colored:
 
 
 def text_width(*texts: str) -> float:
-    """Estimate the width of the longest of several small texts, in inches."""
-    return 0.075 * max(map(len, texts))
+    """Estimate the width of the longest line of several small texts, in inches."""
+    return 0.075 * max(len(line) for text in texts for line in (text.splitlines() or [""]))
+
+
+def wrapped(name: str, width: int) -> str:
+    """Break a name into lines of at most so many letters; in a figure of one column, of two thirds of them."""
+    width = width if (style().width or NARROW) >= NARROW else max(width * 2 // 3, 8)
+    return textwrap.fill(name, width, break_long_words=False) or name
+
+
+def n_lines(*names: str) -> int:
+    """Count the lines of the highest of several names."""
+    return 1 + max(name.count("\n") for name in names)
 
 
 def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_columns: int = 1, top: float = 1) -> None:
@@ -189,7 +205,7 @@ def add_legend(ax: Axes, entries: Mapping[str, Any], *, title: str = "", n_colum
 
     ax.legend(
         handles=[
-            Line2D([], [], linestyle="", marker="o", markersize=pt(6), color=color, label=name)
+            Line2D([], [], linestyle="", marker="o", markersize=pt(6), color=color, label=wrapped(name, NAME))
             for name, color in entries.items()
         ],
         title=title,

@@ -9,7 +9,7 @@ from stmmr._core.categories import title_of
 from stmmr._core.checks import require_key
 from stmmr._core.depends import warn_outdated
 from stmmr._core.space import rows_called
-from stmmr.pl._axes import add_legend, colors_of, drawing_domains, text_width
+from stmmr.pl._axes import add_legend, colors_of, drawing_domains, text_width, wrapped
 from stmmr.pl.canvas import new_axes, pt
 from stmmr.tl import composition as composition_of
 
@@ -54,7 +54,7 @@ def composition(
         table = composition_of(adata, section_key, domain_key=domain_key)
     share = table.pivot_table("share", "section", "domain", observed=False, sort=False)
     sizes = table.groupby("section", observed=False, sort=False)["n_obs"].sum()
-    names, domains = share.index.astype(str).tolist(), share.columns
+    names, domains = [wrapped(str(name), 30) for name in share.index], share.columns
     colors = dict(zip(map(str, domains), colors_of(adata, domain_key, domains), strict=True))
     if ax is None:
         ax = new_axes(4.2 + text_width(*names) + text_width(*colors), 0.7 + _ROW * max(len(names), 3))
@@ -66,8 +66,8 @@ def composition(
             f"{n:,}", (1, row), (pt(4), 0), textcoords="offset points", va="center", fontsize="small", color="0.35"
         )
     ax.set_yticks(range(len(names)), names, fontsize="small")
-    ax.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), xlabel=f"Share of the {rows_called(adata)} of the section")
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], fontsize="small")
+    ax.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), xlabel=f"Share of {rows_called(adata)}")
+    ax.set_xticks([0, 0.5, 1], ["0", "50%", "100%"], fontsize="small")
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "right", "top"]].set_visible(False)
     add_legend(ax, colors, title=title_of(domain_key), n_columns=1 + (len(colors) - 1) // 12)

@@ -199,7 +199,7 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
 
     tree = require_step(adata, "domain_tree", by="stmmr.tl.domain_tree")
     names = [str(name) for name in tree["domains"]]
-    ax = ax or new_axes(4, 0.6 + 0.22 * len(names))
+    ax = ax or new_axes(4, 0.75 + 0.22 * len(names))
     dendrogram = hierarchy.dendrogram(
         np.asarray(tree["linkage"]),
         orientation="left",
@@ -213,7 +213,7 @@ def domain_tree(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     colors = colors_of(adata, tree["domain_key"], pd.Index(names))
     heights = 5 + 10 * np.arange(len(names))  # where SciPy draws the leaves
     ax.scatter(np.zeros(len(names)), heights, color=colors[dendrogram["leaves"]], s=pt2(40), zorder=3, clip_on=False)
-    ax.set(xlabel="Distance (standard deviations within domains, Ward)")
+    ax.set(xlabel="Distance by Ward\n(s.d. within domains)")
     ax.tick_params(axis="y", length=0, pad=pt(8), labelsize="medium")
     ax.spines[["top", "left", "right"]].set_visible(False)
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,9 @@ _SHARES: Final = (0.25, 0.5, 1.0)
 _MARGIN: Final = 0.8
 """Space between the dots and the marks of the domains, in cells."""
 _ROWS: Final = 11
-"""Height of the legend and the colour bar, in cells."""
+"""Height of the legends, in cells."""
+_BELOW: Final = 6.5
+"""Distance of the second legend from the top, in cells."""
 
 
 @drawing_domains
@@ -68,7 +70,7 @@ def domain_genes(
 
     Returns
     -------
-    The axes; the colour bar is inside them (``ax.child_axes``).
+    The axes.
 
     Raises
     ------
@@ -171,28 +173,17 @@ def _name(ax: Axes, adata: AnnData, key: str, domains: pd.Index, led: dict[str, 
 
 
 def _explain(ax: Axes, spots: str) -> None:
-    """Add the legend of sizes and the colour bar to the right of the axes."""
+    """Add the legends of sizes and of colours to the right of the axes."""
     from matplotlib.lines import Line2D
 
-    dots = ax.collections[0]
-    sizes = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="o",
-            color="black",
-            markersize=pt(np.sqrt(_LARGEST * share)),
-            label=f"{share:.0%}",
-        )
-        for share in _SHARES
-    ]
-    ax.legend(handles=sizes, title=f"Share of {spots}\nwith the gene", bbox_to_anchor=(1.02, 1), **LEGEND)
-    # size of a cell as a share of the axes; the bar is below the sizes
-    x, y = 1 / np.abs(np.diff([ax.get_xlim(), ax.get_ylim()]).ravel())
-    beside = ax.inset_axes((1.02 + 0.6 * x, 1 - 10.5 * y, 0.6 * x, 3 * y))
-    bar = ax.figure.colorbar(dots, cax=beside, ticks=[0, 1])
-    bar.outline.set_visible(False)
-    beside.set_yticklabels(["0", "highest"])
-    beside.tick_params(labelsize="small", length=2)
-    beside.set_title("Mean\nexpression", fontsize="small", loc="left", pad=pt(9))
+    def dot(share: float, color: Any, label: str) -> Line2D:
+        size = pt(np.sqrt(_LARGEST * share))
+        return Line2D([], [], linestyle="", marker="o", color=color, markersize=size, label=label)
+
+    sizes = [dot(share, "black", f"{share:.0%}") for share in _SHARES]
+    first = ax.legend(handles=sizes, title=f"Share of {spots}\nwith the gene", bbox_to_anchor=(1.02, 1), **LEGEND)
+    ax.add_artist(first)
+    colors = ax.collections[0].cmap
+    means = [dot(0.5, colors(mean), label) for mean, label in ((1.0, "highest"), (0.5, "half of it"), (0.0, "0"))]
+    below = 1 - _BELOW / abs(float(np.diff(ax.get_ylim())[0]))
+    ax.legend(handles=means, title="Mean\nexpression", bbox_to_anchor=(1.02, below), **LEGEND)

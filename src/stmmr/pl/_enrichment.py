@@ -12,7 +12,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
 from stmmr._core.depends import warn_outdated
 from stmmr._core.record import recorded
-from stmmr.pl._axes import add_legend, colors_of, drawing_domains, text_width
+from stmmr.pl._axes import add_legend, colors_of, drawing_domains, n_lines, text_width, wrapped
 from stmmr.pl.canvas import new_axes, pt
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _ROW: Final = 0.24
 """Inches from one set to the next."""
 _LONGEST: Final = 48
 """Letters of the name of a set; longer names are shortened."""
+_LINE: Final = 34
+"""Letters of a line of it."""
 _LEAST: Final = 1e-300
 """Smallest p-value that is drawn."""
 
@@ -56,15 +58,17 @@ def enrichment(
     step = recorded(adata).get("domain_genes", {}).get(keys.DOMAIN_GENES, {})
     colors = dict(zip(domains, colors_of(adata, str(step.get("domain_key", keys.DOMAIN)), domains), strict=True))
     names = [textwrap.shorten(str(name).replace("_", " "), _LONGEST, placeholder="…") for name in table["gene_set"]]
+    names = [wrapped(name, _LINE) for name in names]
     if ax is None:
-        ax = new_axes(3.4 + text_width(*names) + text_width(*domains), 0.7 + _ROW * max(len(table), 5))
+        row = _ROW * n_lines(*names) ** 0.6
+        ax = new_axes(3.4 + text_width(*names) + text_width(*domains), 0.7 + row * max(len(table), 5))
     length = -np.log10(np.maximum(table["pval_adj"].to_numpy(np.float64), _LEAST))
     ax.barh(range(len(table)), length, 0.75, color=[colors[str(domain)] for domain in table["domain"]])
     for row, (shared, size) in enumerate(zip(table["n_shared"], table["n_set"], strict=True)):
         text, end = f"{shared} of {size}", (float(length[row]), row)
         ax.annotate(text, end, (pt(4), 0), textcoords="offset points", va="center", fontsize="x-small", color="0.35")
     ax.set_yticks(range(len(table)), names, fontsize="small")
-    ax.set(xlim=(0, 1.2 * length.max()), ylim=(len(table) - 0.5, -0.5), xlabel="−log₁₀ adjusted p-value")
+    ax.set(xlim=(0, 1.3 * length.max()), ylim=(len(table) - 0.5, -0.5), xlabel="−log₁₀ adjusted p-value")
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "right", "top"]].set_visible(False)
     add_legend(ax, colors, title="Domain")

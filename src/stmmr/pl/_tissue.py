@@ -15,7 +15,7 @@ from stmmr._core.options import Checked, shows_options
 from stmmr._core.sections import graph_sections, section_codes
 from stmmr._core.space import coordinates, um_per_unit, units
 from stmmr.image.library import find_library, sharpest_image
-from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing_domains
+from stmmr.pl._axes import RASTERISE_FROM, Colored, drawing_domains, n_lines, wrapped
 from stmmr.pl.canvas import new_axes, pt
 from stmmr.pl.layout import ALONE, FADED, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Blend, draw_pixels
@@ -73,7 +73,10 @@ class TissueOptions(Checked):
 def placed(adata: AnnData, options: TissueOptions) -> tuple[Float64, pd.Categorical | None]:
     """Get the coordinates as they are drawn, and the sections that are side by side."""
     xy, sections = coordinates(adata), None if options.library_id else graph_sections(adata)
-    return xy if sections is None else in_rows(xy, sections), sections
+    if sections is None:
+        return xy, None
+    # names of several lines need room between the rows of sections
+    return in_rows(xy, sections, lines=n_lines(*_lines(sections))), sections
 
 
 def draw_spots(adata: AnnData, look: Look, options: TissueOptions) -> Axes:
@@ -135,12 +138,18 @@ def _add_circles(ax: Axes, xy: Float64, colors: Float64, *, diameter: float, alp
 
 def _name_sections(ax: Axes, xy: Float64, sections: pd.Categorical) -> None:
     """Write the name of each section above the upper edges of its spots."""
-    for code, name in enumerate(sections.categories):
+    for code, name in enumerate(_lines(sections)):
         inside = xy[sections.codes == code]
         top = ((inside[:, 0].min() + inside[:, 0].max()) / 2, inside[:, 1].min())
         ax.annotate(
-            str(name), top, xytext=(0, pt(4)), textcoords="offset points", ha="center", fontsize="small", clip_on=False
+            name, top, xytext=(0, pt(4)), textcoords="offset points", ha="center", fontsize="small", clip_on=False
         )
+
+
+def _lines(sections: pd.Categorical) -> list[str]:
+    """Break the names of sections into lines that fit side by side."""
+    columns = math.ceil(math.sqrt(len(sections.categories)))
+    return [wrapped(str(name), max(48 // columns, 10)) for name in sections.categories]
 
 
 def _add_scale_bar(ax: Axes, um_per_unit: float, *, width: float) -> None:
@@ -216,7 +225,7 @@ def _label(ax: Axes, xy: Float64, domains: pd.Categorical, sections: pd.Categori
             if len(own):
                 x, y = central(own)
                 outline = [withStroke(linewidth=pt(2.5), foreground="white")]
-                text = ax.text(x, y, str(name), ha="center", va="center", fontsize="small", zorder=6)
+                text = ax.text(x, y, wrapped(str(name), 16), ha="center", va="center", fontsize="small", zorder=6)
                 text.set(fontweight="bold", path_effects=outline)
 
 

@@ -16,7 +16,7 @@ from stmmr._core.options import shows_options
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
 from stmmr._core.space import coordinates, rows_called
-from stmmr.pl._axes import LEGEND, colors_of, drawing, drawing_domains, text_width
+from stmmr.pl._axes import LEGEND, colors_of, drawing, drawing_domains, n_lines, text_width, wrapped
 from stmmr.pl._tissue import TissueOptions
 from stmmr.pl._values import values
 from stmmr.pl.canvas import new_axes, pt, pt2
@@ -44,6 +44,10 @@ _SMALLEST: Final = 60.0
 _COLUMN: Final = 0.75
 _ROW: Final = 0.9
 """Distance between domains in inches."""
+_LINE: Final = 0.16
+"""Inches from one line of a name to the next."""
+_LETTERS: Final = 18
+"""Letters of a line."""
 _KEY: Final = 2.2
 """Width and smallest height of the key in inches."""
 _TREE, _ARC = "#595959", "#A6A6A6"
@@ -110,17 +114,18 @@ def paga(adata: AnnData, *, threshold: float = EDGE_FROM, ax: Axes | None = None
     weights, tree = np.asarray(step["connectivities"]), np.asarray(step["tree"])
     warn_outdated(adata, "trajectory")
     sizes = _sizes(adata, key, names)
+    lines = [wrapped(name, _LETTERS) for name in names]
     xy = layout(tree, names.index(str(step["root_domain"])), sizes)
     if ax is None:
-        column = max(_COLUMN, text_width(*names) + 0.1)
-        width, height = (np.ptp(xy, axis=0) + 1) * [column, _ROW] + [_KEY, 0.4]
+        column = max(_COLUMN, text_width(*lines) + 0.1)
+        width, height = (np.ptp(xy, axis=0) + 1) * [column, _ROW + _LINE * (n_lines(*lines) - 1)] + [_KEY, 0.4]
         ax = new_axes(width, max(height, _KEY))
     _draw_links(ax, xy, weights, tree, threshold)
     colors = colors_of(adata, key, pd.Index(names))
     rims = ["black" if name == step["root_domain"] else "white" for name in names]
     area = pt2(np.maximum(_LARGEST * sizes / sizes.max(), _SMALLEST))
     ax.scatter(xy[:, 0], xy[:, 1], s=area, color=colors, edgecolors=rims, linewidths=pt(1.5), zorder=3)
-    for (x, y), name, size in zip(xy, names, area, strict=True):
+    for (x, y), name, size in zip(xy, lines, area, strict=True):
         below = (0, -np.sqrt(size) / 2 - pt(3))
         ax.annotate(
             name,
@@ -154,7 +159,7 @@ def _explain(ax: Axes, sizes: Ints, area: Float64, spots: str) -> None:
             _dot(np.sqrt(area[i]), f"{sizes[i]:,} {spots[:-1] if sizes[i] == 1 else spots}", fill=_ARC, rim="white")
         )
     handles.append(_dot(pt(9), "root", fill="white", rim="black"))
-    ax.legend(handles=handles, bbox_to_anchor=(1, 1), labelspacing=0.8, **LEGEND)
+    ax.legend(handles=handles, bbox_to_anchor=(1, 1), labelspacing=1.1, **LEGEND)
 
 
 def _dot(size: float, label: str, *, fill: str, rim: str) -> Line2D:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from stmmr._core.genes import close_names, gene_values
 from stmmr._core.options import shows_options
 from stmmr.pl._axes import add_legend, drawing, text_width
 from stmmr.pl._tissue import TissueOptions, draw_spots, map_size, placed
-from stmmr.pl.canvas import new_grid, pt
+from stmmr.pl.canvas import new_grid, pt, style
 from stmmr.pl.layout import frame_of, spot_width
 from stmmr.pl.raster import mean_of
 
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
     from stmmr._core.types import Float64, Ints
+
+_PANEL: Final = 1.6
+"""Least width of a map among others, in inches."""
+_SHORT: Final = 12
+"""Letters of a name that is written above its colour bar; longer ones are above the map."""
 
 
 @drawing
@@ -84,6 +89,8 @@ def values(
     xy, _ = placed(adata, chosen)
     low, high = frame_of(xy, spot_width(xy))
     width, height = map_size(high - low)
+    if (inches := style().width) is not None:
+        ncols = min(ncols, max(1, int(inches / _PANEL)))
     panels = new_grid(len(looks), width + looks[0].legend_width(height), height, n_cols=ncols)
     return [draw_spots(adata, look, replace(chosen, ax=ax)) for look, ax in zip(looks, panels, strict=True)]
 
@@ -163,7 +170,8 @@ class _Scaled:
 
     def legend_width(self, _height: float) -> float:
         """Get the width of the colour bar in inches."""
-        return 0.4 + text_width(title_of(self.key), "missing")
+        title = title_of(self.key)
+        return 0.4 + text_width("" if len(title) > _SHORT else title, "missing")
 
     def add_legend(self, ax: Axes) -> None:
         """Add the colour bar to the right of the axes."""
@@ -173,6 +181,10 @@ class _Scaled:
         bar = ax.figure.colorbar(self.scale, cax=beside, ticks=MaxNLocator(4))
         bar.outline.set_visible(False)
         beside.tick_params(labelsize="small", length=2)
-        beside.set_title(title_of(self.key), fontsize="small", loc="left", pad=pt(9))
+        title = title_of(self.key)
+        if len(title) > _SHORT:
+            ax.set_title(title, fontsize="small", loc="left")
+        else:
+            beside.set_title(title, fontsize="small", loc="left", pad=pt(9))
         if self.any_missing:
             add_legend(ax, {"missing": MISSING}, top=0.5)

@@ -210,8 +210,12 @@ def fit_height(figure: Figure) -> None:
         figure.set_figheight(10 * figure.get_figwidth())
         for _ in range(2):
             figure.draw_without_rendering()
-            box = figure.get_tightbbox()
-            figure.set_figheight(float(box.height) + 0.04)
+            rows: dict[int, float] = {}
+            for ax in figure.axes:
+                if (place := ax.get_subplotspec()) is not None and (box := ax.get_tightbbox()) is not None:
+                    row = place.rowspan.start
+                    rows[row] = max(rows.get(row, 0.0), box.height / figure.dpi)
+            figure.set_figheight(sum(rows.values()) + 0.04 * len(rows))
 
 
 def save_figure(figure: Figure, path: Path, *, exact: bool) -> None:
@@ -220,6 +224,8 @@ def save_figure(figure: Figure, path: Path, *, exact: bool) -> None:
 
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     fitting: dict[str, Any] = {} if exact else {"bbox_inches": "tight", "pad_inches": 0.03}
+    if path.suffix.lower() == ".png":  # half the time of the default, for 3 % more bytes
+        fitting["pil_kwargs"] = {"compress_level": 4}
     with rc_context(SAVED | LITERAL):
         figure.savefig(path, dpi=DPI, metadata=undated, **fitting)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MARGIN: Final = 0.02
 """Space around the spots, as a share of the longer side of the tissue."""
-_BETWEEN: Final = 0.15
+_BETWEEN: Final = 0.18
 """Space between sections, as a share of the largest one."""
 FADED: Final = 0.65
 """Opacity of the image: the colours of H&E are as strong as those of the spots."""
@@ -32,8 +32,8 @@ def spot_width(xy: Float64) -> float:
     return spacing(xy, nth=2) or 1.0
 
 
-def in_rows(xy: Float64, sections: pd.Categorical) -> Float64:
-    """Arrange sections side by side in a square of rows and columns; coordinates of shape (N, 2)."""
+def in_rows(xy: Float64, sections: pd.Categorical, *, lines: int = 1) -> Float64:
+    """Arrange sections side by side in a square of rows and columns, below names of `lines`; `xy` is (N, 2)."""
     n = len(sections.categories)
     columns = math.ceil(math.sqrt(n))
     xy = xy.copy()
@@ -41,7 +41,8 @@ def in_rows(xy: Float64, sections: pd.Categorical) -> Float64:
         inside = xy[sections.codes == code]
         xy[sections.codes == code] -= (inside.min(axis=0) + inside.max(axis=0)) / 2
     row, column = np.divmod(sections.codes, columns)
-    return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * (1 + _BETWEEN))
+    between = 1 + _BETWEEN * np.array([1, lines])
+    return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * between)
 
 
 def frame_of(xy: Float64, spacing: float) -> tuple[Float64, Float64]:

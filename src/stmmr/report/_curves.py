@@ -18,7 +18,7 @@ from stmmr.report._findings import FDR
 from stmmr.report._layers import numbers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -49,10 +49,22 @@ class Curve:
         return self.title.lower().replace(" ", "-")
 
 
-def curves_of(adata: AnnData) -> list[Curve]:
+def curves_of(adata: AnnData, failed: list[Exception]) -> list[Curve]:
     """Draw bandwidth, number of domains, training, confidence and library sizes, as far as they are known."""
-    every: list[Callable[[AnnData], Curve | None]] = [_bandwidth, _number, _history, _confidence, _library_size]
-    return [curve for draw in every if (curve := draw(adata)) is not None]
+    return drawn(adata, [_bandwidth, _number, _history, _confidence, _library_size], failed)
+
+
+def drawn(adata: AnnData, every: Iterable[Callable[[AnnData], Curve | None]], failed: list[Exception]) -> list[Curve]:
+    """Draw the figures whose results are there; an error of one is added to `failed`, and the others are drawn."""
+    curves = []
+    for draw in every:
+        try:
+            curve = draw(adata)
+        except Exception as error:  # noqa: BLE001 - a page without one figure is better than none
+            failed.append(error)
+        else:
+            curves += [] if curve is None else [curve]
+    return curves
 
 
 def svg_of(draw: Callable[[Axes], object], name: str, *, size: tuple[float, float] = SIZE) -> str:

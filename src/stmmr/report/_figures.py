@@ -194,8 +194,14 @@ def _number_domains(plot: Model, first: Layer, numbers: list[tuple[int, float, f
 
     codes, x, y = (list(column) for column in zip(*numbers, strict=True)) if numbers else ([], [], [])
     names = first.names or []
-    source = models.ColumnDataSource({"x": x, "y": y, "code": codes, "text": [names[code] for code in codes]})
-    font = {"text_align": "center", "text_baseline": "middle", "text_font_size": "12px", "text_font_style": "bold"}
+    text = {"text": [names[code] for code in codes], "align": ["center"] * len(codes)}
+    source = models.ColumnDataSource({"x": x, "y": y, "code": codes, **text})
+    font = {
+        "text_align": {"field": "align"},
+        "text_baseline": "middle",
+        "text_font_size": "12px",
+        "text_font_style": "bold",
+    }
     back = {"background_fill_color": "#ffffff", "background_fill_alpha": 0.85, "border_radius": 7, "padding": 3}
     plot.text("x", "y", text="text", name="numbers", source=source, text_color="#1b1d20", **font, **back)
 

@@ -81,6 +81,9 @@ class Scene:
     """Pixels, if there are very many spots."""
     nearest: Ints | None
     """The nearest pixel with spots for each pixel; see `Grid.nearest`."""
+    window: tuple[Float64, Float64]
+    """Corners of what is kept of an image, in the units of the coordinates, of which one has the length `unit`."""
+    unit: float
     image: dict[str, object] | None
     """Data URI of the image ("url") and its position ("x", "y", "w", "h")."""
     sections: pd.Categorical | None
@@ -128,7 +131,8 @@ def scene_of(adata: AnnData) -> Scene:
     low, high = frame_of(xy, spacing)
     sharpest = sharpest_image(library)
     margin = (high - low).max() / 2 * AROUND - (high - low) / 2
-    image = None if sharpest is None else embedded_image(*sharpest, low=low - margin, high=high + margin, unit=unit)
+    window = low - margin, high + margin
+    image = None if sharpest is None else embedded_image(*sharpest, *window, unit=unit)
     low, high = low * unit, high * unit
     umap = adata.obsm.get(keys.UMAP)
     if umap is not None and not np.isfinite(umap).all(axis=1).any():
@@ -143,6 +147,8 @@ def scene_of(adata: AnnData) -> Scene:
         in_um=math.isfinite(um),
         grid=grid,
         nearest=None if grid is None else grid.nearest(spacing * unit),
+        window=window,
+        unit=unit,
         image=image,
         sections=sections,
         umap=None if umap is None else np.asarray(umap[points, :2], dtype=np.float32),
@@ -184,7 +190,7 @@ def number_positions(scene: Scene, codes: Ints) -> list[tuple[int, float, float]
 
 
 def embedded_image(
-    pixels: Numbers, scale: float, *, low: Float64, high: Float64, unit: float
+    pixels: Numbers, scale: float, low: Float64, high: Float64, *, unit: float
 ) -> dict[str, object] | None:
     """Crop an image to the frame, resize it, and encode it as a data URI; None if they do not overlap.
 

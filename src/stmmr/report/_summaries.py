@@ -11,11 +11,11 @@ from stmmr._core import keys
 from stmmr._core.record import recorded
 from stmmr._core.sections import section_key_of
 from stmmr._core.space import rows_called
-from stmmr.report._curves import Curve, svg_of
+from stmmr.report._curves import Curve, drawn, svg_of
 from stmmr.tl import leading_genes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from anndata import AnnData
 
@@ -23,10 +23,9 @@ LED: Final = 3
 """Genes of each domain."""
 
 
-def summaries_of(adata: AnnData) -> list[Curve]:
-    """Draw the figures whose results are there."""
-    every: list[Callable[[AnnData], Curve | None]] = [_dots, _graph, _composition]
-    return [curve for draw in every if (curve := draw(adata)) is not None]
+def summaries_of(adata: AnnData, failed: list[Exception]) -> list[Curve]:
+    """Draw leading genes, the graph of the domains and their shares, as far as they are known."""
+    return drawn(adata, [_dots, _graph, _composition], failed)
 
 
 def _width(names: Iterable[object]) -> float:

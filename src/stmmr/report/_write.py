@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories, notes_of_domains
 from stmmr._core.checks import InputError, listed, require_key
 from stmmr._core.depends import drop_outdated
+from stmmr._core.exits import reason_of
 from stmmr._core.files import atomic_write
 from stmmr._core.genes import require_genes
 from stmmr._core.options import checked
@@ -22,7 +23,7 @@ from stmmr._core.space import rows_called
 from stmmr._core.version import PACKAGES, VERSION, versions
 from stmmr.report._alternatives import alternatives_of, panels_of
 from stmmr.report._annotations import annotation_keys
-from stmmr.report._curves import curves_of, trends_of
+from stmmr.report._curves import curves_of, drawn, trends_of
 from stmmr.report._domains import domains_of, percent
 from stmmr.report._figures import map_and_umap, panels_in_rows, small_maps
 from stmmr.report._findings import findings_of, further_sections
@@ -34,13 +35,16 @@ from stmmr.report._quality import checks_of
 from stmmr.report._scene import CIRCLES_AT_MOST, number_positions, scene_of
 from stmmr.report._summaries import summaries_of
 from stmmr.report._tables import evaluation_table, settings_groups, shown
+from stmmr.report.tiles import tiles_written, write_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from anndata import AnnData
+    from numpy.typing import ArrayLike
 
     from stmmr._core.types import Floats
+    from stmmr.image.slide import ImageSource
     from stmmr.report._figures import Panels
     from stmmr.report._packed import PackedGenes
     from stmmr.report._scene import Frame, Scene
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SCRIPTS = (
     "core", "figures", "layers", "genes", "markers", "selection", "names", "panels", "save",
-    "view", "page"
+    "view", "tiles", "page"
 )  # fmt: skip
 
 
@@ -60,6 +64,8 @@ def write(
     genes: Iterable[str] | None = None,
     title: str | None = None,
     domain_key: str = keys.DOMAIN,
+    image: ImageSource | Literal["full"] | None = None,
+    registration: str | Path | ArrayLike | None = None,
     run_facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a report of a run: one HTML file that opens in any browser, without internet, to share with others.
@@ -85,6 +91,12 @@ def write(
     domain_key
         Column of ``obs`` with the domains to report, such as clusters of scanpy or the annotation of an expert. Results
         of other domains are left out.
+    image
+        H&E image to show at its full resolution, as `stmmr.pp.histology` takes it, or "full" for the largest one in
+        ``uns["spatial"]``. It is written as JPEG tiles into a folder beside the page, such as ``report_tiles``, and the
+        page loads those in view. None: the page holds the image, at most 1,600 pixels along its longer side.
+    registration
+        Affine map from coordinates to pixels of `image`, as of `stmmr.pp.histology`.
     run_facts
         Entries of run.json: "input", "options", "versions", "seconds_in_all", "peak_memory_mb".
 
@@ -92,6 +104,8 @@ def write(
     ------
     InputError
         If there are no domains or coordinates, or a gene is not in the data.
+    RuntimeError
+        If a figure could not be drawn; the page is written without it.
     """
     require_key(adata.obs.columns, domain_key, where="obs", hint="Run stmmr.run(adata) first.")
     drop_outdated(adata)
@@ -100,9 +114,16 @@ def write(
         reason = "a folder" if path.is_dir() else "no such folder"
         raise InputError(f"Expected a file name for the report in an existing folder, found {reason}: {path}.")
     with domains_shown(adata, domain_key) as shown_data:
-        page = _template().render(**_parts(shown_data, facts, title, genes, domain_key))
+        if image is not None:
+            write_tiles(shown_data, path, image, registration=registration)
+        wanted = image is not None or facts.get("options", {}).get("report_image") == "full"
+        tiles = tiles_written(path) if wanted else None
+        parts = _parts(shown_data, facts, title, genes, domain_key, tiles)
+        page = _template().render(**parts)
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
+    if failed := parts["failed"]:
+        raise RuntimeError(f"written without {len(failed)} of its figures ({reason_of(failed[0])})") from failed[0]
 
 
 def _template() -> Any:
@@ -122,7 +143,12 @@ def _input_names(source: object) -> tuple[str, str]:
 
 
 def _parts(
-    adata: AnnData, facts: dict[str, Any], title: str | None, genes: Iterable[str] | None, domain_key: str
+    adata: AnnData,
+    facts: dict[str, Any],
+    title: str | None,
+    genes: Iterable[str] | None,
+    domain_key: str,
+    tiles: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Collect the variables of the template."""
     scene, layers = scene_of(adata), layers_of(adata)
@@ -134,6 +160,7 @@ def _parts(
     panels = panels_in_rows(max(len(shown_beside), 1), scene.frame)
     data = _data(adata, scene, layers, found) | {
         "domain_key": domain_key,
+        "tiles": tiles,
         "alternatives": None if alternatives is None else alternatives.description(),
         "panels": {"shown": shown_beside, "left": panels.left, "top": panels.top, "frame": _corners(panels.frame)},
     }
@@ -159,6 +186,7 @@ def _parts(
         "genes_told": genes_told,
         "blocks": [] if found is None else found.blocks,
         "scene": scene,
+        "tiles": tiles,
         "domains": domains_of(adata),
         "findings": findings_of(adata),
         "further": further_sections(adata),
@@ -188,6 +216,7 @@ def _figures(
     from bokeh.embed import components
     from bokeh.resources import Resources
 
+    failed: list[Exception] = []
     figures = map_and_umap(scene, first, number_positions(scene, categories(adata, keys.DOMAIN).codes))
     shown_beside, panels = beside
     if shown_beside:
@@ -203,9 +232,10 @@ def _figures(
         "shape": f"{scene.frame.shape:.3f}",
         "panels_shape": f"{panels.frame.shape:.3f}",
         "beside": shown_beside,
-        "summaries": summaries_of(adata),
-        "curves": curves_of(adata),
-        "trends": trends_of(adata),
+        "summaries": summaries_of(adata, failed),
+        "curves": curves_of(adata, failed),
+        "trends": next(iter(drawn(adata, [trends_of], failed)), None),
+        "failed": failed,
     }
 
 

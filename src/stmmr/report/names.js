@@ -57,8 +57,7 @@ function applyNames() {
     const parts = [others.length ? `merged with ${others.join(", ")}` : "", named.edits[original]?.name ? `was ${original}` : "", noteOf(original)];
     row.textContent = parts.filter(Boolean).join(" · ");
   }
-  const source = figures.map.plot.select_one("numbers").data_source;
-  source.data = { ...source.data, text: Array.from(source.data.code, (code) => shownName(originals()[code])) };
+  nameMap();
   const n = Object.keys(named.edits).length, groups = new Set(originals().map(shownName)).size;
   byId("names-told").textContent = n
     ? `${n} domain${n > 1 ? "s" : ""} named or noted; ${groups} of ${originals().length} left after merging.` : "";
@@ -66,6 +65,14 @@ function applyNames() {
   show(state.shown);
   if (state.panelsDrawn) drawPanels();
   if (look.chosen) choose(look.chosen);
+}
+// long names are broken into lines, and near an edge written towards the middle, so that a phone cuts none
+function nameMap() {
+  const source = figures.map.plot.select_one("numbers").data_source, { low, high } = data.map;
+  const text = Array.from(source.data.code, (code) => shownName(originals()[code]).replace(/(.{8,14}) +/g, "$1\n"));
+  const share = Array.from(source.data.x, (x) => (x - low[0]) / (high[0] - low[0]));
+  const align = text.map((name, i) => (name.length < 4 || (share[i] > 0.3 && share[i] < 0.7) ? "center" : share[i] < 0.5 ? "left" : "right"));
+  source.data = { ...source.data, text, align };
 }
 function exported() {
   return originals().filter((name) => data.sizes[name]).map((domain) => ({
@@ -109,4 +116,5 @@ function startNames() {
   try { named.edits = JSON.parse(stored(named.key)) || {}; } catch { /* as if none were kept */ }
   for (const name of Object.keys(named.edits)) if (!originals().includes(name)) delete named.edits[name];
   if (Object.keys(named.edits).length) applyNames();
+  else nameMap();
 }

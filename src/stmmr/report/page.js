@@ -74,7 +74,7 @@ function listen() {
   byId("layer").addEventListener("change", (event) => show(event.target.value || data.first));
   listenToGenes();
   byId("image")?.addEventListener("change", (event) => {
-    figures.map.plot.select_one("image").visible = event.target.checked;
+    showImage(event.target.checked);
   });
   byId("opacity").addEventListener("input", (event) => {
     figures.map.fade(Number(event.target.value));
@@ -107,6 +107,9 @@ async function createFigures(plots) {
   state.positions = positions;
   figures.map = figureOf(plots.map, { x: positions.x, y: positions.y, radius, few, fixed: map.fixed, look });
   connect(byId("map"), plots.map, map, true);
+  const limit = () => limitZoom(plots.map, data.tiles ? (data.tiles.step / 2) * plots.map.inner_width : 2 * data.spacing);
+  limit();
+  for (const side of ["inner_width", "inner_height"]) plots.map.properties[side].change.connect(limit);
   if (!umap) return;
   positions.u = await axis(umap.x, umap.low[0], umap.high[0]);
   positions.v = await axis(umap.y, umap.low[1], umap.high[1]);
@@ -129,6 +132,7 @@ async function start() {
   addSaving();
   startLevels();
   startPanels();
+  startTiles();
   await show(data.first);
   startNames();
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));

@@ -46,7 +46,10 @@ async function saveDrawn(figure, kind) {
 // bokeh draws its figure again, as pixels or as SVG
 async function savePlot(name, kind) {
   const plot = state.plots[name], view = Bokeh.index.find_one_by_id(plot.id);
+  const own = name === "map" && plot.select_one("image"), visible = own?.visible;
+  if (own) own.visible = byId("image").checked; // tiles are behind the figure, not in it
   const layer = view.export(kind === "svg" ? "svg" : "png");
+  if (own) own.visible = visible;
   const shown = name === "panels" ? "" : `-${state.shown.replace(/[^\w-]+/g, "-")}`;
   save(`${name}${shown}.${kind}`, "", await layer.to_blob());
 }

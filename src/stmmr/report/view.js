@@ -9,8 +9,9 @@ function move(plot, across, down) {
   plot.x_range.setv({ start: a + dx, end: b + dx });
   plot.y_range.setv({ start: c + dy, end: d + dy });
 }
-function zoom(plot, factor) {
+function zoom(plot, wanted) {
   const [a, b, c, d] = window_(plot);
+  const factor = Math.max(wanted, Math.min(1, (plot.x_range.min_interval ?? 0) / Math.abs(b - a)));
   const x = (a + b) / 2, y = (c + d) / 2;
   plot.x_range.setv({ start: x + (a - x) * factor, end: x + (b - x) * factor });
   plot.y_range.setv({ start: y + (c - y) * factor, end: y + (d - y) * factor });

@@ -63,7 +63,7 @@ class TiedMixture:
     def predict_proba(self, points: Numbers) -> Float64:
         """Compute the probability of each group at points, shape (n, d); shape (n, K)."""
         slopes, offsets, _ = self.linear()
-        return _probabilities(points @ slopes + offsets)[0]
+        return _probabilities(slopes.T @ points.T + offsets[:, None])[0].T
 
     def score_samples(self, points: Numbers) -> Float64:
         """Compute the logarithm of the density at points, shape (n, d)."""
@@ -88,10 +88,10 @@ def fit_tied(points: Float64, start: Float64 | TiedMixture, *, regularisation: f
     if isinstance(start, TiedMixture):
         mixture = TiedMixture(weights_=start.weights_, means_=start.means_ - centre, covariances_=start.covariances_)
     else:
-        mixture = _maximised(x, start, products, regularisation)
+        mixture = _maximised(x, start.T, products, regularisation)
     for _ in range(ITERATIONS):
         slopes, offsets, precision = _linear(mixture)
-        probabilities, log_sums = _probabilities(x @ slopes + offsets)
+        probabilities, log_sums = _probabilities(slopes.T @ x.T + offsets[:, None])
         # mean of c(x) over the points, from the trace of their products
         common = -np.sum(precision * products) / (2 * len(x))
         before, bound = bound, float(log_sums.mean() + common)
@@ -116,18 +116,21 @@ def _linear(mixture: TiedMixture) -> tuple[Float64, Float64, Float64]:
 
 
 def _maximised(x: Float64, probabilities: Float64, products: Float64, regularisation: float) -> TiedMixture:
-    sizes = probabilities.sum(axis=0) + 10 * np.finfo(np.float64).eps
-    means = (probabilities.T @ x) / sizes[:, None]
+    sizes = probabilities.sum(axis=1) + 10 * np.finfo(np.float64).eps
+    means = (probabilities @ x) / sizes[:, None]
     covariance = (products - (means * sizes[:, None]).T @ means) / sizes.sum()
     covariance.flat[:: len(covariance) + 1] += regularisation
     return TiedMixture(weights_=sizes / len(x), means_=means, covariances_=covariance)
 
 
 def _probabilities(scores: Float64) -> tuple[Float64, Float64]:
-    """Convert scores, shape (N, K), into probabilities in place, and get the logarithm of their sums."""
-    highest = scores.max(axis=1, keepdims=True)
+    """Convert scores, shape (K, N), into probabilities in place, and get the logarithm of their sums.
+
+    With a row for each group, reductions run over whole rows, several times as fast as over the few groups of a point.
+    """
+    highest = scores.max(axis=0)
     scores -= highest
     np.exp(scores, out=scores)
-    sums = scores.sum(axis=1, keepdims=True)
+    sums = scores.sum(axis=0)
     scores /= sums
-    return scores, (np.log(sums) + highest)[:, 0]
+    return scores, np.log(sums) + highest

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Null = Literal["randomization", "normality"]
 FEWEST: Final = 4
 """Fewest spots of a section for the variance by randomisation."""
-_DENSE_AT_ONCE: Final = 2**23
-"""Dense values of a block of genes: 67 MB, and as much for their neighbours."""
+_DENSE_AT_ONCE: Final = 2**17
+"""Dense values of a block of genes: 1 MB, which stays in the cache of the processor, and as much for their
+neighbours."""
 TIE: Final = 1.01
 """Ratio of distances that count as equal."""
 
