@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
+from scipy.stats import nbinom
 
 from stmmr import InputError
 from stmmr.tl import _pseudobulk as pseudobulk
@@ -83,6 +84,9 @@ def test_agrees_with_two_groups_of_deseq2(sections):
     from pydeseq2.ds import DeseqStats
 
     two = sections[sections.obs["stmmr_domain"] != "C"].copy()
+    rng = np.random.default_rng(0)
+    varies = rng.gamma(0.7, 1, (8, 50)).repeat(30, axis=0)  # so that each gene has a dispersion
+    two.X = sparse.csr_matrix(rng.poisson(5 * varies * two.X.mean(axis=0).A1).astype(np.float32))
     domain_genes_pseudobulk(two, section_key="section")
     sums = two.to_df().groupby([two.obs["section"], two.obs["stmmr_domain"]]).sum().astype(int)
     meta = sums.index.to_frame(index=False).astype(str)
@@ -92,12 +96,45 @@ def test_agrees_with_two_groups_of_deseq2(sections):
         counts=sums, metadata=meta, design="~section + domain", size_factors_fit_type="poscounts", quiet=True, n_cpus=1
     )
     model.deseq2()
+    assert model.var["genewise_dispersions"].min() > 1e-6
     theirs = DeseqStats(model, contrast=["domain", "A", "B"], independent_filter=False, quiet=True, n_cpus=1)
     theirs.summary()
     mine = domain_genes_table(two, domain="A", key=KEY).set_index("gene")
     expected = theirs.results_df.loc[mine.index]
     np.testing.assert_allclose(mine["log2_fold_change"], expected["log2FoldChange"], atol=1e-3)
     np.testing.assert_allclose(mine["pval"], expected["pvalue"], rtol=1e-2, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dispersions_are_at_the_largest_likelihood():
+    """PyDESeq2 by itself leaves many of these genes at the smallest dispersion."""
+    dds = pytest.importorskip("pydeseq2.dds")
+    rng, n = np.random.default_rng(0), 12
+    depth, donors = rng.permutation(np.geomspace(3, 60, n))[:, None], np.arange(n) // 2
+    counts = rng.poisson(depth * rng.gamma(2, 1, 60) * np.exp(rng.normal(0, 0.3, (n, 60))))
+    names = [f"s{i}" for i in range(n)]
+    meta = pd.DataFrame({"donor": [f"d{i}" for i in donors], "group": list("xy") * 6}, index=names)
+    model = dds.DeseqDataSet(
+        counts=pd.DataFrame(counts, names), metadata=meta, design="~ donor + group", quiet=True, n_cpus=1
+    )
+    model.fit_size_factors()
+    model.fit_genewise_dispersions()
+    before = model.var["genewise_dispersions"].to_numpy()
+    pseudobulk._refit_dispersions(model)
+    after, mu = model.var["genewise_dispersions"].to_numpy(), model.layers["_mu_hat"]
+    design, stuck = model.obsm["design_matrix"].to_numpy(), before < 1e-6
+    assert stuck.sum() > 5
+    np.testing.assert_array_equal(after[~stuck], before[~stuck])
+    grid = np.geomspace(1e-6, 10, 300)
+
+    def likelihood(gene, dispersion):  # adjusted as by Cox and Reid
+        weights = mu[:, gene] / (1 + mu[:, gene] * dispersion)
+        adjustment = np.linalg.slogdet(design.T * weights @ design)[1] / 2
+        return nbinom.logpmf(counts[:, gene], 1 / dispersion, 1 / (1 + mu[:, gene] * dispersion)).sum() - adjustment
+
+    for gene in range(60):
+        assert likelihood(gene, after[gene]) > max(likelihood(gene, alpha) for alpha in grid) - 1e-2
+        assert likelihood(gene, after[gene]) > likelihood(gene, before[gene]) - 1e-6
 
 
 @pytest.mark.usefixtures("_as_if_there")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 Name = TypeVar("Name")
 FEWEST_SECTIONS: Final = 2
 """Fewest sections with a domain for a test."""
+STUCK, START = 100, 0.1
+"""Multiple of the smallest dispersion below which DESeq2 leaves genes out of its trend and their fit is repeated; and
+the dispersion that it starts from."""
 _DESEQ_COLUMNS: Final = {
     "baseMean": "base_mean",
     "log2FoldChange": "log2_fold_change",
@@ -229,11 +232,17 @@ def wald_tests(
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.ds import DeseqStats
 
+    class Model(DeseqDataSet):  # type: ignore[misc]
+        def fit_genewise_dispersions(self, vst: bool = False) -> None:  # noqa: FBT001, FBT002 - of PyDESeq2
+            super().fit_genewise_dispersions(vst)
+            if not vst:
+                _refit_dispersions(self)
+
     results = {}
     with warnings.catch_warnings():
         # about fallbacks of single genes, which become NaN
         warnings.simplefilter("ignore")
-        model = DeseqDataSet(
+        model = Model(
             counts=counts, metadata=metadata, design=design, size_factors_fit_type="poscounts", n_cpus=1, quiet=True
         )
         model.deseq2()
@@ -243,6 +252,26 @@ def wald_tests(
             stats.summary()
             results[name] = stats.results_df.rename(columns=_DESEQ_COLUMNS)[list(_DESEQ_COLUMNS.values())]
     return results
+
+
+def _refit_dispersions(model: Any) -> None:
+    """Maximise the likelihood again for genes without dispersion, from a larger start.
+
+    PyDESeq2 starts at a rough estimate. Where this is the smallest dispersion, as for many genes if samples differ in
+    depth, the slope of the likelihood along the logarithm is 0 and the search ends there. The trend is fitted to the
+    other genes, lies too high, and p-values are too large (docs/sections.md).
+    """
+    stuck = (model.var["genewise_dispersions"] < STUCK * model.min_disp).to_numpy()
+    if stuck.any():
+        dispersions, _ = model.inference.alpha_mle(
+            counts=model.X[:, stuck],
+            design_matrix=model.obsm["design_matrix"].to_numpy(),
+            mu=model.layers["_mu_hat"][:, stuck],
+            alpha_hat=np.full(stuck.sum(), START),
+            min_disp=model.min_disp,
+            max_disp=model.max_disp,
+        )
+        model.var.loc[stuck, "genewise_dispersions"] = np.clip(dispersions, model.min_disp, model.max_disp)
 
 
 def _rows(results: pd.DataFrame, domain: str, domains: pd.Index) -> pd.DataFrame:
