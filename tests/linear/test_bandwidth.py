@@ -102,3 +102,20 @@ def test_bandwidth_needs_something_to_choose_by():
     step = tissue.uns["stmmr"]["spatial_graph"]
     assert step["bandwidths_tried"].min() <= step["bandwidth"] <= step["bandwidths_tried"].max()
     assert keys.GRAPH in tissue.obsp
+
+
+def test_noise_does_not_widen_the_bandwidth_beyond_one_distance_of_spots_100_um_apart():
+    adata = stmmr.datasets.simulated_tissue(n_rows=24, n_cols=24, random_state=0)
+    counts = adata.X.toarray().astype(int)
+    adata.X = np.random.default_rng(0).binomial(counts, 0.3).astype(np.float32)
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata)
+    graph = adata.uns[keys.UNS]["spatial_graph"]
+    assert graph["bandwidth_best"] > 1.05 * graph["nearest_neighbour_distance"]
+    assert graph["bandwidth"] * graph["um_per_unit"] == pytest.approx(100)
+
+    adata.obsm[keys.SPATIAL] *= 0.1  # cells, in units of unknown length
+    del adata.uns[keys.SPATIAL], adata.obs[keys.ARRAY_ROW], adata.obs[keys.ARRAY_COL]
+    stmmr.pp.spatial_graph(adata)
+    cells = adata.uns[keys.UNS]["spatial_graph"]
+    assert cells["bandwidth"] > 1.05 * cells["nearest_neighbour_distance"]
