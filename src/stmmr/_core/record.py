@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.compat import escaped, renamed, unescaped
@@ -64,7 +63,7 @@ def recorded(adata: AnnData) -> dict[str, Any]:
 
 def notes_a_result(entry: object) -> bool:
     """Check that an entry of ``uns["stmmr_depends"]`` has the parts that `stmmr._core.depends` writes."""
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("n_obs"), int | np.integer):
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("n_obs"), Integral):
         return False
     on, groups, facts = (entry.get(part, {}) for part in ("on", "groups", "facts"))
     if "on" not in entry or not all(isinstance(part, Mapping) for part in (on, groups, facts)):
@@ -72,5 +71,5 @@ def notes_a_result(entry: object) -> bool:
     texts = [*on.values(), *facts.values(), *(groups.get(part) for part in ("source", "partition") if groups)]
     lists = [entry.get("writes"), groups.get("names", ())]
     return all(isinstance(text, str) for text in texts) and all(
-        isinstance(values, list | tuple | np.ndarray) and np.ndim(values) == 1 for values in lists
+        isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 1 for values in lists
     )
