@@ -96,7 +96,7 @@ def no_consensus(adata: AnnData, k: int, seed: int) -> None:
 
 def one_view(adata: AnnData, k: int, seed: int) -> None:
     embed(adata, seed)
-    stmmr.tl.consensus(adata, k, variance_scales=(), n_partitions=60, random_state=seed)
+    stmmr.tl.consensus(adata, k, variance_scales=(), n_partitions=40, random_state=seed)
 
 
 def fixed_bandwidth(adata: AnnData, k: int, seed: int) -> None:

@@ -60,7 +60,7 @@ class ConsensusOptions(Checked):
         Column of ``obs`` for a second partition, written where there is one.
     """
 
-    scales: Sequence[float] = (0.8, 1.0, 1.25)
+    scales: Sequence[float] = (1.0, 1.25)
     variance_scales: Sequence[float] = (0.85, 1.1)
     n_partitions: int = 80
     confidence_key: str = keys.CONFIDENCE
