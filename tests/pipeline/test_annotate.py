@@ -22,7 +22,7 @@ QUIET = ("--no-progress", "-q")
 def found(tmp_path_factory):
     """A result with genes, gene sets and a trajectory."""
     folder = tmp_path_factory.mktemp("annotate")
-    tissue = stmmr.datasets.simulated_tissue(n_rows=18, n_cols=18, n_domains=4, n_genes=100)
+    tissue = stmmr.datasets.simulated_tissue(n_rows=18, n_cols=18, n_domains=4, n_genes=100, random_state=1)
     tissue.write_h5ad(folder / "in.h5ad")
     sets = ("\t".join([f"set{i}", "", *tissue.var_names[i::4]]) for i in range(4))
     (folder / "sets.gmt").write_text("\n".join(sets))
