@@ -273,8 +273,9 @@ def _harmless(cell: Any) -> Any:
 
 @contextmanager
 def names_may_repeat() -> Iterator[None]:
-    """Silence the warning of anndata about repeated names; stmmr warns itself when it makes them unique."""
+    """Silence warnings of anndata about names: repeated ones, of which stmmr warns itself, and numbers as names."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Transforming to str index")
         warnings.filterwarnings("ignore", message="(Variable|Observation) names are not unique")
         yield
 

@@ -82,7 +82,9 @@ def _connected(address: str) -> Any:
     """Connect to a scheduler that has a worker."""
     distributed = require_extra("distributed", extra="dask")
     where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
-    advice = "Start them as docs/clusters.md shows, or leave scheduler (--scheduler, DASK_SCHEDULER_ADDRESS) out."
+    advice = (
+        f"Start them as docs/clusters.md shows. To work without: leave out scheduler (--scheduler) and unset {ADDRESS}."
+    )
     try:
         client = distributed.Client(**where, timeout=CONNECTING, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
