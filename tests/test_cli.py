@@ -321,7 +321,7 @@ def test_each_error_is_one_sentence(monkeypatch, tmp_path, capsys, error, status
         assert "numpy" in text
 
 
-@pytest.mark.parametrize("variable", ["PYTHONIOENCODING=ascii", "LC_ALL=C"])
+@pytest.mark.parametrize("variable", ["PYTHONIOENCODING=ascii", pytest.param("LC_ALL=C", marks=pytest.mark.nightly)])
 def test_output_without_its_letters(tmp_path, variable):
     stmmr.datasets.simulated_tissue().write_h5ad(tmp_path / "a.h5ad")
     name, _, value = variable.partition("=")

@@ -88,7 +88,7 @@ def test_no_scheduler_is_one_sentence(address, tmp_path, impatient):
     with pytest.raises(InputError, match=r"at .*, found none that answers"), on_workers(address, tmp_path):
         pass
     adata = stmmr.datasets.simulated_tissue(n_rows=8, n_cols=8, n_domains=2)
-    with pytest.raises(InputError, match=r"found none that answers .* leave scheduler \(--scheduler"):
+    with pytest.raises(InputError, match=r"found none that answers .* leave out scheduler \(--scheduler"):
         stmmr.run(adata, scheduler=address)
 
 

@@ -72,7 +72,10 @@ class Interrupted(BaseException):
     """As by Ctrl-C."""
 
 
-@pytest.mark.parametrize("after", STEPS)
+@pytest.mark.parametrize(
+    "after",
+    [step if step in ("histology", "domains") else pytest.param(step, marks=pytest.mark.nightly) for step in STEPS],
+)
 def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, caplog, after):
     tissue.write_h5ad(tmp_path / "in.h5ad")
     monkeypatch.setattr(_graph, "WRITTEN_AT_MOST", 0)

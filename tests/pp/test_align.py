@@ -144,11 +144,12 @@ def test_sections_far_apart_in_z_are_as_those_without(caplog):
 
 def test_the_same_tissue_above_and_below_helps():
     both, ari = stacked(PITCH, side=26), {}
-    for in_3d in (False, True):
-        stmmr.run(both, n_domains=4, histology=False, section_key="section", in_3d=in_3d, progress=False)
-        ari[in_3d] = stmmr.tl.evaluate(both, label_key="ground_truth")["ari"]
-    assert both.uns["stmmr"]["spatial_graph"]["use"] == "spatial_3d"
-    assert ari[True] > ari[False] + 0.05
+    for use, bandwidth in (("spatial", 2 * PITCH), ("spatial_3d", PITCH)):  # in pixels, in µm
+        stmmr.pp.spatial_graph(both, use=use, section_key="section", bandwidth=bandwidth)
+        stmmr.StMMR(both, use_histology=False).fit(progress=False)
+        stmmr.tl.consensus(both, 4)
+        ari[use] = stmmr.tl.evaluate(both, label_key="ground_truth")["ari"]
+    assert ari["spatial_3d"] > ari["spatial"] + 0.05
 
 
 @pytest.mark.realdata
