@@ -311,9 +311,10 @@ def main(arguments: list[str] | None = None) -> None:
     An error of the input or of an option is one sentence and exit status 1; an unexpected one names the log and ends
     with 70. If only optional parts failed, the exit status is 3.
     """
-    typed[0] = shlex.join(["stmmr", *(sys.argv[1:] if arguments is None else arguments)])
+    given = sys.argv[1:] if arguments is None else arguments
+    typed[0] = shlex.join(["stmmr", *given])
     for name in ("run", "map"):
-        app[name].help_epilogue = "" if ALL in shlex.split(typed[0]) else f"All options: stmmr {name} {ALL}"
+        app[name].help_epilogue = "" if ALL in given else f"All options: stmmr {name} {ALL}"
     prepare_command()
     print_messages(by_option)
     with errors_as_sentences(by_option, command=typed[0]):

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, logger
+from stmmr._core.exits import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,11 +59,11 @@ def unpacked_archive(path: Path) -> Iterator[Path]:
                 folder = folder.with_name(stem + ending.removesuffix(".gz"))
                 with gzip.open(path) as source, folder.open("wb") as target:
                     room.copy(source, target)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
             raise InputError(
-                f"Expected an archive ({ending}) at {path}, found content that cannot be unpacked ({reason}). It may "
-                "be damaged, cut short or encrypted. Copy or download it again, or unpack it yourself."
+                f"Expected an archive ({ending}) at {path}, found content that cannot be unpacked "
+                f"({reason_of(error)}). It may be damaged, cut short or encrypted. Copy or download it again, or "
+                "unpack it yourself."
             ) from error
         if stem.endswith(".zarr") and not _is_store(folder):  # the store as a folder in the archive
             folder = next((child for child in folder.iterdir() if child.is_dir() and _is_store(child)), folder)
