@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Float64, Floats
 
-TIE: Final = 0.99
+TIE: Final = 0.95
 """Share of the gain of the best number over one domain that counts as equally good: the number of independent spots, a
-factor of the criterion, is not known more precisely."""
+factor of the criterion, is not known more precisely, and of equally good numbers the smallest is the simplest."""
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """So many numbers in a row, each so many standard errors below the best, end the search."""
 FITTED_AT_MOST: Final = 5_000
@@ -73,7 +73,7 @@ def number_of_domains(
     None. Sets ``uns["stmmr"]["number_of_domains"]``, drawn by `stmmr.pl.number_of_domains`:
 
     ``"chosen"``, ``"lowest"``, ``"highest"``
-        The number with the best criterion, or a smaller one with 99 % of its gain over one domain; and the range of
+        The number with the best criterion, or a smaller one with 95 % of its gain over one domain; and the range of
         plausible numbers.
     ``"tried"``, ``"criterion"``, ``"standard_errors"``
         Each number; its criterion (twice the log-likelihood minus the penalty, relative to one domain); its distance to
