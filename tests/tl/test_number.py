@@ -164,3 +164,11 @@ def test_of_numbers_that_gain_the_same_the_smallest_is_chosen(monkeypatch):
     adata = with_points(points)
     number_of_domains(adata, use_rep="X_own", at_most=5, n_init=1)
     assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 5)
+
+
+def test_chosen_number_is_in_the_range(monkeypatch):
+    gains, errors = np.array([0.0, 50.0, 96.0, 100.0]), np.array([9.0, 3, 1.5, 0])
+    monkeypatch.setattr("stmmr.tl._number.compare", lambda *_, **__: (gains, errors))
+    adata = with_points(np.random.default_rng(0).normal(size=(60, 2)))
+    number_of_domains(adata, use_rep="X_own", at_most=4, n_init=1)
+    assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 4)

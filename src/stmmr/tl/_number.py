@@ -51,9 +51,9 @@ def number_of_domains(
     Numbers are compared by the Bayesian information criterion of tied Gaussian mixtures. The sample size is the number
     of independent spots: propagation makes neighbours alike, and N spots carry the information of ‖A²‖² independent
     ones, the trace of the squared smoother. A number is plausible if its criterion is within one standard error of the
-    best (Vuong's test of two models on the same data). If the bandwidth of the graph was chosen, the embedding is taken
-    at the geometric mean of it and the bandwidth of the smallest error, because the number of domains needs less sharp
-    borders than their position. No labels are used.
+    best (Vuong's test of two models on the same data), or if it is chosen. If the bandwidth of the graph was chosen,
+    the embedding is taken at the geometric mean of it and the bandwidth of the smallest error, because the number of
+    domains needs less sharp borders than their position. No labels are used.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def number_of_domains(
     best = int(criterion.argmax())
     plausible = tried[errors < 1]
     chosen = int(tried[(criterion >= TIE * criterion[best]).argmax()])
-    low, high = int(plausible.min()), int(plausible.max())
+    low, high = min(chosen, int(plausible.min())), int(plausible.max())
     result = {
         "chosen": chosen,
         "lowest": low,
