@@ -202,9 +202,19 @@ def compare(likelihood: Float64, n: float, *, width: int) -> tuple[Float64, Floa
     """
     n_parameters = np.arange(1, len(likelihood) + 1) * (1 + width)  # without the covariance, which all have
     criterion = 2 * n * likelihood.mean(axis=1) - n_parameters * np.log(n)
-    best = criterion.argmax()
-    spread = 2 * np.sqrt(n) * (likelihood[best] - likelihood).std(axis=1)
-    behind = criterion[best] - criterion
+    return criterion - criterion[0], behind_best(likelihood, n, criterion / (2 * n))
+
+
+def behind_best(likelihood: Float64, n: float, value: Float64 | None = None) -> Float64:
+    """Compute by how many standard errors mixtures are behind the best one on the same points (Vuong 1989); shape (M,).
+
+    `likelihood` is the log density of each point under each mixture, shape (M, N), of which `n` points are independent.
+    `value` is what mixtures are compared by, without it the mean log density.
+    """
+    value = likelihood.mean(axis=1) if value is None else value
+    best = value.argmax()
+    spread = (likelihood[best] - likelihood).std(axis=1) / np.sqrt(n)
+    behind = value[best] - value
     errors = np.divide(behind, spread, out=np.full(len(behind), np.inf), where=spread > 0)
     errors[behind == 0] = 0
-    return criterion - criterion[0], errors
+    return np.asarray(errors)
