@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stmmr._core.types import Bools, Float64, Floats, Ints
 
 SUPPORT: Final = 0.2
-"""Smallest share of the partitions that supports an alternative. Smaller groups are mostly starts that went astray."""
+"""Smallest share of the votes that supports an alternative. Smaller groups are mostly starts that went astray."""
 SAME: Final = 0.8
 """Adjusted Rand index from which two partitions count as one."""
 
@@ -34,7 +34,7 @@ class Alternative(NamedTuple):
     labels: Ints
     """Shape (N,), named as the domains with which they share most spots."""
     support: float
-    """Share of the partitions in its group."""
+    """Share of the votes of its group."""
     similarity: float
     """Adjusted Rand index with the domains."""
 
@@ -43,9 +43,9 @@ class Alternative(NamedTuple):
 def alternatives(adata: AnnData) -> pd.DataFrame:
     """List the domains and, where there is one, the second partition that clustering finds, with their support.
 
-    The mixtures behind `stmmr.tl.consensus` can settle on different partitions of one tissue. Where at least a fifth
-    of them agree with each other on another one than the domains, `consensus` keeps that as well. Both fit the data,
-    and biology decides.
+    The mixtures behind `stmmr.tl.consensus` can settle on different partitions of one tissue. Where those with at least
+    a fifth of the votes agree with each other on another one than the domains, `consensus` keeps that as well. Both fit
+    the data, and biology decides.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
 
     Returns
     -------
-    One row per partition, the domains first, indexed by its column of ``obs``: ``support``, the share of the mixtures
-    that agree on it, NaN if domains were merged since; ``similarity``, its adjusted Rand index with the domains; and
-    ``n_spots``, the number of spots with another domain in it.
+    One row per partition, the domains first, indexed by its column of ``obs``: ``support``, the share of the votes of
+    mixtures that agree on it, NaN if domains were merged since; ``similarity``, its adjusted Rand index with the
+    domains; and ``n_spots``, the number of spots with another domain in it.
 
     Raises
     ------
