@@ -14,6 +14,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, shown_bytes
 from stmmr._core.depends import called
+from stmmr._core.files import as_written
 from stmmr._core.folders import drafted
 from stmmr._core.locks import locked
 from stmmr._core.untrusted import require_regular
@@ -109,9 +110,9 @@ def _read_table(path: Path) -> DomainNames:
             raise ValueError(f"the columns {listed(map(str, header))}" if header else "no rows")
         entries = [
             DomainName(
-                domain=(row["domain"] or "").strip(),
-                name=row["name"] or "",
-                note=row.get("note"),
+                domain=as_written((row["domain"] or "").strip()),
+                name=as_written(row["name"] or ""),
+                note=None if row.get("note") is None else as_written(row["note"]),
                 n_obs=int(row["n_obs"]) if row.get("n_obs") else None,
             )
             for row in rows

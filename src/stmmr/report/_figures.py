@@ -194,16 +194,19 @@ def _number_domains(plot: Model, first: Layer, numbers: list[tuple[int, float, f
 
     codes, x, y = (list(column) for column in zip(*numbers, strict=True)) if numbers else ([], [], [])
     names = first.names or []
-    text = {"text": [names[code] for code in codes], "align": ["center"] * len(codes)}
-    source = models.ColumnDataSource({"x": x, "y": y, "code": codes, **text})
+    moved = {"dx": [0.0] * len(codes), "dy": [0.0] * len(codes)}
+    source = models.ColumnDataSource({"x": x, "y": y, "code": codes, "text": [names[code] for code in codes], **moved})
     font = {
-        "text_align": {"field": "align"},
+        "text_align": "center",
         "text_baseline": "middle",
         "text_font_size": "12px",
         "text_font_style": "bold",
+        "x_offset": {"field": "dx"},
+        "y_offset": {"field": "dy"},
     }
     back = {"background_fill_color": "#ffffff", "background_fill_alpha": 0.85, "border_radius": 7, "padding": 3}
-    plot.text("x", "y", text="text", name="numbers", source=source, text_color="#1b1d20", **font, **back)
+    text = plot.text("x", "y", text="text", name="numbers", source=source, text_color="#1b1d20", **font, **back)
+    text.visible = False  # until the page has placed the names
 
 
 def _name_sections(plot: Model, scene: Scene) -> None:
