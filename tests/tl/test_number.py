@@ -164,3 +164,12 @@ def test_of_numbers_that_gain_the_same_the_smallest_is_chosen(monkeypatch):
     adata = with_points(points)
     number_of_domains(adata, use_rep="X_own", at_most=5, n_init=1)
     assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 5)
+
+
+def test_starts_that_lead_after_a_few_iterations_give_the_curve_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 4)) + 3 * rng.normal(size=(5, 4))[rng.integers(5, size=300)]
+    short = likelihoods(points, 7, 300, n_init=6, random_state=0)
+    monkeypatch.setattr("stmmr.tl._number.FIRST", 300)
+    monkeypatch.setattr("stmmr.tl._number.LEADING", 6)
+    np.testing.assert_allclose(short, likelihoods(points, 7, 300, n_init=6, random_state=0), atol=0.02)
