@@ -143,7 +143,9 @@ def laid_apart(xy: Float64, sections: pd.Categorical | None) -> Float64:
     """Move sections away from each other, along x; coordinates of shape (N, 2)."""
     if sections is None:
         return xy
-    return xy + np.outer(sections.codes, [GAP * max(float(np.ptp(xy, axis=0).max()), 1), 0])
+    apart = np.array(xy)
+    apart[:, 0] += sections.codes * (GAP * max(float(np.ptp(xy, axis=0).max()), 1))
+    return apart
 
 
 def tissue_coordinates(adata: AnnData) -> Float64:
