@@ -143,9 +143,7 @@ def laid_apart(xy: Float64, sections: pd.Categorical | None) -> Float64:
     """Move sections away from each other, along x; coordinates of shape (N, 2)."""
     if sections is None:
         return xy
-    apart = np.array(xy)
-    apart[:, 0] += sections.codes * (GAP * max(float(np.ptp(xy, axis=0).max()), 1))
-    return apart
+    return xy + np.outer(sections.codes, [GAP * max(float(np.ptp(xy, axis=0).max()), 1), 0])
 
 
 def tissue_coordinates(adata: AnnData) -> Float64:

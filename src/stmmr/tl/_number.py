@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Float64, Floats
 
-TIE: Final = 0.99
+TIE: Final = 0.95
 """Share of the gain of the best number over one domain that counts as equally good: the number of independent spots, a
-factor of the criterion, is not known more precisely."""
+factor of the criterion, is not known more precisely, and of equally good numbers the smallest is the simplest."""
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """So many numbers in a row, each so many standard errors below the best, end the search."""
 FIRST, LEADING = 10, 3
@@ -53,9 +53,9 @@ def number_of_domains(
     Numbers are compared by the Bayesian information criterion of tied Gaussian mixtures. The sample size is the number
     of independent spots: propagation makes neighbours alike, and N spots carry the information of ‖A²‖² independent
     ones, the trace of the squared smoother. A number is plausible if its criterion is within one standard error of the
-    best (Vuong's test of two models on the same data). If the bandwidth of the graph was chosen, the embedding is taken
-    at the geometric mean of it and the bandwidth of the smallest error, because the number of domains needs less sharp
-    borders than their position. No labels are used.
+    best (Vuong's test of two models on the same data), or if it is chosen. If the bandwidth of the graph was chosen,
+    the embedding is taken at the geometric mean of it and the bandwidth of the smallest error, because the number of
+    domains needs less sharp borders than their position. No labels are used.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def number_of_domains(
     None. Sets ``uns["stmmr"]["number_of_domains"]``, drawn by `stmmr.pl.number_of_domains`:
 
     ``"chosen"``, ``"lowest"``, ``"highest"``
-        The number with the best criterion, or a smaller one with 99 % of its gain over one domain; and the range of
+        The number with the best criterion, or a smaller one with 95 % of its gain over one domain; and the range of
         plausible numbers.
     ``"tried"``, ``"criterion"``, ``"standard_errors"``
         Each number; its criterion (twice the log-likelihood minus the penalty, relative to one domain); its distance to
@@ -103,7 +103,7 @@ def number_of_domains(
     best = int(criterion.argmax())
     plausible = tried[errors < 1]
     chosen = int(tried[(criterion >= TIE * criterion[best]).argmax()])
-    low, high = int(plausible.min()), int(plausible.max())
+    low, high = min(chosen, int(plausible.min())), int(plausible.max())
     result = {
         "chosen": chosen,
         "lowest": low,
@@ -210,9 +210,19 @@ def compare(likelihood: Float64, n: float, *, width: int) -> tuple[Float64, Floa
     """
     n_parameters = np.arange(1, len(likelihood) + 1) * (1 + width)  # without the covariance, which all have
     criterion = 2 * n * likelihood.mean(axis=1) - n_parameters * np.log(n)
-    best = criterion.argmax()
-    spread = 2 * np.sqrt(n) * (likelihood[best] - likelihood).std(axis=1)
-    behind = criterion[best] - criterion
+    return criterion - criterion[0], behind_best(likelihood, n, criterion / (2 * n))
+
+
+def behind_best(likelihood: Float64, n: float, value: Float64 | None = None) -> Float64:
+    """Compute by how many standard errors mixtures are behind the best one on the same points (Vuong 1989); shape (M,).
+
+    `likelihood` is the log density of each point under each mixture, shape (M, N), of which `n` points are independent.
+    `value` is what mixtures are compared by, without it the mean log density.
+    """
+    value = likelihood.mean(axis=1) if value is None else value
+    best = value.argmax()
+    spread = (likelihood[best] - likelihood).std(axis=1) / np.sqrt(n)
+    behind = value[best] - value
     errors = np.divide(behind, spread, out=np.full(len(behind), np.inf), where=spread > 0)
     errors[behind == 0] = 0
-    return criterion - criterion[0], errors
+    return np.asarray(errors)

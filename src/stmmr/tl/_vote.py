@@ -35,43 +35,53 @@ def drawn(n: int, *, random_state: int) -> Ints:
 
 
 def vote(
-    partitions: Partitions, n_groups: int, *, random_state: int, similarity: Float64 | None = None
+    partitions: Partitions,
+    n_groups: int,
+    *,
+    weights: Float64,
+    random_state: int,
+    similarity: Float64 | None = None,
 ) -> tuple[Ints, Float64, float]:
     """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
 
-    Partitions are compared on spots drawn with the seed. The vote starts from the partition that agrees best with all
-    others, among those without an empty group, and ends before a group would lose its last spot. `similarity` is the
-    adjusted Rand index of all pairs on these spots, (M, M), where it is at hand.
+    Each has so many votes as its weight, shape (M,). Partitions are compared on spots drawn with the seed. The vote
+    starts from the partition that agrees best with all others, among those without an empty group, and ends before a
+    group would lose its last spot. `similarity` is the adjusted Rand index of all pairs on these spots, (M, M), where
+    it is at hand.
 
     Returns
     -------
-    Labels, shape (N,); the share of partitions that agree with each, shape (N,); the mean adjusted Rand index between
-    the labels and the partitions.
+    Labels, shape (N,); the share of votes for each, shape (N,); the mean adjusted Rand index between the labels and the
+    partitions, by their weights.
     """
+    weights = weights / weights.sum()
     compared = drawn(len(partitions[0]), random_state=random_state)
     sample = np.stack([partition[compared] for partition in partitions])
     complete = n_groups_of(partitions, n_groups)
     similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
-    agreement = np.where(complete == complete.max(), similarity.sum(axis=1), -np.inf)
+    agreement = np.where(complete == complete.max(), similarity @ weights, -np.inf)
     labels: NDArray[np.integer] = np.array(partitions[int(agreement.argmax())])
     for _ in range(ROUNDS):
-        majority, most, own = _counted(partitions, labels, n_groups)
+        majority, most, own = _counted(partitions, weights, labels, n_groups)
         if np.array_equal(majority, labels) or len(np.unique(majority)) < complete.max():
             break
         labels, own = majority, most
-    agreement = adjusted_rand(labels[None, compared], n_groups, sample).mean()
-    return labels.astype(np.intp), own / len(partitions), float(agreement)
+    agreement = adjusted_rand(labels[None, compared], n_groups, sample)[0] @ weights
+    return labels.astype(np.intp), np.minimum(own, 1.0), float(agreement)
 
 
-def _counted(partitions: Partitions, labels: NDArray[np.integer], n_groups: int) -> tuple[NDArray[np.integer], ...]:
+def _counted(
+    partitions: Partitions, weights: Float64, labels: NDArray[np.integer], n_groups: int
+) -> tuple[NDArray[np.integer], Float64, Float64]:
     """Let partitions, matched to the labels, vote: get the majority, its votes and those for the labels; (N,) each."""
     names = [matched(partition, labels, n_groups) for partition in partitions]
-    majority, most, own = (np.empty(len(labels), dtype=np.int16) for _ in range(3))
+    majority = np.empty(len(labels), dtype=np.int16)
+    most, own = np.empty(len(labels)), np.empty(len(labels))
     for rows in slices(len(labels), CHUNK):
         spots = np.arange(len(labels[rows]))
-        votes = np.zeros((len(spots), n_groups), dtype=np.intp)
-        for name, partition in zip(names, partitions, strict=True):
-            votes[spots, name[partition[rows]]] += 1
+        votes = np.zeros((len(spots), n_groups))
+        for name, partition, weight in zip(names, partitions, weights, strict=True):
+            votes[spots, name[partition[rows]]] += weight
         majority[rows], most[rows], own[rows] = votes.argmax(axis=1), votes.max(axis=1), votes[spots, labels[rows]]
     release()
     return majority, most, own
