@@ -1,5 +1,7 @@
 """Consensus: against scikit-learn, planted partitions, and on the simulated tissue."""
 
+import tracemalloc
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -183,3 +185,16 @@ def test_one_domain(tissue):
     other = tissue.copy()
     stmmr.tl.consensus(other, 1, n_partitions=3)
     assert (other.obs[keys.DOMAIN] == "1").all()
+
+
+def test_a_vote_takes_few_bytes_of_each_spot():
+    n, rng = 100_000, np.random.default_rng(0)
+    partitions = [np.where(rng.random(n) < 0.1, 0, np.arange(n) % 4).astype(np.int8) for _ in range(4)]
+    vote(np.array(partitions[:2])[:, :100], 4, weights=np.ones(2), random_state=0)  # what is imported first
+    tracemalloc.start()
+    labels, share, _ = vote(partitions, 4, weights=np.ones(4), random_state=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * n
+    assert (labels == np.arange(n) % 4).mean() > 0.9
+    assert share.max() <= 1

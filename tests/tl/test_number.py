@@ -166,6 +166,15 @@ def test_of_numbers_that_gain_the_same_the_smallest_is_chosen(monkeypatch):
     assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 5)
 
 
+def test_starts_that_lead_after_a_few_iterations_give_the_curve_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 4)) + 3 * rng.normal(size=(5, 4))[rng.integers(5, size=300)]
+    short = likelihoods(points, 7, 300, n_init=6, random_state=0)
+    monkeypatch.setattr("stmmr.tl._number.FIRST", 300)
+    monkeypatch.setattr("stmmr.tl._number.LEADING", 6)
+    np.testing.assert_allclose(short, likelihoods(points, 7, 300, n_init=6, random_state=0), atol=0.02)
+
+
 def test_chosen_number_is_in_the_range(monkeypatch):
     gains, errors = np.array([0.0, 50.0, 96.0, 100.0]), np.array([9.0, 3, 1.5, 0])
     monkeypatch.setattr("stmmr.tl._number.compare", lambda *_, **__: (gains, errors))

@@ -18,9 +18,9 @@ from stmmr.tl._vote import adjusted_rand, drawn, matched, vote
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from stmmr._core.types import Bools, Float64, Floats, Ints
+    from stmmr.tl._vote import Partitions
 
 SUPPORT: Final = 0.2
 """Smallest share of the votes that supports an alternative. Smaller groups are mostly starts that went astray."""
@@ -77,7 +77,7 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
 
 
 def second_answer(
-    partitions: NDArray[np.int8],
+    partitions: Partitions,
     labels: Ints,
     n_groups: int,
     *,
@@ -91,8 +91,8 @@ def second_answer(
     is cut where a second group with enough support, the share of the `weights`, (M,), first appears.
     """
     weights = weights / weights.sum()
-    compared = drawn(partitions.shape[1], random_state=random_state)
-    sample, own = partitions[:, compared], labels[None, compared]
+    compared = drawn(len(labels), random_state=random_state)
+    sample, own = np.stack([partition[compared] for partition in partitions]), labels[None, compared]
     similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
     agreement = adjusted_rand(own, n_groups, sample)[0]
     groups = _two_groups(similarity, weights)
@@ -100,7 +100,8 @@ def second_answer(
         return None, float(weights[agreement >= SAME].sum())
     first, second = sorted(groups, key=lambda group: -np.average(agreement[group], weights=weights[group]))
     known = {"weights": weights[second], "similarity": similarity[np.ix_(second, second)]}
-    other = vote(partitions[second], n_groups, random_state=random_state, **known)[0]
+    partitions = [partitions[i] for i in np.flatnonzero(second)]
+    other = vote(partitions, n_groups, random_state=random_state, **known)[0]
     alike = float(adjusted_rand(own, n_groups, other[None, compared])[0, 0])
     support, support_of_other = float(weights[first].sum()), float(weights[second].sum())
     if alike >= SAME:

@@ -18,7 +18,7 @@ from stmmr._core.kernel import independent_spots, kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import in_parallel, one_thread
-from stmmr._core.rows import CHUNK, slices
+from stmmr._core.rows import CHUNK, empty, release, slices
 from stmmr._core.sections import graph_sections
 from stmmr.tl._alternatives import second_answer
 from stmmr.tl._domains import NEW, by_size, describe_domains
@@ -161,7 +161,7 @@ def consensus(
     sections = graph_sections(adata)
     codes = None if sections is None else sections.codes.astype(np.intp)
     n_each = -(-chosen.n_partitions // n_views)
-    partitions = np.empty((n_each * n_views, adata.n_obs), dtype=np.int8)
+    partitions = empty((n_each * n_views, adata.n_obs), np.int8)
     weights = np.empty(len(partitions))
     n = independent_spots(kernel_of(adata)) if n_views > 1 else float(adata.n_obs)
     for i, points in enumerate(views()):
@@ -171,6 +171,7 @@ def consensus(
         weights[block] = plausibility(mixtures, points, n=n, random_state=random_state)
         for rows, groups in assigned_by_all(mixtures, points):
             partitions[block, rows] = groups
+        release()
     if not (n_groups_of(partitions, n_domains) == n_domains).any():
         partitions[0] = kmeans(embedding, n_domains, fitted_at_most=FITTED_AT_MOST, random_state=random_state)
     similarity = adjusted_rand(partitions[:, drawn(adata.n_obs, random_state=random_state)], n_domains)

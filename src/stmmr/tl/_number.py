@@ -30,6 +30,8 @@ TIE: Final = 0.95
 factor of the criterion, is not known more precisely, and of equally good numbers the smallest is the simplest."""
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """So many numbers in a row, each so many standard errors below the best, end the search."""
+FIRST, LEADING = 10, 3
+"""Iterations of each start, and starts that are then fitted until they converge: the likeliest so far."""
 FITTED_AT_MOST: Final = 5_000
 """Spots that mixtures are fitted to."""
 
@@ -159,8 +161,9 @@ def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_
     mixture: TiedMixture | None = None
     for k in range(1, largest + 1):
         draws = np.random.RandomState(random_state)
-        starts = [fit_from_kmeans(points, k, random_state=draws) for _ in range(n_init)]
-        drawn = likeliest(starts, points, k)
+        starts = [fit_from_kmeans(points, k, iterations=FIRST, random_state=draws) for _ in range(n_init)]
+        leading = sorted(starts, key=lambda start: -start.lower_bound_)[:LEADING]
+        drawn = likeliest([_finished(start, points) for start in leading], points, k)
         mixture = (
             drawn if mixture is None else max(drawn, split(mixture, points), key=lambda fitted: fitted.lower_bound_)
         )
@@ -169,6 +172,11 @@ def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_
         if k > GIVE_UP and (errors[-GIVE_UP:] > FAR_BEHIND).all():
             break
     return np.array(densities)
+
+
+def _finished(mixture: TiedMixture, points: Float64) -> TiedMixture:
+    """Fit a mixture until it converges."""
+    return mixture if mixture.converged_ else fit_tied(points, mixture, regularisation=REGULARISATION)
 
 
 def split(mixture: TiedMixture, points: Float64) -> TiedMixture:
