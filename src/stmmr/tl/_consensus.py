@@ -14,7 +14,7 @@ from stmmr._core import keys
 from stmmr._core.arrays import device, likeliest
 from stmmr._core.checks import InputError, require_positive
 from stmmr._core.depends import clears_outdated
-from stmmr._core.kernel import independent_spots, kernel_of
+from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import in_parallel, one_thread
@@ -22,7 +22,7 @@ from stmmr._core.rows import CHUNK, empty, release, slices
 from stmmr._core.sections import graph_sections
 from stmmr.tl._alternatives import second_answer
 from stmmr.tl._domains import NEW, by_size, describe_domains
-from stmmr.tl._number import behind_best, chosen_number
+from stmmr.tl._number import behind_best, chosen_number, n_independent
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
 from stmmr.tl._vote import adjusted_rand, drawn, n_groups_of, vote
@@ -163,7 +163,7 @@ def consensus(
     n_each = -(-chosen.n_partitions // n_views)
     partitions = empty((n_each * n_views, adata.n_obs), np.int8)
     weights = np.empty(len(partitions))
-    n = independent_spots(kernel_of(adata)) if n_views > 1 else float(adata.n_obs)
+    n = n_independent(kernel_of(adata)) if n_views > 1 else float(adata.n_obs)
     for i, points in enumerate(views()):
         block = slice(i * n_each, (i + 1) * n_each)
         seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))
