@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Grid:
         self.taken = np.flatnonzero(index)
         """Pixels with spots, by rows."""
         index[self.taken] = np.arange(len(self.taken))
-        self.pixel = index.astype(np.int32)[pixel]
+        self.pixel = cast("Ints", index.astype(np.int32)[pixel])
         """Index of the pixel of each spot among those with spots, shape (N,)."""
 
     def nearest(self, reach: float) -> Ints:

@@ -100,7 +100,7 @@ def second_answer(
         return None, float(weights[agreement >= SAME].sum())
     first, second = sorted(groups, key=lambda group: -np.average(agreement[group], weights=weights[group]))
     known = {"weights": weights[second], "similarity": similarity[np.ix_(second, second)]}
-    partitions = [partitions[i] for i in np.flatnonzero(second)]
+    partitions = [partitions[i] for i in np.flatnonzero(second).tolist()]
     other = vote(partitions, n_groups, random_state=random_state, **known)[0]
     alike = float(adjusted_rand(own, n_groups, other[None, compared])[0, 0])
     support, support_of_other = float(weights[first].sum()), float(weights[second].sum())

@@ -172,7 +172,7 @@ def consensus(
         for rows, groups in assigned_by_all(mixtures, points):
             partitions[block, rows] = groups
         release()
-    if not (n_groups_of(partitions, n_domains) == n_domains).any():
+    if not (n_groups_of(partitions) == n_domains).any():
         partitions[0] = kmeans(embedding, n_domains, fitted_at_most=FITTED_AT_MOST, random_state=random_state)
     similarity = adjusted_rand(partitions[:, drawn(adata.n_obs, random_state=random_state)], n_domains)
     known: dict[str, Any] = {"weights": weights, "random_state": random_state, "similarity": similarity}

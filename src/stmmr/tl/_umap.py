@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def _layout(points: Float64, random_state: int) -> Float32:
         provide_caches()
         from umap import layouts, umap_
 
-        epoch = getattr(layouts, "_nb_optimize_layout_euclidean_single_epoch", None)
+        epoch: Any = getattr(layouts, "_nb_optimize_layout_euclidean_single_epoch", None)
         if hasattr(epoch, "enable_caching"):  # compiled by the first run, for all others; otherwise by each
             epoch.enable_caching()
         a, b = umap_.find_ab_params(_SPREAD, _MIN_DIST)

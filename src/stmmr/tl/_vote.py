@@ -24,9 +24,9 @@ COMPARED_AT_MOST: Final = 5_000
 ROUNDS: Final = 20
 
 
-def n_groups_of(partitions: Partitions, n_groups: int) -> Ints:
+def n_groups_of(partitions: Partitions) -> Ints:
     """Count the groups of partitions, shape (M, N), that have a spot; shape (M,)."""
-    return np.array([np.count_nonzero(np.bincount(partition, minlength=n_groups)) for partition in partitions])
+    return np.array([len(np.unique(partition)) for partition in partitions])
 
 
 def drawn(n: int, *, random_state: int) -> Ints:
@@ -57,7 +57,7 @@ def vote(
     weights = weights / weights.sum()
     compared = drawn(len(partitions[0]), random_state=random_state)
     sample = np.stack([partition[compared] for partition in partitions])
-    complete = n_groups_of(partitions, n_groups)
+    complete = n_groups_of(partitions)
     similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
     agreement = np.where(complete == complete.max(), similarity @ weights, -np.inf)
     labels: NDArray[np.integer] = np.array(partitions[int(agreement.argmax())])
