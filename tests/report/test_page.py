@@ -365,7 +365,8 @@ def test_each_section_has_its_own_image_below_its_spots(page_of, monkeypatch):
         part.uns["spatial"] = {name: {"images": images, "scalefactors": factors}}
     both = stmmr.pp.concat_sections(parts)
     both.obs["stmmr_domain"] = pd.Categorical([*"12"] * 132)
-    both.uns["stmmr"] = {"spatial_graph": {"section_key": "section"}}
+    graph = {"section_key": "section", "um_per_unit": 0.5, "bandwidth": 100.0}
+    both.uns["stmmr"] = {"spatial_graph": graph}
     monkeypatch.setattr(_scene, "IMAGE_BYTES", 90_000)
     scene = _scene.scene_of(both)
     assert list(scene.images) == ["a <1>", "b"]
