@@ -74,7 +74,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize(
     "after",
-    [step if step in ("histology", "domains") else pytest.param(step, marks=pytest.mark.nightly) for step in STEPS],
+    [step if step == "domains" else pytest.param(step, marks=pytest.mark.nightly) for step in STEPS],
 )
 def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, caplog, after):
     tissue.write_h5ad(tmp_path / "in.h5ad")
