@@ -296,7 +296,7 @@ def test_the_limit_of_memory_is_a_positive_number(limit):
 # what is written
 
 
-def test_no_cell_of_a_table_is_a_formula(tmp_path):
+def test_no_cell_of_a_table_is_a_formula(tmp_path, monkeypatch):
     import pandas as pd
 
     names = ["=1+1", "@x", "+a", "-b", "-1.5", "+2e3", "a=b", "\tq", "x\ny"]
@@ -306,3 +306,6 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path):
     expected = ["'=1+1", "'@x", "'+a", "'-b", "-1.5", "+2e3", "a=b", "'\tq", "x\ny"]
     assert list(back.index) == list(back["domain"]) == expected
     assert list(back["value"].astype(float)) == list(table["value"])
+    monkeypatch.setattr("stmmr._core.files.CSV_ROWS", 2)
+    write_csv(table, tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()

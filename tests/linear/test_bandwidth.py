@@ -114,8 +114,14 @@ def test_noise_does_not_widen_the_bandwidth_beyond_one_distance_of_spots_100_um_
     assert graph["bandwidth_best"] > 1.05 * graph["nearest_neighbour_distance"]
     assert graph["bandwidth"] * graph["um_per_unit"] == pytest.approx(100)
 
+    adata.obsm[keys.SPATIAL_3D] = np.column_stack([adata.obsm[keys.SPATIAL], np.zeros(adata.n_obs)])
+    stmmr.pp.spatial_graph(adata, use="spatial_3d")  # spots, in units of unknown length
+    spots = adata.uns[keys.UNS]["spatial_graph"]
+    assert np.isnan(spots["um_per_unit"])
+    assert spots["bandwidth"] == spots["nearest_neighbour_distance"]
+
     adata.obsm[keys.SPATIAL] *= 0.1  # cells, in units of unknown length
     del adata.uns[keys.SPATIAL], adata.obs[keys.ARRAY_ROW], adata.obs[keys.ARRAY_COL]
     stmmr.pp.spatial_graph(adata)
     cells = adata.uns[keys.UNS]["spatial_graph"]
-    assert cells["bandwidth"] > 1.05 * cells["nearest_neighbour_distance"]
+    assert 1.05 < cells["bandwidth"] / cells["nearest_neighbour_distance"] <= 10

@@ -15,7 +15,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from stmmr._core.categories import MISSING, PALETTE
 from stmmr.pl import _embedding, _tissue, domains, embedding, values
 from stmmr.pl._axes import Colored
-from stmmr.pl.raster import PIXELS_FROM
+from stmmr.pl.raster import PIXELS_FROM, Grid
 
 
 @pytest.fixture
@@ -165,3 +165,14 @@ def test_one_spot_and_two(section, n_spots, pixels):
     few = section[:n_spots].copy()
     np.testing.assert_allclose(seen(domains(few, labels=False), few.obsm["spatial"]), of_domains(few), atol=0.01)
     assert embedding(few).images
+
+
+def test_pixels_of_spots_in_chunks_are_those_of_all_at_once(monkeypatch):
+    monkeypatch.setattr("stmmr.pl.raster.CHUNK", 7)
+    xy = np.random.default_rng(0).uniform(0, [30, 9], (100, 2))
+    low, high = np.array([-1.0, -1.0]), np.array([31.0, 10.0])
+    grid = Grid(xy, (low, high))
+    column, row = ((xy - low) / grid.side).astype(int).T
+    taken, pixel = np.unique(row * grid.width + column, return_inverse=True)
+    np.testing.assert_array_equal(grid.taken, taken)
+    np.testing.assert_array_equal(grid.pixel, pixel)

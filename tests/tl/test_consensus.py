@@ -1,16 +1,24 @@
 """Consensus: against scikit-learn, planted partitions, and on the simulated tissue."""
 
+import tracemalloc
+
 import anndata as ad
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from stmmr._core import keys
 from stmmr._core.kernel import kernel_of
 from stmmr._core.order import tissue_order, without_counts
+from stmmr.tl._consensus import plausibility
+from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at
 from stmmr.tl._vote import adjusted_rand, matched, vote
+
+MEANS = np.array([[[6.0, 0], [0, 6]], [[3, 2], [2, 3]]])
+"""Of the groups of two mixtures, the second of which fits worse."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def test_vote_finds_what_noisy_partitions_share():
     for _ in range(15):
         partition = np.where(rng.random(2000) < 0.3, rng.integers(0, 4, 2000), truth)
         noisy.append(rng.permutation(4)[partition])
-    labels, share, agreement = vote(np.array(noisy, dtype=np.int8), 4, random_state=0)
+    labels, share, agreement = vote(np.array(noisy, dtype=np.int8), 4, weights=np.ones(len(noisy)), random_state=0)
     assert adjusted_rand_score(labels, truth) > 0.98 > np.mean([adjusted_rand_score(p, truth) for p in noisy])
     assert 0.7 < share.mean() < 0.85
     assert agreement == pytest.approx(np.mean([adjusted_rand_score(p, labels) for p in noisy]))
@@ -57,7 +65,7 @@ def test_no_vote_removes_a_group():
     partitions = np.tile(truth, (9, 1))
     for i in range(9):
         partitions[i, 10 * i : 10 * i + 5] = 2
-    labels, share, _ = vote(partitions.astype(np.int8), 3, random_state=0)
+    labels, share, _ = vote(partitions.astype(np.int8), 3, weights=np.ones(len(partitions)), random_state=0)
     assert set(labels) == {0, 1, 2}
     assert (share > 0).all()
 
@@ -70,10 +78,58 @@ def test_as_many_domains_as_requested(tissue):
 
 
 def test_partitions_that_agree_are_sure():
-    labels, share, agreement = vote(np.tile([0, 1, 1, 0, 2], (7, 1)).astype(np.int8), 3, random_state=0)
+    partitions = np.tile([0, 1, 1, 0, 2], (7, 1)).astype(np.int8)
+    labels, share, agreement = vote(partitions, 3, weights=np.arange(1.0, 8.0), random_state=0)
     assert labels.tolist() == [0, 1, 1, 0, 2]
-    assert (share == 1).all()
-    assert agreement == 1
+    assert share.max() <= 1
+    np.testing.assert_allclose(share, 1)
+    assert agreement == pytest.approx(1)
+
+
+def test_a_partition_of_weight_two_votes_like_two():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 300)
+    partitions = np.array([np.where(rng.random(300) < 0.4, rng.integers(0, 3, 300), truth) for _ in range(6)], np.int8)
+    times = [1, 2, 1, 3, 1, 1]
+    one = vote(partitions, 3, weights=np.array(times, float), random_state=0)
+    other = vote(np.repeat(partitions, times, axis=0), 3, weights=np.ones(sum(times)), random_state=0)
+    for mine, expected in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, expected)
+
+
+def test_mixtures_that_fit_worse_count_less():
+    """The reference is the standard error of the mean difference over the points, of which a quarter is independent."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 2)) + 6 * np.eye(2)[np.repeat([0, 1], 200)]
+    right, wrong = (TiedMixture(weights_=np.array([0.5, 0.5]), means_=means, covariances_=np.eye(2)) for means in MEANS)
+    weights = plausibility([right, wrong, right], points, n=100, random_state=0)
+    density = [np.log(np.mean([multivariate_normal(m).pdf(points) for m in means], axis=0)) for means in MEANS]
+    difference = density[0] - density[1]
+    z = difference.mean() / (difference.std() / np.sqrt(100))
+    np.testing.assert_allclose(weights, np.array([1, np.exp(-z / 2), 1]) / (2 + np.exp(-z / 2)))
+
+
+def test_a_mixture_that_parts_a_few_spots_from_all_others_does_not_lead():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 2))
+    points[:20] += [5, 0]
+    points[20:] += np.where(rng.random(380) < 0.5, 1.2, -1.2)[:, None] * [0, 1]
+    starts = [np.eye(2)[group.astype(int)] for group in (np.arange(400) < 20, points[:, 1] > 0)]
+    small, even = (fit_tied(points, start, regularisation=0.01) for start in starts)
+    assert small.score_samples(points).mean() > even.score_samples(points).mean()
+    of_small, of_even = plausibility([small, even], points, n=400, random_state=0)
+    assert of_even > of_small
+
+
+def test_broad_domains_are_not_divided_where_that_fits_far_worse():
+    adata = stmmr.datasets.simulated_tissue(n_rows=45, n_cols=45, n_domains=3, random_state=0)
+    del adata.uns[keys.SPATIAL]
+    stmmr.pp.expression(adata)
+    stmmr.pp.spatial_graph(adata)
+    stmmr.StMMR(adata).fit(progress=False)
+    stmmr.tl.consensus(adata, 3)
+    labelled = adata.obs["ground_truth"].notna()
+    assert adjusted_rand_score(adata.obs["ground_truth"][labelled], adata.obs[keys.DOMAIN][labelled]) > 0.95
 
 
 def test_consensus_on_the_tissue(tissue):
@@ -129,3 +185,16 @@ def test_one_domain(tissue):
     other = tissue.copy()
     stmmr.tl.consensus(other, 1, n_partitions=3)
     assert (other.obs[keys.DOMAIN] == "1").all()
+
+
+def test_a_vote_takes_few_bytes_of_each_spot():
+    n, rng = 100_000, np.random.default_rng(0)
+    partitions = [np.where(rng.random(n) < 0.1, 0, np.arange(n) % 4).astype(np.int8) for _ in range(4)]
+    vote(np.array(partitions[:2])[:, :100], 4, weights=np.ones(2), random_state=0)  # what is imported first
+    tracemalloc.start()
+    labels, share, _ = vote(partitions, 4, weights=np.ones(4), random_state=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * n
+    assert (labels == np.arange(n) % 4).mean() > 0.9
+    assert share.max() <= 1

@@ -53,6 +53,16 @@ def test_goes_on_from_a_mixture_as_scikit_learn():
     assert ours.lower_bound_ == pytest.approx(theirs.lower_bound_, abs=1e-8)
 
 
+def test_a_few_iterations_and_then_the_rest_are_one_fit():
+    points = blobs(400, 4, 3)
+    whole = fit_from_kmeans(points, 3, random_state=np.random.RandomState(0))
+    short = fit_from_kmeans(points, 3, iterations=2, random_state=np.random.RandomState(0))
+    assert not short.converged_
+    again = fit_tied(points, short, regularisation=0.01)
+    np.testing.assert_allclose(again.means_, whole.means_, rtol=1e-3)
+    assert again.lower_bound_ == pytest.approx(whole.lower_bound_, abs=1e-3)
+
+
 def test_singular_covariance_is_said():
     points = np.repeat(np.eye(3), 20, axis=0) * 1e12
     with pytest.raises(stmmr.InputError, match="singular"):

@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 import stmmr
 from stmmr._core.kernel import Kernel, independent_spots
 from stmmr.tl import consensus, domains, number_of_domains
-from stmmr.tl._number import compare, likelihoods, split
+from stmmr.tl._number import compare, likelihoods, n_independent, split
 from stmmr.tl._readouts import fit_from_kmeans
 
 
@@ -159,8 +159,32 @@ def test_split_divides_the_group_that_is_two():
 
 def test_of_numbers_that_gain_the_same_the_smallest_is_chosen(monkeypatch):
     points = np.random.default_rng(0).normal(size=(60, 2))
-    gains = [0.0, 50.0, 99.2, 100.0, 97.0]
+    gains = [0.0, 50.0, 95.2, 100.0, 97.0]
     monkeypatch.setattr("stmmr.tl._number.compare", lambda *_, **__: (np.array(gains), np.array([9.0, 3, 0.1, 0, 0.2])))
     adata = with_points(points)
     number_of_domains(adata, use_rep="X_own", at_most=5, n_init=1)
     assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 5)
+
+
+def test_starts_that_lead_after_a_few_iterations_give_the_curve_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 4)) + 3 * rng.normal(size=(5, 4))[rng.integers(5, size=300)]
+    short = likelihoods(points, 7, 300, n_init=6, random_state=0)
+    monkeypatch.setattr("stmmr.tl._number.FIRST", 300)
+    monkeypatch.setattr("stmmr.tl._number.LEADING", 6)
+    np.testing.assert_allclose(short, likelihoods(points, 7, 300, n_init=6, random_state=0), atol=0.02)
+
+
+def test_chosen_number_is_in_the_range(monkeypatch):
+    gains, errors = np.array([0.0, 50.0, 96.0, 100.0]), np.array([9.0, 3, 1.5, 0])
+    monkeypatch.setattr("stmmr.tl._number.compare", lambda *_, **__: (gains, errors))
+    adata = with_points(np.random.default_rng(0).normal(size=(60, 2)))
+    number_of_domains(adata, use_rep="X_own", at_most=4, n_init=1)
+    assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 4)
+
+
+def test_independent_spots_of_a_large_tissue_are_estimated_from_windows(monkeypatch):
+    kernel = Kernel(np.random.default_rng(0).uniform(0, 100, size=(10_000, 2)), 1.5, 4e-5)
+    every = n_independent(kernel)
+    monkeypatch.setattr("stmmr.linear.bandwidth.SPOTS_AT_MOST", 4_000)
+    assert n_independent(kernel) == pytest.approx(every, rel=0.25)

@@ -32,6 +32,10 @@ def test_groups_lie_apart_and_the_seed_fixes_the_layout(two_groups):
     assert apart > max(np.linalg.norm(group - group.mean(axis=0), axis=1).max() for group in (first, second))
     umap(two_groups, key_added="again")
     np.testing.assert_array_equal(two_groups.obsm["again"], layout)
+    from umap import layouts
+
+    epoch = layouts._nb_optimize_layout_euclidean_single_epoch
+    assert sum(epoch.stats.cache_hits.values()) + sum(epoch.stats.cache_misses.values()), "compiled code is not kept"
 
 
 def test_touches_nothing_else(two_groups):

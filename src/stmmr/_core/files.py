@@ -28,6 +28,8 @@ FIGURE_FORMATS: Final = ("png", "svg", "pdf")
 """Formats in which figures of a result are written."""
 TILE_FILES: Final = r"tiles\.json|\d+/\d+_\d+\.jpg"
 """Regular expression of the files of an image in tiles."""
+CSV_ROWS: Final = 2**16
+"""Rows of a table that are made text at once."""
 
 
 @contextmanager
@@ -260,15 +262,23 @@ def write_csv(table: pd.DataFrame, path: Path, **options: Any) -> None:
 
     Texts that are numbers, such as "-1.5", stay as they are.
     """
-    texts = table.select_dtypes(["object", "string", "category"])
-    table = table.assign(**{str(name): column.astype(object).map(_harmless) for name, column in texts.items()})
-    table.rename(index=_harmless, columns=_harmless).to_csv(path, **options)
+    for start in range(0, max(len(table), 1), CSV_ROWS):
+        rows = table.iloc[start : start + CSV_ROWS]
+        texts = rows.select_dtypes(["object", "string", "category"])
+        harmless = {str(name): column.astype(object).map(_harmless) for name, column in texts.items()}
+        rows = rows.assign(**harmless).rename(index=_harmless, columns=_harmless)
+        rows.to_csv(path, mode="a" if start else "w", header=not start, **options)
 
 
 def _harmless(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
+
+
+def as_written(cell: str) -> str:
+    """Take away the quote that `write_csv` sets before a text that would be a formula."""
+    return re.sub(r"^'(?=[=+@\t\r-])", "", cell)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -59,7 +60,7 @@ def nearest(xy: Float64, n_neighbors: int) -> Ints:
     InputError
         If there are fewer other points.
     """
-    every = empty((len(xy), n_neighbors), np.int32 if len(xy) < 2**31 else np.intp)
+    every = empty((len(xy), n_neighbors), _index(len(xy)))
     for points, neighbors in nearest_in_chunks(xy, n_neighbors):
         every[points] = neighbors
     return every
@@ -163,7 +164,7 @@ class Kernel(NamedTuple):
         ------
         Indices of the spots of a tile, shape (t,), and their rows of A²F, shape (t, F).
         """
-        rows = []
+        rows: deque[Ints] = deque()
 
         def tasks() -> Iterator[tuple[object, ...]]:
             for tile, near, local in self._neighbourhoods(2):
@@ -171,9 +172,9 @@ class Kernel(NamedTuple):
                 yield local, tile, features(near), self.bandwidth, self.tolerance, device()
 
         with progress_bar(len(self.xy), task or "propagation", "spots", shown=progress) as bar:
-            for done, smooth in enumerate(in_parallel(_propagated, tasks())):
+            for smooth in in_parallel(_propagated, tasks()):
                 bar.update(len(smooth))
-                yield rows[done], smooth
+                yield rows.popleft(), smooth
                 release()
 
     def _neighbourhoods(self, steps: int) -> Iterator[tuple[Ints, Ints, Float64]]:
@@ -186,7 +187,7 @@ class Kernel(NamedTuple):
         Positions of the tile among the spots around it, indices of those spots (ascending), and their coordinates.
         """
         margin = steps * reach(self.bandwidth, self.tolerance) * (1 + 1e-9)
-        by_x = np.argsort(self.xy[:, 0], kind="stable")
+        by_x = np.argsort(self.xy[:, 0], kind="stable").astype(_index(len(self.xy)))
         x = self.xy[by_x, 0]
         for tile in tiles(self.xy, TILE):
             low, high = self.xy[tile].min(axis=0) - margin, self.xy[tile].max(axis=0) + margin
@@ -216,7 +217,7 @@ def _propagated(
 
 def tiles(xy: Float64, at_most: int) -> Iterator[Ints]:
     """Divide spots into compact tiles of similar size by halving along the longer side; indices ascend in each."""
-    queue = [np.arange(len(xy))]
+    queue = [np.arange(len(xy), dtype=_index(len(xy)))]
     while queue:
         part = queue.pop()
         if len(part) <= at_most:
@@ -225,6 +226,11 @@ def tiles(xy: Float64, at_most: int) -> Iterator[Ints]:
         along = xy[part, int(np.ptp(xy[part], axis=0).argmax())]
         order = np.argpartition(along, len(part) // 2)
         queue += [part[order[len(part) // 2 :]], part[order[: len(part) // 2]]]
+
+
+def _index(n: int) -> type[np.signedinteger[Any]]:
+    """Get the smallest type of indices of n spots."""
+    return np.int32 if n < 2**31 else np.intp
 
 
 def white_noise(spots: Ints, n_columns: int) -> Float32:

@@ -104,12 +104,15 @@ def leading_axes(covariance: Float64, *, n_spots: int, n: int) -> Float64:
     -------
     Shape (F, ≤ n), each column of length one with its largest entry positive.
     """
-    from scipy.sparse.linalg import eigsh
+    from scipy.linalg.blas import dsymv
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
     width = len(covariance)
     n = max(1, min(n, width, n_spots // SPOTS_PER_COMPONENT, n_spots - 1))
     if 2 * n < width and covariance.any():  # a fixed start, so that no seed is needed
-        variances, axes = eigsh(covariance, n, v0=np.ones(width))
+        # a product that knows of the symmetry reads half of the matrix
+        product = LinearOperator(covariance.shape, matvec=partial(dsymv, 1.0, covariance.T), dtype=np.float64)
+        variances, axes = eigsh(product, n, v0=np.ones(width))
     else:
         variances, axes = np.linalg.eigh(covariance)
     variances, axes = variances[::-1][:n], axes[:, ::-1][:, :n]

@@ -38,11 +38,14 @@ def in_rows(xy: Float64, sections: pd.Categorical, *, lines: int = 1) -> Float64
     columns = math.ceil(math.sqrt(n))
     xy = xy.copy()
     for code in range(n):
-        inside = xy[sections.codes == code]
-        xy[sections.codes == code] -= (inside.min(axis=0) + inside.max(axis=0)) / 2
+        rows = np.flatnonzero(sections.codes == code)
+        inside = xy[rows]
+        xy[rows] -= (inside.min(axis=0) + inside.max(axis=0)) / 2
     row, column = np.divmod(sections.codes, columns)
     between = 1 + _BETWEEN * np.array([1, lines])
-    return np.asarray(xy + np.column_stack([column, row]) * np.ptp(xy, axis=0) * between)
+    for axis, (place, extent) in enumerate(zip((column, row), np.ptp(xy, axis=0), strict=True)):
+        xy[:, axis] += place * extent * between[axis]
+    return xy
 
 
 def frame_of(xy: Float64, spacing: float) -> tuple[Float64, Float64]:

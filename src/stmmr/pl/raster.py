@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
+
+from stmmr._core.rows import CHUNK, slices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +37,16 @@ class Grid:
         """Size of a pixel, in the units of the coordinates."""
         width, height = np.ceil((high - low) / self.side).astype(int)
         self.width, self.height = int(width), int(height)
-        column, row = np.clip(((xy - low) / self.side).astype(np.intp), 0, [width - 1, height - 1]).T
-        self.taken, self.pixel = np.unique(row * width + column, return_inverse=True)
-        """Pixels with spots, by rows; and the index of the pixel of each spot among these, shape (N,)."""
+        pixel = np.empty(len(xy), dtype=np.int32)
+        for rows in slices(len(xy), CHUNK):
+            column, row = np.clip(((xy[rows] - low) / self.side).astype(np.intp), 0, [width - 1, height - 1]).T
+            pixel[rows] = row * width + column
+        index = np.bincount(pixel, minlength=self.width * self.height)
+        self.taken = np.flatnonzero(index)
+        """Pixels with spots, by rows."""
+        index[self.taken] = np.arange(len(self.taken))
+        self.pixel = cast("Ints", index.astype(np.int32)[pixel])
+        """Index of the pixel of each spot among those with spots, shape (N,)."""
 
     def nearest(self, reach: float) -> Ints:
         """Find the nearest pixel with spots for each pixel, as an index of `taken`, shape (height, width).

@@ -30,6 +30,8 @@ WRITTEN_AT_MOST: Final = 100_000
 WIDEST_UM: Final = 100.0
 """Largest bandwidth in µm that is chosen, unless spots are farther apart, then one distance between them: with more
 noise, spots are predicted best from farther away, but borders stay where they are."""
+WIDEST_CELLS: Final = 10.0
+"""The same in distances between cells, where the length of a unit is unknown: cells are about 10 µm apart."""
 ACROSS_AT_LEAST: Final = 1e-3
 """Share of the weight of neighbours in other sections below which sections are practically not connected."""
 
@@ -61,7 +63,8 @@ def spatial_graph(
         l, in the units of the coordinates. None chooses it from the data, without labels or a number of domains, from
         the bandwidth that best predicts the informative components of a spot from its neighbours (leave-one-out
         cross-validation): with both in distances between spots, its power 1.25; at most 100 µm or one distance between
-        spots, whichever is larger, if the length of a unit is known.
+        spots, whichever is larger; where the length of a unit is not known, at most one distance between spots of an
+        array or ten between cells.
     use
         - "spatial": ``obsm["spatial"]``, otherwise the array, with rows √3 columns apart if it is hexagonal;
         - "array": ``obs["array_col"]`` and ``obs["array_row"]`` as they are, the units of the published model; without
@@ -114,7 +117,8 @@ def spatial_graph(
         otherwise = ", or give a representation (use_rep) or a bandwidth"
         features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
         # within sections: the spot right below would otherwise dominate, and some have none
-        bandwidth, curve = _chosen(bandwidth_curve(features, apart, tolerance=tolerance), um_per_unit)
+        widest = _widest(distance, um_per_unit, rows_called(adata))
+        bandwidth, curve = _chosen(bandwidth_curve(features, apart, tolerance=tolerance), widest)
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
         spots = rows_called(adata)
         logger.info("Bandwidth chosen: %s (%.2f × the distance between %s).", length, bandwidth / distance, spots)
@@ -141,10 +145,16 @@ def spatial_graph(
     record(adata, spatial_graph=parameters | curve)
 
 
-def _chosen(curve: Curve, um_per_unit: float) -> tuple[float, dict[str, object]]:
+def _widest(distance: float, um_per_unit: float, rows: str) -> float:
+    """Get the largest bandwidth that may be chosen, from the distance between neighbours and the length of a unit."""
+    if math.isfinite(um_per_unit):
+        return max(distance, WIDEST_UM / um_per_unit)
+    return distance if rows == "spots" else WIDEST_CELLS * distance
+
+
+def _chosen(curve: Curve, widest: float) -> tuple[float, dict[str, object]]:
     """Get the bandwidth, and the curve behind it for the record."""
     entries = {"bandwidth_best": curve.best(), "bandwidths_tried": curve.bandwidths, "error": curve.error}
-    widest = max(curve.unit, WIDEST_UM / um_per_unit) if math.isfinite(um_per_unit) else math.inf
     return min(curve.choose(), widest), entries
 
 

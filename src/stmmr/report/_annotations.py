@@ -54,7 +54,7 @@ def annotation_keys(adata: AnnData) -> list[str]:
             continue
         if pd.api.types.is_numeric_dtype(adata.obs[key].dtype):
             continue
-        if (adata.obs[key].astype(str) == adata.obs[keys.DOMAIN].astype(str)).all():
+        if _same_names(adata.obs[key], adata.obs[keys.DOMAIN]):
             continue  # a column that is the domains tells nothing about them
         used = categories(adata, key).remove_unused_categories()
         if 2 <= len(used.categories) <= len(PALETTE) and not any(same_partition(used.codes, codes) for codes in seen):
@@ -63,9 +63,17 @@ def annotation_keys(adata: AnnData) -> list[str]:
     return found[:ANNOTATIONS_AT_MOST]
 
 
+def _same_names(column: pd.Series, other: pd.Series) -> bool:
+    """Check whether all spots have the same text in two columns, a pair of texts at a time."""
+    values = [pd.Categorical(texts) for texts in (column, other)]
+    names, others = (np.append(texts.categories.astype(str), "nan") for texts in values)
+    pairs = pd.DataFrame({"name": values[0].codes, "other": values[1].codes}).drop_duplicates().to_numpy()
+    return bool((names[pairs[:, 0]] == others[pairs[:, 1]]).all())
+
+
 def same_partition(codes: Ints, others: Ints) -> bool:
     """Check whether two columns divide the spots in the same way."""
-    pairs = len(np.unique(np.column_stack([codes, others]), axis=0))
+    pairs = len(pd.DataFrame({"code": codes, "other": others}).drop_duplicates())
     return pairs == len(np.unique(codes)) == len(np.unique(others))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from stmmr._core import keys
 from stmmr._core.categories import MISSING, categories, hex_colors, title_of
+from stmmr._core.rows import CHUNK, slices
 from stmmr.pl.raster import mean_of, most_of
 from stmmr.report._annotations import annotation_keys, same_partition
 
@@ -38,7 +39,7 @@ class Layer:
 
     key: str
     title: str
-    values: Float64
+    values: Floats
     """Code of the category, or the number, of each spot, shape (N,); NaN if it is missing."""
     colors: list[str]
     """Colours from the first category or the lowest number on."""
@@ -48,11 +49,16 @@ class Layer:
     high: float = 1.0
     """Numbers of the first and the last colour."""
 
-    def codes(self, values: Float64) -> Bytes:
+    def codes(self, values: Floats) -> Bytes:
         """Convert values to bytes."""
-        steps = values if self.names is not None else (values - self.low) / ((self.high - self.low) or 1) * (STEPS - 1)
-        codes = np.rint(np.clip(np.nan_to_num(steps), 0, STEPS - 1)).astype(np.uint8)
-        return np.where(np.isnan(values), np.uint8(UNKNOWN), codes)
+        codes = np.empty(len(values), dtype=np.uint8)
+        for rows in slices(len(values), CHUNK):
+            steps = values[rows]
+            if self.names is None:
+                steps = (steps - self.low) / ((self.high - self.low) or 1) * (STEPS - 1)
+            codes[rows] = np.rint(np.clip(np.nan_to_num(steps), 0, STEPS - 1)).astype(np.uint8)
+            codes[rows][np.isnan(steps)] = UNKNOWN
+        return codes
 
     def pixels(self, grid: Grid, nearest: Ints) -> Bytes:
         """Get the bytes of the pixels, shape (height, width), each from the `nearest` one with spots."""
@@ -89,7 +95,7 @@ def packed(values: NDArray[Any] | str) -> str:
 def category_layer(adata: AnnData, key: str) -> Layer:
     """Make a layer of a categorical column of ``obs``."""
     column = categories(adata, key, fractions=True)  # sections may be depths
-    codes = np.where(column.codes < 0, np.nan, column.codes.astype(np.float64))
+    codes = np.where(column.codes < 0, np.float32(np.nan), column.codes.astype(np.float32))
     names = [str(name) for name in column.categories]
     return Layer(key, title_of(key), codes, hex_colors(adata, key, column.categories), names=names)
 

@@ -180,13 +180,14 @@ def _domains(adata: AnnData, steps: Steps, cite: Cited, spots: str) -> str:
     bandwidths = f" at {times} times the bandwidth" if len(scales) > 1 else ""
     text = (
         f"{int(step['n_partitions'])} Gaussian mixtures with {int(step['n_domains'])} domains each {cite('sklearn')}, "
-        f"from different starts{bandwidths}, voted on the domain of each {spots[:-1]}; the share of votes is its "
-        f"confidence. The partitions agreed with their consensus by a mean adjusted Rand index {cite('ari')} of "
+        f"from different starts{bandwidths}, voted on the domain of each {spots[:-1]}. Mixtures that fit worse than "
+        f"the best by some standard errors {cite('vuong')} had fewer votes; the share of votes is the confidence. The "
+        f"partitions agreed with their consensus by a mean adjusted Rand index {cite('ari')} of "
         f"{float(step['agreement']):.2f}."
     )
     if (other := step.get("alternative")) is not None and other["key_added"] in adata.obs:  # a merge removes it
         text += (
-            f" A second answer was kept, on which {100 * float(other['support']):.0f} % of the partitions agreed "
+            f" A second answer with {100 * float(other['support']):.0f} % of the votes was kept "
             f"(adjusted Rand index {float(other['similarity']):.2f} with the domains)."
         )
     return " ".join(filter(None, [text, _refined(steps, spots)]))

@@ -136,7 +136,7 @@ def _confidence(adata: AnnData) -> Iterator[Check]:
     if other is not None and other["key_added"] in adata.obs:
         yield _check(
             "Second answer",
-            f"{_percent(other['support'], 0)} of the partitions",
+            f"{_percent(other['support'], 0)} of the votes",
             f"They agree on other domains (adjusted Rand index {other['similarity']:.2f} with those shown), which have "
             f"a map here and are obs[{other['key_added']!r}] of the data; {_percent(step['support'], 0)} agree on the "
             "domains, and the others are in between. Both fit the data: choose with biology.",

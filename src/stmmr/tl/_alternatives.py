@@ -18,12 +18,12 @@ from stmmr.tl._vote import adjusted_rand, drawn, matched, vote
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from stmmr._core.types import Bools, Float64, Floats, Ints
+    from stmmr.tl._vote import Partitions
 
 SUPPORT: Final = 0.2
-"""Smallest share of the partitions that supports an alternative. Smaller groups are mostly starts that went astray."""
+"""Smallest share of the votes that supports an alternative. Smaller groups are mostly starts that went astray."""
 SAME: Final = 0.8
 """Adjusted Rand index from which two partitions count as one."""
 
@@ -34,7 +34,7 @@ class Alternative(NamedTuple):
     labels: Ints
     """Shape (N,), named as the domains with which they share most spots."""
     support: float
-    """Share of the partitions in its group."""
+    """Share of the votes of its group."""
     similarity: float
     """Adjusted Rand index with the domains."""
 
@@ -43,9 +43,9 @@ class Alternative(NamedTuple):
 def alternatives(adata: AnnData) -> pd.DataFrame:
     """List the domains and, where there is one, the second partition that clustering finds, with their support.
 
-    The mixtures behind `stmmr.tl.consensus` can settle on different partitions of one tissue. Where at least a fifth
-    of them agree with each other on another one than the domains, `consensus` keeps that as well. Both fit the data,
-    and biology decides.
+    The mixtures behind `stmmr.tl.consensus` can settle on different partitions of one tissue. Where those with at least
+    a fifth of the votes agree with each other on another one than the domains, `consensus` keeps that as well. Both fit
+    the data, and biology decides.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
 
     Returns
     -------
-    One row per partition, the domains first, indexed by its column of ``obs``: ``support``, the share of the mixtures
-    that agree on it, NaN if domains were merged since; ``similarity``, its adjusted Rand index with the domains; and
-    ``n_spots``, the number of spots with another domain in it.
+    One row per partition, the domains first, indexed by its column of ``obs``: ``support``, the share of the votes of
+    mixtures that agree on it, NaN if domains were merged since; ``similarity``, its adjusted Rand index with the
+    domains; and ``n_spots``, the number of spots with another domain in it.
 
     Raises
     ------
@@ -77,37 +77,41 @@ def alternatives(adata: AnnData) -> pd.DataFrame:
 
 
 def second_answer(
-    partitions: NDArray[np.int8],
+    partitions: Partitions,
     labels: Ints,
     n_groups: int,
     *,
+    weights: Float64,
     random_state: int,
     similarity: Float64 | None = None,
 ) -> tuple[Alternative | None, float]:
     """Find what the second group of partitions, shape (M, N), agrees on, and the support of the labels.
 
     Partitions are grouped by average linkage of their adjusted Rand indices, `similarity` where it is at hand. The tree
-    is cut where a second group with enough support first appears.
+    is cut where a second group with enough support, the share of the `weights`, (M,), first appears.
     """
-    compared = drawn(partitions.shape[1], random_state=random_state)
-    sample, own = partitions[:, compared], labels[None, compared]
+    weights = weights / weights.sum()
+    compared = drawn(len(labels), random_state=random_state)
+    sample, own = np.stack([partition[compared] for partition in partitions]), labels[None, compared]
     similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
     agreement = adjusted_rand(own, n_groups, sample)[0]
-    groups = _two_groups(similarity)
+    groups = _two_groups(similarity, weights)
     if groups is None:
-        return None, float((agreement >= SAME).mean())
-    first, second = sorted(groups, key=lambda group: -agreement[group].mean())
-    inside = similarity[np.ix_(second, second)]
-    other = vote(partitions[second], n_groups, random_state=random_state, similarity=inside)[0]
+        return None, float(weights[agreement >= SAME].sum())
+    first, second = sorted(groups, key=lambda group: -np.average(agreement[group], weights=weights[group]))
+    known = {"weights": weights[second], "similarity": similarity[np.ix_(second, second)]}
+    partitions = [partitions[i] for i in np.flatnonzero(second).tolist()]
+    other = vote(partitions, n_groups, random_state=random_state, **known)[0]
     alike = float(adjusted_rand(own, n_groups, other[None, compared])[0, 0])
+    support, support_of_other = float(weights[first].sum()), float(weights[second].sum())
     if alike >= SAME:
-        return None, float(first.mean() + second.mean())
+        return None, support + support_of_other
     names = matched(other, labels, n_groups)
-    return Alternative(names[other], float(second.mean()), alike), float(first.mean())
+    return Alternative(names[other], support_of_other, alike), support
 
 
-def _two_groups(similarity: Floats) -> tuple[Bools, Bools] | None:
-    """Find the two largest groups of similar partitions; None unless the second one has enough support."""
+def _two_groups(similarity: Floats, weights: Float64) -> tuple[Bools, Bools] | None:
+    """Find the two groups of similar partitions with most support; None unless the second one has enough."""
     m = len(similarity)
     distance = np.maximum(1 - similarity, 0)
     np.fill_diagonal(distance, 0)
@@ -116,10 +120,10 @@ def _two_groups(similarity: Floats) -> tuple[Bools, Bools] | None:
     tree = linkage(squareform(distance, checks=False), "average")
     for n_groups in range(2, m):
         groups = fcluster(tree, n_groups, "maxclust")
-        sizes = np.bincount(groups)
-        first, second = np.argsort(-sizes, kind="stable")[:2]
-        if sizes[first] < SUPPORT * m:
+        support = np.bincount(groups, weights=weights)
+        first, second = np.argsort(-support, kind="stable")[:2]
+        if support[first] < SUPPORT:
             return None
-        if sizes[second] >= SUPPORT * m:
+        if support[second] >= SUPPORT:
             return groups == first, groups == second
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,11 +18,11 @@ from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import in_parallel, one_thread
-from stmmr._core.rows import CHUNK, slices
+from stmmr._core.rows import CHUNK, empty, release, slices
 from stmmr._core.sections import graph_sections
 from stmmr.tl._alternatives import second_answer
 from stmmr.tl._domains import NEW, by_size, describe_domains
-from stmmr.tl._number import chosen_number
+from stmmr.tl._number import behind_best, chosen_number, n_independent
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
 from stmmr.tl._vote import adjusted_rand, drawn, n_groups_of, vote
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from stmmr._core.types import Floats, Ints
+    from stmmr._core.types import Float64, Floats, Ints
     from stmmr.tl._alternatives import Alternative
     from stmmr.tl._mixture import TiedMixture
 
 FITTED_AT_MOST: Final = 5_000
 """Spots that one mixture is fitted to; the others are assigned."""
+PATIENCE: Final = 2.0
+"""Standard errors by which a mixture fits worse than the best, for which its weight in the vote falls by a factor e."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +94,11 @@ def consensus(
 ) -> None:
     """Find spatial domains as the consensus of many partitions, with a confidence for each spot.
 
-    Gaussian mixtures are fitted from different starts, to the embedding at slightly smaller and larger bandwidths, and
-    to a second view, in which components count by their variance instead of their noise. They are matched to the
-    partition that agrees best with all others and vote on the domain of each spot. Memory grows with the number of
-    spots times partitions (one byte each), not with pairs of spots.
+    Gaussian mixtures are fitted from different starts, to the embedding at two bandwidths, and to a second view, in
+    which components count by their variance instead of their noise. They are matched to the partition that agrees best
+    with all others and vote on the domain of each spot. Votes of mixtures that fit the data worse than the best one by
+    some standard errors count less. Memory grows with the number of spots times partitions (one byte each), not with
+    pairs of spots.
 
     Parameters
     ----------
@@ -117,14 +120,15 @@ def consensus(
     ``obs[key_added]``
         Categorical "1" … "K", from the largest domain to the smallest; K is `n_domains`.
     ``obs[confidence_key]``
-        Share of the partitions that agree with the domain of the spot, in (0, 1].
+        Share of the votes for the domain of the spot, in (0, 1].
     ``obs[alternative_key]``
-        Categorical, only where at least a fifth of the partitions agree with each other on a second one; see
+        Categorical, only where partitions with at least a fifth of the votes agree with each other on a second one; see
         `stmmr.tl.alternatives`. Its names are those of the domains with which they share most spots.
     ``uns[f"{key_added}_colors"]``
         One colour for each domain; those of neighbouring domains differ most, also with colour blindness.
     ``uns["stmmr"]["consensus"]``
-        Parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions.
+        Parameters, and ``"agreement"``: the mean adjusted Rand index between the consensus and the partitions,
+        by their votes.
 
     Raises
     ------
@@ -157,17 +161,21 @@ def consensus(
     sections = graph_sections(adata)
     codes = None if sections is None else sections.codes.astype(np.intp)
     n_each = -(-chosen.n_partitions // n_views)
-    partitions = np.empty((n_each * n_views, adata.n_obs), dtype=np.int8)
+    partitions = empty((n_each * n_views, adata.n_obs), np.int8)
+    weights = np.empty(len(partitions))
+    n = n_independent(kernel_of(adata)) if n_views > 1 else float(adata.n_obs)
     for i, points in enumerate(views()):
         block = slice(i * n_each, (i + 1) * n_each)
         seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))
         mixtures = [one_mixture(points, n_domains, seed=seed, sections=codes) for seed in seeds]
+        weights[block] = plausibility(mixtures, points, n=n, random_state=random_state)
         for rows, groups in assigned_by_all(mixtures, points):
             partitions[block, rows] = groups
-    if not (n_groups_of(partitions, n_domains) == n_domains).any():
+        release()
+    if not (n_groups_of(partitions) == n_domains).any():
         partitions[0] = kmeans(embedding, n_domains, fitted_at_most=FITTED_AT_MOST, random_state=random_state)
     similarity = adjusted_rand(partitions[:, drawn(adata.n_obs, random_state=random_state)], n_domains)
-    known: dict[str, Any] = {"random_state": random_state, "similarity": similarity}
+    known: dict[str, Any] = {"weights": weights, "random_state": random_state, "similarity": similarity}
     labels, confidence, agreement = vote(partitions, n_domains, **known)
     other, support = second_answer(partitions, labels, n_domains, **known)
     adata.obs[key_added] = by_size(labels, n_domains)
@@ -194,6 +202,22 @@ def one_mixture(points: Floats, n_domains: int, *, seed: int, sections: Ints | N
         points = sample(points, n_domains, at_most=FITTED_AT_MOST, random_state=seed, sections=sections)
     fitted = points.astype(np.float64, copy=False)  # enough different ones, as `points_of` checked
     return fit_from_kmeans(fitted, n_domains, random_state=np.random.RandomState(seed))
+
+
+def plausibility(mixtures: Sequence[TiedMixture], points: Floats, *, n: float, random_state: int) -> Float64:
+    """Weigh M mixtures by how well they fit the points, of which `n` are independent; shape (M,), with sum 1.
+
+    The weight of a mixture falls by a factor e for each two standard errors by which its mean log density is behind
+    the best (Vuong 1989). Groups count as equally large: otherwise those that part a few spots from all others lead.
+    """
+    if len(points) > FITTED_AT_MOST:
+        rows = np.random.default_rng(random_state).choice(len(points), FITTED_AT_MOST, replace=False)
+        points = points[np.sort(rows)]
+    points = points.astype(np.float64, copy=False)
+    equal = np.full(len(mixtures[0].weights_), 1 / len(mixtures[0].weights_))
+    density = np.array([replace(mixture, weights_=equal).score_samples(points) for mixture in mixtures])
+    weights = np.exp(-behind_best(density, min(n, float(len(points)))) / PATIENCE)
+    return np.asarray(weights / weights.sum())
 
 
 def assigned_by_all(mixtures: Sequence[TiedMixture], points: Floats) -> Iterator[tuple[slice, Ints]]:

@@ -49,11 +49,11 @@ class TiedMixture:
         -------
         Slopes, shape (d, K); offsets, shape (K,); and Σ⁻¹, shape (d, d), with c(x) = −x·Σ⁻¹·x/2.
         """
-        factor, lower = cho_factor(self.covariances_, lower=True)
-        slopes = cho_solve((factor, lower), self.means_.T)
+        factor, lower = cho_factor(self.covariances_, lower=True, check_finite=False)
+        slopes = cho_solve((factor, lower), self.means_.T, check_finite=False)
         constant = len(factor) * np.log(2 * np.pi) / 2 + np.log(np.diag(factor)).sum()
         offsets = np.log(self.weights_) - (self.means_.T * slopes).sum(axis=0) / 2 - constant
-        return slopes, offsets, cho_solve((factor, lower), np.eye(len(factor)))
+        return slopes, offsets, cho_solve((factor, lower), np.eye(len(factor)), check_finite=False)
 
     def predict(self, points: Numbers) -> Ints:
         """Find the likeliest group of points, shape (n, d)."""
@@ -72,10 +72,13 @@ class TiedMixture:
         return np.asarray(logsumexp(points @ slopes + offsets, axis=1) - common)
 
 
-def fit_tied(points: Float64, start: Float64 | TiedMixture, *, regularisation: float) -> TiedMixture:
+def fit_tied(
+    points: Float64, start: Float64 | TiedMixture, *, regularisation: float, iterations: int = ITERATIONS
+) -> TiedMixture:
     """Fit a mixture to points, shape (N, d), by expectation and maximisation, with the rules of "tied" in scikit-learn.
 
-    It starts from memberships, shape (N, K), such as those of k-means, or from a mixture. With a shared covariance Σ,
+    It starts from memberships, shape (N, K), such as those of k-means, or from a mixture, such as one that was given
+    only a few `iterations`. With a shared covariance Σ,
     XᵀX = NΣ + Σₖ nₖ μₖ μₖᵀ in every iteration, which then takes two products of points × groups.
 
     Raises InputError if the covariance is singular in spite of the regularisation, the variance added to every
@@ -89,7 +92,7 @@ def fit_tied(points: Float64, start: Float64 | TiedMixture, *, regularisation: f
         mixture = TiedMixture(weights_=start.weights_, means_=start.means_ - centre, covariances_=start.covariances_)
     else:
         mixture = _maximised(x, start.T, products, regularisation)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         slopes, offsets, precision = _linear(mixture)
         probabilities, log_sums = _probabilities(slopes.T @ x.T + offsets[:, None])
         # mean of c(x) over the points, from the trace of their products

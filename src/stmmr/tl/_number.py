@@ -16,6 +16,7 @@ from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
+from stmmr.linear.bandwidth import windows
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sample
@@ -23,13 +24,16 @@ from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sampl
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stmmr._core.kernel import Kernel
     from stmmr._core.types import Float64, Floats
 
-TIE: Final = 0.99
+TIE: Final = 0.95
 """Share of the gain of the best number over one domain that counts as equally good: the number of independent spots, a
-factor of the criterion, is not known more precisely."""
+factor of the criterion, is not known more precisely, and of equally good numbers the smallest is the simplest."""
 GIVE_UP, FAR_BEHIND = 5, 2.0
 """So many numbers in a row, each so many standard errors below the best, end the search."""
+FIRST, LEADING = 10, 3
+"""Iterations of each start, and starts that are then fitted until they converge: the likeliest so far."""
 FITTED_AT_MOST: Final = 5_000
 """Spots that mixtures are fitted to."""
 
@@ -51,9 +55,9 @@ def number_of_domains(
     Numbers are compared by the Bayesian information criterion of tied Gaussian mixtures. The sample size is the number
     of independent spots: propagation makes neighbours alike, and N spots carry the information of ‖A²‖² independent
     ones, the trace of the squared smoother. A number is plausible if its criterion is within one standard error of the
-    best (Vuong's test of two models on the same data). If the bandwidth of the graph was chosen, the embedding is taken
-    at the geometric mean of it and the bandwidth of the smallest error, because the number of domains needs less sharp
-    borders than their position. No labels are used.
+    best (Vuong's test of two models on the same data), or if it is chosen. If the bandwidth of the graph was chosen,
+    the embedding is taken at the geometric mean of it and the bandwidth of the smallest error, because the number of
+    domains needs less sharp borders than their position. No labels are used.
 
     Parameters
     ----------
@@ -73,7 +77,7 @@ def number_of_domains(
     None. Sets ``uns["stmmr"]["number_of_domains"]``, drawn by `stmmr.pl.number_of_domains`:
 
     ``"chosen"``, ``"lowest"``, ``"highest"``
-        The number with the best criterion, or a smaller one with 99 % of its gain over one domain; and the range of
+        The number with the best criterion, or a smaller one with 95 % of its gain over one domain; and the range of
         plausible numbers.
     ``"tried"``, ``"criterion"``, ``"standard_errors"``
         Each number; its criterion (twice the log-likelihood minus the penalty, relative to one domain); its distance to
@@ -101,7 +105,7 @@ def number_of_domains(
     best = int(criterion.argmax())
     plausible = tried[errors < 1]
     chosen = int(tried[(criterion >= TIE * criterion[best]).argmax()])
-    low, high = int(plausible.min()), int(plausible.max())
+    low, high = min(chosen, int(plausible.min())), int(plausible.max())
     result = {
         "chosen": chosen,
         "lowest": low,
@@ -140,7 +144,13 @@ def independent_points(
     if "bandwidth_best" in graph and moves_with_bandwidth(adata, use_rep):
         kernel = kernel_of(adata, scale=math.sqrt(graph["bandwidth_best"] / graph["bandwidth"]))
         points = embedding_at(adata, kernel, progress=progress)
-    return points, independent_spots(kernel)
+    return points, n_independent(kernel)
+
+
+def n_independent(kernel: Kernel) -> float:
+    """Estimate the number of independent spots, of a large tissue from compact windows."""
+    rows = windows(kernel.xy)
+    return independent_spots(kernel._replace(xy=kernel.xy[rows])) * len(kernel.xy) / len(rows)
 
 
 def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_state: int) -> Float64:
@@ -159,8 +169,9 @@ def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_
     mixture: TiedMixture | None = None
     for k in range(1, largest + 1):
         draws = np.random.RandomState(random_state)
-        starts = [fit_from_kmeans(points, k, random_state=draws) for _ in range(n_init)]
-        drawn = likeliest(starts, points, k)
+        starts = [fit_from_kmeans(points, k, iterations=FIRST, random_state=draws) for _ in range(n_init)]
+        leading = sorted(starts, key=lambda start: -start.lower_bound_)[:LEADING]
+        drawn = likeliest([_finished(start, points) for start in leading], points, k)
         mixture = (
             drawn if mixture is None else max(drawn, split(mixture, points), key=lambda fitted: fitted.lower_bound_)
         )
@@ -169,6 +180,11 @@ def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_
         if k > GIVE_UP and (errors[-GIVE_UP:] > FAR_BEHIND).all():
             break
     return np.array(densities)
+
+
+def _finished(mixture: TiedMixture, points: Float64) -> TiedMixture:
+    """Fit a mixture until it converges."""
+    return mixture if mixture.converged_ else fit_tied(points, mixture, regularisation=REGULARISATION)
 
 
 def split(mixture: TiedMixture, points: Float64) -> TiedMixture:
@@ -202,9 +218,19 @@ def compare(likelihood: Float64, n: float, *, width: int) -> tuple[Float64, Floa
     """
     n_parameters = np.arange(1, len(likelihood) + 1) * (1 + width)  # without the covariance, which all have
     criterion = 2 * n * likelihood.mean(axis=1) - n_parameters * np.log(n)
-    best = criterion.argmax()
-    spread = 2 * np.sqrt(n) * (likelihood[best] - likelihood).std(axis=1)
-    behind = criterion[best] - criterion
+    return criterion - criterion[0], behind_best(likelihood, n, criterion / (2 * n))
+
+
+def behind_best(likelihood: Float64, n: float, value: Float64 | None = None) -> Float64:
+    """Compute by how many standard errors mixtures are behind the best one on the same points (Vuong 1989); shape (M,).
+
+    `likelihood` is the log density of each point under each mixture, shape (M, N), of which `n` points are independent.
+    `value` is what mixtures are compared by, without it the mean log density.
+    """
+    value = likelihood.mean(axis=1) if value is None else value
+    best = value.argmax()
+    spread = (likelihood[best] - likelihood).std(axis=1) / np.sqrt(n)
+    behind = value[best] - value
     errors = np.divide(behind, spread, out=np.full(len(behind), np.inf), where=spread > 0)
     errors[behind == 0] = 0
-    return criterion - criterion[0], errors
+    return np.asarray(errors)

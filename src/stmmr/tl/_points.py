@@ -10,6 +10,7 @@ from stmmr._core import keys
 from stmmr._core.checks import representation, require_key
 from stmmr._core.pca import mean_and_covariance
 from stmmr._core.record import recorded
+from stmmr._core.rows import CHUNK, empty, slices
 from stmmr._core.sections import plane_coordinates
 from stmmr.linear.blocks import features_of
 from stmmr.linear.start import linear_start
@@ -110,7 +111,11 @@ def variance_scaled(expression: Float32, kernel: Kernel, *, progress: bool = Fal
     if not len(leading):
         return np.zeros((len(smooth), 1), dtype=np.float32)
     axes = (axes[:, leading] / np.sqrt(variances[leading])).astype(np.float32)
-    return np.asarray((smooth - centre.astype(np.float32)) @ axes)
+    centre = centre.astype(np.float32)
+    scores = empty((len(smooth), len(leading)))
+    for rows in slices(len(smooth), CHUNK):
+        scores[rows] = (smooth[rows] - centre) @ axes
+    return scores
 
 
 def _further_blocks(adata: AnnData) -> list[Block]:

@@ -79,7 +79,7 @@ def _pairs(values: Numbers, codes: Ints, sizes: Ints, together: list[Bools]) -> 
 def _tied(table: Float64, union: Bools) -> Float64:
     """Sum t³ − t over the distinct values, for each union of domains; shape (K,)."""
     t = table @ union.T.astype(np.float64)
-    return np.asarray((t**3 - t).sum(axis=0))
+    return np.asarray((t * t * t - t).sum(axis=0))  # t**3 is a power of floats, and slow
 
 
 def _scored(wins: Float64, ties: Float64, sizes: Ints, others: Bools) -> RankSums:

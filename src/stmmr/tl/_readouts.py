@@ -112,11 +112,16 @@ def likeliest(starts: list[M], points: Float64, n_groups: int) -> M:
 
 
 def fit_from_kmeans(
-    points: Float64, n_groups: int, *, regularisation: float = REGULARISATION, random_state: np.random.RandomState
+    points: Float64,
+    n_groups: int,
+    *,
+    regularisation: float = REGULARISATION,
+    iterations: int = ITERATIONS,
+    random_state: np.random.RandomState,
 ) -> TiedMixture:
     """Fit one mixture with a shared covariance from one start."""
     start = memberships(points, n_groups, random_state=random_state)
-    return fit_tied(points, start, regularisation=regularisation)
+    return fit_tied(points, start, regularisation=regularisation, iterations=iterations)
 
 
 def _fit_unequal(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -104,8 +104,11 @@ def _layout(points: Float64, random_state: int) -> Float32:
         warnings.simplefilter("ignore", ImportWarning)
         warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
         provide_caches()
-        from umap import umap_
+        from umap import layouts, umap_
 
+        epoch: Any = getattr(layouts, "_nb_optimize_layout_euclidean_single_epoch", None)
+        if hasattr(epoch, "enable_caching"):  # compiled by the first run, for all others; otherwise by each
+            epoch.enable_caching()
         a, b = umap_.find_ab_params(_SPREAD, _MIN_DIST)
         layout, _ = umap_.simplicial_set_embedding(
             points,

@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from stmmr._core.rows import CHUNK, slices
+from stmmr._core.rows import CHUNK, release, slices
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from stmmr._core.types import Float64, Ints, Numbers
+
+    Partitions = NDArray[np.int8] | Sequence[NDArray[np.int8]]
+    """The groups of each partition, shape (M, N)."""
 
 COMPARED_AT_MOST: Final = 5_000
 """Spots on which partitions are compared with each other."""
 ROUNDS: Final = 20
 
 
-def n_groups_of(partitions: NDArray[np.int8], n_groups: int) -> Ints:
+def n_groups_of(partitions: Partitions) -> Ints:
     """Count the groups of partitions, shape (M, N), that have a spot; shape (M,)."""
-    return np.array([np.count_nonzero(np.bincount(partition, minlength=n_groups)) for partition in partitions])
+    return np.array([len(np.unique(partition)) for partition in partitions])
 
 
 def drawn(n: int, *, random_state: int) -> Ints:
@@ -30,44 +35,55 @@ def drawn(n: int, *, random_state: int) -> Ints:
 
 
 def vote(
-    partitions: NDArray[np.int8], n_groups: int, *, random_state: int, similarity: Float64 | None = None
+    partitions: Partitions,
+    n_groups: int,
+    *,
+    weights: Float64,
+    random_state: int,
+    similarity: Float64 | None = None,
 ) -> tuple[Ints, Float64, float]:
     """Match partitions, shape (M, N), of K groups to each other and take the majority vote for each spot.
 
-    Partitions are compared on spots drawn with the seed. The vote starts from the partition that agrees best with all
-    others, among those without an empty group, and ends before a group would lose its last spot. `similarity` is the
-    adjusted Rand index of all pairs on these spots, (M, M), where it is at hand.
+    Each has so many votes as its weight, shape (M,). Partitions are compared on spots drawn with the seed. The vote
+    starts from the partition that agrees best with all others, among those without an empty group, and ends before a
+    group would lose its last spot. `similarity` is the adjusted Rand index of all pairs on these spots, (M, M), where
+    it is at hand.
 
     Returns
     -------
-    Labels, shape (N,); the share of partitions that agree with each, shape (N,); the mean adjusted Rand index between
-    the labels and the partitions.
+    Labels, shape (N,); the share of votes for each, shape (N,); the mean adjusted Rand index between the labels and the
+    partitions, by their weights.
     """
-    compared = drawn(partitions.shape[1], random_state=random_state)
-    sample = partitions[:, compared]
-    complete = n_groups_of(partitions, n_groups)
+    weights = weights / weights.sum()
+    compared = drawn(len(partitions[0]), random_state=random_state)
+    sample = np.stack([partition[compared] for partition in partitions])
+    complete = n_groups_of(partitions)
     similarity = adjusted_rand(sample, n_groups) if similarity is None else similarity
-    agreement = np.where(complete == complete.max(), similarity.sum(axis=1), -np.inf)
-    labels = partitions[agreement.argmax()].astype(np.intp)
+    agreement = np.where(complete == complete.max(), similarity @ weights, -np.inf)
+    labels: NDArray[np.integer] = np.array(partitions[int(agreement.argmax())])
     for _ in range(ROUNDS):
-        majority, most, own = _counted(partitions, labels, n_groups)
+        majority, most, own = _counted(partitions, weights, labels, n_groups)
         if np.array_equal(majority, labels) or len(np.unique(majority)) < complete.max():
             break
         labels, own = majority, most
-    agreement = adjusted_rand(labels[None, compared], n_groups, sample).mean()
-    return labels, own / len(partitions), float(agreement)
+    agreement = adjusted_rand(labels[None, compared], n_groups, sample)[0] @ weights
+    return labels.astype(np.intp), np.minimum(own, 1.0), float(agreement)
 
 
-def _counted(partitions: NDArray[np.int8], labels: Ints, n_groups: int) -> tuple[Ints, Ints, Ints]:
+def _counted(
+    partitions: Partitions, weights: Float64, labels: NDArray[np.integer], n_groups: int
+) -> tuple[NDArray[np.integer], Float64, Float64]:
     """Let partitions, matched to the labels, vote: get the majority, its votes and those for the labels; (N,) each."""
     names = [matched(partition, labels, n_groups) for partition in partitions]
-    majority, most, own = (np.empty(len(labels), dtype=np.intp) for _ in range(3))
+    majority = np.empty(len(labels), dtype=np.int16)
+    most, own = np.empty(len(labels)), np.empty(len(labels))
     for rows in slices(len(labels), CHUNK):
         spots = np.arange(len(labels[rows]))
-        votes = np.zeros((len(spots), n_groups), dtype=np.intp)
-        for name, partition in zip(names, partitions, strict=True):
-            votes[spots, name[partition[rows]]] += 1
+        votes = np.zeros((len(spots), n_groups))
+        for name, partition, weight in zip(names, partitions, weights, strict=True):
+            votes[spots, name[partition[rows]]] += weight
         majority[rows], most[rows], own[rows] = votes.argmax(axis=1), votes.max(axis=1), votes[spots, labels[rows]]
+    release()
     return majority, most, own
 
 
@@ -104,8 +120,11 @@ def _pairs(n: Any) -> Any:
     return n * (n - 1) / 2
 
 
-def matched(partition: Numbers, labels: Ints, n_groups: int) -> Ints:
+def matched(partition: Numbers, labels: Numbers, n_groups: int) -> Ints:
     """Match the groups of a partition one to one to the labels with which they share most spots, shape (K,)."""
-    shared = np.bincount(partition.astype(np.intp) * n_groups + labels, minlength=n_groups**2)
-    groups, names = linear_sum_assignment(shared.reshape(n_groups, n_groups), maximize=True)
+    shared = sum(
+        np.bincount(partition[rows].astype(np.intp) * n_groups + labels[rows], minlength=n_groups**2)
+        for rows in slices(len(labels), CHUNK)
+    )
+    groups, names = linear_sum_assignment(np.reshape(shared, (n_groups, n_groups)), maximize=True)
     return np.asarray(names[np.argsort(groups)], dtype=np.intp)
