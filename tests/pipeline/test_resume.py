@@ -172,7 +172,9 @@ def replaced(path, content):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("change", ["nothing", "image", "array", "registration"])
+@pytest.mark.parametrize(
+    "change", ["nothing", "image", pytest.param("array", marks=pytest.mark.nightly), "registration"]
+)
 def test_changed_inputs_beside_the_data_begin_anew(tissue, tmp_path, caplog, change):
     image, registration = tmp_path / "he.tif", tmp_path / "affine.csv"
     (library,) = tissue.uns["spatial"].values()

@@ -354,8 +354,11 @@ def test_messages_in_python(tissue):
         stmmr.settings.verbosity = 7
 
 
+NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in ("starmap_mpfc_BZ5", "st_pdac_A")]
+
+
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["osmfish_cortex", "starmap_mpfc_BZ5", "st_pdac_A"])
+@pytest.mark.parametrize("name", ["osmfish_cortex", *NIGHTLY])
 def test_real_tissue(name, shared_data):
     adata = stmmr.read(shared_data / f"{name}.h5ad")
     known = adata.obs["ground_truth"].notna()
