@@ -87,6 +87,9 @@ def _run(code, arguments, cwd, env, files):
         os.close(descriptor)
     import matplotlib as mpl
 
+    from stmmr.pl import canvas
+
     mpl.use("agg")
+    canvas.DPI = 40  # as in conftest.py
     sys.argv = ["-c", *arguments]
     exec(code, {"__name__": "__main__"})  # noqa: S102 - code of the tests

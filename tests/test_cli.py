@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 import tifffile
 
+import processes
 import stmmr
 from helpers import BAD_DATA, contents, run_main
 from stmmr import cli
@@ -96,8 +97,7 @@ def test_kill_while_writing(earlier, tmp_path, capsys, caplog, moment):
     )
     out = tmp_path / "out"
     arguments = list(map(str, ["run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 2, "--no-progress"]))
-    died = subprocess.run([sys.executable, "-c", code, *arguments, "--overwrite"], check=False, capture_output=True)
-    assert died.returncode == -9
+    assert processes.run(*arguments, "--overwrite", code=code).returncode == -9
     after = contents(tmp_path)
     kept = {name.partition("/")[2] for name in after if name.startswith(".out.unfinished")}
     assert kept >= {"run.json", "embedding.h5", "domains.h5"}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import processes
 import stmmr
 from stmmr._core import keys
 from stmmr.model import checkpoint
@@ -296,6 +297,7 @@ def test_a_process_that_ends_or_does_not_answer_gives_one_sentence(
     assert issubclass(RankError, OSError)  # what the command line turns into a sentence
 
 
+@pytest.mark.nightly
 def test_errors_of_started_processes_keep_their_kind(tissue):
     model = small(tissue, learning_rate=1e30, train_encoders=True)
     with pytest.raises(FloatingPointError, match=r"likelihood = nan.*Lower learning_rate"):
@@ -385,7 +387,8 @@ def test_one_process_needs_no_fabric():
         "stmmr.StMMR(a, use_histology=False, steps=2, attention=True).fit(progress=False, accelerator='cpu')\n"
         "print('lightning_fabric' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run(code=code)
+    assert out.returncode == 0, out.stderr
     assert out.stdout.strip() == "False"
 
 

@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
+import processes
 import stmmr
 from helpers import contents, run_main
 from stmmr._core import keys
@@ -171,10 +170,10 @@ def test_plain_run_has_none(plain):
         (("--genes",), GENES),
         (("--gene-sets", "sets.gmt"), {"domain_genes.csv", "domain_genes.png", "enrichment.csv"}),
         (("--trajectory",), TRAJECTORY),
-        (("--root-domain", "3"), TRAJECTORY),
+        pytest.param(("--root-domain", "3"), TRAJECTORY, marks=pytest.mark.nightly),
         (("--root-gene", "GENE"), TRAJECTORY),
-        (("--root-gene", "GENE", "--root-expression", "lowest"), TRAJECTORY),
-        (("--root-spot", "SPOT"), TRAJECTORY),
+        pytest.param(("--root-gene", "GENE", "--root-expression", "lowest"), TRAJECTORY, marks=pytest.mark.nightly),
+        pytest.param(("--root-spot", "SPOT"), TRAJECTORY, marks=pytest.mark.nightly),
         (("--root-cell", "SPOT"), TRAJECTORY),
         (("--enhance",), set()),
         (("--enhance-gene", "GENE"), set()),
@@ -359,8 +358,8 @@ def test_killed_analysis_leaves_a_result_as_it_was(result):
         "pl.paga = lambda adata: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cli.main()"
     )
-    line = [sys.executable, "-c", code, "analyse", str(result), "--root-domain", "2", "--no-progress"]
-    assert subprocess.run(line, check=False, capture_output=True).returncode == -9
+    line = ("analyse", result, "--root-domain", 2, "--no-progress")
+    assert processes.run(*line, code=code).returncode == -9
     assert contents(result) == before
     assert run_main("analyse", result, "--root-domain", 2, "--no-progress", "--no-report") == 0
     assert names(result.parent) == {"result"}

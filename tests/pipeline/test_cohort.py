@@ -97,10 +97,10 @@ def test_joined_on_disk_as_in_memory(cohort, tmp_path):
         part.write_h5ad(tmp_path / f"{name}.h5ad")
     sections[2].write_zarr(tmp_path / "c.zarr")
     inputs = [tmp_path / "a.h5ad", tmp_path / "b.h5ad", tmp_path / "c.zarr"]
-    assert run(inputs, tmp_path / "disk", "--mode", "disk") == 0
+    assert run(inputs, tmp_path / "disk", "--mode", "disk", "--no-report") == 0
     sections[0].X = sections[0].layers.pop("counts")
     sections[0].write_h5ad(tmp_path / "a.h5ad")
-    assert run(inputs, tmp_path / "memory", "--mode", "memory") == 0
+    assert run(inputs, tmp_path / "memory", "--mode", "memory", "--no-report") == 0
     tables = [(tmp_path / mode / "domains.csv").read_bytes() for mode in ("memory", "disk")]
     assert tables[0] == tables[1]
     written, joined = (ad.read_h5ad(tmp_path / mode / "result.h5ad") for mode in ("disk", "memory"))
@@ -120,9 +120,9 @@ def test_other_platforms_are_copied_to_disk(cohort, tmp_path, monkeypatch):
     table.insert(1, "y", y)
     table.to_csv(tmp_path / "t.csv")
     inputs = [cohort.parent / "a.h5ad", tmp_path / "t.csv"]
-    assert run(inputs, tmp_path / "memory") == 0
+    assert run(inputs, tmp_path / "memory", "--no-report") == 0
     monkeypatch.setattr(sources, "IN_MEMORY_AT_MOST", 400_000)
-    assert run(inputs, tmp_path / "auto") == 0
+    assert run(inputs, tmp_path / "auto", "--no-report") == 0
     assert json.loads((tmp_path / "auto" / "run.json").read_text())["stmmr"]["mode"] == "disk"
     assert contents(tmp_path / "auto")["domains.csv"] == contents(tmp_path / "memory")["domains.csv"]
 
@@ -266,7 +266,7 @@ def test_a_sheet_is_the_only_input(cohort, tmp_path, capsys):
 
 def test_many_sections_are_mapped_at_once(cohort, tmp_path):
     files = [cohort.parent / f"{name}.h5ad" for name in "abc"]
-    assert run(files[0], tmp_path / "trained") == 0
+    assert run(files[0], tmp_path / "trained", "--no-report") == 0
     model = ("--model", tmp_path / "trained", "--no-progress", "--no-genes", "--no-report")
     for number, path in enumerate(files):
         assert run_main("map", path, "-o", tmp_path / f"alone{number}", *model) == 0

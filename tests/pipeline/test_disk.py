@@ -12,7 +12,7 @@ from helpers import run_main
 from stmmr._core import kernel, keys, rows
 from stmmr.pipeline import sources
 
-OPTIONS = ("--n-domains", 4, "--no-report", "--no-progress")
+OPTIONS = ("--n-domains", 4, "--no-genes", "--no-report", "--no-progress")
 
 
 @pytest.fixture(scope="module")

@@ -142,13 +142,18 @@ def test_counts_on_disk(tissue, tmp_path):
         assert_same(first, results(adata, rows))
 
 
-def test_five_orders(tissue):
-    in_all_orders(tissue, lambda adata: stmmr.run(adata, histology=False, progress=False), number=5)
+ORDERS = pytest.mark.parametrize("number", [2, pytest.param(5, marks=pytest.mark.nightly)])
+
+
+@ORDERS
+def test_automatic_number(tissue, number):
+    in_all_orders(tissue, lambda adata: stmmr.run(adata, histology=False, progress=False), number=number)
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_starmap_with_automatic_number(shared_data):
+@ORDERS
+def test_starmap_with_automatic_number(shared_data, number):
     """Its rows in another order gave 3, 4 or 5 domains."""
     adata = read_h5ad(shared_data / "starmap_mpfc_BZ5.h5ad")
-    in_all_orders(adata, lambda adata: stmmr.run(adata, progress=False), number=5)
+    in_all_orders(adata, lambda adata: stmmr.run(adata, progress=False), number=number)

@@ -74,7 +74,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize(
     "after",
-    [step if step in ("histology", "domains") else pytest.param(step, marks=pytest.mark.nightly) for step in STEPS],
+    [step if step == "domains" else pytest.param(step, marks=pytest.mark.nightly) for step in STEPS],
 )
 def test_steps_that_are_done_are_not_done_again(tissue, tmp_path, monkeypatch, caplog, after):
     tissue.write_h5ad(tmp_path / "in.h5ad")
@@ -172,7 +172,9 @@ def replaced(path, content):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("change", ["nothing", "image", "array", "registration"])
+@pytest.mark.parametrize(
+    "change", ["nothing", "image", pytest.param("array", marks=pytest.mark.nightly), "registration"]
+)
 def test_changed_inputs_beside_the_data_begin_anew(tissue, tmp_path, caplog, change):
     image, registration = tmp_path / "he.tif", tmp_path / "affine.csv"
     (library,) = tissue.uns["spatial"].values()

@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 
 import anndata as ad
 import numpy as np
@@ -14,6 +12,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
+import processes
 import stmmr
 from helpers import BAD_DATA, run_main, without_coordinates
 from stmmr._core import keys
@@ -221,18 +220,13 @@ def test_foreign_or_damaged_models(tissue, tmp_path):
         stmmr.StMMR.load(tmp_path / "m", tissue)
 
 
-def command(*arguments):
-    line = [sys.executable, "-m", "stmmr.cli", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
-
-
-def test_command_line_twice_the_same(tissue, tmp_path):
+def test_command_line_twice_the_same(tissue, tmp_path, capsys):
+    """In two processes, whose sets have different orders."""
     tissue.write_h5ad(tmp_path / "in.h5ad")
-    for name in ("a", "b"):
-        out = command(
-            "run", tmp_path / "in.h5ad", "-o", tmp_path / name, "--n-domains", 4, "--label-key", "ground_truth"
-        )
-        assert out.returncode == 0, out.stderr
+    line = ("run", tmp_path / "in.h5ad", "--n-domains", 4, "--label-key", "ground_truth")
+    out = processes.run(*line, "-o", tmp_path / "a")
+    assert out.returncode == 0, out.stderr
+    assert run_main(*line, "-o", tmp_path / "b") == 0
     assert (tmp_path / "a/domains.csv").read_bytes() == (tmp_path / "b/domains.csv").read_bytes()
     not_requested = {"number_of_domains.png", "training.png", "result.zarr", "spatialdata.zarr", TILES} | OF_ANALYSES
     not_requested -= {"domain_genes.csv", "domain_genes.png", "spatially_variable_genes.csv"}
@@ -242,12 +236,11 @@ def test_command_line_twice_the_same(tissue, tmp_path):
     table = pd.read_csv(tmp_path / "a/domains.csv", index_col=0)
     assert table.index.tolist() == tissue.obs_names.tolist()
     assert keys.EMBEDDING in ad.read_h5ad(tmp_path / "a/result.h5ad").obsm
-    again = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "a", "--n-domains", 4)
-    assert again.returncode == 1
-    assert "overwrite" in again.stderr
-    bad = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "c", "--n-domains", 4, "--label-key", "nothing")
-    assert bad.returncode == 1
-    assert "Traceback" not in bad.stderr
+    capsys.readouterr()
+    assert run_main("run", tmp_path / "in.h5ad", "-o", tmp_path / "a", "--n-domains", 4) == 1
+    assert "overwrite" in capsys.readouterr().err
+    assert run_main("run", tmp_path / "in.h5ad", "-o", tmp_path / "c", "--n-domains", 4, "--label-key", "nothing") == 1
+    assert "Traceback" not in capsys.readouterr().err
     assert not list(tmp_path.glob("*c*"))
 
 
@@ -275,21 +268,21 @@ def test_no_curve_of_a_bandwidth_that_was_given(done, tmp_path):
     }
 
 
-def test_info(tissue, tmp_path):
-    tissue.write_h5ad(tmp_path / "in.h5ad")
-    out = command("info", tmp_path / "in.h5ad")
-    assert "h5ad" in out.stdout
-    assert str(tissue.n_obs) in out.stdout
-    assert "px of obsm['spatial'], 0.5 µm each (from microns_per_pixel); neighbours are 100 µm apart\n" in out.stdout
+def test_info(tissue, tmp_path, capsys):
+    def told():
+        tissue.write_h5ad(tmp_path / "in.h5ad")
+        assert run_main("info", tmp_path / "in.h5ad") == 0
+        return capsys.readouterr().out
+
+    out = told()
+    assert "h5ad" in out
+    assert str(tissue.n_obs) in out
+    assert "px of obsm['spatial'], 0.5 µm each (from microns_per_pixel); neighbours are 100 µm apart\n" in out
     del tissue.uns["spatial"]
-    tissue.write_h5ad(tmp_path / "in.h5ad")
-    assert (
-        "coordinate units of obsm['spatial'], 0.5 µm each (from hexagonal array); neighbours are 100 µm apart"
-        in command("info", tmp_path / "in.h5ad").stdout
-    )
+    units = "coordinate units of obsm['spatial'], 0.5 µm each (from hexagonal array); neighbours are 100 µm apart"
+    assert units in told()
     without_coordinates(tissue)
-    tissue.write_h5ad(tmp_path / "in.h5ad")
-    assert "not usable: Expected coordinates in" in command("info", tmp_path / "in.h5ad").stdout
+    assert "not usable: Expected coordinates in" in told()
 
 
 def test_command_has_the_options_of_run():
@@ -313,7 +306,10 @@ def test_options_object_and_single_options(tissue):
     assert tissue.obs[keys.DOMAIN].nunique() == 2
 
 
-@pytest.mark.parametrize("method", ["kmeans", "gaussian_mixture", "agglomerative"])
+@pytest.mark.parametrize(
+    "method",
+    ["kmeans", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("gaussian_mixture", "agglomerative"))],
+)
 def test_other_readouts(tissue, method, tmp_path):
     stmmr.run(tissue, n_domains=3, histology=False, method=method, progress=False)
     assert tissue.uns["stmmr"]["domains"]["method"] == method
@@ -345,7 +341,8 @@ def test_messages_in_python(tissue):
     )
     lines = {}
     for level in (0, 1, 2):
-        done = subprocess.run([sys.executable, "-c", code, str(level)], capture_output=True, text=True, check=True)
+        done = processes.run(level, code=code)
+        assert done.returncode == 0, done.stderr
         lines[level] = done.stderr.splitlines()
     assert lines[0] == []
     assert len(lines[1]) == 2
@@ -357,8 +354,11 @@ def test_messages_in_python(tissue):
         stmmr.settings.verbosity = 7
 
 
+NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in ("starmap_mpfc_BZ5", "st_pdac_A")]
+
+
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["osmfish_cortex", "starmap_mpfc_BZ5", "st_pdac_A"])
+@pytest.mark.parametrize("name", ["osmfish_cortex", *NIGHTLY])
 def test_real_tissue(name, shared_data):
     adata = stmmr.read(shared_data / f"{name}.h5ad")
     known = adata.obs["ground_truth"].notna()
@@ -384,12 +384,12 @@ def test_options_out_of_range(options, message):
         stmmr.RunOptions(**options)
 
 
-def test_command_takes_no_fraction_for_a_number_of_domains(tissue, tmp_path):
+def test_command_takes_no_fraction_for_a_number_of_domains(tissue, tmp_path, capsys):
     tissue.write_h5ad(tmp_path / "in.h5ad")
-    done = command("run", tmp_path / "in.h5ad", "-o", tmp_path / "out", "--n-domains", "3.5")
-    assert done.returncode != 0
-    assert "3.5" in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert run_main("run", tmp_path / "in.h5ad", "-o", tmp_path / "out", "--n-domains", "3.5") != 0
+    out, err = capsys.readouterr()
+    assert "3.5" in out + err
+    assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
 
 
@@ -440,10 +440,10 @@ else:
     ],
 )
 def test_warnings_are_shown_in_python(case, message):
-    command = [sys.executable, "-c", SHOWN_IN_PYTHON, case]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    assert "Warning: " in shown
-    assert message in shown
+    shown = processes.run(case, code=SHOWN_IN_PYTHON)
+    assert shown.returncode == 0, shown.stderr
+    assert "Warning: " in shown.stderr
+    assert message in shown.stderr
 
 
 @pytest.mark.nightly

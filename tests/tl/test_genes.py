@@ -249,6 +249,7 @@ def test_atria_and_ventricles_of_nine_sections(shared_data):
     assert best["ventricle"][0] == "MYH7"
 
 
+@pytest.mark.nightly
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_known_genes_lead_the_domains_found(shared_data):
