@@ -4,6 +4,7 @@ The text of a page is written by hand. A benchmark replaces the tables in it, an
 when and on what machine they were measured.
 """
 
+import argparse
 import os
 import platform
 import re
@@ -65,6 +66,11 @@ TARGETS = {
     "trajectory": Target("trajectory.md", 1, "On layers of the cortex"),
 }
 """Every benchmark that writes tables, by name."""
+
+
+def no_options(description: str | None) -> None:
+    """Take no options but ``--help``, which prints what the benchmark measures and runs nothing."""
+    argparse.ArgumentParser(description=description).parse_args()
 
 
 def write_tables(name: str, *tables: Table, notes: tuple[str, ...] = (), measured: str = "", docs: Path = DOCS) -> None:

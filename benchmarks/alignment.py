@@ -16,7 +16,7 @@ import pandas as pd
 from anndata import AnnData
 
 import stmmr
-from benchmarks._table import DATA, ROOT, write_tables
+from benchmarks._table import DATA, ROOT, no_options, write_tables
 
 SYMBOLS = (
     Path(os.environ.get("STMMR_SHARED", ROOT.parent / "shared"))
@@ -28,6 +28,7 @@ SPOT = 200.0
 
 
 def main() -> None:
+    no_options(__doc__)
     logging.getLogger("stmmr").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     header = ["sections", "measure", "before", "transport only", "aligned", "best rigid map", "seconds"]

@@ -7,7 +7,7 @@ from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from benchmarks._table import DATA, write_tables
+from benchmarks._table import DATA, no_options, write_tables
 from stmmr._core import keys
 
 VISIUM, XENIUM = "visium_dlpfc_151673", "xenium_mouse_brain"
@@ -47,6 +47,7 @@ def with_labels(adata: AnnData, labels: np.ndarray) -> str:
 
 
 def main() -> None:
+    no_options(__doc__)
     logging.getLogger("stmmr").setLevel(logging.ERROR)
     table = [["data", "model", "compared with", "ARI between", "ARI with labels", "batches per process"]]
     for name, k in DOMAINS.items():

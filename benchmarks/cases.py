@@ -5,6 +5,7 @@ Each input is read, described by `stmmr info`, and run by the command that this 
 choose scripts, such as `05_obsm_forms`; then no page is written. With CASES_NO_RUNS=1, nothing is run.
 """
 
+import argparse
 import ast
 import builtins
 import contextlib
@@ -333,9 +334,13 @@ def everything(chosen: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        name = sys.argv[2]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", metavar="NAME", help="scripts of cases; without one, all are run")
+    parser.add_argument("--one", metavar="NAME", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        name = chosen.one
         for result in judged(name, run_fixtures() if name == "fixtures" else run_script(name)):
             builtins.print(MARK + repr(result), flush=True)
     else:
-        everything(sys.argv[1:])
+        everything(chosen.families)

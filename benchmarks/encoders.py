@@ -1,6 +1,6 @@
 """How well encoders recognise a tumour: `python -m benchmarks.encoders [NAME …]` writes a table of docs/encoders.md."""
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -39,6 +39,9 @@ class MeanColour:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="more encoders, by their names in stmmr.encoders")
+    names = parser.parse_args().names
     adata = stmmr.read(DATA / "st_her2_A1.h5ad")
     with tempfile.TemporaryDirectory() as folder:
         compared = {
@@ -49,7 +52,7 @@ def main() -> None:
         }
         if installed():
             compared["efficientnet-lite0"] = (EfficientNetLite(), None)
-        compared |= {name: (encoder_of(name), None) for name in sys.argv[1:]}
+        compared |= {name: (encoder_of(name), None) for name in names}
         rows = [["encoder", "features", "folds", "blocks", "seconds per 1,000 patches"]]
         for name, (encoder, stain) in compared.items():
             rows.append([name, *_measured(adata.copy(), encoder, stain)])

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 import stmmr
-from benchmarks._table import ROOT, write_tables
+from benchmarks._table import ROOT, no_options, write_tables
 from benchmarks.accuracy import HEART, LABEL, default, prepared, quiet
 from stmmr._core import keys
 
@@ -111,6 +111,7 @@ def draw(adata: AnnData) -> None:
 
 
 def main() -> None:
+    no_options(__doc__)
     quiet()
     known = [
         [

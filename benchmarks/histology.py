@@ -4,7 +4,7 @@ import numpy as np
 from anndata import AnnData
 
 import stmmr
-from benchmarks._table import write_tables
+from benchmarks._table import no_options, write_tables
 from benchmarks.accuracy import LABEL, embed, prepared, quiet, score
 
 DATA_SETS = (
@@ -23,6 +23,7 @@ SEEDS = 3
 
 
 def main() -> None:
+    no_options(__doc__)
     quiet()
     fixed = [f"weight {weight}" for weight in WEIGHTS[2:]]
     header = ["data", "chosen weight", "no image", "default", *fixed, "image only"]

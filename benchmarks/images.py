@@ -1,5 +1,6 @@
 """Memory and time of reading large images: `python -m benchmarks.images` writes the last table of docs/images.md."""
 
+import argparse
 import json
 import resource
 import sys
@@ -95,7 +96,11 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(read(Path(sys.argv[1]), *map(int, sys.argv[2:]))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image", nargs="?", type=Path, help="measure the reading of this image only")
+    parser.add_argument("threads", nargs="?", type=int, default=1)
+    options = parser.parse_args()
+    if options.image:
+        print(json.dumps(read(options.image, options.threads)))
     else:
         main()

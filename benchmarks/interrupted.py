@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._table import DATA, write_tables
+from benchmarks._table import DATA, no_options, write_tables
 
 NAMES = ["visium_dlpfc_151673", "xenium_mouse_brain"]
 KILLS = 10
@@ -60,6 +60,7 @@ def measure(name: str, folder: Path, rng: np.random.Generator) -> list[str]:
 
 
 def main() -> None:
+    no_options(__doc__)
     rng = np.random.default_rng()
     table = [["data", "seconds without a kill", "killed after (s)", "steps restored at each start", "domains.csv"]]
     for name in NAMES:

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 import stmmr
-from benchmarks._table import DATA, write_tables
+from benchmarks._table import DATA, no_options, write_tables
 from stmmr.linear.start import Affine
 from stmmr.model.landmarks import landmarks
 from stmmr.nn import Keys
@@ -88,6 +88,7 @@ def measured(name: str, features: Tensor, start: Affine) -> list[list[str]]:
 
 
 def main() -> None:
+    no_options(__doc__)
     logging.getLogger("stmmr").setLevel(logging.ERROR)
     table = [["features", "M", "means", "weighted", "normal", "normal, median", "seconds"]]
     for name, make in (("simulated", simulated), ("Xenium", xenium)):

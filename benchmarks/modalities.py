@@ -11,7 +11,7 @@ from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from benchmarks._table import write_tables
+from benchmarks._table import no_options, write_tables
 from stmmr._core import keys
 
 SEEDS = range(5)
@@ -59,6 +59,7 @@ def score(adata: AnnData, model: str, seed: int) -> float:
 
 
 def main() -> None:
+    no_options(__doc__)
     logging.getLogger("stmmr").setLevel(logging.ERROR)
     scores = {model: [score(tissue(seed), model, seed) for seed in SEEDS] for model in MODELS}
     table = [["modalities", *(f"seed {seed}" for seed in SEEDS), "mean"]]

@@ -26,10 +26,11 @@ VIEWS = {
 
 def main():
     """Print a row for each result."""
-    from playwright.sync_api import sync_playwright
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="+", type=Path)
+    results = parser.parse_args().results
+    from playwright.sync_api import sync_playwright
+
     axe = Path(os.environ["STMMR_AXE"]).read_text(encoding="utf-8")
     chromium = os.environ.get("STMMR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     header = ["report", "size", "processor until usable", "first screen", "axe", "errors", "requests", "fits a phone"]
@@ -37,7 +38,7 @@ def main():
     with sync_playwright() as playwright:
         options = {"executable_path": chromium, "args": ["--no-sandbox", "--enable-unsafe-swiftshader"]}
         browser = playwright.chromium.launch(**options)
-        for result in parser.parse_args().results:
+        for result in results:
             page = (result / "report.html").resolve()
             seen = {name: looked_at(browser, page, axe, view) for name, view in VIEWS.items()}
             seconds = sorted(each["seconds"] for each in seen.values())[1]

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 import stmmr
-from benchmarks._table import DATA, ROOT, write_tables
+from benchmarks._table import DATA, ROOT, no_options, write_tables
 
 OPENED = 5
 MANY = (100_000, 400_000)
@@ -40,6 +40,7 @@ STOP = "() => { cancelAnimationFrame(window.frames_.next); return window.frames_
 
 
 def main() -> None:
+    no_options(__doc__)
     from playwright.sync_api import sync_playwright
 
     rows = [["section", "spots or cells", "written in", "size", "opens in", "dragging", "zooming"]]

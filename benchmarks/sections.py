@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score
 
 import stmmr
-from benchmarks._table import DATA, ROOT, write_tables
+from benchmarks._table import DATA, ROOT, no_options, write_tables
 
 SEEDS = range(3)
 NEIGHBOURS = 90
@@ -29,6 +29,7 @@ PAIRS = {
 
 
 def main() -> None:
+    no_options(__doc__)
     logging.getLogger("stmmr").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     rows = [["sections", "apart", "together", "with Harmony", "mapped"]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import stmmr
-from benchmarks._table import DATA, ROOT, write_tables
+from benchmarks._table import DATA, ROOT, no_options, write_tables
 from stmmr._core import keys
 from stmmr.linear.blocks import block_features
 from stmmr.model.batches import whole_batch
@@ -87,6 +87,7 @@ def whole_command() -> tuple[float, float]:
 
 
 def main() -> None:
+    no_options(__doc__)
     wall, memory = whole_command()
     print(wall, memory)
     ours, dense = epochs()

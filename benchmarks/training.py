@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import stmmr
-from benchmarks._table import DATA, write_tables
+from benchmarks._table import DATA, no_options, write_tables
 from stmmr.model.batches import whole_batch
 from stmmr.model.loop import Options, train
 
@@ -36,6 +36,7 @@ def held_out(name: str) -> dict[tuple[float, int], float]:
 
 
 def main() -> None:
+    no_options(__doc__)
     logging.getLogger("stmmr").setLevel(logging.ERROR)
     settings = [(rate, steps) for rate in RATES for steps in STEPS]
     table = [["data", *(f"{rate:g} × {steps}" for rate, steps in settings)]]

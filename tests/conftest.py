@@ -12,6 +12,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from stmmr._core.log import RESULT
+from stmmr.pl import canvas
 
 mpl.use("Agg")
 BESIDE_THE_PROJECT = Path(__file__).resolve().parents[2] / "shared"
@@ -36,6 +37,13 @@ def open_figures():
     """Close what a test drew."""
     yield
     plt.close("all")
+
+
+@pytest.fixture(autouse=True)
+def coarse_figures(request, monkeypatch):
+    """Save figures with few dots; those of tests of figures stay as they are."""
+    if request.path.parent.name != "pl":
+        monkeypatch.setattr(canvas, "DPI", 40)
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,30 @@ def test_pages_have_the_tables_that_benchmarks_write(name):
     assert len(_table.table_positions(blocks, target.section)) >= target.n_tables
 
 
+PARSED = re.compile(r"ArgumentParser\(|\bno_options\(__doc__\)|\brun\(.*, __doc__\)|\bpeers_scale\.main\(\)")
+"""How a program takes its options; the last two are functions of other benchmarks that do."""
+PROGRAMS = [
+    path
+    for folder in ("benchmarks", "tools")
+    for path in sorted((_table.ROOT / folder).glob("*.py"))
+    if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")
+]
+
+
+def test_every_program_takes_options_so_that_help_runs_nothing():
+    assert len(PROGRAMS) > 30
+    without = [path.name for path in PROGRAMS if not PARSED.search(path.read_text(encoding="utf-8"))]
+    assert without == []
+
+
+def test_a_benchmark_without_options_prints_help_and_ends(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["batches", "--help"])
+    with pytest.raises(SystemExit) as end:
+        _table.no_options("What it measures.")
+    assert end.value.code == 0
+    assert "What it measures." in capsys.readouterr().out
+
+
 def test_a_process_is_measured_by_itself():
     held = np.ones(40_000_000)  # 320 MB of this process, not of the measured one
     row = _process.measured([sys.executable, "-S", "-c", "print('text')"], at_most_s=60)

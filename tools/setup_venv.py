@@ -4,6 +4,7 @@
 Python 3, so that one that is too old is told which is needed.
 """
 
+import argparse
 import os
 import re
 import shutil
@@ -168,9 +169,12 @@ def say(text):
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packages", choices=["core", "all"])
+    packages = parser.parse_args().packages
     os.chdir(str(Path(__file__).resolve().parents[1]))
     try:
-        main(sys.argv[1])
+        main(packages)
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from here.")
     except subprocess.CalledProcessError as error:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import cyclopts
 from cyclopts import Parameter
@@ -31,7 +31,7 @@ from stmmr.pipeline.arguments import (
     MapArguments,
     Messages,
     Result,
-    RewritingArguments,
+    RewriteArguments,
     RunArguments,
     RunFolder,
     Sections,
@@ -44,6 +44,9 @@ from stmmr.pipeline.configuring import from_file
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
 from stmmr.pipeline.refusals import refusal
 from stmmr.reproduce._options import Preset, ReproduceOptions
+
+if TYPE_CHECKING:
+    from stmmr.pipeline.writing import Report
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
 app = cyclopts.App(
@@ -79,7 +82,7 @@ class ExportArguments(ExportOptions):
 
 RUN, MAP, ANALYSES, MAP_ANALYSES = RunArguments(), MapArguments(), AnalysisArguments(), MapAnalysisArguments()
 REPRODUCE, INFO, EXPORT, MESSAGES = ReproduceArguments(), InfoArguments(), ExportArguments(), Messages()
-REWRITING = RewritingArguments()
+REWRITE = RewriteArguments()
 
 
 @app.command(name="run")
@@ -109,7 +112,7 @@ def run_command(
     from stmmr.pipeline.commands import run_to_folder
 
     messages.apply(threads=options.threads)
-    report = _report if folder.report else None
+    report = _report() if folder.report else None
     failed = run_to_folder(source, folder, options, analyses, report=report, command=typed[0])
     end_partly(failed, folder.output, by_option)
 
@@ -119,7 +122,7 @@ def analyse_command(
     result: Result,
     *,
     analyses: AnalysisArguments = ANALYSES,
-    rewriting: RewritingArguments = REWRITING,
+    options: RewriteArguments = REWRITE,
     messages: Messages = MESSAGES,
 ) -> None:
     """Add analyses to an existing result.
@@ -133,9 +136,8 @@ def analyse_command(
     """
     from stmmr.pipeline.commands import analyse_folder
 
-    messages.apply(threads=rewriting.threads)
-    report = _report if rewriting.report else None
-    failed = analyse_folder(result, analyses, progress=rewriting.progress, report=report)
+    messages.apply(threads=options.threads)
+    failed = analyse_folder(result, analyses, options, report=_report() if options.report else None)
     end_partly(failed, result, by_option)
 
 
@@ -145,7 +147,7 @@ def annotate_command(
     names: Annotated[Path, Parameter(name="--names", group=COMMON)],
     *,
     domain_key: Annotated[str | None, Parameter(group=COMMON)] = None,
-    rewriting: RewritingArguments = REWRITING,
+    options: RewriteArguments = REWRITE,
     messages: Messages = MESSAGES,
 ) -> None:
     """Write names, merges and notes of domains into a result, and compute again what depends on merged domains.
@@ -164,9 +166,9 @@ def annotate_command(
     """
     from stmmr.pipeline.annotating import annotate_folder
 
-    messages.apply(threads=rewriting.threads)
-    report = _report if rewriting.report else None
-    failed = annotate_folder(result, names, domain_key=domain_key, progress=rewriting.progress, report=report)
+    messages.apply(threads=options.threads)
+    report = _report() if options.report else None
+    failed = annotate_folder(result, names, options, domain_key=domain_key, report=report)
     end_partly(failed, result, by_option)
 
 
@@ -192,7 +194,7 @@ def map_command(
     from stmmr.pipeline.commands import map_to_folder
 
     messages.apply(threads=options.threads)
-    report = _report if folder.report else None
+    report = _report() if folder.report else None
     end_partly(map_to_folder(source, folder, options, analyses, model=model, report=report), folder.output, by_option)
 
 
@@ -245,7 +247,7 @@ def demo(
     messages.apply()
     folder = RunFolderOptions(output=output, overwrite=overwrite)
     options = RunOptions(n_domains=5, label_key="ground_truth")
-    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report), output, by_option)
+    end_partly(run_to_folder([], folder, options, AnalysisOptions(), report=_report()), output, by_option)
 
 
 @app.command
@@ -295,14 +297,13 @@ def reproduce_command(
     end_partly(failed, output, by_option, advice="the same command carries out only what failed")
 
 
-def _report(adata: Any, path: Path, facts: dict[str, Any], *, image: dict[str, Any] | None = None) -> None:
-    """Write the report of a result folder, or the tiles of an image beside it."""
-    from stmmr import report
+def _report() -> Report:
+    """Get what writes the report of a result folder."""
+    from stmmr.pipeline.writing import Report
+    from stmmr.report import write
     from stmmr.report.tiles import write_tiles
 
-    if image is not None:
-        return write_tiles(adata, path, **image)
-    return report.write(adata, path, run_facts=facts)
+    return Report(page=write, tiles=write_tiles)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -94,7 +94,7 @@ def test_cells_of_xenium(xenium, shared_fixtures, tmp_path):
     stmmr.export(xenium, tmp_path / "groups", to="xenium-explorer", domain_key="layer")
     table = rows(tmp_path / "groups/cell_groups.csv")
     assert {row["cell_id"]: row["group"] for row in table} == xenium.obs["layer"].to_dict()
-    assert list(table[0]) == ["cell_id", "group"]
+    assert list(table[0]) == ["cell_id", "group", "color"]
     with pytest.raises(stmmr.InputError, match=r"found µm and no scale .*um_per_pixel=0.2125"):
         stmmr.export(xenium, tmp_path / "qupath", to="qupath", domain_key="layer")
     stmmr.export(xenium, tmp_path / "qupath", to="qupath", domain_key="layer", um_per_pixel=0.2125)
@@ -204,6 +204,48 @@ def test_command_and_its_errors(simulated, tmp_path, capsys):
     assert run_main("export", result, "--to", "qupath") == 1
     assert "Expected the key 'stmmr_domain' in obs" in capsys.readouterr().err
     assert run_main("export", result, "--to", "cellprofiler") == 1
+
+
+def table_for_10x(path):
+    """Read a table for a viewer of 10x: UTF-8 without a byte order mark, commas, and as many cells in each row."""
+    text = path.read_bytes().decode("utf-8")
+    assert not text.startswith("\ufeff") and text.endswith("\n") and "\r" not in text
+    header, *lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    assert {len(line) for line in lines} == {len(header)}
+    return header, list(zip(*lines, strict=True))
+
+
+NAMED = {"left, outer": 'Höhle "α", 1', "right": "2"}
+
+
+def test_cell_groups_follow_the_rules_of_xenium_explorer(simulated, tmp_path):
+    cells = simulated.copy()
+    cells.obs, cells.uns = cells.obs[["layer"]].copy(), {}
+    cells.obs_names = [f"{'abcdefgh'[:7]}{chr(97 + i % 16)}{i}-1" for i in range(cells.n_obs)]
+    cells.obs["layer"] = cells.obs["layer"].cat.rename_categories(NAMED)
+    cells.obs.iloc[:5, cells.obs.columns.get_loc("layer")] = np.nan
+    cells.uns["layer_colors"] = ["#0072b2", "#E69F00FF"]
+    header, (ids, groups, colors) = table_for_10x(
+        stmmr.export(cells, tmp_path / "x", to="xenium-explorer", domain_key="layer") / "cell_groups.csv"
+    )
+    assert header == ["cell_id", "group", "color"]
+    assert list(ids) == list(cells.obs_names[5:])  # each cell with a domain once
+    assert list(groups) == list(cells.obs["layer"][5:])
+    assert len(set(zip(groups, colors, strict=True))) == 2
+    assert {color.lower() for color in colors} == {"#0072b2", "#e69f00"}
+
+
+def test_categories_follow_the_rules_of_loupe(simulated, tmp_path):
+    spots = simulated.copy()
+    spots.obs_names = [f"s_008um_{i:05d}_00000-1" for i in range(spots.n_obs)]
+    spots.obs["layer"] = spots.obs["layer"].cat.rename_categories(NAMED)
+    spots.obs.iloc[:5, spots.obs.columns.get_loc("layer")] = np.nan
+    header, (barcodes, names) = table_for_10x(
+        stmmr.export(spots, tmp_path / "x", to="loupe", domain_key="layer") / "categories.csv"
+    )
+    assert header == ["Barcode", "layer"]  # the header of a category is its name
+    assert list(barcodes) == list(spots.obs_names[5:])
+    assert list(names) == list(spots.obs["layer"][5:])
 
 
 @pytest.mark.parametrize("target", TARGETS)

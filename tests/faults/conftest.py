@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import stmmr
+from processes import COMMAND, Process
 
 
 def some(values, *selected):
@@ -20,35 +21,35 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {si
 """Stands for a full disk: writing beyond a size fails, whoever writes."""
 
 
-def pytest_addoption(parser):
-    parser.addoption(
-        "--kills",
-        type=int,
-        default=int(os.environ.get("STMMR_KILLS", "4")),
-        help="number of times that commands are killed at random moments (STMMR_KILLS)",
-    )
-    parser.addoption("--seed", type=int, default=0, help="seed of the random moments")
-
-
 def start(*arguments, before="", cwd=None, **environment):
-    """Start ``stmmr`` after some code; of its output, the errors are kept."""
-    code = f"{before}\nfrom stmmr.cli import main\nmain()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=cwd,
-        env={name: value for name, value in (os.environ | environment).items() if value is not None},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """Start ``stmmr`` after some code, in a fork of a process that has imported the packages."""
+    env = {name: value for name, value in (os.environ | environment).items() if value is not None}
+    return Process(f"{before}\n{COMMAND}", *arguments, cwd=cwd, env=env)
 
 
 def finish(*arguments, **options):
     """Run ``stmmr``; get its exit status and what it wrote to stderr."""
     process = start(*arguments, **options)
-    _, errors = process.communicate(timeout=900)
+    process.wait()
+    return ended(process.returncode, process.stderr)
+
+
+def finish_anew(*arguments, before="", **environment):
+    """Run ``stmmr`` in a new process, which imports the packages itself."""
+    done = new_process("-c", f"{before}\n{COMMAND}", *arguments, **environment)
+    return ended(done.returncode, done.stderr)
+
+
+def new_process(*arguments, **environment):
+    """Run a new Python; variables that are None are taken from its environment."""
+    env = {name: value for name, value in (os.environ | environment).items() if value is not None}
+    line = [sys.executable, *map(str, arguments)]
+    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=900, check=False)
+
+
+def ended(status, errors):
     assert "Traceback" not in errors, errors
-    return process.returncode, errors
+    return status, errors
 
 
 def contents(folder: Path) -> dict[str, str]:

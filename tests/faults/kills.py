@@ -1,5 +1,6 @@
-"""Kill commands at random moments: ``python kills.py FOLDER SEED NUMBER [cohort]``, with a section ``in.h5ad`` there.
+"""Kill commands at random moments: ``python kills.py FOLDER SEED NUMBER [CASE …]``, with a section ``in.h5ad`` there.
 
+Without a case, each kill is of a random one. An earlier result in ``trained/out`` is used, otherwise one is made.
 Packages are imported once; each command runs in a fork. After each kill, the files on disk must be those of before or
 whole new ones; a command that is not killed any more must end as if there had been no kill.
 """
@@ -135,20 +136,24 @@ def cohort(folder, source):
     return Case(folder, "cohort", "run", sheet, "-o", "OUT", "--n-domains", 3, "--mode", "disk")
 
 
-def cases_of(folder, source):
-    trained = Case(folder, "trained", "run", source, "-o", "OUT", "--n-domains", 3)
-    result = trained.out
+def cases_of(folder, source, names):
+    result = folder / "trained/out"
+    if not result.exists() and names != ("cohort",):
+        Case(folder, "trained", "run", source, "-o", "OUT", "--n-domains", 3)
     options = {"earlier": result}
-    return [
-        cohort(folder, source),
-        Case(folder, "run", "run", source, "-o", "OUT", "--n-domains", 3, "--mode", "disk"),
-        Case(folder, "replace", "run", source, "-o", "OUT", "--n-domains", 2, "--overwrite", **options),
-        Case(folder, "analyse", "analyse", "OUT", "--trajectory", **options),
-        Case(folder, "map", "map", source, "--model", result, "-o", "OUT", "--overwrite", **options),
-    ]
+    cases = {
+        "cohort": lambda: cohort(folder, source),
+        "run": lambda: Case(folder, "run", "run", source, "-o", "OUT", "--n-domains", 3, "--mode", "disk"),
+        "replace": lambda: Case(
+            folder, "replace", "run", source, "-o", "OUT", "--n-domains", 2, "--overwrite", **options
+        ),
+        "analyse": lambda: Case(folder, "analyse", "analyse", "OUT", "--trajectory", **options),
+        "map": lambda: Case(folder, "map", "map", source, "--model", result, "-o", "OUT", "--overwrite", **options),
+    }
+    return [cases[name]() for name in names or cases]
 
 
-def main(folder, seed, number, *only):
+def main(folder, seed, number, *names):
     import bokeh.plotting
     import matplotlib.pyplot as plt
     import scanpy
@@ -160,12 +165,12 @@ def main(folder, seed, number, *only):
 
     assert bokeh and plt and scanpy and umap and stmmr  # forks have them
     source, rng = folder / "in.h5ad", np.random.default_rng(seed)
-    cases = [cohort(folder, source)] if only else cases_of(folder, source)
+    cases = cases_of(folder, source, names)
     kills, seen = 0, {}
     while kills < number:
         case = cases[int(rng.integers(len(cases)))]
         case.reset()
-        for _ in range(AT_A_TIME):
+        for _ in range(min(AT_A_TIME, number - kills)):
             status = case.run(killed_after=rng.uniform(0, case.seconds))
             assert status in (0, -signal.SIGKILL), (case.folder / "log.txt").read_text()
             if not status:

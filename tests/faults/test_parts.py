@@ -12,7 +12,7 @@ import pytest
 
 from stmmr._core import keys
 
-from .conftest import finish, some
+from .conftest import finish, finish_anew, new_process, some
 
 pytestmark = pytest.mark.slow
 NOT_IN_TREE = (
@@ -21,14 +21,25 @@ NOT_IN_TREE = (
     "    if 'InTree' in name: getattr(c, name).from_function = classmethod(lambda *_: None)\n"
 )
 """As where packages are installed by somebody else."""
+CACHED = """
+from stmmr._core.caches import prepare_command
+prepare_command()
+import numba
+import matplotlib.pyplot
+from matplotlib import font_manager
+@numba.njit(cache=True)
+def one_more(x):
+    return x + 1
+assert one_more(1) == 2
+"""
 
 
 def facts(folder: Path):
     return json.loads((folder / "run.json").read_text())
 
 
-def run(source, folder, *arguments, **options):
-    return finish("run", source, "-o", folder, "--n-domains", 3, "--no-progress", "-q", *arguments, **options)
+def run(source, folder, *arguments, by=finish, **options):
+    return by("run", source, "-o", folder, "--n-domains", 3, "--no-progress", "-q", *arguments, **options)
 
 
 def check_domains(folder):
@@ -101,24 +112,32 @@ BACKENDS = ["module://matplotlib_inline.backend_inline", "module://none.such", "
 
 @pytest.mark.parametrize("backend", some(BACKENDS))
 def test_backend_of_a_notebook(source, tmp_path, backend):
-    status, errors = run(source, tmp_path / "out", MPLBACKEND=backend, DISPLAY=None)
+    status, errors = run(source, tmp_path / "out", by=finish_anew, MPLBACKEND=backend, DISPLAY=None)
     assert status == 0, errors
     assert (tmp_path / "out/domains.png").exists()
 
 
-@pytest.mark.parametrize("caches", some(["default", "named"], "default"))
-def test_nothing_can_be_written_at_home(source, tmp_path, caches):
-    """Neither numba nor matplotlib finds a folder for its cache."""
+@pytest.fixture(params=["default", "named"])
+def homeless(request, tmp_path):
+    """An environment in which neither numba nor matplotlib finds a folder for its cache."""
     (tmp_path / "file").touch()
     home = str(tmp_path / "file/home")
-    named = {"NUMBA_CACHE_DIR": f"{home}/numba", "MPLCONFIGDIR": f"{home}/mpl"} if caches == "named" else {}
+    named = {"NUMBA_CACHE_DIR": f"{home}/numba", "MPLCONFIGDIR": f"{home}/mpl"} if request.param == "named" else {}
     unset = dict.fromkeys(("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"))
-    status, errors = run(
-        source,
-        tmp_path / "out",
-        before=NOT_IN_TREE,
-        **(unset | named | {"HOME": home, "MPLBACKEND": "module://none.such"}),
-    )
+    return unset | named | {"HOME": home, "MPLBACKEND": "module://none.such"}
+
+
+def test_functions_are_compiled_where_nothing_can_be_written_at_home(homeless, tmp_path):
+    """As those of umap and scanpy are."""
+    (tmp_path / "cached.py").write_text(NOT_IN_TREE + CACHED)
+    done = new_process(tmp_path / "cached.py", **homeless)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.nightly
+def test_nothing_can_be_written_at_home(source, tmp_path, homeless):
+    """All functions of umap are compiled, which takes long."""
+    status, errors = run(source, tmp_path / "out", by=finish_anew, before=NOT_IN_TREE, **homeless)
     assert status == 0, errors
     assert "Matplotlib" not in errors
     assert (tmp_path / "out/embedding.png").exists()
@@ -136,7 +155,7 @@ def test_another_user_without_a_home(source, tmp_path):
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)
     before = "import os; os.setgid(65534); os.setuid(65534)"
-    status, errors = run(source, tmp_path / "results/out", before=before, HOME="/nonexistent")
+    status, errors = run(source, tmp_path / "results/out", by=finish_anew, before=before, HOME="/nonexistent")
     assert status == 0, errors
     assert (tmp_path / "results/out/embedding.png").exists()
 

@@ -21,7 +21,7 @@ def waiting(path, pattern, process):
     for _ in range(600):
         if found := list(path.glob(pattern)):
             return found
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr
         time.sleep(0.05)
     raise TimeoutError(pattern)
 
@@ -47,7 +47,7 @@ def test_the_second_is_refused(source, result, tmp_path, second):
     assert (result / "domains.csv").read_bytes() == before
     assert (tmp_path / ".out.unfinished/domains.h5").exists()
     first.send_signal(signal.SIGKILL)
-    first.communicate()
+    first.wait()
     status, errors = finish(*arguments)  # a dead process holds nothing
     assert status == 0 or second == "map", errors
     assert not list(tmp_path.glob(".out.*")) or second in ("map", "analyse")
@@ -56,8 +56,8 @@ def test_the_second_is_refused(source, result, tmp_path, second):
 def test_at_the_same_moment(source, tmp_path):
     """Whichever is first publishes its own domains; of another output folder, nobody waits."""
     runs = {k: start("run", source, "-o", tmp_path / "out", "--n-domains", k, "-q", "--no-progress") for k in (2, 3)}
-    results = {k: (process.communicate()[1], process.returncode) for k, process in runs.items()}
-    won = [k for k, (_, status) in results.items() if status == 0]
+    results = {k: (process.wait(), process.stderr) for k, process in runs.items()}
+    won = [k for k, (status, _) in results.items() if status == 0]
     assert len(won) == 1, results
     table = (tmp_path / "out/domains.csv").read_text().splitlines()
     assert len({line.split(",")[1] for line in table[1:]}) == won[0]

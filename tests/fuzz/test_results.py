@@ -9,7 +9,7 @@ import pytest
 import stmmr
 from stmmr.model import StMMR
 from stmmr.pipeline.commands import analyse_folder, run_to_folder
-from stmmr.pipeline.options import RunFolderOptions
+from stmmr.pipeline.options import RewriteOptions, RunFolderOptions
 
 from . import damage, seeds
 from .test_reading import in_time
@@ -31,7 +31,7 @@ def result(tmp_path_factory):
 
 
 def analyse(folder: Path) -> None:
-    analyse_folder(folder, stmmr.AnalysisOptions(trajectory=True), progress=False)
+    analyse_folder(folder, stmmr.AnalysisOptions(trajectory=True), RewriteOptions(progress=False))
 
 
 def map_onto(folder: Path) -> None:

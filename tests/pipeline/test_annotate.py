@@ -66,7 +66,7 @@ def test_tables_of_spreadsheets_are_read(tmp_path, separator):
 
 
 @pytest.mark.parametrize("suffix", [".json", pytest.param(".csv", marks=pytest.mark.nightly)])
-def test_a_rename_and_a_merge_reach_everything(result, tmp_path, suffix):
+def test_a_rename_and_a_merge_reach_everything(result, tmp_path, capsys, suffix):
     before = stmmr.read(result / "result.h5ad")
     (result / "mine.txt").write_text("mine")
     names = written(tmp_path / f"names{suffix}", before.obs[keys.DOMAIN].value_counts())
@@ -98,6 +98,12 @@ def test_a_rename_and_a_merge_reach_everything(result, tmp_path, suffix):
     assert "with the root in domain White matter" in page
     for name in ("domains.png", "domain_genes.png", "paga.png", "bandwidth.png"):
         assert (result / name).exists()
+    # the same file again
+    after = contents(result)
+    assert run_main("annotate", result, names, *QUIET) == 1
+    message = capsys.readouterr().err
+    assert "'White matter', '4', found '2', '3', '1'. Of their new names, 'Layer 1/2', 'White matter' exist" in message
+    assert contents(result) == after
 
 
 def test_names_only_change_no_number(result, tmp_path):
@@ -143,9 +149,12 @@ BAD = [
     ('{"format": "stmmr-domains", "version": 1, "domains": [{"name": "x"}]}', "found no 'domain'"),
     ("domain:name\n1:x\n", "Expected the columns domain and name"),
     ("", "(CSV, UTF-8), found no rows"),
-    ("domain,name\n9,x\n", "Expected the key '9' in the domains of obs['stmmr_domain'], found 1, 2, 3, 4."),
+    (
+        "domain,name\n9,x\n",
+        "Expected domains of obs['stmmr_domain'], which are '1', '2', '3', '4', found '9'. Give the domains by",
+    ),
     ("domain,name\n1,x\n1,y\n", "Expected each domain once in the file of names, found 1 twice"),
-    ("domain,name,n_obs\n1,x,7\n", "Export the names from the report of this result"),
+    ("domain,name,n_obs\n1,x,7\n", "was applied before. Export the names from the present report"),
     ("domain,name\n1,nan\n", "stands for a missing value"),
 ]
 

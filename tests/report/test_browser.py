@@ -361,14 +361,19 @@ def test_theme_is_turned(opened):
       .map((one) => getComputedStyle(one)[one.tagName === "text" ? "fill" : "stroke"])"""
     bar = "Bokeh.documents[0].get_model_by_name('map').below.find((one) => one.type === 'ScaleBar').label_text_color"
     light, drawn, drawn_bar = page.evaluate(back), page.evaluate(inks), page.evaluate(bar)
-    page.locator("#theme").click()
+    assert page.locator("#theme").input_value() == ""  # that of the system
+    page.locator("#theme").select_option("dark")
     assert page.evaluate(back) != light
     assert len(set(drawn)) == len(set(page.evaluate(inks))) == 1
     assert page.evaluate(inks)[0] != drawn[0]
     assert page.evaluate(bar) != drawn_bar
-    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
     page.reload()
     page.wait_for_function(READY)
+    assert page.evaluate(back) != light
+    assert page.locator("#theme").input_value() == "dark"
+    page.locator("#theme").select_option(label="Theme: system")
+    assert page.evaluate(back) == light
+    page.emulate_media(color_scheme="dark")
     assert page.evaluate(back) != light
 
 
@@ -380,6 +385,49 @@ def test_phone_width(opened):
     assert page.locator("#map [data-do][aria-pressed=true]").count() == 0
     page.locator("#map [data-do=move]").tap()
     assert page.locator("#map [data-do=move]").get_attribute("aria-pressed") == "true"
+
+
+NAMES = """() => {
+  const plot = Bokeh.documents[0].get_model_by_name("map");
+  const { x_range: h, y_range: v, inner_width, inner_height } = plot;
+  const { glyph, data_source: { data } } = plot.select_one("numbers");
+  const size = parseInt(glyph.text_font_size.value), context = document.createElement("canvas").getContext("2d");
+  context.font = `bold ${size}px helvetica`;
+  return Array.from(data.text, (text, i) => {
+    const x = (data.x[i] - h.start) / (h.end - h.start) * inner_width + data.dx[i];
+    const y = (data.y[i] - v.end) / (v.start - v.end) * inner_height + data.dy[i];
+    const lines = text.split("\\n"), half = Math.max(...lines.map((line) => context.measureText(line).width)) / 2;
+    const height = 1.2 * size * lines.length;
+    return [text, x - half, y - height / 2, x + half, y + height / 2, inner_width, inner_height];
+  });
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_long_names_and_the_menu_fit(opened, tmp_path, width):
+    adata = made_section(900, n_domains=6)
+    whole = [f"Region {code}: fibrous stroma, rich in extraordinarilylongwordswithoutspaces" for code in "123456"]
+    adata.obs["stmmr_domain"] = adata.obs["stmmr_domain"].cat.rename_categories(whole)
+    stmmr.report.write(adata, tmp_path / "long.html")
+    page = opened(tmp_path / "long.html", viewport={"width": width, "height": 740}, is_mobile=width < 400)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for link in page.locator("nav a, #theme").all():
+        box = link.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert link.evaluate("(one) => one.closest('nav')?.scrollWidth ?? 0") <= width
+    assert page.locator("#legend button").all_inner_texts() == whole
+    cut = "buttons => buttons.filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.locator("#legend button, .domain").evaluate_all(cut) == 0
+    for clicks in (0, 3):
+        for _ in range(clicks):
+            page.locator("#map [data-do=in]").click()
+        page.wait_for_timeout(200)
+        names = page.evaluate(NAMES)
+        assert (names or clicks) and all(name.count("\n") <= 1 for name, *_ in names)
+        for i, (_, left, top, right, bottom, *size) in enumerate(names):
+            assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
+            for _, *other in names[:i]:
+                assert left >= other[2] or right <= other[0] or top >= other[3] or bottom <= other[1]
 
 
 def test_methods_are_copied(opened):

@@ -1,6 +1,7 @@
 """The page without a browser: whole, on its own, safe, and right about the data."""
 
 import base64
+import io
 import json
 import re
 import zlib
@@ -8,6 +9,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import stmmr
 from stmmr._core.categories import PALETTE
@@ -340,11 +342,50 @@ def test_image_is_cropped_to_the_spots(page_of, section):
     scene = _scene.scene_of(section)
     assert scene.in_um
     np.testing.assert_allclose(scene.xy, section.obsm["spatial"] * 2)
-    image = scene.image
+    (image,) = scene.images.values()
     assert (image["x"], image["y"]) == (0, 0)
     assert scene.frame.high[0] <= image["x"] + image["w"] + 4
     assert image["url"].startswith("data:image/jpeg;base64,")
     assert "Image" in page_of(section).said()
+
+
+def stained(*, seed, side=700):
+    """An image whose red tells the column and green the row, with some noise."""
+    column, row = np.meshgrid(np.arange(side), np.arange(side))
+    blue = np.random.default_rng(seed).integers(130, 200, (side, side))
+    return np.stack([100 + column * 150 // side, 100 + row * 150 // side, blue], axis=2).astype(np.uint8)
+
+
+def test_each_section_has_its_own_image_below_its_spots(page_of, monkeypatch):
+    parts = {"a <1>": made_section(100), "b": made_section(64), "c": made_section(100)}
+    for seed, (name, part) in enumerate(parts.items()):
+        part.obsm["spatial"] = part.obsm["spatial"] * 2 + 150 + 50 * seed
+        factors = {"tissue_hires_scalef": 0.5, "microns_per_pixel": 0.5}
+        images = {} if name == "c" else {"hires": stained(seed=seed)}
+        part.uns["spatial"] = {name: {"images": images, "scalefactors": factors}}
+    both = stmmr.pp.concat_sections(parts)
+    both.obs["stmmr_domain"] = pd.Categorical([*"12"] * 132)
+    graph = {"section_key": "section", "um_per_unit": 0.5, "bandwidth": 100.0}
+    both.uns["stmmr"] = {"spatial_graph": graph}
+    monkeypatch.setattr(_scene, "IMAGE_BYTES", 90_000)
+    scene = _scene.scene_of(both)
+    assert list(scene.images) == ["a <1>", "b"]
+    sizes = []
+    for name, image in scene.images.items():
+        encoded = base64.b64decode(image["url"].partition(",")[2])
+        sizes.append(len(encoded))
+        pixels = np.asarray(Image.open(io.BytesIO(encoded))).astype(int)
+        spots = (both.obs["section"] == name).to_numpy()
+        share = (scene.xy[spots] - [image["x"], image["y"]]) / [image["w"], image["h"]]
+        column, row = np.floor(share * pixels.shape[1::-1]).astype(int).T
+        shown, hires = pixels[row, column], both.obsm["spatial"][spots] * 0.5
+        assert np.abs(shown[:, :2] - (100 + hires * 150 / 700)).mean() < 3  # 10 from spot to spot
+    assert sum(sizes) <= 90_000
+    page = page_of(both)
+    assert [tag["id"] for tag in page.of("input") if tag.get("type") == "checkbox"] == ["image"]
+    assert page.text.count("data:image/jpeg;base64,") == 2
+    del both.uns["spatial"]
+    assert not any(tag.get("id") == "image" for tag in page_of(both).of("input"))
 
 
 def test_data_stay_as_they_are(page_of, section):

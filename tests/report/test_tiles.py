@@ -85,11 +85,17 @@ def test_small_images_and_several_sections_have_none(slide, tmp_path, caplog):
     adata.obs["section"] = np.repeat(["a", "b"], 200)
     adata.uns["stmmr"]["spatial_graph"] = {"section_key": "section"}
     write_tiles(adata, tmp_path / "report.html", slide)
-    assert "Several sections are shown without their images" in caplog.text
+    assert "No image is written at full resolution" in caplog.text
     assert not list(tmp_path.glob("*tiles*"))
     with pytest.raises(stmmr.InputError, match=r"found none|none\.tif"):
         stmmr.report.write(of_slide(), tmp_path / "report.html", image="none.tif")
     assert not (tmp_path / "report.html").exists()
+
+
+def again_named(folder, old, new):
+    path = folder / "again.csv"
+    path.write_text(f"domain,name\n{old},{new}\n")
+    return path
 
 
 @pytest.mark.slow
@@ -112,6 +118,14 @@ def test_the_result_folder_keeps_its_tiles(slide, tmp_path):
         assert run_main(*command, *quiet) == 0
         assert sorted(path.relative_to(out) for path in (out / "report_tiles").rglob("*")) == names
         assert '"folder": "report_tiles"' in (out / "report.html").read_text()
+    # they can be removed and written later on
+    assert run_main("annotate", out, again_named(tmp_path, "tumour", "x"), "--report-image", "page", *quiet) == 0
+    assert not (out / "report_tiles").exists()
+    assert "report_image" not in json.loads((out / "run.json").read_text())["options"]
+    assert '"tiles": null' in (out / "report.html").read_text()
+    assert run_main("annotate", out, again_named(tmp_path, "x", "y"), "--report-image", "full", *quiet) == 0
+    assert sorted(path.relative_to(out) for path in (out / "report_tiles").rglob("*")) == names
+    assert '"folder": "report_tiles"' in (out / "report.html").read_text()
     # a page alone is written again without them
     again = ("run", tmp_path / "in.h5ad", "-o", out, "--n-domains", 3, "--no-histology", "--no-genes", "--overwrite")
     assert run_main(*again, *quiet) == 0

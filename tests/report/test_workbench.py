@@ -14,6 +14,7 @@ from PIL import Image
 import stmmr
 
 from .conftest import add_findings, made_section
+from .test_browser import POSITION
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NAMES = [f"GENE{k}" for k in range(1, 41)]
@@ -158,6 +159,50 @@ def test_names_from_the_page_reach_the_result_and_its_report(opened, tmp_path):
     _, text = saved(page, page.locator("[data-export=json]").click)
     renamed = {row["domain"]: (row["name"], row["note"]) for row in json.loads(text)["domains"]}
     assert renamed["Layer, outer"] == ("Layer 1", "seen first")
+
+
+HOSTILE = ['<b>bold</b> & "q"', "<img src=x onerror='window.bad=1'>", "=1+1"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A page in which names, notes, labels and spots look like HTML and formulas."""
+    adata = made()
+    notes = {"1": "<script>window.bad=1</script> & x"}
+    stmmr.tl.rename_domains(adata, dict(zip("123", HOSTILE, strict=True)), notes=notes)
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"glia": "<i>g</i> & glia"})
+    adata.obs_names = [f"<img src=x onerror='window.bad=1'>{i}" for i in range(adata.n_obs)]
+    target = tmp_path_factory.mktemp("page") / "hostile.html"
+    stmmr.report.write(adata, target)
+    return target
+
+
+def test_names_are_texts_everywhere(opened, hostile):
+    page = opened(hostile)
+    assert page.locator("#legend button").all_inner_texts() == HOSTILE
+    assert page.locator(".answer .domain").all_inner_texts() == HOSTILE
+    assert "<script>window.bad=1</script> & x" in page.locator("[data-note-of]").first.inner_text()
+    x, y = page.evaluate(POSITION, [700, 700])
+    page.mouse.move(x - 1, y)
+    page.mouse.move(x, y)
+    page.locator(".tip").first.wait_for()
+    assert page.locator(".tip").first.inner_text().startswith("<img src=x onerror='window.bad=1'>")
+    name_domain(page, HOSTILE[0], "<u>new</u> & 'x'", "<i>note</i>")
+    new = ["<u>new</u> & 'x'", *HOSTILE[1:]]
+    for code in range(3):
+        page.locator(f".answer [data-domain='{code}']").click()
+    assert {row[1] for row in rows_of(page, "#parts")} >= {*new, "<i>g</i> & glia"}
+    _, text = saved(page, page.locator("[data-export=json]").click)
+    assert [row["name"] for row in json.loads(text)["domains"]] == new
+    _, text = saved(page, page.locator("[data-export=csv]").click)
+    names = [row["name"] for row in csv.DictReader(io.StringIO(text.decode()))]
+    assert names == [*new[:2], "'=1+1"]
+    for figure in page.locator("[aria-label$='as SVG']").all():
+        _, text = saved(page, figure.click)
+        drawn = minidom.parseString(text).getElementsByTagName("*")  # noqa: S318 - made by the page
+        assert not {part.tagName for part in drawn} & {"b", "i", "u", "img", "script"}
+    assert page.evaluate("window.bad") is None
+    assert page.locator("main b, main u, img[src='x']").count() == 0
 
 
 def test_the_column_of_other_domains_is_exported(opened, tmp_path):

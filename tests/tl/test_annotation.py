@@ -174,10 +174,16 @@ def test_another_column(found):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda adata: rename_domains(adata, {"9": "x"}), "Expected the key '9' in the domains of obs"),
+        (
+            lambda adata: rename_domains(adata, {"9": "x"}),
+            r"Expected domains of obs\['stmmr_domain'\], .*found '9'",
+        ),
         (lambda adata: rename_domains(adata, {"1": "2"}), r"found '2' for 1, 2. To merge them, use .*merge_domains"),
         (lambda adata: rename_domains(adata, {"1": " nan "}), "stands for a missing value"),
-        (lambda adata: rename_domains(adata, {}, notes={"9": "x"}), "Expected the key '9'"),
+        (
+            lambda adata: rename_domains(adata, {}, notes={"9": "x"}),
+            "found '9'. Give the domains by",
+        ),
         (lambda adata: merge_domains(adata, {"x": "12"}), "Expected a list of domains"),
         (lambda adata: merge_domains(adata, {"x": ["1", "2"], "y": ["2", "3"]}), "found 2 in two"),
         (lambda adata: merge_domains(adata, {"4": ["1", "2"]}), "the name of another domain. Add 4 to the group"),
@@ -189,6 +195,20 @@ def test_bad_names(found, change, message):
     with pytest.raises(InputError, match=message):
         change(adata)
     assert adata.obs.equals(found.obs)
+
+
+@pytest.mark.parametrize("again", [merge_domains, rename_domains])
+def test_names_that_were_applied_before_are_told(found, again):
+    adata = found.copy()
+    merge_domains(adata, {"White matter": ["1", "2"]})
+    before = adata.obs.copy()
+    names = {"White matter": ["1", "2"]} if again is merge_domains else {"1": "White matter"}
+    message = "which are 'White matter', '3', .*found '1'.* 'White matter' exist already: they may"
+    with pytest.raises(InputError, match=message):
+        again(adata, names)
+    with pytest.raises(InputError, match=r"found 'white matter'\..* Did you mean 'White matter'\?"):
+        rename_domains(adata, {"white matter": "WM"})
+    assert adata.obs.equals(before)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 import stmmr
 from stmmr._core.kernel import Kernel, independent_spots
 from stmmr.tl import consensus, domains, number_of_domains
-from stmmr.tl._number import compare, likelihoods, split
+from stmmr.tl._number import compare, likelihoods, n_independent, split
 from stmmr.tl._readouts import fit_from_kmeans
 
 
@@ -181,3 +181,10 @@ def test_chosen_number_is_in_the_range(monkeypatch):
     adata = with_points(np.random.default_rng(0).normal(size=(60, 2)))
     number_of_domains(adata, use_rep="X_own", at_most=4, n_init=1)
     assert (found(adata)["chosen"], found(adata)["lowest"], found(adata)["highest"]) == (3, 3, 4)
+
+
+def test_independent_spots_of_a_large_tissue_are_estimated_from_windows(monkeypatch):
+    kernel = Kernel(np.random.default_rng(0).uniform(0, 100, size=(10_000, 2)), 1.5, 4e-5)
+    every = n_independent(kernel)
+    monkeypatch.setattr("stmmr.linear.bandwidth.SPOTS_AT_MOST", 4_000)
+    assert n_independent(kernel) == pytest.approx(every, rel=0.25)

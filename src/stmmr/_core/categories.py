@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, require_key
+from stmmr._core.checks import InputError, did_you_mean, listed, require_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,3 +127,22 @@ def notes_of_domains(adata: AnnData, domain_key: str = keys.DOMAIN) -> dict[str,
     if not isinstance(table, pd.DataFrame) or not {"domain", "note"} <= set(table.columns):
         return {}
     return dict(zip(table["domain"].astype(str), table["note"].astype(str), strict=True))
+
+
+def require_domains(present: Sequence[str], names: Mapping[str, str], domain_key: str) -> None:
+    """Check that domains are there, and tell where their new names are there instead."""
+    unknown = {str(name): str(text).strip() for name, text in names.items() if str(name) not in present}
+    if not unknown:
+        return
+    advice = "Give the domains by their present names."
+    if applied := sorted({text for text in unknown.values() if text in present}):
+        advice = (
+            f"Of their new names, {listed(map(repr, applied))} exist already: they may have been applied before. Leave "
+            "out what was applied, and give other domains by their present names."
+        )
+    elif close := difflib.get_close_matches(next(iter(unknown)), present, n=1):
+        advice = f"{advice}{did_you_mean(close)}"
+    raise InputError(
+        f"Expected domains of obs[{domain_key!r}], which are {listed(map(repr, present))}, found "
+        f"{listed(map(repr, unknown))}. {advice}"
+    )

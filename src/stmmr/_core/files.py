@@ -276,6 +276,11 @@ def _harmless(cell: Any) -> Any:
     return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
 
 
+def as_written(cell: str) -> str:
+    """Take away the quote that `write_csv` sets before a text that would be a formula."""
+    return re.sub(r"^'(?=[=+@\t\r-])", "", cell)
+
+
 @contextmanager
 def names_may_repeat() -> Iterator[None]:
     """Silence warnings of anndata about names: repeated ones, of which stmmr warns itself, and numbers as names."""

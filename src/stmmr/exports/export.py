@@ -58,7 +58,7 @@ def export(adata: AnnData, path: str | Path, *, to: Target, **options: Any) -> P
         The tool or format:
 
         "xenium-explorer"
-            ``cell_groups.csv`` with ``cell_id`` and ``group``.
+            ``cell_groups.csv`` with ``cell_id``, ``group`` and ``color``.
         "loupe"
             ``categories.csv`` for Loupe Browser, with barcodes of 10x.
         "qupath"

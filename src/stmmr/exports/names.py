@@ -20,9 +20,13 @@ BARCODE: Final = re.compile(r"([ACGT]{14,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?:[-.](
 
 
 def write_xenium_explorer(content: Content, folder: Path) -> list[str]:
-    """Write cell groups for Xenium Explorer: the names of cells and their domains.
+    """Write cell groups for Xenium Explorer: the names of cells, their domains and the colours of these.
 
-    Raises InputError if the rows are no cells.
+    The columns are those of the cell groups that 10x publishes with its data sets, such as [1]_; [2]_ is the vendor's
+    page about cell groups. Raises InputError if the rows are no cells.
+
+    .. [1] https://cf.10xgenomics.com/samples/xenium/3.0.0/Xenium_Prime_Ovarian_Cancer_FFPE_XRrun/Xenium_Prime_Ovarian_Cancer_FFPE_XRrun_cell_groups.csv
+    .. [2] https://www.10xgenomics.com/support/software/xenium-explorer/latest/analysis/interface-and-features/nav-cells
     """
     if content.rows != "cells":
         raise InputError(
@@ -30,6 +34,7 @@ def write_xenium_explorer(content: Content, folder: Path) -> list[str]:
         )
     for section, end, cells in content.sections():
         table = pd.DataFrame({"cell_id": content.original_names(section, cells), "group": content.texts[cells]})
+        table["color"] = table["group"].map(content.colors)
         write_csv(table[table["group"] != ""], folder / f"cell_groups{end}.csv", index=False)
     return [
         "In Xenium Explorer, open the section, then Cells > Add cell categorization, and choose cell_groups.csv (one "
@@ -40,7 +45,10 @@ def write_xenium_explorer(content: Content, folder: Path) -> list[str]:
 def write_loupe(content: Content, folder: Path) -> list[str]:
     """Write categories for Loupe Browser: the barcodes and their domains; sections are numbered as by Space Ranger.
 
-    Raises InputError if the names are no barcodes of 10x.
+    The first column holds barcodes, and a further one is a category with the name of its header [1]_. Raises InputError
+    if the names are no barcodes of 10x.
+
+    .. [1] https://www.10xgenomics.com/support/software/loupe-browser/latest/tutorials/assay-analysis/lb-sc-interoperability
     """
     parts = []
     for number, (section, _, spots) in enumerate(content.sections(), start=1):

@@ -14,6 +14,7 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, listed, logger, shown_bytes
 from stmmr._core.depends import called
+from stmmr._core.files import as_written
 from stmmr._core.folders import drafted
 from stmmr._core.locks import locked
 from stmmr._core.untrusted import require_regular
@@ -22,12 +23,14 @@ from stmmr._core.version import VERSION
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import write_again
+from stmmr.pipeline.writing import wants_tiles, write_again
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stmmr.pipeline.options import RewriteOptions
     from stmmr.pipeline.writing import Report
+
 
 LARGEST: Final = 10_000_000
 """Bytes of a table of names."""
@@ -64,7 +67,8 @@ class DomainNames:
             if entry.domain in sizes and entry.n_obs not in (None, size):
                 raise InputError(
                     f"Expected names of the domains of this result, found domain {entry.domain!r} with {entry.n_obs} "
-                    f"spots in the file and {size} in the result. Export the names from the report of this result."
+                    f"spots in the file and {size} in the result. The file is of another result or was applied before. "
+                    "Export the names from the present report of this result."
                 )
         return {entry.domain: entry.name for entry in self.domains if entry.name.strip()}
 
@@ -106,9 +110,9 @@ def _read_table(path: Path) -> DomainNames:
             raise ValueError(f"the columns {listed(map(str, header))}" if header else "no rows")
         entries = [
             DomainName(
-                domain=(row["domain"] or "").strip(),
-                name=row["name"] or "",
-                note=row.get("note"),
+                domain=as_written((row["domain"] or "").strip()),
+                name=as_written(row["name"] or ""),
+                note=None if row.get("note") is None else as_written(row["note"]),
                 n_obs=int(row["n_obs"]) if row.get("n_obs") else None,
             )
             for row in rows
@@ -119,12 +123,7 @@ def _read_table(path: Path) -> DomainNames:
 
 
 def annotate_folder(
-    result: Path,
-    names: Path,
-    *,
-    domain_key: str | None = None,
-    progress: bool = True,
-    report: Report | None = None,
+    result: Path, names: Path, options: RewriteOptions, *, domain_key: str | None = None, report: Report | None = None
 ) -> dict[str, Exception]:
     """Write names, merges and notes of domains into a result folder. After an error it is as it was.
 
@@ -134,10 +133,10 @@ def annotate_folder(
         The folder.
     names
         JSON or CSV, as docs/outputs.md describes it.
+    options
+        Options about the report and the progress bars.
     domain_key
         Column of ``obs`` with the domains; None: that of the file.
-    progress
-        Whether to show progress bars.
     report
         Writes the report again.
 
@@ -159,7 +158,7 @@ def annotate_folder(
             adata, counts = results.read_data(result, facts)
             key = domain_key or file.domain_key
             new = file.names(adata, key)
-            lost = annotate_domains(adata, new, notes=file.notes, domain_key=key, progress=progress)
+            lost = annotate_domains(adata, new, notes=file.notes, domain_key=key, progress=options.progress)
             failed: dict[str, Exception] = {}
             lost = _gene_sets_again(adata, lost, facts, failed)
             if lost:
@@ -167,7 +166,8 @@ def annotate_folder(
             changes = {"file": names.name, "domain_key": key, "names": new, "notes": file.notes, "stmmr": VERSION}
             facts |= {"annotations": [*facts.get("annotations", []), changes]}
             facts["seconds_of_last_annotate"] = round(time.perf_counter() - start, 3)
-            draft.take_over(lambda name: name.startswith((f"{MODEL}/", f"{results.TILES}/")))
+            kept = (MODEL, results.TILES) if wants_tiles(facts, options) else (MODEL,)
+            draft.take_over(lambda name: name.partition("/")[0] in kept)
             write_again(draft, adata, facts, failed, counts=counts, report=report)
     results.log_contents(result)
     return failed

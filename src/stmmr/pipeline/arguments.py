@@ -17,7 +17,7 @@ from stmmr._core.options import option_names
 from stmmr._core.parallel import limit_threads
 from stmmr._core.untrusted import set_max_memory
 from stmmr.pipeline.analyses import AnalysisOptions
-from stmmr.pipeline.options import FolderOptions, MapOptions, RunFolderOptions, RunOptions
+from stmmr.pipeline.options import FolderOptions, MapOptions, RewriteOptions, RunFolderOptions, RunOptions
 
 Hidden = Parameter(parse=False)
 ALL: Final = "--help-all"
@@ -211,15 +211,8 @@ class InfoArguments:
 
 @flat
 @dataclass(frozen=True, kw_only=True)
-class RewritingArguments:
+class RewriteArguments(RewriteOptions):
     """Options of the commands that change a result."""
-
-    report: bool = True
-    """Write report.html again."""
-    threads: int | None = None
-    """Largest number of threads; by default one for each available core."""
-    progress: bool = True
-    """Show progress bars."""
 
 
 @flat

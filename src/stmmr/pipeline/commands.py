@@ -38,7 +38,14 @@ from stmmr.pipeline.configuring import config_of
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.hardware import require_hardware
 from stmmr.pipeline.mapping import map_section
-from stmmr.pipeline.options import FolderOptions, InputOptions, MapOptions, RunFolderOptions, RunOptions
+from stmmr.pipeline.options import (
+    FolderOptions,
+    InputOptions,
+    MapOptions,
+    RewriteOptions,
+    RunFolderOptions,
+    RunOptions,
+)
 from stmmr.pipeline.resume import KEPT
 from stmmr.pipeline.run import run, run_steps
 from stmmr.pipeline.sheet import inputs_named
@@ -48,7 +55,7 @@ from stmmr.pipeline.sources import (
     read_inputs,
 )
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import Writing, write_again
+from stmmr.pipeline.writing import Writing, wants_tiles, write_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +213,7 @@ def map_to_folder(
 
 
 def analyse_folder(
-    result: Path, analyses: AnalysisOptions, *, progress: bool = True, report: Report | None = None
+    result: Path, analyses: AnalysisOptions, options: RewriteOptions, *, report: Report | None = None
 ) -> dict[str, Exception]:
     """Add analyses to a result folder. If none of them can be carried out, the folder stays as it was.
 
@@ -216,8 +223,8 @@ def analyse_folder(
         The folder.
     analyses
         Options of the analyses.
-    progress
-        Whether to show progress bars.
+    options
+        Options about the report and the progress bars.
     report
         Writes the report again.
 
@@ -245,7 +252,7 @@ def analyse_folder(
             if analyses.enhanced:
                 results.require_model(result)
             fitted = cache(lambda: results.read_model(result / MODEL, adata))
-            outcomes = carry_out(adata, analyses, model=fitted, progress=progress)
+            outcomes = carry_out(adata, analyses, model=fitted, progress=options.progress)
             if outcomes and all(outcomes.values()):
                 raise_first(outcomes)
             failed = {name: error for name, error in outcomes.items() if error is not None}
@@ -253,6 +260,7 @@ def analyse_folder(
             facts = {name: fact for name, fact in facts.items() if name != "domain_key"}
             facts |= {} if key == keys.DOMAIN else {"domain_key": key}
             rewritten = WRITTEN_AGAIN.union(results.with_formats(again))
+            rewritten |= set() if wants_tiles(facts, options) else {results.TILES}
             draft.take_over(lambda name: name.partition("/")[0] not in rewritten)
             _save_decoder(fitted, draft.folder / MODEL)
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}

@@ -13,6 +13,8 @@ from stmmr.settings import Block, Mode, Preset
 
 Method = Literal["consensus", "gaussian_mixture", "kmeans", "leiden", "agglomerative"]
 """Ways to cluster the embedding into domains."""
+ReportImage = Literal["page", "full"]
+"""Resolutions of the H&E image in the report."""
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -157,9 +159,24 @@ class FolderOptions(Checked):
     """Width of the figures: a "single" (89 mm) or "double" (183 mm) column, or mm. Default: what they need."""
     report: bool = True
     """Write report.html, one page about the result to share."""
-    report_image: Literal["page", "full"] = "page"
+    report_image: ReportImage = "page"
     """"full" writes the H&E image at its full resolution beside the report, in report_tiles; "page" keeps at most 1,600
     pixels of it in the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteOptions(Checked):
+    """Options of the commands that change a result."""
+
+    report: bool = True
+    """Write report.html again."""
+    report_image: ReportImage | None = None
+    """"full" writes the H&E image at its full resolution beside the report, "page" keeps at most 1,600 pixels of it in
+    the report. Default: as the earlier command."""
+    threads: int | None = None
+    """Largest number of threads; by default one for each available core."""
+    progress: bool = True
+    """Show progress bars."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError
@@ -16,7 +17,7 @@ from stmmr.pipeline.analyse import carry_out, facts_of
 from stmmr.pipeline.steps import attempt, peak_memory_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from anndata import AnnData
 
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
     from stmmr._core.folders import Draft
     from stmmr.model import StMMR
     from stmmr.pipeline.analyses import AnalysisOptions
+    from stmmr.pipeline.options import RewriteOptions
 
-    Report = Callable[..., None]
-    """Writes report.html from the data, its path and what run.json holds; with `image`, only the tiles beside it."""
+
+class Report(NamedTuple):
+    """What writes the report and the image beside it; the command passes it, as the report builds on this room."""
+
+    page: Callable[..., None]
+    """Writes report.html from the data, its path and `run_facts`, what run.json holds."""
+    tiles: Callable[..., None]
+    """Writes an image at full resolution from the data, the path of the page, the image and its registration."""
 
 
 @dataclass
@@ -88,10 +96,10 @@ class Writing:
         facts = self._facts()
         with domains_shown(adata, key) as shown:
             self.failed |= results.write_figures(shown, folder, options=self.facts["options"])
-            if self.image is not None and report is not None:
-                with attempt(results.TILES, self.failed):
-                    report(shown, folder / "report.html", facts, image=self.image)
-            write_report(shown, folder, facts, self.failed, report)
+            if report is not None and self.image is not None:
+                write_tiles(shown, folder, self.image, self.failed, report)
+            if report is not None:
+                write_report(shown, folder, facts, self.failed, report)
         self.read.check()
         results.write_facts(facts | self._failures(), folder)
         self.draft.publish()
@@ -159,7 +167,12 @@ def write_again(
             results.write_spatialdata(adata, draft.folder / "spatialdata.zarr")
     facts |= {"stmmr": results.notes_of(adata)}
     with domains_shown(adata, key) as shown:
-        write_report(shown, draft.folder, facts, failed, report)
+        if report is not None:
+            earlier_options = facts.get("options", {})
+            if earlier_options.get("report_image") == "full" and not (draft.folder / results.TILES).exists():
+                image = {name: earlier_options.get(name) for name in ("image", "registration", "um_per_pixel")}
+                write_tiles(shown, draft.folder, image | {"image": image["image"] or "full"}, failed, report)
+            write_report(shown, draft.folder, facts, failed, report)
     earlier = _still_failed(facts.pop("failed", []), draft.folder, {*finished, *failed})
     if missing := earlier + results.failures(failed):
         facts["failed"] = missing
@@ -172,10 +185,26 @@ def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) 
     return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]
 
 
-def write_report(
-    adata: AnnData, folder: Path, facts: dict[str, Any], failed: dict[str, Exception], report: Report | None
+def wants_tiles(facts: dict[str, Any], options: RewriteOptions) -> bool:
+    """Tell whether the report has its image at full resolution: as the options say, or else the earlier command."""
+    earlier = facts.get("options", {})
+    wanted = options.report_image or earlier.get("report_image", "page")
+    others = {name: value for name, value in earlier.items() if name != "report_image"}
+    facts["options"] = others | ({"report_image": wanted} if wanted != "page" else {})
+    return bool(wanted == "full")
+
+
+def write_tiles(
+    adata: AnnData, folder: Path, image: dict[str, Any], failed: dict[str, Exception], report: Report
 ) -> None:
-    """Write report.html where it is wanted."""
-    if report is not None:
-        with attempt("report.html", failed):
-            report(adata, folder / "report.html", facts)
+    """Write an H&E image at full resolution, for the report beside it."""
+    with attempt(results.TILES, failed):
+        report.tiles(adata, folder / "report.html", **image)
+
+
+def write_report(
+    adata: AnnData, folder: Path, facts: dict[str, Any], failed: dict[str, Exception], report: Report
+) -> None:
+    """Write report.html."""
+    with attempt("report.html", failed):
+        report.page(adata, folder / "report.html", run_facts=facts)

@@ -57,8 +57,9 @@ def _map(scene: Scene, mapper: Model, pointer: Model) -> Model:
     from bokeh import models
 
     plot = _figure("map", scene.frame, down=True)
-    if scene.image is not None:
-        source = models.ColumnDataSource({name: [scene.image[name]] for name in ("url", "x", "y", "w", "h")})
+    if scene.images:
+        names = ("url", "x", "y", "w", "h")
+        source = models.ColumnDataSource({name: [image[name] for image in scene.images.values()] for name in names})
         geometry = {"url": "url", "x": "x", "y": "y", "w": "w", "h": "h", "anchor": "top_left"}
         plot.image_url(**geometry, source=source, alpha=FADED, name="image")
     _add_spots(plot, mapper, radius=scene.radius)
@@ -194,16 +195,19 @@ def _number_domains(plot: Model, first: Layer, numbers: list[tuple[int, float, f
 
     codes, x, y = (list(column) for column in zip(*numbers, strict=True)) if numbers else ([], [], [])
     names = first.names or []
-    text = {"text": [names[code] for code in codes], "align": ["center"] * len(codes)}
-    source = models.ColumnDataSource({"x": x, "y": y, "code": codes, **text})
+    moved = {"dx": [0.0] * len(codes), "dy": [0.0] * len(codes)}
+    source = models.ColumnDataSource({"x": x, "y": y, "code": codes, "text": [names[code] for code in codes], **moved})
     font = {
-        "text_align": {"field": "align"},
+        "text_align": "center",
         "text_baseline": "middle",
         "text_font_size": "12px",
         "text_font_style": "bold",
+        "x_offset": {"field": "dx"},
+        "y_offset": {"field": "dy"},
     }
     back = {"background_fill_color": "#ffffff", "background_fill_alpha": 0.85, "border_radius": 7, "padding": 3}
-    plot.text("x", "y", text="text", name="numbers", source=source, text_color="#1b1d20", **font, **back)
+    text = plot.text("x", "y", text="text", name="numbers", source=source, text_color="#1b1d20", **font, **back)
+    text.visible = False  # until the page has placed the names
 
 
 def _name_sections(plot: Model, scene: Scene) -> None:
@@ -212,11 +216,13 @@ def _name_sections(plot: Model, scene: Scene) -> None:
 
     sections = scene.sections
     assert sections is not None  # noqa: S101 - checked by the caller
+    names = [str(name) for name in sections.categories]
+    tops = [scene.images.get(name, {}).get("y", float("inf")) for name in names]
     inside = [scene.xy[sections.codes == code] for code in range(len(sections.categories))]
     labels = {
         "x": [float(xy[:, 0].min() + xy[:, 0].max()) / 2 for xy in inside],
-        "y": [float(xy[:, 1].min()) for xy in inside],
-        "text": [str(name) for name in sections.categories],
+        "y": [min(float(xy[:, 1].min()), top) for xy, top in zip(inside, tops, strict=True)],
+        "text": names,
     }
     source = models.ColumnDataSource(labels)
     font = {"text_align": "center", "text_baseline": "bottom", "text_font_size": "12px", "text_color": INK}

@@ -6,7 +6,8 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -15,11 +16,13 @@ from stmmr._core import keys
 from stmmr._core.compat import libraries_of
 from stmmr._core.sections import graph_sections, section_codes
 from stmmr._core.space import coordinates, um_per_unit, units
-from stmmr.image.library import find_library, sharpest_image
+from stmmr.image.library import Library, find_library, sharpest_image
 from stmmr.pl.layout import ALONE, ON_IMAGE, drawable, frame_of, in_rows, spot_width
 from stmmr.pl.raster import PIXELS_FROM, Grid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -29,10 +32,14 @@ if TYPE_CHECKING:
 
 IMAGE_SIDE: Final = 1600
 """Pixels along the longer side of the image."""
+SECTIONS_SIDE: Final = 2400
+"""Pixels along the longer side of the images of a row of sections together."""
+BESIDE: Final = 0.025
+"""Width of what is kept of an image around its section, as a share of the largest section."""
 AROUND: Final = 1.2
 """Side of the image over the longer side of the tissue: a figure is wider or higher than the tissue."""
 IMAGE_BYTES: Final = 1_200_000
-"""Largest size of the image in bytes; its quality is reduced until it fits."""
+"""Largest size of all images in bytes; quality and then size are reduced until they fit."""
 SAMPLED: Final = 20_000
 """Spots in the UMAP and in selections if the map consists of pixels."""
 CIRCLES_AT_MOST: Final = 5_000
@@ -86,8 +93,9 @@ class Scene:
     window: tuple[Float64, Float64]
     """Corners of what is kept of an image, in the units of the coordinates, of which one has the length `unit`."""
     unit: float
-    image: dict[str, object] | None
-    """Data URI of the image ("url") and its position ("x", "y", "w", "h")."""
+    images: dict[str, dict[str, Any]]
+    """Data URI ("url") and position ("x", "y", "w", "h") of the image of each section that has one, by its name, or of
+    the one image ("")."""
     sections: pd.Categorical | None
     umap: Float32 | None
     """Positions of the points, shape (len(points), 2), NaN if missing; None without a UMAP."""
@@ -95,7 +103,7 @@ class Scene:
     @property
     def radius(self) -> float:
         """Radius of a spot."""
-        return (ALONE if self.image is None else ON_IMAGE) * self.spacing / 2
+        return (ON_IMAGE if self.images else ALONE) * self.spacing / 2
 
     @property
     def order(self) -> Ints:
@@ -127,8 +135,10 @@ def scene_of(adata: AnnData) -> Scene:
     library = find_library(adata) if sections is None and len(libraries) == 1 else {}
     um = um_per_unit(adata, xy, library)[0] if sections is None else units(adata)[1]
     unit = um if math.isfinite(um) else 1.0
+    images = {}
     if sections is not None:
-        xy = in_rows(xy, sections)
+        apart = in_rows(xy, sections)
+        images, xy = _images_of_sections(libraries, sections, xy, apart, unit=unit), apart
     spacing = spot_width(xy)
     low, high = frame_of(xy, spacing)
     if sections is not None:
@@ -136,7 +146,8 @@ def scene_of(adata: AnnData) -> Scene:
     sharpest = sharpest_image(library)
     margin = (high - low).max() / 2 * AROUND - (high - low) / 2
     window = low - margin, high + margin
-    image = None if sharpest is None else embedded_image(*sharpest, *window, unit=unit)
+    if sharpest is not None and (image := embedded_image(*sharpest, *window, unit=unit)) is not None:
+        images[""] = image
     low, high = low * unit, high * unit
     umap = adata.obsm.get(keys.UMAP)
     if umap is not None and not np.isfinite(umap).all(axis=1).any():
@@ -153,7 +164,7 @@ def scene_of(adata: AnnData) -> Scene:
         nearest=None if grid is None else grid.nearest(spacing * unit),
         window=window,
         unit=unit,
-        image=image,
+        images=images,
         sections=sections,
         umap=None if umap is None else np.asarray(umap[points, :2], dtype=np.float32),
     )
@@ -193,12 +204,40 @@ def number_positions(scene: Scene, codes: Ints) -> list[tuple[int, float, float]
     return positions
 
 
+def _images_of_sections(
+    libraries: Mapping[str, Library], sections: pd.Categorical, xy: Float64, apart: Float64, *, unit: float
+) -> dict[str, dict[str, Any]]:
+    """Get the image of each section that has one, where its spots are drawn `apart` from other sections."""
+    inside = {str(name): sections.codes == code for code, name in enumerate(sections.categories)}
+    margin = BESIDE * np.max([np.ptp(xy[spots], axis=0) for spots in inside.values()], axis=0)
+    side, images = SECTIONS_SIDE // math.ceil(math.sqrt(len(inside))), {}
+    for name, spots in inside.items():
+        sharpest = sharpest_image(libraries.get(name, Library()))
+        low, high = xy[spots].min(axis=0) - margin, xy[spots].max(axis=0) + margin
+        if sharpest is None:
+            continue
+        at_most = IMAGE_BYTES // len(inside)
+        image = embedded_image(*sharpest, low, high, unit=unit, side=min(side, IMAGE_SIDE), at_most=at_most)
+        if image is not None:
+            x, y = ((apart[spots][0] - xy[spots][0]) * unit).tolist()
+            images[name] = image | {"x": image["x"] + x, "y": image["y"] + y}
+    return images
+
+
 def embedded_image(
-    pixels: Numbers, scale: float, low: Float64, high: Float64, *, unit: float
-) -> dict[str, object] | None:
+    pixels: Numbers,
+    scale: float,
+    low: Float64,
+    high: Float64,
+    *,
+    unit: float,
+    side: int = IMAGE_SIDE,
+    at_most: int = IMAGE_BYTES,
+) -> dict[str, Any] | None:
     """Crop an image to the frame, resize it, and encode it as a data URI; None if they do not overlap.
 
-    The image has `scale` pixels per unit of the coordinates, in which the frame is. `unit` is the factor of positions.
+    The image has `scale` pixels per unit of the coordinates, in which the frame is. `unit` is the factor of positions,
+    `side` the longer side in pixels, and `at_most` the size in bytes.
     """
     from PIL import Image
 
@@ -211,16 +250,16 @@ def embedded_image(
     if crop.dtype != np.uint8:
         crop = np.rint(255 * np.clip(crop / (1 if crop.max() <= 1 else crop.max()), 0, 1)).astype(np.uint8)
     image = Image.fromarray(crop).convert("RGB")
-    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    (x, y), (w, h) = start / scale * unit, (stop - start) / scale * unit
-    return {"url": f"data:image/jpeg;base64,{_jpeg(image)}", "x": x, "y": y, "w": w, "h": h}
+    image.thumbnail((side, side))
+    (x, y), (w, h) = (start / scale * unit).tolist(), ((stop - start) / scale * unit).tolist()
+    return {"url": f"data:image/jpeg;base64,{_jpeg(image, at_most)}", "x": x, "y": y, "w": w, "h": h}
 
 
-def _jpeg(image: Image) -> str:
-    """Encode as JPEG of limited size."""
-    for quality in (85, 70, 50):
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality, optimize=True)
-        if file.tell() <= IMAGE_BYTES:
+def _jpeg(image: Image, at_most: int) -> str:
+    """Encode as JPEG of limited size in bytes."""
+    for smaller, quality in product((1, 0.7, 0.5, 0.3), (85, 70, 50)):
+        file, size = io.BytesIO(), [max(1, round(smaller * side)) for side in image.size]
+        (image if smaller == 1 else image.resize((size[0], size[1]))).save(file, "JPEG", quality=quality, optimize=True)
+        if file.tell() <= at_most:
             break
     return base64.b64encode(file.getvalue()).decode()

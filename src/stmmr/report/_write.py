@@ -118,11 +118,11 @@ def write(
             write_tiles(shown_data, path, image, registration=registration)
         wanted = image is not None or facts.get("options", {}).get("report_image") == "full"
         tiles = tiles_written(path) if wanted else None
-        parts = _parts(shown_data, facts, title, genes, domain_key, tiles)
+        parts, failed = _parts(shown_data, facts, title, genes, domain_key, tiles)
         page = _template().render(**parts)
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
-    if failed := parts["failed"]:
+    if failed:
         raise RuntimeError(f"written without {len(failed)} of its figures ({reason_of(failed[0])})") from failed[0]
 
 
@@ -149,8 +149,8 @@ def _parts(
     genes: Iterable[str] | None,
     domain_key: str,
     tiles: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Collect the variables of the template."""
+) -> tuple[dict[str, Any], list[Exception]]:
+    """Collect the variables of the template, and the errors of figures that could not be drawn."""
     scene, layers = scene_of(adata), layers_of(adata)
     found, genes_told = _genes(adata, scene, genes)
     alternatives = alternatives_of(adata)
@@ -168,7 +168,8 @@ def _parts(
     source, full_source = _input_names(facts.get("input", ""))
     n_sections = 1 if scene.sections is None else len(scene.sections.categories)
     unnamed = f"{n_sections} sections" if n_sections > 1 else "a section"
-    return _figures(adata, scene, layers[0], (shown_beside, panels)) | {
+    figures, failed = _figures(adata, scene, layers[0], (shown_beside, panels))
+    parts = figures | {
         "title": title or f"Spatial domains of {source or unnamed}",
         "input": full_source,
         "version": VERSION,
@@ -200,6 +201,7 @@ def _parts(
         "shown": shown,
         "percent": percent,
     }
+    return parts, failed
 
 
 def _script() -> str:
@@ -211,8 +213,8 @@ def _script() -> str:
 
 def _figures(
     adata: AnnData, scene: Scene, first: Layer, beside: tuple[list[tuple[str, str]], Panels]
-) -> dict[str, Any]:
-    """Draw map and UMAP by bokeh, and the curves by matplotlib."""
+) -> tuple[dict[str, Any], list[Exception]]:
+    """Draw map and UMAP by bokeh, and the curves by matplotlib; get the errors of those that could not be drawn."""
     from bokeh.embed import components
     from bokeh.resources import Resources
 
@@ -223,7 +225,7 @@ def _figures(
         width = float(scene.frame.high[0] - scene.frame.low[0])
         figures["panels"] = small_maps([title for _, title in shown_beside], panels, width)
     script, divs = components(figures)
-    return {
+    parts = {
         "bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw),
         "figures": script,
         "map": divs["map"],
@@ -235,8 +237,8 @@ def _figures(
         "summaries": summaries_of(adata, failed),
         "curves": curves_of(adata, failed),
         "trends": next(iter(drawn(adata, [trends_of], failed)), None),
-        "failed": failed,
     }
+    return parts, failed
 
 
 def _data(adata: AnnData, scene: Scene, layers: list[Layer], genes: PackedGenes | None) -> dict[str, Any]:

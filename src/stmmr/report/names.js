@@ -66,15 +66,52 @@ function applyNames() {
   if (state.panelsDrawn) drawPanels();
   if (look.chosen) choose(look.chosen);
 }
-// long names are broken into lines, and near an edge written towards the middle, so that a phone cuts none
+// a name on the map: at most two short lines; the legend has it whole
+function shortName(name, widest) {
+  const lines = [];
+  for (const word of name.split(/\s+/)) {
+    if (lines.length && lines.at(-1).length + word.length < widest) lines.push(`${lines.pop()} ${word}`);
+    else lines.push(word);
+  }
+  const kept = lines.slice(0, 2).map((line) => (line.length > widest ? `${line.slice(0, widest - 1)}…` : line));
+  if (lines.length > 2 && !kept[1].endsWith("…")) kept[1] += "…";
+  return kept.join("\n");
+}
+// names of large domains first, and others where they cover none of these; zooming in makes room for more
 function nameMap() {
-  const source = figures.map.plot.select_one("numbers").data_source, { low, high } = data.map;
-  const text = Array.from(source.data.code, (code) => shownName(originals()[code]).replace(/(.{8,14}) +/g, "$1\n"));
-  const share = Array.from(source.data.x, (x) => (x - low[0]) / (high[0] - low[0]));
-  const align = text.map((name, i) => (name.length < 4 || (share[i] > 0.3 && share[i] < 0.7) ? "center" : share[i] < 0.5 ? "left" : "right"));
-  source.data = { ...source.data, text, align };
-  const isTight = figures.map.plot.inner_width < 420 && text.some((name) => name.length > 8);
-  figures.map.plot.select_one("numbers").glyph.text_font_size = { value: isTight ? "9px" : "12px" };
+  const edge = 3, { plot } = figures.map, { inner_width, inner_height } = plot;
+  if (!(inner_width > 0 && inner_height > 0)) return;
+  const glyph = plot.select_one("numbers"), source = glyph.data_source, [a, b, c, d] = window_(plot);
+  named.places ??= Array.from(source.data.code, (code, i) => ({ code, x: source.data.x[i], y: source.data.y[i] }))
+    .sort((one, other) => data.sizes[originals()[other.code]] - data.sizes[originals()[one.code]]);
+  const size = inner_width < 420 ? 11 : 12, context = named.context ??= element("canvas").getContext("2d"), boxes = [];
+  context.font = `bold ${size}px helvetica`;
+  const placed = named.places.flatMap(({ code, x, y }) => {
+    const across = ((x - a) / (b - a)) * inner_width, down = ((y - d) / (c - d)) * inner_height;
+    if (across < 0 || across > inner_width || down < 0 || down > inner_height) return [];
+    for (const widest of [16, 7]) {
+      const text = shortName(shownName(originals()[code]), widest), lines = text.split("\n");
+      const width = Math.max(...lines.map((line) => context.measureText(line).width)) + 6, height = 1.25 * size * lines.length + 6;
+      // near an edge, a name is moved towards the middle, so that it is not cut
+      const within = (from, extent, all) => Math.max(edge, Math.min(all - extent - edge, from - extent / 2));
+      const left = within(across, width, inner_width), top = within(down, height, inner_height);
+      const box = [left, top, left + width, top + height];
+      if (boxes.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
+      boxes.push(box);
+      return [{ x, y, code, text, dx: left + width / 2 - across, dy: top + height / 2 - down }];
+    }
+    return [];
+  });
+  const columns = Object.fromEntries(["x", "y", "code", "text", "dx", "dy"].map((name) => [name, placed.map((each) => each[name])]));
+  const before = JSON.stringify([size, columns]);
+  if (before === named.drawn) return;
+  named.drawn = before;
+  source.data = columns;
+  glyph.glyph.text_font_size = { value: `${size}px` };
+}
+function nameMapLater() {
+  clearTimeout(named.timer);
+  named.timer = setTimeout(nameMap, 80);
 }
 function exported() {
   return originals().filter((name) => data.sizes[name]).map((domain) => ({

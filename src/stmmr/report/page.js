@@ -1,13 +1,8 @@
 // Fills the figures of bokeh, and links them with the controls.
 
-// light and dark
-function isDark() {
-  return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
 // the curves follow the page by themselves, the figures of bokeh do not
 function recolour(printed = false) {
   const ink = printed === true ? "rgb(27, 29, 32)" : getComputedStyle(document.body).color;
-  byId("theme").setAttribute("aria-pressed", String(isDark()));
   for (const plot of Bokeh.documents[0].roots()) {
     for (const part of [...plot.center, ...plot.below]) {
       if (part.type === "ScaleBar") part.label_text_color = ink;
@@ -18,10 +13,11 @@ function recolour(printed = false) {
     }
   }
 }
-function turn() {
-  root.dataset.theme = isDark() ? "light" : "dark";
-  store("stmmr-theme", root.dataset.theme);
-  recolour();
+// light or dark; by default as the system
+function setTheme(theme) {
+  if (theme) root.dataset.theme = theme;
+  else delete root.dataset.theme;
+  byId("theme").value = theme;
 }
 
 // paper is light, and shows what is open or in view on the screen only
@@ -95,7 +91,11 @@ function listen() {
     named.edits = {};
     keepNames();
   });
-  byId("theme").addEventListener("click", turn);
+  byId("theme").addEventListener("change", (event) => {
+    setTheme(event.target.value);
+    store("stmmr-theme", event.target.value || null);
+    recolour();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
   addEventListener("beforeprint", readyToPrint);
   addEventListener("afterprint", printed);
@@ -112,9 +112,11 @@ async function createFigures(plots) {
   state.positions = positions;
   figures.map = figureOf(plots.map, { x: positions.x, y: positions.y, radius, few, fixed: map.fixed, look });
   connect(byId("map"), plots.map, map, true);
+  nameMap();
   const limit = () => limitZoom(plots.map, data.tiles ? (data.tiles.step / 2) * plots.map.inner_width : 2 * data.spacing);
   limit();
   for (const side of ["inner_width", "inner_height"]) plots.map.properties[side].change.connect(limit);
+  for (const range of [plots.map.x_range, plots.map.y_range]) range.change.connect(nameMapLater);
   if (!umap) return;
   positions.u = await axis(umap.x, umap.low[0], umap.high[0]);
   positions.v = await axis(umap.y, umap.low[1], umap.high[1]);
@@ -147,6 +149,5 @@ async function start() {
   if (data.layers.stmmr_confidence) await layerBytes("stmmr_confidence", "points");
   root.dataset.ready = "all";
 }
-root.dataset.theme = stored("stmmr-theme") || "";
-if (!root.dataset.theme) delete root.dataset.theme;
+setTheme(["light", "dark"].find((theme) => theme === stored("stmmr-theme")) || "");
 document.addEventListener("DOMContentLoaded", start);

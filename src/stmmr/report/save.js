@@ -7,8 +7,10 @@ function save(name, type, content) {
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
+// as Python writes it: a quote goes before what a spreadsheet would take for a formula
 function csvOf(rows) {
-  const cell = (value) => (/[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const harmless = (value) => (/^[=+\-@\t\r]/.test(value) && !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?( %)?$/i.test(value) ? `'${value}` : String(value));
+  const cell = (value) => (/[",\n\r]/.test(value) ? `"${harmless(value).replaceAll('"', '""')}"` : harmless(value));
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
 }
 function saveTable(table) {

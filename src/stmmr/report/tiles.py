@@ -78,7 +78,7 @@ def write_tiles(
     """
     scene, target = scene_of(adata), tiles_folder(page)
     if scene.sections is not None:
-        logger.warning("Several sections are shown without their images, so none is written at full resolution.")
+        logger.warning("No image is written at full resolution: the page holds smaller ones of its several sections.")
         return remove(target, KIND)
     stored = isinstance(image, str) and image == "full"
     registered = registered_images(

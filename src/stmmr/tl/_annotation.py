@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
-from stmmr._core.categories import categories, is_absent, notes_of_domains
-from stmmr._core.checks import InputError, listed, logger, require_key
+from stmmr._core.categories import categories, is_absent, notes_of_domains, require_domains
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.depends import called, depends, drop_outdated, named_by, rename_groups, sources_of_all
 from stmmr._core.options import checked, option_names
 from stmmr._core.record import drop_results, record, recorded
@@ -179,8 +179,7 @@ def annotate_domains(
 def _new_names(adata: AnnData, names: Mapping[str, str], domain_key: str) -> dict[str, str]:
     """Get the new name of every domain, checked."""
     old = [str(name) for name in categories(adata, domain_key, hint="Run stmmr.run(adata) first.").categories]
-    for name in map(str, names):
-        require_key(old, name, where=f"the domains of obs[{domain_key!r}]")
+    require_domains(old, names, domain_key)
     new = {name: name for name in old} | {str(name): str(text).strip() for name, text in names.items()}
     if nameless := [name for name, text in new.items() if is_absent(text)]:
         raise InputError(
@@ -200,8 +199,7 @@ def _groups(new: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _joined_notes(adata: AnnData, new: Mapping[str, str], notes: Mapping[str, str], domain_key: str) -> dict[str, str]:
     """Get the notes by the new names of the domains."""
-    for name in map(str, notes):
-        require_key(list(new), name, where=f"the domains of obs[{domain_key!r}]")
+    require_domains(list(new), dict.fromkeys(notes, ""), domain_key)
     every = notes_of_domains(adata, domain_key) | {str(name): str(text).strip() for name, text in notes.items()}
     joined: dict[str, list[str]] = {}
     for name in new:

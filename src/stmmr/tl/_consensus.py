@@ -14,7 +14,7 @@ from stmmr._core import keys
 from stmmr._core.arrays import device, likeliest
 from stmmr._core.checks import InputError, require_positive
 from stmmr._core.depends import clears_outdated
-from stmmr._core.kernel import independent_spots, kernel_of
+from stmmr._core.kernel import kernel_of
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import in_parallel, one_thread
@@ -22,7 +22,7 @@ from stmmr._core.rows import CHUNK, empty, release, slices
 from stmmr._core.sections import graph_sections
 from stmmr.tl._alternatives import second_answer
 from stmmr.tl._domains import NEW, by_size, describe_domains
-from stmmr.tl._number import behind_best, chosen_number
+from stmmr.tl._number import behind_best, chosen_number, n_independent
 from stmmr.tl._points import embedding_at, fitted_features, moves_with_bandwidth, points_of, variance_scaled
 from stmmr.tl._readouts import fit_from_kmeans, kmeans, sample
 from stmmr.tl._vote import adjusted_rand, drawn, n_groups_of, vote
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 FITTED_AT_MOST: Final = 5_000
 """Spots that one mixture is fitted to; the others are assigned."""
+PATIENCE: Final = 2.0
+"""Standard errors by which a mixture fits worse than the best, for which its weight in the vote falls by a factor e."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ def consensus(
     n_each = -(-chosen.n_partitions // n_views)
     partitions = empty((n_each * n_views, adata.n_obs), np.int8)
     weights = np.empty(len(partitions))
-    n = independent_spots(kernel_of(adata)) if n_views > 1 else float(adata.n_obs)
+    n = n_independent(kernel_of(adata)) if n_views > 1 else float(adata.n_obs)
     for i, points in enumerate(views()):
         block = slice(i * n_each, (i + 1) * n_each)
         seeds = (random_state * len(partitions) + j for j in range(block.start, block.stop))
@@ -205,20 +207,16 @@ def one_mixture(points: Floats, n_domains: int, *, seed: int, sections: Ints | N
 def plausibility(mixtures: Sequence[TiedMixture], points: Floats, *, n: float, random_state: int) -> Float64:
     """Weigh M mixtures by how well they fit the points, of which `n` are independent; shape (M,), with sum 1.
 
-    The weight of a mixture is exp(−z/2), z the standard errors by which its mean log density is behind the best
-    (Vuong 1989). A density has many spots in few groups; the same density with equal shares of the groups has not. What
-    counts is the smaller z of the two.
+    The weight of a mixture falls by a factor e for each two standard errors by which its mean log density is behind
+    the best (Vuong 1989). Groups count as equally large: otherwise those that part a few spots from all others lead.
     """
     if len(points) > FITTED_AT_MOST:
         rows = np.random.default_rng(random_state).choice(len(points), FITTED_AT_MOST, replace=False)
         points = points[np.sort(rows)]
-    points, n = points.astype(np.float64, copy=False), min(n, float(len(points)))
+    points = points.astype(np.float64, copy=False)
     equal = np.full(len(mixtures[0].weights_), 1 / len(mixtures[0].weights_))
-    behind = [
-        behind_best(np.array([mixture.score_samples(points) for mixture in kind]), n)
-        for kind in (mixtures, [replace(mixture, weights_=equal) for mixture in mixtures])
-    ]
-    weights = np.exp(-np.minimum(*behind) / 2)
+    density = np.array([replace(mixture, weights_=equal).score_samples(points) for mixture in mixtures])
+    weights = np.exp(-behind_best(density, min(n, float(len(points)))) / PATIENCE)
     return np.asarray(weights / weights.sum())
 
 

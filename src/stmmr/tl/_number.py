@@ -16,6 +16,7 @@ from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
+from stmmr.linear.bandwidth import windows
 from stmmr.tl._mixture import TiedMixture, fit_tied
 from stmmr.tl._points import embedding_at, moves_with_bandwidth, points_of
 from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sample
@@ -23,6 +24,7 @@ from stmmr.tl._readouts import REGULARISATION, fit_from_kmeans, likeliest, sampl
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stmmr._core.kernel import Kernel
     from stmmr._core.types import Float64, Floats
 
 TIE: Final = 0.95
@@ -142,7 +144,13 @@ def independent_points(
     if "bandwidth_best" in graph and moves_with_bandwidth(adata, use_rep):
         kernel = kernel_of(adata, scale=math.sqrt(graph["bandwidth_best"] / graph["bandwidth"]))
         points = embedding_at(adata, kernel, progress=progress)
-    return points, independent_spots(kernel)
+    return points, n_independent(kernel)
+
+
+def n_independent(kernel: Kernel) -> float:
+    """Estimate the number of independent spots, of a large tissue from compact windows."""
+    rows = windows(kernel.xy)
+    return independent_spots(kernel._replace(xy=kernel.xy[rows])) * len(kernel.xy) / len(rows)
 
 
 def likelihoods(points: Float64, largest: int, n: float, *, n_init: int, random_state: int) -> Float64:
