@@ -65,9 +65,9 @@ def annotation_keys(adata: AnnData) -> list[str]:
 
 def _same_names(column: pd.Series, other: pd.Series) -> bool:
     """Check whether all spots have the same text in two columns, a pair of texts at a time."""
-    column, other = (pd.Categorical(values) for values in (column, other))
-    names, others = (np.append(values.categories.astype(str), "nan") for values in (column, other))
-    pairs = pd.DataFrame({"name": column.codes, "other": other.codes}).drop_duplicates().to_numpy()
+    values = [pd.Categorical(texts) for texts in (column, other)]
+    names, others = (np.append(texts.categories.astype(str), "nan") for texts in values)
+    pairs = pd.DataFrame({"name": values[0].codes, "other": values[1].codes}).drop_duplicates().to_numpy()
     return bool((names[pairs[:, 0]] == others[pairs[:, 1]]).all())
 
 
