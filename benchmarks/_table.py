@@ -43,7 +43,7 @@ TARGETS = {
     "blocks": Target("architecture.md", 2, "Blocks made of the expression"),
     "borders": Target("architecture.md", 1, "Smoothing that keeps borders"),
     "calibration": Target("sections.md", 1, "How well the tests are calibrated"),
-    "cases": Target("platforms.md", 1, "Checked with"),
+    "cases": Target("platforms.md", 1, "How this was checked"),
     "cohort": Target("performance.md", 1, "Many sections"),
     "denoising": Target("denoising.md", 1, "On counts held out"),
     "encoders": Target("encoders.md", 1, "How well encoders recognise a tumour"),
@@ -93,14 +93,17 @@ def write_tables(name: str, *tables: Table, notes: tuple[str, ...] = (), measure
     path = docs / target.page
     blocks = re.split(r"\n{2,}", path.read_text(encoding="utf-8").strip("\n"))
     positions = table_positions(blocks, target.section)
-    if len(positions) < len(tables):
-        raise RuntimeError(
-            f"Expected {len(tables)} tables in {target.page}, section {target.section!r}, found {len(positions)}. "
-            "Correct the page or benchmarks._table.TARGETS."
-        )
-    for position, table in zip(positions, tables, strict=False):
-        blocks[position] = markdown(table)
-    last = positions[len(tables) - 1]
+    last = -1
+    for table in tables:
+        cell = first_cell(markdown(table))
+        alike = [i for i in positions if i > last and first_cell(blocks[i]) == cell]
+        if not alike:
+            raise RuntimeError(
+                f"Expected a table of {cell!r} in {target.page}, section {target.section!r}, found none. Correct the "
+                "page or benchmarks._table.TARGETS."
+            )
+        last = alike[0]
+        blocks[last] = markdown(table)
     ends = {*positions, *(i for i, block in enumerate(blocks) if re.match(r"#+ ", block))}
     following = min((i for i in ends if i > last), default=len(blocks))
     stamped = [i for i in range(last + 1, following) if blocks[i].startswith(MEASURED)]
@@ -122,6 +125,11 @@ def table_positions(blocks: list[str], section: str | None) -> list[int]:
         stop = next((i for i in levels if i > first and levels[i] <= levels[first]), len(blocks))
         shown = [i for i in shown if first < i < stop]
     return [i for i in shown if blocks[i].startswith("| ")]
+
+
+def first_cell(table: str) -> str:
+    """Get the first cell of the header of a table, which tells tables of a page apart."""
+    return table.split("|")[1].strip()
 
 
 def in_code(blocks: list[str]) -> list[bool]:

@@ -119,22 +119,25 @@ Measured 2026-01-01 on another machine.
 def test_tables_of_a_section_are_replaced(tmp_path, monkeypatch):
     (tmp_path / "page.md").write_text(PAGE)
     monkeypatch.setitem(_table.TARGETS, "first", _table.Target("page.md", 2, "First"))
-    new = [[["new", column], ["3", "4"]] for column in "xy"]
+    new = [[["old", column.upper()], ["3", "4"]] for column in "xy"]
     _table.write_tables("first", *new, notes=("New note.",), measured="Measured now.", docs=tmp_path)
-    expected = PAGE.replace("| old | x |\n| --- | --- |\n| 1 | 2 |", "| new | x |\n| --- | --- |\n| 3 | 4 |")
-    expected = expected.replace("| old | y |\n| --- | --- |\n| 1 | 2 |", "| new | y |\n| --- | --- |\n| 3 | 4 |")
+    expected = PAGE.replace("| old | x |\n| --- | --- |\n| 1 | 2 |", "| old | X |\n| --- | --- |\n| 3 | 4 |")
+    expected = expected.replace("| old | y |\n| --- | --- |\n| 1 | 2 |", "| old | Y |\n| --- | --- |\n| 3 | 4 |")
     expected = expected.replace("Measured 2026-01-01 on another machine. Old note.", "Measured now. New note.")
     assert (tmp_path / "page.md").read_text() == expected
-    with pytest.raises(RuntimeError, match=r"Expected 3 tables in page\.md, section 'First', found 2"):
-        _table.write_tables("first", *new, new[0], docs=tmp_path)
-    assert (tmp_path / "page.md").read_text() == expected
+    for third in (new[0], [["other", "x"]]):  # a table of something else is never replaced
+        with pytest.raises(
+            RuntimeError, match=rf"Expected a table of '{third[0][0]}' in page\.md, section 'First', found"
+        ):
+            _table.write_tables("first", *new, third, docs=tmp_path)
+        assert (tmp_path / "page.md").read_text() == expected
 
 
 def test_a_date_is_added_where_there_is_none(tmp_path, monkeypatch):
-    (tmp_path / "page.md").write_text("| old |\n| --- |\n\nText.\n")
+    (tmp_path / "page.md").write_text("| one |\n| --- |\n| 1 |\n\nText.\n")
     monkeypatch.setitem(_table.TARGETS, "page", _table.Target("page.md", 1))
-    _table.write_tables("page", [["new"]], measured="Measured now.", docs=tmp_path)
-    assert (tmp_path / "page.md").read_text() == "| new |\n| --- |\n\nMeasured now.\n\nText.\n"
+    _table.write_tables("page", [["one"], ["2"]], measured="Measured now.", docs=tmp_path)
+    assert (tmp_path / "page.md").read_text() == "| one |\n| --- |\n| 2 |\n\nMeasured now.\n\nText.\n"
 
 
 @pytest.mark.parametrize("name", _table.TARGETS)

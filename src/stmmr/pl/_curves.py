@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def bandwidth(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     """Draw the error of predicting spots from their neighbours at each bandwidth, and the chosen bandwidth.
 
-    The dotted line is at the bandwidth that predicts best. The chosen one is smaller where it is below the distance
-    between spots, and larger above.
-    Bandwidths are in µm if the length of a unit of the coordinates is known, otherwise in distances between spots.
+    The dotted line is at the bandwidth that predicts best. The chosen one is smaller where that is below the distance
+    between spots, and larger where it is above. Bandwidths are in µm if the length of a unit of the coordinates is
+    known, otherwise in distances between spots.
 
     Parameters
     ----------

@@ -60,11 +60,11 @@ def spatial_graph(
     adata
         Spots with coordinates.
     bandwidth
-        l, in the units of the coordinates. None chooses it from the data, without labels or a number of domains, from
-        the bandwidth that best predicts the informative components of a spot from its neighbours (leave-one-out
-        cross-validation): with both in distances between spots, its power 1.25; at most 100 µm or one distance between
-        spots, whichever is larger; where the length of a unit is not known, at most one distance between spots of an
-        array or ten between cells.
+        l, in the units of the coordinates. None chooses it from the data, without labels or a number of domains.
+        Leave-one-out cross-validation finds the bandwidth that best predicts the informative components of a spot from
+        its neighbours. The graph gets the power 1.25 of it, with both in distances between spots. The limit is 100 µm
+        or one distance between spots, whichever is larger. If the length of a unit is unknown, it is one distance
+        between spots of an array, or ten between cells.
     use
         - "spatial": ``obsm["spatial"]``, otherwise the array, with rows √3 columns apart if it is hexagonal;
         - "array": ``obs["array_col"]`` and ``obs["array_row"]`` as they are, the units of the published model; without

@@ -28,9 +28,9 @@ def reproduce(
     """Run an analysis of the stMMR paper: the authors' settings, the default and the linear baseline in one table.
 
     Every run is saved when it finishes, and the same call continues after an interruption. If a run fails, the others
-    still finish before its error is raised. Labels are read only after
-    the domains of a run are written, to compare them. The authors' code kept the epoch that agreed best with the
-    labels. This is not reproduced: "paper" is the model after its last epoch.
+    still finish before its error is raised. Labels are read only after the domains of a run are written, to compare
+    them. The authors' code kept the epoch that agreed best with the labels. This is not reproduced: "paper" is the
+    model after its last epoch.
 
     Parameters
     ----------

@@ -41,11 +41,11 @@ class Alternative(NamedTuple):
 
 @checked
 def alternatives(adata: AnnData) -> pd.DataFrame:
-    """List the domains and, where there is one, the second partition that clustering finds, with their support.
+    """List the domains and, if clustering finds one, the second partition of the tissue, with their support.
 
-    The mixtures behind `stmmr.tl.consensus` can settle on different partitions of one tissue. Where those with at least
-    a fifth of the votes agree with each other on another one than the domains, `consensus` keeps that as well. Both fit
-    the data, and biology decides.
+    The mixtures behind `stmmr.tl.consensus` can fall into groups with different partitions of one tissue. If mixtures
+    with at least a fifth of the votes agree on another partition than the domains, `consensus` keeps that as well. Both
+    fit the data; choose with biology.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def merge_domains(
     recompute: bool = True,
     progress: bool = False,
 ) -> None:
-    """Merge domains into one, and compute what depended on them again.
+    """Merge domains, and compute the results that depend on them again.
 
     Parameters
     ----------

@@ -236,8 +236,8 @@ def leading_genes(
     """Get the best genes of each domain, as figures and the report show them.
 
     They are higher in the domain at an adjusted p-value below 0.05, and the domain has at least five spots: in fewer,
-    some genes are high by chance. First come those with their highest mean there,
-    then others; among each of these, specific ones first, then those with the highest ``z``.
+    some genes are high by chance. First come those with their highest mean there, then others; among each of these,
+    specific ones first, then those with the highest ``z``.
 
     Parameters
     ----------

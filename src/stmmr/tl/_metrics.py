@@ -30,7 +30,7 @@ _PAS_NEIGHBORS: Final = 10
 def evaluate(adata: AnnData, *, label_key: str, domain_key: str = keys.DOMAIN) -> dict[str, float]:
     """Compare domains with an annotation, and measure their continuity in space.
 
-    No other function reads the annotation. Run :func:`stmmr.tl.domains` first.
+    Domains never depend on the annotation. Run :func:`stmmr.tl.consensus` or :func:`stmmr.tl.domains` first.
 
     Parameters
     ----------

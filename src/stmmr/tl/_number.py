@@ -52,12 +52,14 @@ def number_of_domains(
 ) -> None:
     """Find the best number of domains, and the range of numbers that fit almost equally well.
 
-    Numbers are compared by the Bayesian information criterion of tied Gaussian mixtures. The sample size is the number
-    of independent spots: propagation makes neighbours alike, and N spots carry the information of ‖A²‖² independent
-    ones, the trace of the squared smoother. A number is plausible if its criterion is within one standard error of the
-    best (Vuong's test of two models on the same data), or if it is chosen. If the bandwidth of the graph was chosen,
-    the embedding is taken at the geometric mean of it and the bandwidth of the smallest error, because the number of
-    domains needs less sharp borders than their position. No labels are used.
+    The Bayesian information criterion of tied Gaussian mixtures compares the numbers. No labels are used. If you know
+    the number from the anatomy, pass it to `stmmr.tl.consensus` instead.
+
+    The sample size is the number of independent spots: averaging over neighbours makes spots alike, so N spots carry
+    the information of ‖A²‖² independent ones, the trace of the squared smoother. A number is plausible if its criterion
+    is within one standard error of the best (Vuong's test of two models on the same data), or if it is chosen. If the
+    bandwidth of the graph was chosen, the embedding is computed at the geometric mean of it and the bandwidth that
+    predicts best, because counting domains needs less sharp borders than drawing them.
 
     Parameters
     ----------

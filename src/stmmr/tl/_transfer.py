@@ -84,7 +84,7 @@ def transfer_domains(
 def match_domains(
     adata: AnnData, reference_key: str, *, domain_key: str = keys.DOMAIN, key_added: str | None = None
 ) -> None:
-    """Rename domains after those of a reference partition of the same spots that they overlap most.
+    """Give domains the names of the domains of another partition of the same spots that they overlap most.
 
     The matching has the most spots in common (Hungarian method). A domain without a match keeps a name of its own.
 
