@@ -70,7 +70,8 @@ def split(name: str, seed: int) -> Halves:
     if stmmr.pp.has_image(adata):
         stmmr.pp.histology(adata, progress=False)
     size = adata.obs[keys.LIBRARY_SIZE].to_numpy()
-    read = gene_rows(adata, normalised=False).take(np.arange(adata.n_obs)).toarray().astype(np.float64)
+    every = np.arange(adata.n_obs)
+    read = gene_rows(adata, every, normalised=False).take(every).toarray().astype(np.float64)
     rest = rest[:, adata.var[keys.HIGHLY_VARIABLE].to_numpy()].toarray().astype(np.float64)
     return Halves(adata, read, rest, (size / np.median(size))[:, None])
 

@@ -107,7 +107,7 @@ def draw(adata: AnnData) -> None:
 
     mpl.use("Agg")
     ax = stmmr.pl.domain_genes(adata, key="domains")
-    ax.figure.savefig(ROOT / "docs" / "images" / "domain_genes.png", dpi=110, bbox_inches="tight")
+    ax.figure.savefig(ROOT / "docs" / "images" / "domain_genes.png", dpi=250, bbox_inches="tight")
 
 
 def main() -> None:

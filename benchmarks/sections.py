@@ -125,7 +125,7 @@ def _heart() -> tuple[list[list[str]], list[list[str]], float]:
     rigid = [_distance(flat[codes == code], registered[codes == code]) for code in range(len(names))]
     stmmr.tl.match_domains(array, "ground_truth", key_added="region")
     ax = stmmr.pl.domains(array, domain_key="region")
-    ax.figure.savefig(ROOT / "docs" / "images" / "sections.png", dpi=70, bbox_inches="tight")
+    ax.figure.savefig(ROOT / "docs" / "images" / "sections.png", dpi=250, bbox_inches="tight")
     return rows, _myosins(array), float(np.median(np.concatenate(rigid)))
 
 
