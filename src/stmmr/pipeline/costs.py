@@ -10,13 +10,10 @@ from stmmr._core.checks import shown_bytes
 from stmmr._core.untrusted import free_memory
 
 MEASURED: Final = {
-    1_000: (9.4, 0.73),
-    3_000: (11.4, 0.77),
-    10_000: (17.2, 0.79),
-    30_000: (25.8, 1.15),
-    100_000: (37.2, 2.03),
-    300_000: (58.9, 2.26),
-    1_000_000: (126.6, 3.15),
+    1_000: (8.7, 0.50),
+    10_000: (18.4, 0.75),
+    100_000: (50.6, 1.37),
+    1_000_000: (170.9, 2.04),
 }
 """Seconds and GB of runs with so many cells, 500 genes and a given number of domains, on two cores."""
 ENTRIES_PER_CELL: Final = 75
@@ -25,7 +22,7 @@ SECONDS_PER_ENTRY, BYTES_PER_ENTRY = 1.5e-6, 15
 """What each further one takes; bytes only in memory."""
 ON_DISK: Final = (0.95e9, 1_200)
 """Bytes of a run whose counts and components stay on disk: fixed, and of each cell."""
-NUMBER: Final = {3_600: 6.3, 36_600: 43.4}
+NUMBER: Final = {3_600: 2.7, 36_600: 5.6}
 """Seconds that choosing the number of domains takes, by cells; about the same for more, as a sample is drawn."""
 
 
