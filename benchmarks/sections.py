@@ -18,6 +18,7 @@ SEEDS = range(3)
 NEIGHBOURS = 90
 """Neighbours per spot; LISI reads those within its perplexity of 30."""
 HEART = "st_human_heart_9sections"
+SYNOVIUM = "st_synovium_RA2"
 UM_PER_UNIT = 8.4
 """µm per unit of the registered coordinates of the heart, z included: spots are 200 µm apart on the array."""
 CHAMBERS = ("MYH6", "MYH7")
@@ -40,6 +41,7 @@ def main() -> None:
         sections = [section[:, genes].copy() for section in sections]
         scores, mixing = _pair(name, dict(zip(files, sections, strict=True)), k, size_key)
         rows, mixed = rows + scores, mixed + mixing
+    rows.append(_synovium())
     stacks, myosins, rigid = _heart()
     note = f"The best rigid transformation of each heart section leaves {rigid:.1f} spots to the authors' registration."
     write_tables("sections", rows, mixed, stacks, myosins, notes=(note,))
@@ -83,6 +85,23 @@ def _pair(
         "Harmony": both.obsm["X_stmmr_harmony"],
     }
     return [*scores, mean], [[name, title, *_mixing(z, both)] for title, z in embeddings.items()]
+
+
+def _synovium() -> list[str]:
+    """Measure the seven sections of the synovium, with two labels, apart and together: the means over the sections."""
+    synovium = stmmr.read(DATA / f"{SYNOVIUM}.h5ad")
+    names = synovium.obs["image"].astype("category").cat.categories
+    apart, together = [], []
+    for seed in SEEDS:
+        options = {"n_domains": 2, "histology": False, "progress": False, "random_state": seed}
+        parts = [synovium[synovium.obs["image"] == name].copy() for name in names]
+        for part in parts:
+            stmmr.run(part, **options)
+        every = synovium.copy()
+        stmmr.run(every, section_key="image", **options)
+        apart.append(np.mean([_ari(part) for part in parts]))
+        together.append(np.mean([_ari(every[every.obs["image"] == name]) for name in names]))
+    return [f"{SYNOVIUM}, mean of seven", _spread(apart), _spread(together), "–", "–"]
 
 
 def _mixing(z: np.ndarray, both: AnnData) -> list[str]:
