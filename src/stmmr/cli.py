@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import cyclopts
 from cyclopts import Parameter
@@ -46,6 +46,8 @@ from stmmr.pipeline.refusals import refusal
 from stmmr.reproduce._options import Preset, ReproduceOptions
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from stmmr.pipeline.writing import Report
 
 ABOUT: Final = "Spatial domains from counts, coordinates and histology."
@@ -298,12 +300,22 @@ def reproduce_command(
 
 
 def _report() -> Report:
-    """Get what writes the report of a result folder."""
+    """Get what writes the report of a result folder; its packages are imported when it is written."""
     from stmmr.pipeline.writing import Report
+
+    return Report(page=_write_page, tiles=_write_tiles)
+
+
+def _write_page(adata: AnnData, path: Path, **options: Any) -> None:
     from stmmr.report import write
+
+    write(adata, path, **options)
+
+
+def _write_tiles(adata: AnnData, page: Path, **image: Any) -> None:
     from stmmr.report.tiles import write_tiles
 
-    return Report(page=write, tiles=write_tiles)
+    write_tiles(adata, page, **image)
 
 
 def main(arguments: list[str] | None = None) -> None:

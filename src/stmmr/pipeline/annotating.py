@@ -23,7 +23,7 @@ from stmmr._core.version import VERSION
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.folder import MODEL, RESULT
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import wants_tiles, write_again
+from stmmr.pipeline.writing import note_report_image, wants_tiles, write_again
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -166,7 +166,8 @@ def annotate_folder(
             changes = {"file": names.name, "domain_key": key, "names": new, "notes": file.notes, "stmmr": VERSION}
             facts |= {"annotations": [*facts.get("annotations", []), changes]}
             facts["seconds_of_last_annotate"] = round(time.perf_counter() - start, 3)
-            kept = (MODEL, results.TILES) if wants_tiles(facts, options) else (MODEL,)
+            note_report_image(facts, options)
+            kept = (MODEL, results.TILES) if wants_tiles(facts) else (MODEL,)
             draft.take_over(lambda name: name.partition("/")[0] in kept)
             write_again(draft, adata, facts, failed, counts=counts, report=report)
     results.log_contents(result)

@@ -55,7 +55,7 @@ from stmmr.pipeline.sources import (
     read_inputs,
 )
 from stmmr.pipeline.steps import attempt
-from stmmr.pipeline.writing import Writing, wants_tiles, write_again
+from stmmr.pipeline.writing import Writing, note_report_image, wants_tiles, write_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,8 +259,9 @@ def analyse_folder(
             again = results.OF_ANALYSES if same_domains else results.FIGURES
             facts = {name: fact for name, fact in facts.items() if name != "domain_key"}
             facts |= {} if key == keys.DOMAIN else {"domain_key": key}
+            note_report_image(facts, options)
             rewritten = WRITTEN_AGAIN.union(results.with_formats(again))
-            rewritten |= set() if wants_tiles(facts, options) else {results.TILES}
+            rewritten |= set() if wants_tiles(facts) else {results.TILES}
             draft.take_over(lambda name: name.partition("/")[0] not in rewritten)
             _save_decoder(fitted, draft.folder / MODEL)
             added = {name: fact | {"stmmr": VERSION} for name, fact in facts_of(adata, analyses, outcomes).items()}

@@ -168,9 +168,8 @@ def write_again(
     facts |= {"stmmr": results.notes_of(adata)}
     with domains_shown(adata, key) as shown:
         if report is not None:
-            earlier_options = facts.get("options", {})
-            if earlier_options.get("report_image") == "full" and not (draft.folder / results.TILES).exists():
-                image = {name: earlier_options.get(name) for name in ("image", "registration", "um_per_pixel")}
+            if wants_tiles(facts) and not (draft.folder / results.TILES).exists():
+                image = {name: facts["options"].get(name) for name in ("image", "registration", "um_per_pixel")}
                 write_tiles(shown, draft.folder, image | {"image": image["image"] or "full"}, failed, report)
             write_report(shown, draft.folder, facts, failed, report)
     earlier = _still_failed(facts.pop("failed", []), draft.folder, {*finished, *failed})
@@ -185,13 +184,17 @@ def _still_failed(earlier: list[dict[str, str]], folder: Path, parts: set[str]) 
     return [part for part in earlier if part["part"] not in parts and not (folder / part["part"]).exists()]
 
 
-def wants_tiles(facts: dict[str, Any], options: RewriteOptions) -> bool:
-    """Tell whether the report has its image at full resolution: as the options say, or else the earlier command."""
+def note_report_image(facts: dict[str, Any], options: RewriteOptions) -> None:
+    """Note the resolution of the image in the report: as the options say, or else as the earlier command."""
     earlier = facts.get("options", {})
     wanted = options.report_image or earlier.get("report_image", "page")
     others = {name: value for name, value in earlier.items() if name != "report_image"}
     facts["options"] = others | ({"report_image": wanted} if wanted != "page" else {})
-    return bool(wanted == "full")
+
+
+def wants_tiles(facts: dict[str, Any]) -> bool:
+    """Tell whether the report has its image at full resolution."""
+    return bool(facts.get("options", {}).get("report_image") == "full")
 
 
 def write_tiles(

@@ -117,10 +117,10 @@ def spatial_graph(
         otherwise = ", or give a representation (use_rep) or a bandwidth"
         features = expression_features(adata, use_rep=use_rep, otherwise=otherwise)
         # within sections: the spot right below would otherwise dominate, and some have none
-        widest = _widest(distance, um_per_unit, rows_called(adata))
+        spots = rows_called(adata)
+        widest = _widest(distance, um_per_unit, spots)
         bandwidth, curve = _chosen(bandwidth_curve(features, apart, tolerance=tolerance), widest)
         length = f"{bandwidth * um_per_unit:.4g} µm" if math.isfinite(um_per_unit) else f"{bandwidth:.4g} {unit}"
-        spots = rows_called(adata)
         logger.info("Bandwidth chosen: %s (%.2f × the distance between %s).", length, bandwidth / distance, spots)
     kernel = Kernel(xy, float(bandwidth), tolerance)
     if adata.n_obs <= WRITTEN_AT_MOST:

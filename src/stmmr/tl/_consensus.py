@@ -210,10 +210,7 @@ def plausibility(mixtures: Sequence[TiedMixture], points: Floats, *, n: float, r
     The weight of a mixture falls by a factor e for each two standard errors by which its mean log density is behind
     the best (Vuong 1989). Groups count as equally large: otherwise those that part a few spots from all others lead.
     """
-    if len(points) > FITTED_AT_MOST:
-        rows = np.random.default_rng(random_state).choice(len(points), FITTED_AT_MOST, replace=False)
-        points = points[np.sort(rows)]
-    points = points.astype(np.float64, copy=False)
+    points = sample(points, 1, at_most=FITTED_AT_MOST, random_state=random_state)
     equal = np.full(len(mixtures[0].weights_), 1 / len(mixtures[0].weights_))
     density = np.array([replace(mixture, weights_=equal).score_samples(points) for mixture in mixtures])
     weights = np.exp(-behind_best(density, min(n, float(len(points)))) / PATIENCE)
