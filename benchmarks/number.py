@@ -20,6 +20,7 @@ from benchmarks._cache import Key, Row, complete
 from benchmarks._table import ROOT, write_tables
 from benchmarks.accuracy import LABEL, NAMES, embed, quiet, score
 from benchmarks.accuracy import prepared as labelled
+from benchmarks.gallery import WIDEST, smaller
 from stmmr._core import keys
 
 CACHE = ROOT / ".benchmarks" / "number.jsonl"
@@ -155,9 +156,13 @@ def draw(rows: list[Row]) -> None:
         ax.axvline(row["annotated"], color="black", linewidth=1, linestyle=":", ymax=0.8)
         ax.set_title(row["data"], fontsize="medium", loc="left")
         ax.set(xlabel="", ylabel="")
+    for ax in axes.flat[len(rows) :]:
+        ax.remove()
     figure.supxlabel("Domains; dotted: annotated number", fontsize="medium")
     figure.supylabel("Bayesian information criterion", fontsize="medium")
-    figure.savefig(ROOT / "docs" / "images" / "number_of_domains.png", dpi=150)
+    target = ROOT / "docs" / "images" / "number_of_domains.png"
+    figure.savefig(target, dpi=150)
+    smaller(target, width=2 * WIDEST)
     plt.close(figure)
 
 

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import stmmr
 from benchmarks._table import DATA, ROOT, no_options, write_tables
+from benchmarks.gallery import smaller
 
 SEEDS = range(3)
 NEIGHBOURS = 90
@@ -144,7 +145,9 @@ def _heart() -> tuple[list[list[str]], list[list[str]], float]:
     rigid = [_distance(flat[codes == code], registered[codes == code]) for code in range(len(names))]
     stmmr.tl.match_domains(array, "ground_truth", key_added="region")
     ax = stmmr.pl.domains(array, domain_key="region")
-    ax.figure.savefig(ROOT / "docs" / "images" / "sections.png", dpi=250, bbox_inches="tight")
+    target = ROOT / "docs" / "images" / "sections.png"
+    ax.figure.savefig(target, dpi=250, bbox_inches="tight")
+    smaller(target)
     return rows, _myosins(array), float(np.median(np.concatenate(rigid)))
 
 
