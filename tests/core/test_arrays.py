@@ -34,10 +34,9 @@ def test_propagation(rng, other, monkeypatch):
             for spots, part in Kernel(xy, 0.7, 0.05).propagate(lambda spots: features[spots]):
                 smooth[spots] = part
         np.testing.assert_allclose(smooth, expected, atol=1e-5)
-        sparse = gaussian_weights(xy, bandwidth=0.7, tolerance=0.05)
-        some = propagated(sparse, features, rows, device=where)
-        assert some.dtype == np.float32
-        np.testing.assert_allclose(some, expected[rows], atol=1e-5)
+    some = propagated(gaussian_weights(xy, bandwidth=0.7, tolerance=0.05), features, rows, device=other)
+    assert some.dtype == np.float32
+    np.testing.assert_allclose(some, expected[rows], atol=1e-5)
     assert device() == "numpy"
 
 

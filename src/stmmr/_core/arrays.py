@@ -36,9 +36,7 @@ def computing_on(chosen: Device) -> Iterator[None]:
 
 
 def propagated(weights: Csr, features: Numbers, rows: Ints, *, device: Device) -> Float32:
-    """Compute some rows of A(A·F); A has shape (n, n), F (n, f)."""
-    if device == "numpy":
-        return np.asarray(weights[rows] @ (weights @ features), dtype=np.float32)
+    """Compute some rows of A(A·F) by torch; A has shape (n, n), F (n, f). `stmmr._core.means` does it without A."""
     dense = _tensor(features, device)
     return _array(_sparse(weights[rows], device) @ (_sparse(weights, device) @ dense))
 

@@ -92,14 +92,17 @@ def gaussian_weights(xy: Float64, *, bandwidth: float, tolerance: float) -> Csr:
     """Compute A as CSR, shape (n, n), of spots that fit in memory with all their neighbours."""
     n = len(xy)
     pairs = cKDTree(xy).query_pairs(reach(bandwidth, tolerance), output_type="ndarray")  # (n_pairs, 2), each once
-    squared = ((xy[pairs[:, 0]] - xy[pairs[:, 1]]) ** 2).sum(axis=1)
-    kernel = np.exp(-squared / (2 * bandwidth**2))
-    diagonal = np.arange(n)
-    rows = np.concatenate([pairs[:, 0], pairs[:, 1], diagonal]).astype(np.int32)
-    columns = np.concatenate([pairs[:, 1], pairs[:, 0], diagonal]).astype(np.int32)
-    values = np.concatenate([kernel, kernel, np.full(n, 2.0)])
-    values /= np.bincount(rows, values, minlength=n)[rows]
-    weights = sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=(n, n))
+    rows, columns = pairs.astype(np.int32).T
+    squared = np.zeros(len(pairs))
+    for axis in np.ascontiguousarray(xy.T):
+        squared += (axis[rows] - axis[columns]) ** 2
+    diagonal = np.arange(n, dtype=np.int32)
+    values = np.concatenate([np.exp(-squared / (2 * bandwidth**2)), np.ones(n)])
+    indices = np.concatenate([rows, diagonal]), np.concatenate([columns, diagonal])
+    half = sparse.csr_matrix((values, indices), shape=(n, n))
+    kernel: Csr = half + half.T  # with 2 on the diagonal
+    kernel.data /= np.repeat(kernel.sum(axis=1).A1, np.diff(kernel.indptr))
+    weights = kernel.astype(np.float32)
     weights.sort_indices()
     return weights
 
@@ -210,9 +213,12 @@ def kernel_of(adata: AnnData, *, scale: float = 1.0) -> Kernel:
 def _propagated(
     xy: Float64, tile: Ints, features: Numbers, bandwidth: float, tolerance: float, device: Device
 ) -> Float32:
-    weights = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
     # rows at the rim are incomplete, but those of the tile do not reach them in two steps
-    return propagated(weights, features, tile, device=device)
+    if device == "numpy":
+        from stmmr._core.means import mean_twice
+
+        return mean_twice(xy, features, tile, bandwidth=bandwidth, reach=reach(bandwidth, tolerance))
+    return propagated(gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance), features, tile, device=device)
 
 
 def tiles(xy: Float64, at_most: int) -> Iterator[Ints]:
