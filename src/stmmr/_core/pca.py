@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, empty, map_rows, slices
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def feature_pca(features: Numbers, *, n_components: int = COMPONENTS) -> Feature
     return FeaturePCA(centre=centre, axes=axes, share=variances / max(float(np.trace(covariance)), 1e-300))
 
 
+@one_thread
 def leading_axes(covariance: Float64, *, n_spots: int, n: int) -> Float64:
     """Find the axes of the leading principal components that vary, from the covariance of the features.
 
@@ -166,8 +168,9 @@ def gene_components(
         products += part.products
     sizes = np.bincount(normalise.sections)[:, None]  # (S, 1)
     centres = totals / np.maximum(sizes, 1)  # (S, G)
-    covariance = (products - (centres * sizes).T @ centres) / len(normalise.size)
-    axes = leading_axes(covariance, n_spots=len(normalise.size), n=n_components)
+    products -= (centres * sizes).T @ centres
+    products /= len(normalise.size)  # the covariance
+    axes = leading_axes(products, n_spots=len(normalise.size), n=n_components)
     return projected(counts, normalise, centres=centres, axes=axes, progress=progress), axes
 
 

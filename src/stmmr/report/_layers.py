@@ -89,7 +89,7 @@ def scale_colors() -> list[str]:
 def packed(values: NDArray[Any] | str) -> str:
     """Compress by zlib and encode as base64, for DecompressionStream of browsers."""
     raw = values.encode() if isinstance(values, str) else np.ascontiguousarray(values).tobytes()
-    return base64.b64encode(zlib.compress(raw, 9)).decode()
+    return base64.b64encode(zlib.compress(raw, 6)).decode()
 
 
 def category_layer(adata: AnnData, key: str) -> Layer:

@@ -14,6 +14,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.counts import count_statistics
 from stmmr._core.genes import VALUES_AT_ONCE, gene_columns
+from stmmr._core.parallel import in_threads
 from stmmr._core.rows import as_csr, by_rows, map_rows
 from stmmr.report._layers import packed
 
@@ -34,7 +35,7 @@ EXACT: Final = 128
 """Counts up to this are kept as they are; larger ones in steps that grow with them, of 3 % at 10,000."""
 LONGEST: Final = 255
 """Longest step to the next spot that one byte holds; longer ones take more bytes."""
-TRIED: Final = 200
+TRIED: Final = 40
 """Genes that are packed to measure how many bytes a value takes."""
 
 
@@ -107,10 +108,10 @@ def pack(
     starts: list[int] = []
     done = 0
     for columns in _read(source, genes, order):
-        for block in _blocks(columns):
-            starts.append(done)
-            blocks.append(_packed(columns[:, block], levels))
-            done += block.stop - block.start
+        parts = list(_blocks(columns))
+        starts += [done + part.start for part in parts]
+        blocks += in_threads(_packed, ((columns[:, part], levels) for part in parts))
+        done += columns.shape[1]
     return PackedGenes([str(adata.var_names[gene]) for gene in genes], blocks, starts, levels, source.size)
 
 
@@ -137,7 +138,10 @@ def _fitting(adata: AnnData, source: Source, first: list[str], *, levels: Float6
     if statistics.seen.sum() < BYTES // 4:
         return seen
     some = np.sort(np.random.default_rng(0).choice(seen, min(TRIED, len(seen)), replace=False))
-    tried = sum(len(_packed(columns, levels)) * 3 / 4 for columns in _read(source, some, order))
+    each_gene = (
+        (columns[:, [gene]], levels) for columns in _read(source, some, order) for gene in range(columns.shape[1])
+    )
+    tried = sum(len(text) * 3 / 4 for text in in_threads(_packed, each_gene))
     each = tried / statistics.seen[some].sum()
     return np.asarray(seen[np.cumsum(statistics.seen[seen] * each) <= BYTES])
 
