@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks._views import Floats, Tissue, default_view, run, smoothed, white
 from stmmr._core.kernel import gaussian_weights, nearest
-from stmmr.linear.bandwidth import informative_axes, predicted_by_others
+from stmmr.linear.bandwidth import informative_axes, without_share
 from stmmr.linear.noise import propagated_with_level, spatial_components
 
 SHARPNESS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, np.inf)
@@ -46,12 +46,18 @@ def bilateral(tissue: Tissue, scale: float, *, wider: float, fixed: float | None
         return row_normalised(kept, rows, columns, len(features))
 
     errors = [
-        (((target - predicted_by_others(target, graph(apart, s))) ** 2).mean(axis=0) / (target**2).mean(axis=0)).mean()
+        (((target - left_out(target, graph(apart, s))) ** 2).mean(axis=0) / (target**2).mean(axis=0)).mean()
         for s in SHARPNESS
     ]
     chosen = SHARPNESS[int(np.argmin(errors))] if fixed is None else fixed
     final = graph(((guide[rows] - guide[columns]) ** 2).sum(axis=1), chosen)
     return smoothed(features, lambda x: final @ (final @ x))
+
+
+def left_out(features: Floats, weights: sparse.csr_matrix) -> Floats:
+    """Predict each spot from the others."""
+    share = np.asarray(weights.multiply(weights.T).sum(axis=1)).ravel()
+    return without_share(features, weights @ (weights @ features), share)
 
 
 def default_unsmoothed(tissue: Tissue, scale: float, features: Floats) -> Floats:

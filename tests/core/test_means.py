@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from stmmr._core.means import mean_twice
+from stmmr._core.means import mean_twice, mean_twice_with_share
 
 
 def dense(xy, bandwidth, reach):
@@ -35,6 +35,9 @@ def test_rows_of_a_graph_applied_twice(place, reach):
     means = mean_twice(xy, features, rows, bandwidth=reach / 2.5, reach=reach)
     assert means.dtype == np.float32
     np.testing.assert_allclose(means, (weights @ (weights @ features))[rows], atol=2e-6)
+    every, share = mean_twice_with_share(xy, features, bandwidth=reach / 2.5, reach=reach)
+    np.testing.assert_allclose(every[rows], means, atol=2e-6)
+    np.testing.assert_allclose(share, (weights @ weights).diagonal(), atol=1e-6)
 
 
 def test_a_spot_gets_the_same_bits_whatever_surrounds_it():

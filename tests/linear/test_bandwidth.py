@@ -5,7 +5,7 @@ import pytest
 
 import stmmr
 from stmmr._core import keys
-from stmmr._core.kernel import gaussian_weights
+from stmmr._core.kernel import Kernel, gaussian_weights
 from stmmr.linear.bandwidth import Curve, bandwidth_curve, predicted_by_others, windows
 
 N, F = 900, 8
@@ -28,7 +28,7 @@ def test_prediction_is_the_mean_over_others_by_the_weights_of_two_steps():
     twice = weights.toarray().astype(float) @ weights.toarray()
     np.fill_diagonal(twice, 0)
     expected = twice[:-1] @ features / twice[:-1].sum(axis=1, keepdims=True)
-    predicted = predicted_by_others(features, weights)
+    predicted = predicted_by_others(features, Kernel(xy, 1.0, 4e-5))
     np.testing.assert_allclose(predicted[:-1], expected, atol=1e-4)
     np.testing.assert_allclose(predicted[-1], features.mean(axis=0))
 

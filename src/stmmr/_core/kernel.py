@@ -146,6 +146,13 @@ class Kernel(NamedTuple):
         radius = reach(self.bandwidth, self.tolerance)
         return float(np.mean(tree.query_ball_point(sample, radius, return_length=True, workers=threads()))) - 1
 
+    def twice_with_share(self, features: Numbers) -> tuple[Float32, Float64]:
+        """Compute A(A·F), shape (N, F), and the share of each row in itself, (N,): the diagonal of A²."""
+        from stmmr._core.means import mean_twice_with_share
+
+        within = reach(self.bandwidth, self.tolerance)
+        return mean_twice_with_share(self.xy, features, bandwidth=self.bandwidth, reach=within)
+
     def propagate(
         self, features: Callable[[Ints], Float32], *, progress: bool = False, task: str = ""
     ) -> Iterator[tuple[Ints, Float32]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stmmr._core.caches import provide_caches
+from stmmr._core.parallel import in_threads
+from stmmr._core.rows import slices
 
 provide_caches()
 
@@ -15,6 +19,8 @@ from numba import njit  # noqa: E402 - it reads where its cache is when it is im
 if TYPE_CHECKING:
     from stmmr._core.types import Float32, Float64, Floats, Ints
 
+PART: Final = 2_048
+"""Rows that a thread computes at a time."""
 STRIPS: Final = 2
 """Strips of the tissue within the reach of the kernel; neighbours are searched in as many on either side."""
 
@@ -39,8 +45,32 @@ def mean_twice(xy: Float64, features: Floats, rows: Ints, *, bandwidth: float, r
     xy, features = xy[order], features[order].astype(np.float32, copy=False)
     place = np.empty(len(xy), np.intp)
     place[order] = np.arange(len(xy))
-    once = _means(xy, features, np.arange(len(xy)), first, last, bandwidth, reach)
-    return np.asarray(_means(xy, once, place[rows], first, last, bandwidth, reach))
+    once, _ = _means(xy, features, np.arange(len(xy)), first, last, bandwidth, reach)
+    return np.asarray(_means(xy, once, place[rows], first, last, bandwidth, reach)[0])
+
+
+def mean_twice_with_share(xy: Float64, features: Floats, *, bandwidth: float, reach: float) -> tuple[Float32, Float64]:
+    """Compute A(A·F) of all rows, shape (n, f), and the diagonal of A², shape (n,): the share that each row has in it.
+
+    With the kernel k and its sums s, A²ᵢᵢ = Σⱼ kᵢⱼ² / (sᵢ sⱼ), and k² is the kernel of a bandwidth that is √2 smaller.
+    """
+    order, first, last = _candidates(xy, reach)
+    xy, features = xy[order], features[order].astype(np.float32, copy=False)
+    once, total = _in_parts(xy, features, first, last, bandwidth, reach)
+    twice, _ = _in_parts(xy, once, first, last, bandwidth, reach)
+    inverse = (1 / total)[:, None].astype(np.float32)
+    squares, narrow = _in_parts(xy, inverse, first, last, bandwidth / math.sqrt(2), reach)
+    smooth, own = np.empty_like(twice), np.empty(len(xy))
+    smooth[order] = twice
+    own[order] = (squares[:, 0] * narrow + 2 / total) / total  # a spot's own weight is 2, and its square 4
+    return smooth, own
+
+
+def _in_parts(xy: Float64, features: Float32, first: Ints, last: Ints, *kernel: float) -> tuple[Float32, Float64]:
+    """Compute all rows, several parts of them in parallel."""
+    parts = ((np.arange(part.start, part.stop), first, last, *kernel) for part in slices(len(xy), PART))
+    means, totals = zip(*in_threads(partial(_means, xy, features), parts), strict=True)
+    return np.concatenate(means), np.concatenate(totals)
 
 
 def _candidates(xy: Float64, reach: float) -> tuple[Ints, Ints, Ints]:
@@ -70,11 +100,14 @@ def _candidates(xy: Float64, reach: float) -> tuple[Ints, Ints, Ints]:
 @njit(nogil=True, cache=True)
 def _means(
     xy: Float64, features: Float32, rows: Ints, first: Ints, last: Ints, bandwidth: float, reach: float
-) -> Float32:  # pragma: no cover - compiled
-    """Compute rows of A·F from the candidates of each spot; a spot has twice the weight of one at its position."""
+) -> tuple[Float32, Float64]:  # pragma: no cover - compiled
+    """Compute rows of A·F from the candidates of each spot, and the sums of their weights.
+
+    A spot has twice the weight of one at its position.
+    """
     most = (last - first).sum(axis=1).max()
     near, weight = np.empty(most, np.intp), np.empty(most)
-    means = np.empty((len(rows), features.shape[1]), np.float32)
+    means, totals = np.empty((len(rows), features.shape[1]), np.float32), np.empty(len(rows))
     for t, i in enumerate(rows):
         n = 0
         for strip in range(first.shape[1]):
@@ -88,6 +121,7 @@ def _means(
         for k in range(n):
             weight[k] = np.exp(-weight[k] / (2 * bandwidth * bandwidth))
             total += weight[k]
+        totals[t] = total
         own = np.float32(1 / total)
         for f in range(features.shape[1]):
             means[t, f] = own * features[i, f]
@@ -95,4 +129,4 @@ def _means(
             j, share = near[k], np.float32(weight[k] / total)  # read once, outside of the loop
             for f in range(features.shape[1]):
                 means[t, f] += share * features[j, f]
-    return means
+    return means, totals

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from stmmr._core.kernel import Kernel, gaussian_weights, nearest_neighbour_distance
+from stmmr._core.kernel import Kernel, nearest_neighbour_distance
 from stmmr.linear.noise import local_noise, propagated_with_level, spatial_components, whitening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy import sparse
 
 STEP: Final = 2 ** (1 / 4)
 """Ratio of one candidate bandwidth to the next."""
@@ -82,8 +81,7 @@ def bandwidth_curve(features: NDArray[np.floating], xy: NDArray[np.float64], *, 
     moments: list[NDArray[np.float64]] = []
     for step in range(1 + round(math.log(LIMIT / SMALLEST, STEP))):
         bandwidth = SMALLEST * STEP**step * unit
-        weights = gaussian_weights(xy, bandwidth=bandwidth, tolerance=tolerance)
-        rest = white - predicted_by_others(white, weights)
+        rest = white - predicted_by_others(white, Kernel(xy, bandwidth, tolerance))
         errors = (rest**2).mean(axis=1)  # (N,)
         bandwidths.append(bandwidth)
         totals.append(float(errors.mean()))
@@ -105,12 +103,20 @@ def informative_axes(white: NDArray[np.float64], kernel: Kernel) -> NDArray[np.f
     return np.asarray(components.axes / np.linalg.norm(components.axes, axis=0))
 
 
-def predicted_by_others(features: NDArray[np.float64], weights: sparse.csr_matrix[Any]) -> NDArray[np.float64]:
+def predicted_by_others(features: NDArray[np.float64], kernel: Kernel) -> NDArray[np.float64]:
     """Propagate features without each spot's own share; a spot without neighbours gets the mean."""
-    own = np.asarray(weights.multiply(weights.T).sum(axis=1)).reshape(-1, 1).astype(np.float64)  # diagonal of A²
-    others = weights @ (weights @ features) - own * features
+    return without_share(features, *kernel.twice_with_share(features))
+
+
+def without_share(
+    features: NDArray[np.float64], propagated: NDArray[np.floating], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Take from propagated features, shape (N, F), the share of each spot, (N,), in itself."""
+    own = share[:, None]
     alone = own > 1 - 1e-3
-    return np.asarray(np.where(alone, features.mean(axis=0), others / np.where(alone, 1, 1 - own)))
+    return np.asarray(
+        np.where(alone, features.mean(axis=0), (propagated - own * features) / np.where(alone, 1, 1 - own))
+    )
 
 
 def windows(xy: NDArray[np.float64]) -> NDArray[np.intp]:
