@@ -147,7 +147,7 @@ def test_another_bandwidth_embeds_with_the_blocks(tissue):
     order = tissue_order(tissue)
     arranged = without_counts(tissue, order)
     embedding = embedding_at(arranged, kernel_of(arranged))
-    np.testing.assert_allclose(embedding, tissue.obsm[keys.EMBEDDING][order], rtol=1e-6)
+    np.testing.assert_allclose(embedding, tissue.obsm[keys.EMBEDDING][order], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

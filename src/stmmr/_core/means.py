@@ -82,7 +82,7 @@ def _candidates(xy: Float64, reach: float) -> tuple[Ints, Ints, Ints]:
     and end in each strip around it, shape (n, strips).
     """
     strip = np.floor(xy[:, 0] * (STRIPS / reach))
-    order = np.lexsort((xy[:, 1], strip))
+    order = np.lexsort((xy[:, 0], xy[:, 1], strip))  # whatever the order of the rows
     y = xy[order, 1]
     strips, starts = np.unique(strip[order], return_index=True)
     ends = np.append(starts[1:], len(y))
