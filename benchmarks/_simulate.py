@@ -32,6 +32,10 @@ FOLD = 2.5
 """Mean log fold change of the genes that mark a type."""
 DISPERSION = np.float32(2.0)
 """θ of the negative binomial: variance = mean + mean² / 2."""
+DENSITIES = {1_000: 0.15, 4_000: 0.05, 10_000: 0.04}
+"""Share of the counts that are not zero, up to a number of genes: 75 genes of a cell with 500, 200 with 5,000."""
+SEEN_IN_A_BIN = 300
+"""Genes that are seen in a bin with all genes: 1.8·10⁸ counts of 600,000 bins of 8 µm, a whole Visium HD chip."""
 CHUNK = 4096
 ENTRIES = 1 << 20
 """Entries of a chunk in the file: 4 MB of values."""
@@ -128,7 +132,7 @@ def chunks(
     size = rng.lognormal(0, 0.4, len(section)).astype(np.float32)
     kind = section["type"].to_numpy()
     spread = rng.permutation(len(section))[:1000]
-    wanted = 0.15 if n_genes <= 1000 else 0.05
+    wanted = next((share for most, share in DENSITIES.items() if n_genes <= most), SEEN_IN_A_BIN / n_genes)
     profile = at_density(profiles(n_genes, rng), size[spread], kind[spread], wanted)
     if replicate is not None:
         rng, size = replicate, size * np.float32(replicate.lognormal(0, 0.3))

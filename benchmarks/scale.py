@@ -28,9 +28,18 @@ CACHE = ROOT / ".benchmarks" / "scale.jsonl"
 REAL = "xenium_mouse_brain"
 VISIUM = "visium_dlpfc_151673"
 """The section of the earlier profile, see `BEFORE`."""
-SIZES = {500: (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000), 3_000: (10_000, 30_000, 100_000, 300_000)}
-FITTED = (10_000, 1_000_000)
+SIZES = {
+    500: (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000),
+    3_000: (10_000, 30_000, 100_000, 300_000),
+    5_000: (500_000,),
+    18_000: (600_000,),
+}
+CHIPS = {5_000: "Xenium 5K", 18_000: "Visium HD, 8 µm"}
+"""Whole chips, with so many genes; their run finds the genes of domains too."""
+FITTED = (10_000, 10_000_000)
 """Range of cells in which the exponents are fitted."""
+FLOORS_OF = 1_000_000
+"""Cells of the run whose stages are compared with the least they could take."""
 HOURS = 3
 BEFORE = {"expression": 5, "histology": 4, "training": 4, "number of domains": 76, "domains": 12, REST: 19}
 """Seconds of a profile of `VISIUM` on 2026-11-25; 120 in total."""
@@ -41,7 +50,9 @@ def run(name: str, path: Path, n_domains: int | None) -> Row:
     with tempfile.TemporaryDirectory(dir=path.parent if n_domains else None) as folder:
         out = Path(folder) / "out"
         command = [sys.executable, "-m", "stmmr.cli", "run", path, "-o", out]
-        row = measured([*command, *(["--n-domains", n_domains] if n_domains else [])], at_most_s=HOURS * 3600)
+        command += ["--n-domains", n_domains] if n_domains else []
+        command += ["--genes"] if name.endswith(tuple(f" {genes}" for genes in CHIPS)) else []
+        row = measured(command, at_most_s=HOURS * 3600)
         row = {"data": name, "stamp": stamp()} | {k: v for k, v in row.items() if k != "output"}
         if not row["failed"]:
             row |= described(out, path) | {"machine": machine(Path(folder))._asdict()}
@@ -112,7 +123,8 @@ def table(rows: list[Row], value: str) -> Table:
     for row in rows:
         cells = [f"{values(row)[name]:.{digits}f}" if name in values(row) else "–" for name in names]
         agreement = ["–" if row["ari"] is None else f"{row['ari']:.3f}"] if last else []
-        first = f"{row['cells']:,}" + (f" ({row['data']})" if row["data"] == REAL else "")
+        kind = row["data"] if row["data"] == REAL else CHIPS.get(row["genes"])
+        first = f"{row['cells']:,}" + (f" ({kind})" if kind else "")
         written.append([first, f"{row['genes']:,}", row["mode"], *cells, f"**{whole(row):.{digits}f}**", *agreement])
     for genes in SIZES:
         simulated_rows = grown(rows, genes)
@@ -173,7 +185,8 @@ def report(results: list[Row]) -> None:
     visium = next((row for row in rows if row["data"] == VISIUM), None)
     rows = [row for genes in SIZES for row in grown(rows, genes)] + [row for row in rows if row["data"] == REAL]
     failed = [f"{row['data']}: {row['failed']}, after {row['seconds']:.0f} s." for row in results if row["failed"]]
-    largest = max(rows, key=lambda row: row["facts"]["entries"])
+    million = [row for row in rows if row["cells"] == FLOORS_OF]
+    largest = max(million or rows, key=lambda row: row["facts"]["entries"])
     draw(rows)
     write_tables(
         "scale",
@@ -210,6 +223,9 @@ def draw(rows: list[Row]) -> None:
         for row in rows:
             if row["data"] == REAL:
                 ax.plot(row["cells"], value(row), "k*", markersize=11, label="Xenium, 248 genes, K not given")
+            elif row["genes"] in CHIPS:
+                name = f"{CHIPS[row['genes']]}, {row['genes']:,} genes"
+                ax.plot(row["cells"], value(row), "k^" if row["genes"] == 5_000 else "kD", markersize=7, label=name)
         ax.set(xscale="log", yscale="log", xlabel="cells", title=label)
         shown = [value(row) for row in rows]
         ax.set_ylim(0.6 * min(shown), 1.6 * max(shown))
