@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stmmr._core.parallel import one_thread
 from stmmr._core.rows import CHUNK, empty, slices
 from stmmr.linear.noise import local_noise, propagated_with_level, spatial_components
 
@@ -90,6 +91,7 @@ class LinearStart(NamedTuple):
         """Width of the embedding."""
         return len(self.encoders[0].bias)
 
+    @one_thread
     def embed(self, features: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
         """Embed the propagated features of all blocks, shape (N, F) each, in float32; shape (N, d)."""
         parts = [
