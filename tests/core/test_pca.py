@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.decomposition import PCA
 
+from stmmr._core import counts
 from stmmr._core.pca import feature_pca
 
 
@@ -40,3 +42,15 @@ def test_features_that_do_not_vary():
     pca = feature_pca(np.ones((20, 3), dtype=np.float32))
     assert not pca.project(np.ones((20, 3), dtype=np.float32)).any()
     assert np.isfinite(pca.share).all()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.6])
+def test_products_of_genes_one_by_one_have_the_bits_of_those_by_linear_algebra(monkeypatch, share):
+    values = sparse.random(5000, 60, share, format="csr", random_state=0)
+    values.data = np.rint(1e6 * values.data)
+    products = []
+    for below in (0, 1):
+        monkeypatch.setattr(counts, "SPARSE_BELOW", below)
+        products.append(np.triu(counts._products_of_genes(values.copy())))
+    assert np.array_equal(*products)
+    assert np.array_equal(products[0], np.triu((values.T @ values).toarray()))

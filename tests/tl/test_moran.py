@@ -11,7 +11,7 @@ import stmmr
 from stmmr import InputError
 from stmmr._core import genes
 from stmmr.tl import _moran, spatially_variable_genes
-from stmmr.tl._moran import morans_i, neighbor_weights
+from stmmr.tl._moran import Graph, _moments, morans_i, neighbor_weights
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,39 @@ def test_agrees_with_every_weight_written_out(simulated):
         assert adata.var["stmmr_moran_z"].iloc[gene] == pytest.approx(z, abs=1e-4)
 
 
+@pytest.mark.parametrize("n_sections", [1, 3])
+def test_values_that_are_not_zero_suffice(n_sections):
+    rng = np.random.default_rng(1)
+    n = 40 * n_sections
+    section = rng.permutation(np.arange(n) % n_sections)
+    genes = {
+        "seen in few": np.where(rng.random(n) < 0.1, rng.exponential(size=n), 0),
+        "seen in one spot": np.eye(n)[0],
+        "seen in half": np.where(rng.random(n) < 0.5, rng.exponential(size=n), 0),
+        "seen in all, far from zero": 1000 + rng.normal(size=n),
+        "seen in one section, the same value everywhere": np.where(section == 0, 0.1, 0.0),
+        "never seen": np.zeros(n),
+    }
+    values = np.column_stack(list(genes.values())).astype(np.float32)
+    tissue = AnnData(np.ones((n, len(genes))), obs={"section": pd.Categorical(section.astype(str))})
+    tissue.obsm["spatial"] = rng.random((n, 2))
+    graph = _moran._graph(tissue, None, "section", n_neighbors=4)
+    found = morans_i(sparse.csc_matrix(values), graph, null="randomization").i
+    z = values.astype(np.float64)
+    for each in range(n_sections):
+        z[section == each] -= z[section == each].mean(axis=0)
+    z[np.abs(z) < 1e-7] = 0
+    with np.errstate(invalid="ignore"):
+        expected = n * (z * (graph.weights @ z)).sum(axis=0) / (graph.weights.sum() * (z**2).sum(axis=0))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_variance_of_sections_is_that_of_permutations_within_them():
     rng = np.random.default_rng(0)
     sizes = (30, 50)
-    graph = []
-    for n, spots in zip(sizes, (np.arange(30), np.arange(30, 80)), strict=True):
-        weights = neighbor_weights(rng.random((n, 2)), 4)
-        graph.append((spots, sparse.csr_matrix(weights / 4)))
+    parts = [sparse.csr_matrix(neighbor_weights(rng.random((n, 2)), 4) / 4) for n in sizes]
+    weights = sparse.csr_matrix(sparse.block_diag(parts))
+    graph = Graph(weights, np.repeat([0, 1], sizes), [_moments(part) for part in parts])
     values = rng.exponential(size=80) ** 2
     values[30:] += 5  # a shift between sections is no pattern
     columns = np.column_stack([np.r_[rng.permutation(values[:30]), rng.permutation(values[30:])] for _ in range(4000)])
@@ -97,7 +123,7 @@ def test_chunks_and_the_disk_change_nothing(simulated, tmp_path, monkeypatch):
     simulated.copy().write_h5ad(tmp_path / "a.h5ad")
     backed = stmmr.read(tmp_path / "a.h5ad", backed=True)
     monkeypatch.setattr(genes, "VALUES_AT_ONCE", 2000)
-    monkeypatch.setattr(_moran, "_DENSE_AT_ONCE", 1000)
+    monkeypatch.setattr(_moran, "TASKS", 3)
     spatially_variable_genes(backed)
     pd.testing.assert_frame_equal(backed.var.filter(like="moran"), adata.var.filter(like="moran"), atol=1e-6)
 

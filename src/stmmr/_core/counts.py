@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from stmmr._core.types import Bools, CountRows, Csr, Float32, Float64, Ints
 
+SPARSE_BELOW: Final = 0.12
+"""Share of entries that are not zero below which their products are faster one by one than by linear algebra."""
 DENSE: Final = 2_048
 """Spots whose values are made dense at a time."""
 LARGEST: Final = 1e12
@@ -242,7 +244,7 @@ class GeneMoments(NamedTuple):
     totals: Float64
     """Sum over each section, shape (S, G)."""
     products: Float64
-    """XᵀX, shape (G, G)."""
+    """The upper triangle of XᵀX, shape (G, G); what is below it has no meaning."""
 
 
 class Normalisation(NamedTuple):
@@ -286,10 +288,8 @@ class Normalisation(NamedTuple):
 
     def moments(self, counts: Csr, rows: slice) -> GeneMoments:
         """Sum the values of some rows, and their products."""
-        values, products = self.rounded(counts, rows), np.zeros((int(self.genes.sum()),) * 2)
-        for part in slices(values.shape[0], DENSE):
-            dense = values[part].toarray()
-            products += dense.T @ dense
+        values = self.rounded(counts, rows)
+        products = _products_of_genes(values)
         return GeneMoments((self.members(rows) @ values).toarray() * self.step, products * self.step**2)
 
     def totals(self, counts: Csr, rows: slice) -> Float64:
@@ -300,6 +300,25 @@ class Normalisation(NamedTuple):
         """Project the values of some rows, relative to the centre of their section, on axes of shape (G, n)."""
         scores = self(counts, rows) @ axes - (centres @ axes)[self.sections[rows]]
         return np.asarray(scores, dtype=np.float32)
+
+
+def _products_of_genes(values: Csr) -> Float64:
+    """Compute the upper triangle of XᵀX, shape (G, G), of whole numbers, whose sums are the same in any order."""
+    n, n_genes = values.shape
+    products = np.zeros((n_genes, n_genes))
+    for rows in slices(n, DENSE):
+        part = values[rows]
+        if values.nnz < SPARSE_BELOW * n * n_genes:
+            from stmmr._core.compiled import add_products_of_columns
+
+            part.sort_indices()
+            order = np.argsort(part.indices, kind="stable")
+            stop = np.repeat(part.indptr[1:], np.diff(part.indptr))[order]
+            add_products_of_columns(part.indices, part.data, order, stop, products)
+        else:
+            dense = part.toarray()
+            products += dense.T @ dense
+    return products
 
 
 class GeneRows:

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._core.caches import provide_caches
+from stmmr._core.compiled import means_of_neighbours
 from stmmr._core.parallel import in_threads
 from stmmr._core.rows import slices
-
-provide_caches()
-
-from numba import njit  # noqa: E402 - it reads where its cache is when it is imported
 
 if TYPE_CHECKING:
     from stmmr._core.types import Float32, Float64, Floats, Ints
@@ -45,8 +41,8 @@ def mean_twice(xy: Float64, features: Floats, rows: Ints, *, bandwidth: float, r
     xy, features = xy[order], features[order].astype(np.float32, copy=False)
     place = np.empty(len(xy), np.intp)
     place[order] = np.arange(len(xy))
-    once, _ = _means(xy, features, np.arange(len(xy)), first, last, bandwidth, reach)
-    return np.asarray(_means(xy, once, place[rows], first, last, bandwidth, reach)[0])
+    once, _ = means_of_neighbours(xy, features, np.arange(len(xy)), first, last, bandwidth, reach)
+    return np.asarray(means_of_neighbours(xy, once, place[rows], first, last, bandwidth, reach)[0])
 
 
 def mean_twice_with_share(xy: Float64, features: Floats, *, bandwidth: float, reach: float) -> tuple[Float32, Float64]:
@@ -69,7 +65,7 @@ def mean_twice_with_share(xy: Float64, features: Floats, *, bandwidth: float, re
 def _in_parts(xy: Float64, features: Float32, first: Ints, last: Ints, *kernel: float) -> tuple[Float32, Float64]:
     """Compute all rows, several parts of them in parallel."""
     parts = ((np.arange(part.start, part.stop), first, last, *kernel) for part in slices(len(xy), PART))
-    means, totals = zip(*in_threads(partial(_means, xy, features), parts), strict=True)
+    means, totals = zip(*in_threads(partial(means_of_neighbours, xy, features), parts), strict=True)
     return np.concatenate(means), np.concatenate(totals)
 
 
@@ -95,38 +91,3 @@ def _candidates(xy: Float64, reach: float) -> tuple[Ints, Ints, Ints]:
             bounds[0, spots, i] = starts[other] + within.searchsorted(y[spots] - reach)
             bounds[1, spots, i] = starts[other] + within.searchsorted(y[spots] + reach, side="right")
     return order, bounds[0], bounds[1]
-
-
-@njit(nogil=True, cache=True)
-def _means(
-    xy: Float64, features: Float32, rows: Ints, first: Ints, last: Ints, bandwidth: float, reach: float
-) -> tuple[Float32, Float64]:  # pragma: no cover - compiled
-    """Compute rows of A·F from the candidates of each spot, and the sums of their weights.
-
-    A spot has twice the weight of one at its position.
-    """
-    most = (last - first).sum(axis=1).max()
-    near, weight = np.empty(most, np.intp), np.empty(most)
-    means, totals = np.empty((len(rows), features.shape[1]), np.float32), np.empty(len(rows))
-    for t, i in enumerate(rows):
-        n = 0
-        for strip in range(first.shape[1]):
-            for j in range(first[i, strip], last[i, strip]):
-                squared = 0.0
-                for axis in range(xy.shape[1]):
-                    squared += (xy[j, axis] - xy[i, axis]) ** 2
-                near[n], weight[n] = j, squared
-                n += squared <= reach * reach
-        total = 1.0
-        for k in range(n):
-            weight[k] = np.exp(-weight[k] / (2 * bandwidth * bandwidth))
-            total += weight[k]
-        totals[t] = total
-        own = np.float32(1 / total)
-        for f in range(features.shape[1]):
-            means[t, f] = own * features[i, f]
-        for k in range(n):
-            j, share = near[k], np.float32(weight[k] / total)  # read once, outside of the loop
-            for f in range(features.shape[1]):
-                means[t, f] += share * features[j, f]
-    return means, totals

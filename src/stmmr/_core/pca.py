@@ -168,6 +168,8 @@ def gene_components(
         products += part.products
     sizes = np.bincount(normalise.sections)[:, None]  # (S, 1)
     centres = totals / np.maximum(sizes, 1)  # (S, G)
+    products = np.triu(products)
+    products += np.triu(products, 1).T
     products -= (centres * sizes).T @ centres
     products /= len(normalise.size)  # the covariance
     axes = leading_axes(products, n_spots=len(normalise.size), n=n_components)

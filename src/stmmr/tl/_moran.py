@@ -12,6 +12,7 @@ from stmmr._core.checks import InputError, require_choice, require_key, unique_n
 from stmmr._core.genes import gene_columns
 from stmmr._core.kernel import nearest_in_chunks
 from stmmr._core.options import checked
+from stmmr._core.parallel import in_threads
 from stmmr._core.record import record
 from stmmr._core.rows import slices
 from stmmr._core.sections import graph_sections, laid_apart, section_codes, sections_of
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 Null = Literal["randomization", "normality"]
 FEWEST: Final = 4
 """Fewest spots of a section for the variance by randomisation."""
-_DENSE_AT_ONCE: Final = 2**17
-"""Dense values of a block of genes: 1 MB, which stays in the cache of the processor, and as much for their
-neighbours."""
+TASKS: Final = 32
+"""Parts of a block of genes, each for a thread at a time."""
 TIE: Final = 1.01
 """Ratio of distances that count as equal."""
 
@@ -143,38 +143,37 @@ def spatially_variable_genes(
     record(adata, spatially_variable_genes=step)
 
 
-Sections = list[tuple["Ints", "Csr"]]
-"""Indices of the spots of each section, and the weights between them."""
+class Graph(NamedTuple):
+    """The weights between spots, none of them between sections, with rows scaled to sum 1."""
+
+    weights: Csr
+    """W, shape (N, N)."""
+    section: Ints
+    """Section of each spot, shape (N,)."""
+    moments: list[_Moments]
+    """Of each section."""
 
 
-def morans_i(values: Csc, graph: Sections, *, null: Null) -> Moran:
-    """Compute Moran's I of genes, shape (N, G), over the row-scaled weights of each section.
+def morans_i(values: Csc, graph: Graph, *, null: Null) -> Moran:
+    """Compute Moran's I of genes, shape (N, G), from their values that are not zero; several genes in parallel."""
+    from stmmr._core.compiled import moments_over_neighbours
 
-    Genes are processed in blocks, which bounds the memory.
-    """
-    step = max(_DENSE_AT_ONCE // values.shape[0], 1)
-    moments = [_moments(weights) for _, weights in graph]
-    parts = []
-    for genes in slices(values.shape[1], step):
-        dense = values[:, genes].toarray().astype(np.float64)
-        sums = [
-            _section_sums(dense[spots], weights, moment, null=null)
-            for (spots, weights), moment in zip(graph, moments, strict=True)
-        ]
-        mean_weight = sum(moment.s0 for moment in moments) / sum(moment.n for moment in moments)
-        parts.append(_combined(np.sum(sums, axis=0), mean_weight))
-    return Moran(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    weights, sizes = graph.weights, np.bincount(graph.section)
+    of_spot = np.asarray(weights.sum(axis=0)).ravel() + np.asarray(weights.sum(axis=1)).ravel()
+    columns = (values.indices, values.data.astype(np.float32, copy=False))
+    edges = (weights.indptr, weights.indices, weights.data, of_spot, graph.section, sizes)
+    parts = slices(values.shape[1], max(-(-values.shape[1] // TASKS), 1))
+    tasks = ((values.indptr[genes.start : genes.stop + 1], *columns, *edges) for genes in parts)
+    sums = np.concatenate(list(in_threads(moments_over_neighbours, tasks)), axis=2)  # (3, S, G)
+    each = [_expected(sums[:, s], moments, null=null) for s, moments in enumerate(graph.moments)]
+    mean_weight = sum(moments.s0 for moments in graph.moments) / sum(moments.n for moments in graph.moments)
+    return _combined(np.sum(each, axis=0), mean_weight)
 
 
-def _section_sums(values: Float64, weights: Csr, moments: _Moments, *, null: Null) -> Float64:
-    """Compute Σ W z z over a section, its expectation and variance, and Σ z², shape (4, G)."""
-    z = values - values.mean(axis=0)
-    z[:, (values == values[:1]).all(axis=0)] = 0  # round-off would look like a pattern
-    product = np.einsum("ij,ij->j", z, weights @ z)
-    squared = np.square(z, out=z)
-    squares = squared.sum(axis=0)
+def _expected(sums: Float64, moments: _Moments, *, null: Null) -> Float64:
+    """Compute Σ W z z over a section, its expectation and variance, and Σ z², (4, G), from Σz², Σz⁴ and Σ W z z."""
+    squares, fourth, product = sums
     with np.errstate(invalid="ignore", divide="ignore"):
-        fourth = np.einsum("ij,ij->j", squared, squared)
         kurtosis = np.nan_to_num(moments.n * fourth / squares**2) if null == "randomization" else None
     unit = squares * moments.s0 / moments.n  # Σ W z z is I times this
     return np.stack([product, -unit / (moments.n - 1), unit**2 * moments.variance(kurtosis), squares])
@@ -193,7 +192,7 @@ def _moments(weights: Csr) -> _Moments:
     return _Moments(weights.shape[0], float(weights.sum()), float((both.data**2).sum() / 2), float((ends**2).sum()))
 
 
-def _graph(adata: AnnData, graph_key: str | None, section_key: str | None, *, n_neighbors: int) -> Sections:
+def _graph(adata: AnnData, graph_key: str | None, section_key: str | None, *, n_neighbors: int) -> Graph:
     """Get the weights between the spots of each section, rows scaled to sum 1, checked."""
     sections = graph_sections(adata) if section_key is None else sections_of(adata, section_key)
     if graph_key is None:
@@ -201,18 +200,26 @@ def _graph(adata: AnnData, graph_key: str | None, section_key: str | None, *, n_
     else:
         weights = _stored_weights(adata, graph_key)
     codes = section_codes(sections, adata.n_obs)
-    parts = []
+    weights = _row_scaled(weights if sections is None else _within(weights, codes))
+    moments = []
     for code in range(int(codes.max()) + 1):
         spots = np.flatnonzero(codes == code)
-        among = _row_scaled(weights if sections is None else weights[spots][:, spots])
+        among = weights if sections is None else weights[spots][:, spots]
         if len(spots) < FEWEST or among.nnz == 0:
             where = "" if sections is None else f" in section {sections.categories[code]!r}"
             raise InputError(
                 f"Expected at least {FEWEST} {rows_called(adata)} with neighbours{where}, found {len(spots)} with "
                 f"{among.nnz} edges. Remove sections that are smaller."
             )
-        parts.append((spots, among))
-    return parts
+        moments.append(_moments(among))
+    return Graph(weights, codes, moments)
+
+
+def _within(weights: Csr, codes: Ints) -> Csr:
+    """Keep the weights between spots of the same section."""
+    edges = weights.tocoo()
+    same = codes[edges.row] == codes[edges.col]
+    return sparse.csr_matrix((edges.data[same], (edges.row[same], edges.col[same])), shape=weights.shape)
 
 
 def neighbor_weights(xy: Float64, n_neighbors: int) -> Csr:
