@@ -90,18 +90,18 @@ def moments_over_neighbours(
     weights: Float64,
     of_spot: Float64,
     section: Ints,
-    sizes: Ints,
 ) -> Float64:  # pragma: no cover - compiled
     """Compute Σz², Σz⁴ and ΣΣ w z z over each section, shape (3, S, G), of genes relative to their means there.
 
     Genes are columns of a sparse matrix: gene g has `values` at `spots` from ``begins[g]`` to ``begins[g + 1]``. Spot i
-    has `neighbours` with `weights` from ``ends[i]`` to ``ends[i + 1]``, all in its `section`, of `sizes` spots. The
-    weights that begin or end at a spot sum to `of_spot`.
+    has `neighbours` with `weights` from ``ends[i]`` to ``ends[i + 1]``, all in its `section`. The weights that begin or
+    end at a spot sum to `of_spot`.
     """
-    n, n_genes, n_sections = len(section), len(begins) - 1, len(sizes)
-    sums, whole = np.zeros((3, n_sections, n_genes)), np.zeros(n_sections)
+    n, n_genes, n_sections = len(section), len(begins) - 1, section.max() + 1
+    sums, whole, sizes = np.zeros((3, n_sections, n_genes)), np.zeros(n_sections), np.zeros(n_sections)
     for i in range(n):
         whole[section[i]] += of_spot[i] / 2
+        sizes[section[i]] += 1
     value, seen = np.zeros(n, np.float32), np.zeros(n_sections, np.intp)
     mean, low, high = np.zeros(n_sections), np.zeros(n_sections), np.zeros(n_sections)
     for gene in range(n_genes):
@@ -144,4 +144,22 @@ def moments_over_neighbours(
         for s in range(n_sections):
             if low[s] == high[s]:  # round-off would look like a pattern
                 sums[:, s, gene] = 0
+    return sums
+
+
+@compiled
+def sums_by_group(
+    begins: Numbers, spots: Numbers, values: Float32, group: Ints, n_groups: int
+) -> Float64:  # pragma: no cover - compiled
+    """Sum 1, x and exp(x) − 1 over the values of each gene in each group of spots, shape (3, groups, G).
+
+    Genes are columns of a sparse matrix, as in `moments_over_neighbours`.
+    """
+    sums = np.zeros((3, n_groups, len(begins) - 1))
+    for gene in range(len(begins) - 1):
+        for k in range(begins[gene], begins[gene + 1]):
+            own, value = group[spots[k]], np.float64(values[k])
+            sums[0, own, gene] += 1
+            sums[1, own, gene] += value
+            sums[2, own, gene] += np.expm1(value)
     return sums

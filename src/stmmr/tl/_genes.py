@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.borders import contacts, neighboring_domains
@@ -16,13 +16,17 @@ from stmmr._core.checks import InputError, listed, logger, require_choice, requi
 from stmmr._core.depends import depends, warn_outdated
 from stmmr._core.genes import gene_columns
 from stmmr._core.options import Checked, checked, shows_options
+from stmmr._core.parallel import in_threads
 from stmmr._core.record import record, recorded
+from stmmr._core.rows import slices
 from stmmr._core.sections import graph_sections, laid_apart, section_codes, sections_of, tissue_coordinates
 from stmmr._core.space import coordinates, rows_called
 from stmmr._core.stats import fdr_bh
 from stmmr.tl._rank_sums import RankSums, rank_sums
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
     from stmmr._core.types import Bools, Csc, Float64, Ints
@@ -33,6 +37,8 @@ MIN_SHARES: Final = {"spots": 0.8, "cells": 0.25, "bins": 0.25}
 """Share of the spots, cells or bins of a domain in which a specific gene is seen."""
 LEADING_BELOW: Final = 0.05
 """Adjusted p-value below which a gene can lead a domain."""
+GENES_AT_ONCE: Final = 256
+"""Genes that a thread compares at a time."""
 FEWEST: Final = 3
 """Fewest spots of a domain that is tested."""
 FEWEST_LEADING: Final = 5
@@ -153,10 +159,13 @@ def domain_genes(
     columns = gene_columns(adata, layer, progress=progress)
     assigned = domains.codes >= 0
     codes = domains.codes[assigned].astype(np.intp)
-    parts = [
-        _compared(values if assigned.all() else values[assigned], codes, [neighbours, rest])
+    blocks = (
+        values if assigned.all() else values[assigned]
         for _, values in columns.lognormalised(progress=progress, task="genes of domains")
-    ]
+    )
+    compare = partial(_compared, codes=codes, others=[neighbours, rest])
+    # in each block, several genes in parallel
+    parts = [part for block in blocks for part in in_threads(compare, ((some,) for some in _parted(block)))]
     names = pd.Index(domains.categories.astype(str))
     # NaN if a domain is too small for a test, or has no neighbour
     table = _table([np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)], names, adata.var_names)
@@ -323,17 +332,17 @@ def _neighbours(adata: AnnData, domains: pd.Categorical, section_key: str | None
     return neighboring_domains(contact, sizes, min_contact=options.min_contact)
 
 
+def _parted(values: Csc) -> Iterator[Csc]:
+    """Divide genes, shape (N, G), into parts."""
+    return (values[:, genes] for genes in slices(values.shape[1], GENES_AT_ONCE))
+
+
 def _compared(values: Csc, codes: Ints, others: list[Bools]) -> list[Float64]:
     """Compute the statistics of genes in each domain and in the others; `_COLUMNS` without the last, each (C, K, G)."""
-    n_domains = len(others[0])
-    members = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_domains, len(codes)))
-    sizes = np.bincount(codes, minlength=n_domains).astype(np.float64)
-    # the same entries three times: 1, the value, and the normalised count
-    kinds = (np.ones_like(values.data), values.data, np.expm1(values.data))
-    sums = [
-        np.asarray((members @ sparse.csc_matrix((data, values.indices, values.indptr), values.shape)).toarray())
-        for data in kinds
-    ]
+    from stmmr._core.compiled import sums_by_group
+
+    sizes = np.bincount(codes, minlength=len(others[0])).astype(np.float64)
+    sums = list(sums_by_group(values.indptr, values.indices, values.data, codes, len(sizes)))
     statistics = [
         _against(sums, sizes, other, ranks)
         for other, ranks in zip(others, rank_sums(values, codes, others), strict=True)

@@ -158,10 +158,10 @@ def morans_i(values: Csc, graph: Graph, *, null: Null) -> Moran:
     """Compute Moran's I of genes, shape (N, G), from their values that are not zero; several genes in parallel."""
     from stmmr._core.compiled import moments_over_neighbours
 
-    weights, sizes = graph.weights, np.bincount(graph.section)
+    weights = graph.weights
     of_spot = np.asarray(weights.sum(axis=0)).ravel() + np.asarray(weights.sum(axis=1)).ravel()
     columns = (values.indices, values.data.astype(np.float32, copy=False))
-    edges = (weights.indptr, weights.indices, weights.data, of_spot, graph.section, sizes)
+    edges = (weights.indptr, weights.indices, weights.data, of_spot, graph.section)
     parts = slices(values.shape[1], max(-(-values.shape[1] // TASKS), 1))
     tasks = ((values.indptr[genes.start : genes.stop + 1], *columns, *edges) for genes in parts)
     sums = np.concatenate(list(in_threads(moments_over_neighbours, tasks)), axis=2)  # (3, S, G)
