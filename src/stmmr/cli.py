@@ -99,7 +99,7 @@ def run_command(
 ) -> None:
     """Find the spatial domains of a section, and write results, figures and a report to a folder.
 
-    The genes of the domains are found as well, unless --no-genes is given or there are more than 100,000 spots. Other
+    The genes of the domains are found as well, unless --no-genes is given or there are more than a million spots. Other
     analyses are requested by their options, or added later by `stmmr analyse`.
 
     Parameters

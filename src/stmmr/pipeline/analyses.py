@@ -48,7 +48,7 @@ class AnalysisOptions:
 
     genes: bool | None = None
     """Find the genes of each domain, and the spatially variable genes (Moran's I). A run finds them by default up to
-    100,000 spots."""
+    a million spots."""
     pseudobulk: bool = False
     """Find the genes of each domain with sections as replicates (extra ``deseq``)."""
     gene_sets: str | Path | None = None
