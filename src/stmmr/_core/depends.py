@@ -12,9 +12,9 @@ import pandas as pd
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.compat import escaped, renamed, unescaped
-from stmmr._core.fingerprints import fingerprint
-from stmmr._core.order import taken, tissue_order
+from stmmr._core.order import tissue_order
 from stmmr._core.record import notes_a_result, record, recorded
+from stmmr._core.sources import hashed, is_there, partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stmmr._core.types import Ints
 
 Step = TypeVar("Step", bound="Callable[..., Any]")
-DECISIVE: Final = {"spatial_graph": ("use", "coordinates", "bandwidth", "tolerance", "section_key")}
-"""What results depend on of the records that they are computed from; the rest describes these."""
 NAMES: dict[str, str] = {
     "X_stmmr_umap": "UMAP",
     "domain_genes_pseudobulk": "domain genes by pseudo-bulk",
@@ -79,7 +77,7 @@ def depends(adata: AnnData, result: str, *, on: Iterable[str], writes: Iterable[
     order = tissue_order(adata)
     sources = [source for source in on if source]
     entry = {
-        "on": {source: _fingerprint(adata, source, order) for source in sources},
+        "on": {source: hashed(adata, source, order) for source in sources},
         "groups": _groups(adata, sources[0], order) if sources and _has_groups(adata, sources[0]) else {},
         "writes": list(writes),
         "n_obs": adata.n_obs,
@@ -123,7 +121,7 @@ def outdated(adata: AnnData) -> dict[str, list[str]]:
     entries = {
         result: entry
         for result, entry in _entries(adata).items()
-        if any(_is_there(adata, written) for written in entry["writes"])
+        if any(is_there(adata, written) for written in entry["writes"])
     }
     order = tissue_order(adata) if entries else np.arange(0)
     now: dict[str, str] = {}
@@ -132,18 +130,11 @@ def outdated(adata: AnnData) -> dict[str, list[str]]:
         if int(entry["n_obs"]) != adata.n_obs:
             changed = [] if all(map(_is_of_spots, entry["writes"])) else ["the selection of rows"]
         else:
-            now |= {name: _fingerprint(adata, name, order) for name in entry["on"] if name not in now}
+            now |= {name: hashed(adata, name, order) for name in entry["on"] if name not in now}
             changed = [_shown(name) for name, before in entry["on"].items() if now[name] != before]
         if changed:
             found[result] = changed
     return found
-
-
-def partition_of(adata: AnnData, key: str) -> str:
-    """Hash the groups of a column of ``obs``, whatever their names."""
-    order = tissue_order(adata)
-    codes = pd.factorize(pd.Categorical(adata.obs[key]).codes[order])[0]
-    return fingerprint(codes)
 
 
 def drop_outdated(adata: AnnData, *, quiet: bool = False) -> list[str]:
@@ -153,7 +144,7 @@ def drop_outdated(adata: AnnData, *, quiet: bool = False) -> list[str]:
     """
     follow_renames(adata)
     entries = _entries(adata)
-    there = {name: entry for name, entry in entries.items() if any(_is_there(adata, each) for each in entry["writes"])}
+    there = {name: entry for name, entry in entries.items() if any(is_there(adata, each) for each in entry["writes"])}
     if len(there) < len(entries):
         _store(adata, there)
     dropped: dict[str, list[str]] = {}
@@ -221,7 +212,7 @@ def rename_groups(adata: AnnData, names: Mapping[str, tuple[str, Mapping[str, st
         readers = {
             part: [reader for reader, other in _entries(adata).items() if other["on"].get(part) == now]
             for part in renamed_parts
-            if (now := _fingerprint(adata, part, order)) != "missing"
+            if (now := hashed(adata, part, order)) != "missing"
         }
         for path in HOLD_NAMES[kind]:
             _rename_at(adata, [one if part == ONE else part for part in path], new)
@@ -257,7 +248,7 @@ def _only_renamed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def _refresh(adata: AnnData, result: str, source: str) -> None:
     """Record a source of a result as it is now."""
     entries, order = _entries(adata), tissue_order(adata)
-    entry = entries[result] | {"on": entries[result]["on"] | {source: _fingerprint(adata, source, order)}}
+    entry = entries[result] | {"on": entries[result]["on"] | {source: hashed(adata, source, order)}}
     if _has_groups(adata, source):
         entry["groups"] = _groups(adata, source, order)
     _store(adata, {**entries, result: entry})
@@ -332,15 +323,6 @@ def _drop(adata: AnnData, result: str) -> None:
     _store(adata, entries)
 
 
-def _is_there(adata: AnnData, written: str) -> bool:
-    container, name = str(written).split(":", 1)
-    kind, _, one = name.partition(":")
-    if container == "notes":
-        note = recorded(adata).get(kind)
-        return note is not None and (not one or one in note)
-    return name in getattr(adata, container)
-
-
 def _called(result: str) -> str:
     kind, _, one = result.partition(":")
     return NAMES.get(kind, kind.replace("_", " ")) + (f" ({one})" if one and one not in vars(keys).values() else "")
@@ -372,22 +354,3 @@ def _groups(adata: AnnData, source: str, order: Ints) -> dict[str, Any]:
     first = pd.unique(values.codes[order])
     names = [str(values.categories[int(code)]) if code >= 0 else "" for code in first]
     return {"source": source, "partition": partition_of(adata, key), "names": np.array(names, dtype=object)}
-
-
-def _fingerprint(adata: AnnData, source: str, order: Ints) -> str:
-    """Hash the values of a source, whatever the order of rows and categories."""
-    container, name = source.split(":", 1)
-    if not _is_there(adata, source) or (container == "notes" and name not in DECISIVE):
-        return "missing"
-    if container == "notes":
-        note = recorded(adata)[name]
-        return fingerprint([str(note.get(field, "")) for field in DECISIVE[name]])
-    values: Any = getattr(adata, container)[name]
-    if container == "uns":
-        return fingerprint(pd.util.hash_pandas_object(values).to_numpy())
-    if container == "obs" and not pd.api.types.is_numeric_dtype(values.dtype):
-        used = pd.Categorical(values).remove_unused_categories()
-        names = used.categories.astype(str)
-        rank = np.append(np.argsort(np.argsort(names)), -1)
-        return fingerprint([sorted(names), rank[used.codes][order]])
-    return fingerprint(taken(np.asarray(values) if isinstance(values, pd.DataFrame | pd.Series) else values, order))

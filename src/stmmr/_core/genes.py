@@ -148,8 +148,11 @@ def _by_gene(counts: Csr, rows: slice, *, size: Float64, median: float) -> Csc:
 
 @contextmanager
 def genes_read_once() -> Iterator[None]:
-    """Let analyses of the same counts share their sums and, if counts are on disk, one copy by genes."""
-    before = _shared.set({})
+    """Let analyses of the same counts share their sums and, if counts are on disk, one copy by genes.
+
+    Within another such block, they share those of all of it.
+    """
+    before = _shared.set({} if (shared := _shared.get()) is None else shared)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.files import Unchanged
 from stmmr._core.folders import Draft, drafted, remove, require_outside, restore
+from stmmr._core.genes import genes_read_once
 from stmmr._core.locks import locked
 from stmmr._core.options import as_json, plain
 from stmmr._core.parallel import is_first
@@ -138,9 +139,10 @@ def run_to_folder(
         writing = Writing(draft, adata, facts | how, failed, read, start, image=_full_image(folder, left))
         writing.domains()
         fitted = cache(lambda: results.read_model(model, adata))
-        writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
-        _save_decoder(fitted, draft.folder / MODEL)
-        writing.rest(source=counts, report=report, spatialdata=folder.spatialdata)
+        with genes_read_once():
+            writing.analyses(with_genes(adata, analyses), model=fitted, progress=options.progress)
+            _save_decoder(fitted, draft.folder / MODEL)
+            writing.rest(source=counts, report=report, spatialdata=folder.spatialdata)
     remove(beside, KEPT)  # not before the results are in their place
     remove_sections(store)
     results.log_contents(folder.output)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stmmr._core import keys
 from stmmr._core.checks import InputError
 from stmmr._core.shown import domains_shown
+from stmmr._core.sources import unchanged
 from stmmr._core.version import versions
 from stmmr.pipeline import folder as results
 from stmmr.pipeline.analyse import carry_out, facts_of
@@ -94,7 +95,7 @@ class Writing:
             with attempt("spatialdata.zarr", self.failed):
                 results.write_spatialdata(adata, folder / "spatialdata.zarr")
         facts = self._facts()
-        with domains_shown(adata, key) as shown:
+        with domains_shown(adata, key) as shown, unchanged(shown):
             self.failed |= results.write_figures(shown, folder, options=self.facts["options"])
             if report is not None and self.image is not None:
                 write_tiles(shown, folder, self.image, self.failed, report)

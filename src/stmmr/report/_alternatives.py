@@ -10,8 +10,8 @@ import pandas as pd
 from stmmr import tl
 from stmmr._core import keys
 from stmmr._core.categories import categories, title_of
-from stmmr._core.depends import partition_of
 from stmmr._core.record import recorded
+from stmmr._core.sources import partition_of
 from stmmr.report._annotations import annotation_keys
 from stmmr.report._layers import category_layer
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmmr._core import keys as _keys
-from stmmr._core.depends import facts_about, partition_of
+from stmmr._core.depends import facts_about
 from stmmr._core.record import recorded
 from stmmr._core.sections import graph_sections
+from stmmr._core.sources import partition_of
 from stmmr._core.space import graph_um, rows_called
 from stmmr._core.version import VERSION
 from stmmr.pipeline.analyses import ANALYSES

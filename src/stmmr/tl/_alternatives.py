@@ -11,9 +11,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from stmmr._core.checks import InputError
-from stmmr._core.depends import facts_about, partition_of, warn_outdated
+from stmmr._core.depends import facts_about, warn_outdated
 from stmmr._core.options import checked
 from stmmr._core.record import recorded
+from stmmr._core.sources import partition_of
 from stmmr.tl._vote import adjusted_rand, drawn, matched, vote
 
 if TYPE_CHECKING:

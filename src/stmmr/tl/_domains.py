@@ -12,11 +12,12 @@ from stmmr._core import keys
 from stmmr._core.categories import PALETTE
 from stmmr._core.checks import InputError, logger, require_choice
 from stmmr._core.colors import FEWEST, colors_by_name, set_colors
-from stmmr._core.depends import clears_outdated, depends, facts_about, partition_of
+from stmmr._core.depends import clears_outdated, depends, facts_about
 from stmmr._core.options import Checked, checked, shows_options
 from stmmr._core.order import in_tissue_order
 from stmmr._core.parallel import one_thread
 from stmmr._core.record import record, recorded
+from stmmr._core.sources import partition_of
 from stmmr.tl._leiden import leiden
 from stmmr.tl._number import chosen_number
 from stmmr.tl._points import N_COMPONENTS, points_of

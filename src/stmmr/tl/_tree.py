@@ -11,10 +11,11 @@ from stmmr._core import keys
 from stmmr._core.categories import categories
 from stmmr._core.checks import InputError, require_step
 from stmmr._core.colors import colors_by_name, set_colors
-from stmmr._core.depends import clears_outdated, partition_of
+from stmmr._core.depends import clears_outdated
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
 from stmmr._core.record import record
+from stmmr._core.sources import partition_of
 from stmmr.tl._points import points_of
 from stmmr.tl._readouts import REGULARISATION
 
