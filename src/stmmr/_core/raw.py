@@ -10,7 +10,7 @@ from scipy import sparse
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, require_key
-from stmmr._core.columns import plain
+from stmmr._core.axes import plain
 from stmmr._core.compat import layers_of, names_in
 from stmmr._core.rows import as_csr
 

@@ -46,6 +46,10 @@ MIXED: Final = 0.2
 """Share of spots nearest to one of another section from which sections are overlaid."""
 
 
+COVERED: Final = 0.5
+"""Share of the extent of the tissue that most groups have in x and in y, if their names tell sections."""
+
+
 class Several(NamedTuple):
     """Several sections in one table."""
 
@@ -229,7 +233,8 @@ def _by_names(adata: AnnData) -> pd.Categorical | None:
 def _overlaid(adata: AnnData, columns: dict[str, pd.Categorical]) -> Several | None:
     """Find sections that lie on top of each other, by columns that are named after sections."""
     named = {name: values for name, values in columns.items() if may_name_sections(name)}
-    if not named:
+    by_name = _by_names(adata)
+    if not named and by_name is None:
         return None
     xy = coordinates(adata)
     overlaid = {name: share for name, values in named.items() if (share := _mixed(xy, values)) > MIXED}
@@ -237,7 +242,15 @@ def _overlaid(adata: AnnData, columns: dict[str, pd.Categorical]) -> Several | N
         apart = laid_apart(xy, named[name])
         if all(_mixed(apart, named[other]) <= MIXED for other in overlaid if other != name):
             return Several(f"the groups of obs[{name!r}] lie on top of each other", name)
+    if by_name is not None and _cover_the_same(xy, by_name) and _mixed(xy, by_name) > MIXED:
+        return Several("the groups that the names tell lie on top of each other", None, by_name)
     return None
+
+
+def _cover_the_same(xy: Float64, values: pd.Categorical) -> bool:
+    """Tell whether most groups extend over most of the tissue, as bins named by their column or row do not."""
+    extents = [np.ptp(xy[values.codes == code], axis=0) for code in range(len(values.categories))]
+    return bool(np.median(np.min(np.array(extents) / np.maximum(np.ptp(xy, axis=0), 1e-12), axis=1)) > COVERED)
 
 
 def _mixed(xy: Float64, values: pd.Categorical) -> float:

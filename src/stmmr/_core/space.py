@@ -10,7 +10,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
-from stmmr._core.columns import coordinate_columns, depth_column, plain
+from stmmr._core.axes import columns_of_axes, coordinate_columns, depth_column, plain, spatial_keys
 from stmmr._core.compat import libraries_of
 from stmmr._core.parallel import threads
 
@@ -35,8 +35,6 @@ UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances between neighbours that occur: from bins of Stereo-seq and Visium HD to coarse arrays."""
-SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial(3d)?|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
-"""Keys of ``obsm`` that hold coordinates, as `plain` writes them."""
 DECIMAL_COMMA: Final = r"^(-?\d+),(\d+)$"
 FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
@@ -200,9 +198,9 @@ def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
     InputError
         If there are none, or they are no numbers.
     """
-    key = next((name for name in adata.obsm if name == keys.SPATIAL), None)
-    key = key or next((name for name in adata.obsm if SPATIAL_NAMES.fullmatch(plain(name))), None)
-    if key is not None:
+    for key, is_sure in spatial_keys(adata.obsm).items():
+        if not is_sure and np.shape(adata.obsm[key])[1:] not in {(2,), (3,)}:
+            continue
         return (*_numbers(adata.obsm[key], f"obsm[{key!r}]"), f"obsm[{key!r}]")
     if pair := coordinate_columns(adata.obs.columns):
         where = f"obs[{pair[0]!r}] and obs[{pair[1]!r}]"
@@ -218,8 +216,11 @@ def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
 def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
     """Get x and y, and z if there is one, from a table or an array."""
     if hasattr(values, "columns"):
-        pair, depth = coordinate_columns(values.columns), depth_column(values.columns)
-        values = values[[*pair, *([depth] if depth else [])]] if pair else values.select_dtypes("number")
+        named = columns_of_axes(values.columns)
+        if named is None:
+            message = "Nothing in the names of %s tells x from y (%s): they are taken in this order."
+            logger.warning(message, where, listed(values.columns))
+        values = values.select_dtypes("number") if named is None else values[named]
         texts = values.select_dtypes(exclude="number").columns  # also categories and text of numbers
         values = values.astype(dict.fromkeys(texts, object)).replace(DECIMAL_COMMA, r"\1.\2", regex=True)
     try:

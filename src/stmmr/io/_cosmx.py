@@ -14,7 +14,7 @@ import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
-from stmmr._core.columns import plain
+from stmmr._core.axes import plain
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import boundaries_file, ring_numbers, set_boundaries

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.columns import describes_rows, names_rows, plain
+from stmmr._core.axes import plain
+from stmmr._core.columns import describes_rows, names_rows
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import free_memory, open_text, require_memory, require_regular
 from stmmr.io._peek import PARQUET, Peek, n_fields, parquet_names, peek
@@ -34,8 +35,12 @@ SAMPLED_ROWS: Final = 20
 """Rows by which columns of text are told."""
 CHUNK_VALUES: Final = 16_000_000
 """Values that are dense in memory at a time, 64 MB."""
-ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+|index|level_0|rownames?|row_names?|v1|x|id")
+ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+(_\d+)?|index|level_0|rownames?|row_names?|v1|x(_\d+)?|id|_+\d+|rn")
 """First columns that may only number the rows, as `plain` writes them."""
+MOST_NAMES: Final = 6
+"""Columns among the first of which one may name the rows."""
+FEW_MEASURES: Final = 1 / 3
+"""Share of columns up to which those with fractions are no genes, as the others hold counts."""
 EMPTY_IS_ZERO: Final = 0.5
 """Share of rows with empty cells from which these stand for 0; in fewer rows, the table is damaged."""
 
@@ -142,7 +147,7 @@ def read_counts_table(
         head = peek(path)
         naming = [i for i, name in enumerate(head.header) if name in ids]
         if not naming and not (may_hold_text and names_nothing(path, head.header)):
-            naming = [_name_column(head.header)]
+            naming = [_name_column(path, head.header)]
         left_out = {*others, *(_text_columns(path, head.header, naming, others) if may_hold_text else ())}
         if not genes_in_rows:
             left_out |= {*_no_genes(path, head.header, naming, left_out)}
@@ -170,7 +175,8 @@ def read_counts_table(
         if cut:
             raise ValueError(f"row {chunk.index[-1] + 1} is incomplete")
         _check_missing(np.concatenate(missing), n_read=int(chunk.index[-1]) + 1, n_kept=len(frame), path=path)
-        return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
+        table = CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
+        return _without_measures(table, path, genes_in_rows=genes_in_rows)
 
 
 def names_nothing(path: Path, header: list[str]) -> bool:
@@ -181,10 +187,45 @@ def names_nothing(path: Path, header: list[str]) -> bool:
     return bool(sample[0].duplicated().any())
 
 
-def _name_column(header: list[str]) -> int:
-    """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
-    second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
-    return int(second_names)
+def _name_column(path: Path, header: list[str]) -> int:
+    """Find the column with the names of the rows: the first, or a later one if the first only numbers them."""
+    sample = first_rows(path, SAMPLED_NAMES)
+    columns = range(min(MOST_NAMES, len(header)))
+    if len(sample) and counts_rows(sample[0]):
+        texts = (i for i in columns if not sample[i].dtype.kind in "iufb" and sample[i].is_unique)
+        if (text := next(texts, None)) is not None:
+            return text
+    numbered = (i for i in columns if ROW_NUMBERS.fullmatch(plain(header[i])) is None)
+    first = next(numbered, 0)
+    return first if first and names_rows(header[first]) else 0
+
+
+def counts_rows(column: pd.Series) -> bool:
+    """Tell whether a column only counts the rows, from 0 or 1 on."""
+    texts = column.astype(str).tolist()
+    return texts in ([str(i) for i in range(start, start + len(texts))] for start in (0, 1))
+
+
+def _without_measures(table: CountTable, path: Path, *, genes_in_rows: bool) -> CountTable:
+    """Leave out columns (or rows, of genes × spots) of fractions or negative values where the others hold counts.
+
+    They hold an area, a score or an embedding, whatever they are called, and are no genes.
+    """
+    entries = table.values.tocoo()
+    place, n = (entries.row, table.values.shape[0]) if genes_in_rows else (entries.col, table.values.shape[1])
+    stored = np.bincount(place, minlength=n)
+    odd = np.bincount(place[(entries.data % 1 != 0) | (entries.data < 0)], minlength=n)
+    measures = 2 * odd > stored
+    if not measures.any() or measures.mean() > FEW_MEASURES:
+        return table
+    names = table.names if genes_in_rows else np.array(table.columns)
+    message = "%s of %s that hold fractions or negative values beside counts are no genes and are left out: %s."
+    what = "Rows" if genes_in_rows else "Columns"
+    logger.warning(message, what, path.name, listed(names[measures]))
+    if genes_in_rows:
+        return CountTable(table.ids[~measures].reset_index(drop=True), table.columns, table.values[~measures])
+    columns = [name for name, is_measure in zip(table.columns, measures, strict=True) if not is_measure]
+    return CountTable(table.ids, columns, table.values[:, ~measures])
 
 
 def _text_columns(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:

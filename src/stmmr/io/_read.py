@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.columns import coordinate_columns
+from stmmr._core.axes import coordinate_columns
 from stmmr._core.files import existing, visible
 from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
-from stmmr._core.columns import coordinate_columns, names_rows
+from stmmr._core.axes import coordinate_columns
+from stmmr._core.columns import names_rows
 from stmmr._core.files import parsing, visible
 from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core.checks import InputError, listed, logger, unique_names
-from stmmr._core.columns import coordinate_columns, microns_of
+from stmmr._core.axes import coordinate_columns, microns_of
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 from stmmr._core.untrusted import open_hdf5, open_text, reader, require_memory
 from stmmr.io._adopt import left_out
