@@ -25,8 +25,12 @@ RANKED: Final = (
 WITHIN_FIELDS: Final = re.compile(r"local|fov")
 """Words of positions that are counted anew in each field of view."""
 _WORD: Final = "|".join(sorted((word for group in RANKED for word in group if word), key=len, reverse=True))
-_AXIS: Final = re.compile(rf"(?P<before>(?:(?:{_WORD})_?)*)(?P<axis>x|y|z|col(?:umn)?|row)(?P<after>(?:_?(?:{_WORD}))*)")
-_NUMBERED: Final = re.compile(r"((?:spatial|coord(?:inate)?s?|sdim|loc(?:ation)?s?|pos(?:ition)?s?|centroids?)_?)([012])")
+_AXIS: Final = re.compile(
+    rf"(?P<before>(?:(?:{_WORD})_?)*)(?P<axis>x|y|z|col(?:umn)?|row)(?P<after>(?:_?(?:{_WORD}))*)"
+)
+_NUMBERED: Final = re.compile(
+    r"((?:spatial|coord(?:inate)?s?|sdim|loc(?:ation)?s?|pos(?:ition)?s?|centroids?)_?)([012])"
+)
 LONGEST_NAME: Final = 40
 """Characters of a name of coordinates, at most."""
 AXES: Final = frozenset("xyz")
@@ -40,7 +44,7 @@ _LIKE_KEYS: Final = re.compile(r".*(spatial|coord|centroid|location|position|sli
 _UNLIKE_KEYS: Final = re.compile(
     r".*(umap|tsne|pca|lsi|emb|latent|lag|graph|net|conn|dist|neigh|feat|gene|expr|score|array).*"
 )
-"""Keys of ``obsm`` that hold coordinates, those that may, and what is in the names of others, as `plain` writes them."""
+"""Keys of ``obsm`` that hold coordinates, those that may, and what others have in their names."""
 
 
 class Axis(NamedTuple):
@@ -49,7 +53,7 @@ class Axis(NamedTuple):
     letter: str
     """x, y or z."""
     stem: tuple[bool, str, str]
-    """The rest of the name, which is that of the other axes as well: whether it has a letter, words before and after."""
+    """The rest, the same for the other axes: whether it is a column or row, and the words before and after."""
     rank: int
     """Lower is better."""
 
@@ -94,7 +98,7 @@ def coordinate_columns(header: Iterable[object]) -> tuple[str, str] | None:
             ranks[axis.stem] = axis.rank
     for stem in sorted(found, key=ranks.__getitem__):
         xs, ys = found[stem].get("x", []), found[stem].get("y", [])
-        if xs and ys:  # R calls the names of the rows "X"
+        if xs and ys:  # R calls the names of rows "X"
             return next(((x, y) for x in xs for y in ys if _as_written(x) == _as_written(y)), (xs[0], ys[0]))
     return _numbered(header)
 
@@ -105,7 +109,7 @@ def _as_written(name: str) -> str:
 
 
 def _numbered(header: Iterable[object]) -> tuple[str, str] | None:
-    """Find x and y that are numbered from 0 or 1; 0 and 1 of a centroid are row and column, as scikit-image has them."""
+    """Find x and y that are numbered from 0 or 1; centroids from 0 are row and column, as in scikit-image."""
     found: dict[str, dict[int, str]] = {}
     for name in header:
         if match := _NUMBERED.fullmatch(plain(name)):

@@ -51,10 +51,12 @@ GENE_TYPES: Final = frozenset({"gene expression", "gene", "genes", "endogenous",
 """Types of features that are genes, in lower case."""
 TYPE_COLUMNS: Final = re.compile(r"feature_?(types?|class)|code_?class")
 """Columns of ``var`` in which every other type is no gene, as `plain` writes them."""
-LOOSE_TYPE_COLUMNS: Final = re.compile(r"(feature_?bio|gene_?|probe_?|target_?)?types?|modality|assay|feature_biotypes?")
+LOOSE_TYPE_COLUMNS: Final = re.compile(
+    r"(feature_?bio|gene_?|probe_?|target_?)?types?|modality|assay|feature_biotypes?"
+)
 """Columns of ``var`` that may have other types of genes as well, as `plain` writes them."""
 OTHER_TYPES: Final = re.compile(
-    r".*(antibod|protein|adt|hto|hashtag|neg(ative)?([^a-z]|$)|control|blank|codeword|spike|peak|crispr|guide).*|prot"
+    r".*(antibod|protein(?!_coding)|adt|hto|hashtag|neg(ative)?([^a-z]|$)|control|blank|codeword|spike|peak|crispr|guide).*|prot"
 )
 """Types of features that are no genes, in lower case."""
 FLAGS: Final = {"is_control": True, "control": True, "is_negative": True, "is_blank": True, "is_gene": False}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.axes import columns_of_axes, coordinate_columns, depth_column, plain, spatial_keys
+from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.compat import libraries_of
 from stmmr._core.parallel import threads
 
@@ -29,6 +29,8 @@ ST_LARGEST: Final = 35
 ARRAY = [keys.ARRAY_COL, keys.ARRAY_ROW]  # x, y
 SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 """µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
+ST_SPOT: Final = re.compile(r"-?\d+(\.\d+)?[x_]-?\d+(\.\d+)?(_.*)?")
+"""Names of spots of ST, with their position."""
 HD_BIN: Final = re.compile(r"s_(\d{3})um_\d+_\d+")
 """Names of the bins of Visium HD, with their width."""
 UM: Final = "microns_per_pixel"
@@ -138,7 +140,8 @@ def array_numbers(table: pd.DataFrame) -> Float64:
 def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None, str]:
     """Get the µm of a step on the array, and what tells it; None if nothing does.
 
-    The positions of ST arrays begin at their corner; those of a crop of a larger array do not.
+    The positions of ST arrays begin at their corner; those of a crop of a larger array do not, and tissue leaves some
+    free, unlike a crop of bins.
     """
     if not len(array) or not np.isfinite(array).all():
         return None, ""
@@ -146,8 +149,12 @@ def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None
         return SPOT_STEP, "hexagonal array"
     if bins := HD_BIN.match(str(adata.obs_names[0])):
         return (float(bins[1]), float(bins[1])), "names of the bins"
+    factors = [library.get("scalefactors", {}) for library in libraries_of(adata).values()]
+    if stated := [size for one in factors if isinstance(size := one.get("bin_size_um"), int | float) and size > 0]:
+        return (float(stated[0]), float(stated[0])), "bin_size_um"
     is_st = array.min() >= -1 and array.max() <= ST_LARGEST
-    return (ST_STEP, "square array") if is_st else (None, "")
+    is_crop = len(array) == np.prod(np.ptp(array, axis=0) + 1) and not ST_SPOT.fullmatch(str(adata.obs_names[0]))
+    return (ST_STEP, "square array") if is_st and not is_crop else (None, "")
 
 
 def graph_um(graph: Mapping[str, Any]) -> float:
@@ -250,6 +257,10 @@ def set_coordinates(adata: AnnData, *, plain_array: bool = False) -> None:
     if keys.ARRAY_COL not in where:
         if not is_plain:
             logger.info("Coordinates are taken from %s.", where)
+        if where.startswith("obs[") and z is None and not set(ARRAY) & {*adata.obs} and is_hexagonal(xy):
+            adata.obs[ARRAY] = xy.astype(np.int64)
+            logger.info("They are positions on a hexagonal array.")
+            return
         if where.startswith("obs[") and set(ARRAY) <= set(adata.obs.columns):
             pair = coordinate_columns(adata.obs.columns) or ()
             if swapped_by_seurat(xy, pair, array_numbers(adata.obs)):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import coordinate_columns, microns_of, plain
 from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed, logger, unique_names
-from stmmr._core.axes import coordinate_columns, microns_of, plain
 from stmmr._core.columns import CONTROLS, FLAGS, GENE_TYPES, LOOSE_TYPE_COLUMNS, OTHER_TYPES, TYPE_COLUMNS
 from stmmr._core.compat import libraries_of
 from stmmr._core.genes import ENSEMBL

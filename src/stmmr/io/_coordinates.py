@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stmmr._core.checks import InputError, listed
 from stmmr._core.axes import coordinate_columns
+from stmmr._core.checks import InputError, listed
 from stmmr._core.columns import names_rows
 from stmmr.io._flat import MOST_NAMES, counts_rows, read_frame
 from stmmr.io._peek import peek

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.axes import plain
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import describes_rows, names_rows
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import free_memory, open_text, require_memory, require_regular
@@ -192,7 +192,7 @@ def _name_column(path: Path, header: list[str]) -> int:
     sample = first_rows(path, SAMPLED_NAMES)
     columns = range(min(MOST_NAMES, len(header)))
     if len(sample) and counts_rows(sample[0]):
-        texts = (i for i in columns if not sample[i].dtype.kind in "iufb" and sample[i].is_unique)
+        texts = (i for i in columns if sample[i].dtype.kind not in "iufb" and sample[i].is_unique)
         if (text := next(texts, None)) is not None:
             return text
     numbered = (i for i in columns if ROW_NUMBERS.fullmatch(plain(header[i])) is None)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.(csv(\.gz)?|parquet)")
+COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.(csv(\.gz)?|parquet)", re.IGNORECASE)
 """Names of count tables: a sample may be named in front, as by MERSCOPE, or behind, as in Vizgen's showcase data."""
 NAMED: Final = ("EntityID", "cell", "cell_id", "")
 """Columns of the metadata that may name the cells."""
@@ -78,7 +78,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None, boundaries
     import pandas as pd
 
     (file,) = require_match(path, find_merscope, "cell_by_gene.csv", advice="Give the folder of a region.")
-    names = re.sub(r"cell_by_gene(.*?)\.(csv|parquet)(\.gz)?$", r"cell_metadata\1.\2", file.name)
+    names = re.sub(r"cell_by_gene(.*?)\.(csv|parquet)(\.gz)?$", r"cell_metadata\1.\2", file.name, flags=re.IGNORECASE)
     cells = companion(file, [names], prefix="", content="the positions of the cells")
     adata = without_controls(read_counts_table(file).as_anndata(), controls="blanks")
     unique_names(adata)

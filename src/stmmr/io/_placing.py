@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.axes import plain
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import CONTROLS
 from stmmr._core.several import warn_implausible
 from stmmr._core.space import ARRAY, SWAPPED, UM, array_numbers, spacing, swapped_by_seurat

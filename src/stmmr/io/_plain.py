@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.axes import coordinate_columns, microns_of, plain
+from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.columns import DESCRIPTIONS, describes_rows, names_rows
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.axes import coordinate_columns
+from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.files import existing, visible
 from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
@@ -59,7 +59,7 @@ NOT_ALONE: Final = frozenset({"table", "st", "10x_h5", "slideseq"})
 ADOPTED: Final = frozenset({"h5ad", "zarr", "h5mu"})
 """Platforms whose data other software may have written."""
 GOES_WITH: Final = {
-    "bin_size": "a Visium HD folder or Stereo-seq .gef",
+    "bin_size": "a Visium HD folder, Stereo-seq (.gef, .gem) or a table of transcripts",
     "library_id": "the output folder of a platform",
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
@@ -119,6 +119,9 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
         inside = _inside(location, bin_size, depth=DEEPEST) if is_alone and location.is_dir() else []
     if match is not None:  # what lies packed beside counts belongs to them
         inside = [part for part in inside if part.platform != "archive"]
+    if match is not None and match.platform in NOT_ALONE and location.is_dir():  # tables of results beside data
+        adopted = [part for part in _inside(location, bin_size, depth=0) if part.platform in ADOPTED]
+        match, inside = (None, adopted) if adopted else (match, inside)
     if len(inside) == 1:
         return inside[0]
     if inside:

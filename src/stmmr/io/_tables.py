@@ -364,6 +364,11 @@ def _rename_reserved(adata: AnnData) -> None:
 def _require_anndata(names: Iterable[str], path: Path) -> None:
     """Check that a file has ``obs`` and ``var``; anndata itself reads any other file as an empty object."""
     names = list(names)
+    if set(names) & set(ELEMENTS) and not {"obs", "var"} & set(names):
+        raise InputError(
+            f"Expected a table of counts in the SpatialData store {path}, found {listed(names)} only. Give a store "
+            "with a table, or the counts that it was made from."
+        )
     if not {"obs", "var"} <= set(names):
         raise InputError(
             f"Expected an AnnData file (with obs and var) at {path}, found one that holds {listed(names)}. "

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
-from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.axes import coordinate_columns, microns_of, plain
+from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
 from stmmr._core.files import names_may_repeat, parsing
 from stmmr._core.untrusted import reader
 from stmmr.io._files import require_match
@@ -29,12 +29,27 @@ if TYPE_CHECKING:
     from stmmr.io._peek import Peek
 
 GENES: Final = (
-    *("genename", "gene_name", "geneid", "gene_id", "gene", "genes", "feature_name", "feature", "target_name", "target"),
+    *(
+        "genename",
+        "gene_name",
+        "geneid",
+        "gene_id",
+        "gene",
+        "genes",
+        "feature_name",
+        "feature",
+        "target_name",
+        "target",
+    ),
     *("symbol", "gene_symbol"),
 )
-COUNTS: Final = re.compile(r"(mid|umi|read|total|n|num|transcript|gene|molecule)?_?(counts?|umis?|reads?|values?|expression)|n|total")
+COUNTS: Final = re.compile(
+    r"(mid|umi|read|total|n|num|transcript|gene|molecule)?_?(counts?|umis?|reads?|values?|expression)|n|total"
+)
 """Columns with counts, as `plain` writes them."""
-CELLS: Final = re.compile(r"(cell|nucleus|object)?_?(label|id|name|barcode)?|entityid|assignment|segment(ation)?(_id)?|barcode|spot(_?id)?")
+CELLS: Final = re.compile(
+    r"(cell|nucleus|object)?_?(label|id|name|barcode)?|entityid|assignment|segment(ation)?(_id)?|barcode|spot(_?id)?"
+)
 """Columns that name the cell of each row, as `plain` writes them."""
 QUALITY, LEAST_QUALITY = "qv", 20.0
 """Column with the quality of transcripts of Xenium, and the least that 10x counts."""
