@@ -132,7 +132,10 @@ def test_options_that_do_not_go_with_the_input(adata, section, write_run, tmp_pa
     with pytest.raises(InputError, match="Expected a table of counts for coordinates, found h5ad"):
         io.read(tmp_path / "a.h5ad", coordinates=tmp_path / "a.csv")
     run = write_run(section)
-    with pytest.raises(InputError, match=r"Expected a Visium HD folder, Stereo-seq .* or a table of transcripts for bin_size, found visium"):
+    with pytest.raises(
+        InputError,
+        match=r"Expected a Visium HD folder, Stereo-seq .* or a table of transcripts for bin_size, found visium",
+    ):
         io.read(run, bin_size=8)
     with pytest.raises(
         InputError, match=r"Expected an .h5ad or .zarr, whose counts can stay in the file, for backed, found visium"

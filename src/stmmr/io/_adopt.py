@@ -15,7 +15,7 @@ from stmmr._core.columns import CONTROLS, FLAGS, GENE_TYPES, LOOSE_TYPE_COLUMNS,
 from stmmr._core.compat import libraries_of
 from stmmr._core.genes import ENSEMBL
 from stmmr._core.rows import is_on_disk
-from stmmr._core.space import rows_called, set_coordinates
+from stmmr._core.space import ARRAY, is_hexagonal, rows_called, set_coordinates
 from stmmr.io._placing import add_library
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
 
     Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
+    _use_array(adata)
     try:
         set_coordinates(adata, plain_array=True)
         _use_unit(adata)
@@ -56,6 +57,19 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     if is_on_disk(adata.X):
         return adata
     return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
+
+
+def _use_array(adata: AnnData) -> None:
+    """Note positions on a hexagonal array that ``obs`` has under the names of Seurat, ``row`` and ``col``."""
+    import pandas as pd
+
+    names = {plain(name): name for name in adata.obs}
+    if set(ARRAY) & {*adata.obs} or not {"row", "col"} <= names.keys():
+        return
+    array = adata.obs[[names["col"], names["row"]]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    if np.isfinite(array).all() and len(array) and is_hexagonal(array):
+        adata.obs[ARRAY] = array.astype(np.int64)
+        logger.info("obs['row'] and obs['col'] are positions on a hexagonal array.")
 
 
 def _use_unit(adata: AnnData) -> None:

@@ -187,7 +187,8 @@ def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
 
 
 def _size_of_counts(store: Store) -> tuple[int, int]:
-    names = store["obs"][store["obs"].attrs["_index"]]
+    obs = store["obs"]
+    names = obs[obs.attrs["_index"]] if hasattr(obs, "keys") else obs  # a table of anndata before 0.7
     n_spots = int((names["values"] if hasattr(names, "keys") else names).shape[0])
     x = store.get("X")
     if x is None:
@@ -333,6 +334,11 @@ def _left_on_disk(store: Store) -> AnnData:
     def matrix(node: Store | h5py.Dataset) -> CSRDataset | CSCDataset | h5py.Dataset:
         return sparse_dataset(node) if hasattr(node, "keys") else node
 
+    if not hasattr(store["obs"], "keys"):
+        raise InputError(
+            "Expected a file of anndata 0.7 or later for counts on disk, found one of an earlier version. Read it into "
+            "memory (--mode memory), or read it once with anndata and write it again."
+        )
     small = {name: read_elem(store[name]) for name in SMALL if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     return _checked(AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small))
