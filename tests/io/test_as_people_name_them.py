@@ -579,3 +579,19 @@ def test_spatialdata_without_a_table(tmp_path):
     zarr.open_group(tmp_path / "a.zarr", mode="w").create_group("shapes")
     with pytest.raises(InputError, match="Expected a table of counts in the SpatialData store"):
         io.read(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(("x_at", "y_at"), [(5, 8), (0, 15), (14, 15)])
+def test_coordinates_between_genes(x_at, y_at, tmp_path):
+    section = people.section()
+    table = counts_table(section)
+    table.insert(x_at, "x_centroid", section.obsm["spatial"][:, 0])
+    table.insert(min(y_at, table.shape[1]), "y_centroid", section.obsm["spatial"][:, 1])
+    table.to_csv(tmp_path / "a.csv")
+    assert_same(io.read(tmp_path / "a.csv"), section)
+
+
+def test_blanks_around_names(tmp_path):
+    section = people.section()
+    two(tmp_path, section, coords=lambda s: xy_table(s).rename(index=lambda name: f"{name} "))
+    assert_same(io.read(tmp_path), section)

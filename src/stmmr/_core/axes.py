@@ -81,7 +81,7 @@ def axis_of(name: object) -> Axis | None:
     found = [i for i, group in enumerate(RANKED) for word in group if word and word in words]
     rank = min(found, default=RANKED.index(("",)))
     if has_lines := axis not in AXES:  # of an image, or of the array
-        rank += len(RANKED) * (1 if found and "array" not in words else 2)
+        rank += len(RANKED) * (3 if not found else 2 if "array" in words else 1)
     if WITHIN_FIELDS.search(words):
         rank += 4 * len(RANKED)
     return Axis({"c": "x", "r": "y"}.get(axis[0], axis), (has_lines, before, after), rank)

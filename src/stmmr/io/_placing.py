@@ -67,7 +67,7 @@ def add_positions(
             f"Expected one position for each of the {rows} in {positions}, found {len(repeated)} repeated names "
             f"(first: {repeated[0]}). Give the files of one section."
         )
-    names = names.astype(str)
+    names = names.astype(str).str.strip()
     if names.str.fullmatch(r"\d+\.0").all():  # numbers that a table holds as floats
         names = names.str.removesuffix(".0")
     table = table.loc[:, [bool(str(name)) for name in table.columns]].set_axis(names, axis=0)

@@ -242,7 +242,11 @@ def _description_columns(file: Path, header: list[str], xy: tuple[str, str]) -> 
     has_names = header[0] == "" or sample[0].is_unique
     front = max((i for i in columns if i < half), default=0 if has_names else -1)
     back = min((i for i in columns if i >= half), default=len(header))
-    return [name for i, name in enumerate(header) if not front < i < back or describes_rows(name)]
+    described = [i for i, name in enumerate(header) if i in columns or (i == 0 and has_names) or describes_rows(name)]
+    by_place = [i for i in range(len(header)) if not front < i < back]
+    if 2 * len({*by_place} - {*described}) > len(by_place):  # genes are between the coordinates
+        by_place = []
+    return [header[i] for i in sorted({*described, *by_place})]
 
 
 def _descriptions(counts: CountTable, *, decimal: str) -> pd.DataFrame:
