@@ -66,7 +66,7 @@ def test_full_disk(earlier, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("stmmr.io._tables.leave_out_unstorable", lambda adata: None)  # it writes to memory
+    monkeypatch.setattr("stmmr.io._unstorable.leave_out_unstorable", lambda adata: None)  # it writes to memory
     monkeypatch.setattr("stmmr.io._tables.write_escaped", full)
     monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
     status = run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3, "--overwrite")

@@ -100,7 +100,7 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
 
 
 def storable(table: pd.DataFrame) -> pd.DataFrame:
-    """Give columns of several types one that files can hold: truth values with missing ones, or text."""
+    """Give columns of several types, or of no value, one that files can hold: truth values, text or numbers."""
     import pandas as pd
 
     for name in table.select_dtypes(["object", "string"]).columns:
@@ -109,7 +109,9 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
             table[name] = table[name].astype("boolean")
         elif kind == "bytes":
             table[name] = table[name].map(lambda text: text.decode(errors="replace"), na_action="ignore")
-        elif kind not in ("string", "empty"):
+        elif kind == "empty":
+            table[name] = np.full(len(table), np.nan)
+        elif kind != "string":
             table[name] = table[name].astype(str).where(table[name].notna(), None)
     return table
 
