@@ -166,6 +166,17 @@ def test_bins_named_by_their_corner_are_one_section():
     assert find_several(adata) is None
 
 
+@pytest.mark.parametrize("pattern", ["{fov}_{cell}", "{cell}_{fov}", "c_1_{fov}_{cell}"])
+def test_cells_numbered_in_each_field_are_one_section(pattern):
+    rng = np.random.default_rng(0)
+    place = np.argwhere(np.ones((40, 50))) + rng.uniform(-0.3, 0.3, (2000, 2))  # cells keep a distance
+    fov = place[:, 0].astype(int) // 4
+    cell = pd.Series(fov).groupby(fov).cumcount()
+    adata = ad.AnnData(np.ones((2000, 2), np.float32), obsm={"spatial": place})
+    adata.obs_names = [pattern.format(fov=f, cell=c) for f, c in zip(fov, cell, strict=True)]
+    assert find_several(adata) is None
+
+
 def test_sections_by_a_column_of_z():
     adata = overlaid("k")
     adata.obs["centroid_z"] = np.where(adata.obs.pop("k") == "A", 0.0, 10.0)

@@ -50,6 +50,10 @@ COVERED: Final = 0.5
 """Share of the extent of the tissue that most groups have in x and in y, if their names tell sections."""
 
 
+MOST_BY_NAME: Final = 24
+"""Sections that names alone tell, at most."""
+
+
 class Several(NamedTuple):
     """Several sections in one table."""
 
@@ -242,7 +246,9 @@ def _overlaid(adata: AnnData, columns: dict[str, pd.Categorical]) -> Several | N
         apart = laid_apart(xy, named[name])
         if all(_mixed(apart, named[other]) <= MIXED for other in overlaid if other != name):
             return Several(f"the groups of obs[{name!r}] lie on top of each other", name)
-    if by_name is not None and _cover_the_same(xy, by_name) and _mixed(xy, by_name) > MIXED:
+    if by_name is None or len(by_name.categories) > MOST_BY_NAME:  # numbers of the cells of a field, maybe
+        return None
+    if _cover_the_same(xy, by_name) and _mixed(xy, by_name) > MIXED:
         return Several("the groups that the names tell lie on top of each other", None, by_name)
     return None
 

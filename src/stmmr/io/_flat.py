@@ -199,7 +199,9 @@ def _name_column(path: Path, header: list[str]) -> int:
             return text
     numbered = (i for i in columns if ROW_NUMBERS.fullmatch(plain(header[i])) is None)
     first = next(numbered, 0)
-    return first if first and names_rows(header[first]) else 0
+    if first and names_rows(header[first]):
+        return first
+    return first - 1 if first > 1 and sample[first - 1].is_unique else 0  # an index is saved in front
 
 
 def counts_rows(column: pd.Series) -> bool:

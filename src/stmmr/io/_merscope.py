@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.columns import names_rows
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import merscope_boundaries
 from stmmr.io._files import companion, require_match
@@ -84,7 +85,7 @@ def read_merscope(path: str | Path, *, library_id: str | None = None, boundaries
     unique_names(adata)
     # names are numbers of more than 64 bits: read as text
     header = peek(cells).header
-    named = [name for name in header if name in NAMED] or [header[0]]
+    named = [name for name in header if name in NAMED or names_rows(name)] or [header[0]]
     table = read_frame(cells, ids=named)
     columns = {name: pd.Index(table[name].unique()) for name in named}
     key = max(named, key=lambda name: int((matched(adata.obs_names, columns[name]) >= 0).sum()))

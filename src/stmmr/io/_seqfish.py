@@ -26,7 +26,7 @@ COUNTS: Final = re.compile(
     r"(?P<prefix>.*?)(?:Roi(?P<roi>\d+))?_?(?:CxG|CellxGene)(?:_section(?P<section>\d+))?\.csv(\.gz)?"
 )
 XY: Final = ("center_x", "center_y")
-LABELS: Final = ("label", "cell", "cell_id", "Unnamed: 0", "")
+LABELS: Final = ("label", "cell", "cell_id", "unnamed.1", "Unnamed: 0", "")
 
 
 def find_seqfish(path: Path) -> list[Path] | None:

@@ -146,4 +146,4 @@ def _stem(file: Path) -> str:
 def _has_spots(head: Peek) -> bool:
     """Tell whether the rows or columns of a table are named ``XxY``."""
     in_columns = len(head.header) > 2 and all(SPOT.fullmatch(name) for name in head.header[1:4])
-    return in_columns or bool(head.first and SPOT.fullmatch(head.first[0]))
+    return in_columns or any(SPOT.fullmatch(value) for value in head.first[:2])  # behind an index that was saved
