@@ -606,3 +606,27 @@ def test_blanks_around_names(tmp_path):
     section = people.section()
     two(tmp_path, section, coords=lambda s: xy_table(s).rename(index=lambda name: f"{name} "))
     assert_same(io.read(tmp_path), section)
+
+
+def test_raw_and_processed_data_of_a_section_are_not_two(tmp_path):
+    section = people.section()
+    section.write_h5ad(tmp_path / "raw.h5ad")
+    section.X = section.X.log1p()
+    section.write_h5ad(tmp_path / "processed.h5ad")
+    with pytest.raises(InputError, match=r"the same spots with other values in processed and raw\. Give one of them"):
+        io.read(tmp_path)
+    assert io.read(tmp_path / "raw.h5ad").n_obs == 30
+
+
+@pytest.mark.parametrize("value", ["A", 0])
+def test_array_positions_that_stand_for_none(value):
+    adata = overlaid("sample")
+    adata = adata[adata.obs.pop("sample") == "A"].copy()
+    adata.obs["array_row"] = adata.obs["array_col"] = value
+    assert find_several(adata) is None
+
+
+def test_coordinates_given_in_place_of_counts(tmp_path):
+    two(tmp_path, people.section())
+    with pytest.raises(InputError, match="columns that describe spots only"):
+        io.read(tmp_path / "coords.csv")

@@ -170,3 +170,25 @@ def test_info_finds_the_images_of_sections(tmp_path):
     assert "neighbours are 100 µm apart" in info["coordinates"]
     assert [line.split(":")[0].strip() for line in info["registration"].splitlines()] == ["A", "B"]
     assert "messages" not in info
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_info_of_next_to_nothing(rows, tmp_path):
+    people.section()[:rows].copy().write_h5ad(tmp_path / "a.h5ad")
+    assert described(tmp_path / "a.h5ad")["command"].startswith("none")
+
+
+def test_info_of_zeros(tmp_path):
+    adata = people.section()
+    adata.X = adata.X * 0
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert described(tmp_path / "a.h5ad")["counts"] == "not usable: X has zeros only"
+
+
+@pytest.mark.parametrize("image", ["he.png", {"a": np.ones((3, 3))}])
+def test_images_that_are_none(image, tmp_path):
+    adata = people.section()
+    factors = {name: str(value) for name, value in people.SCALES.items()}
+    adata.uns["spatial"] = {"lib": {"images": {"hires": image}, "scalefactors": factors}}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert described(tmp_path / "a.h5ad")["images"] == "none"

@@ -23,6 +23,7 @@ from stmmr._core.space import (
     ARRAY,
     FEW_DEPTHS,
     UM,
+    array_numbers,
     coordinates,
     is_plausible,
     rows_called,
@@ -81,8 +82,9 @@ def find_several(adata: AnnData) -> Several | None:
         key = next((name for name, values in columns.items() if _same_groups(values, depths)), None)
         return Several(because, key, None if key else depths, by_z=True)
     if set(ARRAY) <= set(adata.obs.columns):
-        array = adata.obs[ARRAY].reset_index(drop=True)
-        if found := _by_repeats(adata, array.dropna(), columns, "array positions"):
+        array = pd.DataFrame(array_numbers(adata.obs)).dropna()
+        is_array = len(array.drop_duplicates()) >= SPOTS_PER_SECTION  # and not a value that stands for none
+        if is_array and (found := _by_repeats(adata, array, columns, "array positions")):
             return found
     if found := _by_repeats(adata, pd.DataFrame(xy).dropna(), columns, "coordinates"):
         return found

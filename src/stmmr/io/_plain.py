@@ -208,7 +208,11 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
         )
     descriptions = _description_columns(file, header, xy)
     genes = [name for name in header if name not in descriptions]
-    if len(genes) < sum(DESCRIPTIONS.fullmatch(plain(name)) is not None for name in descriptions) or peek(file).is_bare:
+    if (
+        not genes
+        or peek(file).is_bare
+        or len(genes) < sum(DESCRIPTIONS.fullmatch(plain(name)) is not None for name in descriptions)
+    ):
         raise InputError(
             f"Expected counts of genes in {file}, found columns that describe spots only ({listed(header)}). "
             f'Give the table of counts; this one can be its coordinates="{file.name}".'

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from stmmr._core import keys
 from stmmr._core.axes import coordinate_columns
@@ -244,10 +247,25 @@ def _read_sections(recognised: Recognised, **options: str | Path | int | None) -
 
     names = section_names([part.path for part in recognised.sections])
     parts = {name: read_recognised(part, **options) for name, part in zip(names, recognised.sections, strict=True)}
+    _check_different(parts, recognised.path)
     key = keys.SECTION if not any(keys.SECTION in part.obs for part in parts.values()) else keys.NEW_SECTION
     adata = concat_sections(parts, section_key=key)
     logger.info("Sections are in obs[%r]: %s.", key, listed(parts, at_most=8))
     return adata
+
+
+def _check_different(parts: dict[str, AnnData], folder: Path) -> None:
+    """Check that sections are not the same spots with other values, such as raw and processed data."""
+    for (name, one), (other_name, other) in combinations(parts.items(), 2):
+        if one.shape != other.shape or not one.obs_names.equals(other.obs_names):
+            continue
+        xy, other_xy = one.obsm.get(keys.SPATIAL), other.obsm.get(keys.SPATIAL)
+        is_same_place = xy is not None and other_xy is not None and np.array_equal(xy, other_xy)
+        if is_same_place and one.X is not None and other.X is not None and (one.X != other.X).sum():
+            raise InputError(
+                f"Expected different sections in {folder}, found the same spots with other values in {name} and "
+                f"{other_name}. Give one of them."
+            )
 
 
 def refuse_others(location: Path, path: str | Path) -> None:

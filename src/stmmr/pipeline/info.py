@@ -121,6 +121,8 @@ def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:
     """Say which matrix the counts would be read from, and get the layer that a run should name."""
     if not adata.n_vars:
         return ("none" if PCA in adata.obsm else f"{UNUSABLE}: there are no genes"), layer
+    if not adata.n_obs:
+        return f"{UNUSABLE}: there are no {rows_called(adata)}", layer
     with_counts = matrices_with_counts(adata)
     try:
         where, matrix = raw_counts(adata, layer)
@@ -130,7 +132,10 @@ def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:
             return f"{where}, whole numbers" + (f" (as in {listed(others)})" if others else ""), layer
         if others:
             return f"{where} has no whole numbers; {listed(others)} has", others[0]
-        count_statistics(as_csr(matrix[:SAMPLE])).check(where, adata)
+        sample = as_csr(matrix[:SAMPLE])
+        if not sample.count_nonzero():
+            return f"{UNUSABLE}: {where} has zeros only", layer
+        count_statistics(sample).check(where, adata)
     except InputError as error:
         return f"{UNUSABLE}: {error}", next(iter(with_counts), layer)
     return f"{where}, which has fractions", layer
