@@ -630,3 +630,72 @@ def test_coordinates_given_in_place_of_counts(tmp_path):
     two(tmp_path, people.section())
     with pytest.raises(InputError, match="columns that describe spots only"):
         io.read(tmp_path / "coords.csv")
+
+
+def off_tissue(section):
+    section.obs["in_tissue"] = (section.obs["array_row"] > 1).astype(int)
+    return section
+
+
+def one_table(folder, section):
+    table = counts_table(section)
+    table.insert(0, "y", section.obsm["spatial"][:, 1])
+    table.insert(0, "x", section.obsm["spatial"][:, 0])
+    table.insert(0, "in_tissue", section.obs["in_tissue"] == 1)
+    table.to_csv(folder / "a.csv", index_label="barcode")
+
+
+def matrix_beside_a_table(folder, section):
+    people.write_10x_h5(folder / "m.h5", section)
+    positions_table(section).to_csv(folder / "coords.csv")
+
+
+OFF_TISSUE = {
+    "two tables": lambda folder, section: two(folder, section, coords=positions_table),
+    "two tables, as Seurat writes them": lambda folder, section: two(
+        folder, section, coords=lambda s: positions_table(s).rename(columns=OLD | {"in_tissue": "tissue"})
+    ),
+    "one table": one_table,
+    "a matrix beside a table": matrix_beside_a_table,
+}
+
+
+@pytest.mark.parametrize("write", OFF_TISSUE.values(), ids=OFF_TISSUE)
+def test_off_tissue_in_tables(write, tmp_path):
+    section = off_tissue(people.section())
+    write(tmp_path, section)
+    assert_same(io.read(tmp_path), section[section.obs["in_tissue"] == 1])
+    assert_same(io.read(tmp_path, keep_off_tissue=True), section)
+
+
+def test_array_positions_of_seurat_in_a_table_tell_the_scale(tmp_path):
+    two(tmp_path, people.section(), coords=lambda s: positions_table(s).rename(columns=OLD))
+    assert units(io.read(tmp_path))[1:] == (pytest.approx(0.5, rel=1e-3), "hexagonal array")
+
+
+def xenium(folder, section):
+    people.write_10x_h5(folder / "cell_feature_matrix.h5", section)
+    xy_table(section, "x_centroid", "y_centroid").to_csv(folder / "cells.csv", index_label="cell_id")
+
+
+def seqfish(folder, section):
+    counts_table(section).to_csv(folder / "R_CxG_section1.csv")
+    xy_table(section, "center_x", "center_y").to_csv(folder / "R_CellCoordinates_section1.csv", index_label="label")
+
+
+def st(folder, section):
+    names = [f"{c}x{r}" for c, r in zip(section.obs["array_col"], section.obs["array_row"], strict=True)]
+    counts_table(section).set_axis(names).to_csv(folder / "A1.tsv", sep="\t")
+
+
+@pytest.mark.parametrize("write", [visium, xenium, seqfish, st, beads_in_rows, two])
+def test_controls_of_platforms_by_name(write, tmp_path):
+    section = people.section()
+    names = ["NegControlProbe_1", "BLANK_0180", "ERCC-00002", "__ambiguous[A+B]"]
+    extra = ad.AnnData(np.full((30, 4), 99.0, np.float32), section.obs[[]], pd.DataFrame(index=names))
+    both = ad.concat([section, extra], axis=1)
+    both.obs, both.obsm["spatial"] = section.obs, section.obsm["spatial"]
+    write(tmp_path, both)
+    adata = io.read(tmp_path)
+    assert sorted(adata.var_names) == sorted(people.GENES)
+    assert adata.X.sum() == section.X.sum()

@@ -41,7 +41,7 @@ CONTROLS: Final = re.compile(
     r"neg[-_. ]?(prb|prob|ative|con|ctrl)|sys(tem)?[-_. ]?control|false[-_. ]?(code|\d)|blank(bc)?([-_. ]|\d|$)"
     r"|(unassigned|deprecated)[-_. ]?codeword|antisense[-_. ]|intergenic[-_. ]|genomic[-_. ]?control|control[-_. ]?\d+$"
     r"|no[-_. ]?target|rts\d{7}$|(adt|hto|hashtag)[-_.]|.*[-_.]total[-_]?seq[-_]?[a-d]"
-    r"|__(no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique)$"  # of HTSeq
+    r"|__(no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique)(\[|$)"  # of HTSeq
     r"|n_(unmapped|multimapping|nofeature|ambiguous)$"  # of STAR
     r"|ercc[-_.]\d{5}$|spike[-_. ]?in",  # molecules that were added
     re.IGNORECASE,

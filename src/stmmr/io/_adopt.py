@@ -46,7 +46,7 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
 
     Counts on disk stay as they are; a run drops from them what is named here (`stmmr.io.reduced`).
     """
-    _use_array(adata)
+    use_array(adata)
     try:
         set_coordinates(adata, plain_array=True)
         _use_unit(adata)
@@ -59,7 +59,7 @@ def adopt(adata: AnnData, *, keep_off_tissue: bool = False) -> AnnData:
     return adata[~off, ~controls].copy() if controls.any() or off.any() else adata
 
 
-def _use_array(adata: AnnData) -> None:
+def use_array(adata: AnnData) -> None:
     """Note positions on a hexagonal array that ``obs`` has under the names of Seurat, ``row`` and ``col``."""
     import pandas as pd
 

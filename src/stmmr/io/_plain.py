@@ -12,7 +12,7 @@ from stmmr._core.checks import InputError, listed, logger, require_positive, uni
 from stmmr._core.columns import DESCRIPTIONS, describes_rows, names_rows
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader
-from stmmr.io._adopt import are_identifiers, symbol_column, use_symbols
+from stmmr.io._adopt import are_identifiers, left_out, symbol_column, use_array, use_symbols
 from stmmr.io._coordinates import name_column, read_coordinates
 from stmmr.io._flat import CountTable, first_rows, names_nothing, read_counts_table, read_frame
 from stmmr.io._peek import Peek, is_table, peek, tables_at
@@ -97,6 +97,7 @@ def read_table(
     coordinates: str | Path | None = None,
     microns_per_pixel: float | None = None,
     library_id: str | None = None,
+    keep_off_tissue: bool = False,
 ) -> AnnData:
     """Read counts and coordinates of spots or cells from text tables.
 
@@ -115,6 +116,8 @@ def read_table(
         unknown.
     library_id
         Key in ``uns["spatial"]``, which holds the scale. By default the name of the file.
+    keep_off_tissue
+        Keep the spots that are off the tissue, if the coordinates have a column ``in_tissue``.
 
     Returns
     -------
@@ -141,6 +144,9 @@ def read_table(
         positions = existing(coordinates)
     adata, xy = _read_one(file) if positions is None else _read_two(file, positions)
     adata = without_controls(adata, controls="controls")
+    use_array(adata)
+    off, _ = left_out(adata, keep_off_tissue=keep_off_tissue)
+    adata = adata[~off].copy() if off.any() else adata
     um = microns_per_pixel or microns_of(xy)
     return add_library(adata, um, library_name(library_id, _stem(file), file))
 

@@ -197,6 +197,6 @@ KINDS: Final[dict[Platform, Kind]] = {
         read_st,
         {"coordinates": "spots"},
     ),
-    "table": Kind(_table, read_table, LIBRARY | {"coordinates": "coordinates"}),
+    "table": Kind(_table, read_table, LIBRARY | OFF_TISSUE | {"coordinates": "coordinates"}),
 }
 """In the order in which they are tried: specific file names before general ones."""

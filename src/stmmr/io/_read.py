@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
@@ -66,7 +66,7 @@ GOES_WITH: Final = {
     "library_id": "the output folder of a platform",
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
-    "keep_off_tissue": "Visium, .h5ad or .zarr",
+    "keep_off_tissue": "Visium, .h5ad, .zarr or a table",
     "boundaries": "Xenium, CosMx, MERSCOPE or cells of Visium HD",
 }
 
@@ -132,8 +132,14 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
         return Recognised("sections", location, f"it holds {len(inside)} inputs ({names})", tuple(inside))
     if match is not None:
         return match
+    if location.is_dir() and len(matrices := [*location.glob("*.h5")]) == 1:  # with a table of coordinates beside it
+        return _direct(matrices[0], bin_size) or _unsupported(location, path)
     if location.name == "spatial" and (match := _direct(location.parent, bin_size)) is not None:
         return match
+    return _unsupported(location, path)
+
+
+def _unsupported(location: Path, path: str | Path) -> NoReturn:
     raise InputError(f"Expected {SUPPORTED} at {path}, found {listed(visible(location))}. {_advice(location)}")
 
 

@@ -18,7 +18,7 @@ from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match
 from stmmr.io._flat import first_rows, read_counts_table, read_frame
 from stmmr.io._peek import peek
-from stmmr.io._placing import add_library, add_positions, library_name, matched
+from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 from stmmr.io._tenx import read_counts
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
     else:
         in_rows = not _names_beads(file, table.index.unique())
         adata = read_counts_table(file, genes_in_rows=in_rows).as_anndata(genes_in_rows=in_rows)
+    adata = without_controls(adata, controls="controls")
     unique_names(adata)
     adata = add_positions(adata, table, xy=("x", "y"), counts=file, positions=beads, rows="beads")
     library = library_name(library_id, re.sub(r"[._-]*matched$", "", prefix), file)

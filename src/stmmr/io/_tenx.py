@@ -20,7 +20,7 @@ from stmmr.io._coordinates import read_coordinates
 from stmmr.io._files import find, sample_name, variants
 from stmmr.io._flat import counts_rows
 from stmmr.io._peek import tables_at
-from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._placing import add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,7 @@ def read_counts(matrix: Path) -> AnnData:
         if "probe_ids" in adata.var:
             adata = _sum_probes(adata)
         adata.X = sparse.csr_matrix(adata.X, dtype=np.float32)
+        adata = without_controls(adata, controls="controls")
         unique_names(adata)
     return adata
 
