@@ -138,7 +138,7 @@ def _add_boundaries(adata: AnnData, file: Path, *, prefix: str, slide: str | Non
     path = boundaries_file(file, OUTLINES, prefix=prefix.rstrip("_-. "))
     with parsing(path, expected="outlines of CosMx cells"):
         table = read_frame(path, ids=("fov", "cellID", "cell_ID", "cell", *SLIDES))
-        table = table.rename(columns={"cellID": "cell_ID"})
+        table = _renamed(table.rename(columns={"cellID": "cell_ID"}))
         cells = _cell_names(table, path, slide)
         ring, first = ring_numbers(cells)
         if set(VERTICES) <= set(table.columns) and not stitched:
