@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Match = TypeVar("Match")
 ALIKE: Final = (("png", "jpg", "jpeg", "tif", "tiff"), ("csv", "tsv", "txt"))
 """Endings of files that are read alike."""
+MOST_LISTED: Final = 2000
+"""Files of a folder up to which names in another form are looked for."""
 
 
 def variants(name: str) -> list[str]:
@@ -39,20 +41,18 @@ def find(folder: Path, *names: str, prefix: str = "") -> Path | None:
     unknown and several files match.
     """
     forms = [form for each in names for form in variants(each)]
+    there = sorted(os.listdir(folder)) if folder.is_dir() else []
     for name in forms:
-        for exact in (folder / (prefix + name), folder / name):
-            if exact.exists():
-                return exact
-        # macOS writes hidden files such as "._name" beside each file on other disks
-        pattern = f"{escape(prefix)}*{name}"
-        if path := _only(sorted(folder.glob(pattern)), folder, name, prefix):
+        for exact in (prefix + name, name):
+            if exact in there and (folder / exact).exists():
+                return folder / exact
+        behind_a_sample = [file for file in there if file.startswith(prefix) and file.endswith(name)]
+        if path := _only(behind_a_sample, folder, name, prefix):
             return path
-    there = [path for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
-    for name in (form for form in forms if "." in form):
-        pattern = _other_forms(name, prefix)
-        if path := _only(
-            [path for path in there if re.fullmatch(pattern, path.name, re.IGNORECASE)], folder, name, prefix
-        ):
+    for name in (form for form in forms if "." in form and len(there) <= MOST_LISTED):
+        pattern = re.compile(_other_forms(name, prefix), re.IGNORECASE)
+        others = [file for file in there if pattern.fullmatch(file) and (folder / file).is_file()]
+        if path := _only(others, folder, name, prefix):
             return path
     return None
 
@@ -69,15 +69,16 @@ def _other_forms(name: str, prefix: str) -> str:
     )
 
 
-def _only(paths: list[Path], folder: Path, name: str, prefix: str) -> Path | None:
-    """Get the only one of the paths that is not hidden; raises InputError if there are several, and no known sample."""
-    paths = [path for path in paths if not path.name.startswith(".")]
-    if len(paths) > 1 and not prefix:
+def _only(files: list[str], folder: Path, name: str, prefix: str) -> Path | None:
+    """Get the only one of the files that is not hidden; raises InputError if there are several, and no known sample."""
+    # macOS writes hidden files such as "._name" beside each file on other disks
+    files = [file for file in files if not file.startswith(".")]
+    if len(files) > 1 and not prefix:
         raise InputError(
-            f"Expected one {name} in {folder}, found {listed(path.name for path in paths)}. Give the count "
-            "matrix of one sample itself, or put each sample into its own folder."
+            f"Expected one {name} in {folder}, found {listed(files)}. Give the count matrix of one sample itself, or "
+            "put each sample into its own folder."
         )
-    return paths[0] if len(paths) == 1 else None
+    return folder / files[0] if len(files) == 1 else None
 
 
 @contextmanager
