@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ def find(folder: Path, *names: str, prefix: str = "") -> Path | None:
     unknown and several files match.
     """
     forms = [form for each in names for form in variants(each)]
-    there = sorted(os.listdir(folder)) if folder.is_dir() else []
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for name in forms:
         for exact in (prefix + name, name):
             if exact in there and (folder / exact).exists():
