@@ -185,7 +185,7 @@ def test_info_of_zeros(tmp_path):
     assert described(tmp_path / "a.h5ad")["counts"] == "not usable: X has zeros only"
 
 
-@pytest.mark.parametrize("image", ["he.png", {"a": np.ones((3, 3))}])
+@pytest.mark.parametrize("image", ["he.png", {"a": np.ones((3, 3))}, np.ones(3)])
 def test_images_that_are_none(image, tmp_path):
     adata = people.section()
     factors = {name: str(value) for name, value in people.SCALES.items()}

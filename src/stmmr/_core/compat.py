@@ -65,7 +65,7 @@ def _library(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """Get a library with scale factors that are numbers, and without parts of other types."""
     parts = {name: part for name, part in content.items() if name not in LIBRARY_PARTS or isinstance(part, Mapping)}
     if "images" in parts:  # paths of files, maybe
-        parts["images"] = {name: image for name, image in parts["images"].items() if getattr(image, "ndim", 0)}
+        parts["images"] = {name: image for name, image in parts["images"].items() if getattr(image, "ndim", 0) > 1}
     if "scalefactors" in parts:
         factors = {name: _number(value) for name, value in parts["scalefactors"].items()}
         parts["scalefactors"] = {name: value for name, value in factors.items() if value is not None}
