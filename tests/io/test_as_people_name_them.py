@@ -201,6 +201,9 @@ def test_a_crop_of_bins_is_no_array_of_st():
     adata = grid()
     adata.uns["spatial"] = {"a": {"scalefactors": {"bin_size_um": 8.0}}}
     assert units(adata)[1:] == (pytest.approx(0.27), "bin_size_um")
+    adata = grid()[1:].copy()
+    adata.uns["spatial"] = {"a": {"scalefactors": {"spot_diameter_fullres": 8 / 0.27}}}
+    assert np.isnan(units(adata)[1])
 
 
 # AnnData
@@ -224,6 +227,7 @@ def test_off_tissue_in_any_form(column, on, off, tmp_path):
 CONTROLS = {
     **dict.fromkeys(["blankbc_1", "ERCC_00003", "False1", "Control_1", "no_target", "spike-in-1", "RTS0050057"]),
     **dict.fromkeys(["CD3_TotalSeqC", "HTO_1", "ADT_CD8", "NegProbe-WTX"]),
+    **dict.fromkeys(["Unnamed: 0", "cell_id", "nCount_RNA", "volume", "x_centroid"]),  # a table that was not split
     "P": ("modality", "rna", "prot"),
     "P1": ("feature_biotype", "gene", "spike-in"),
     "P2": ("gene_type", "protein_coding", "negative"),

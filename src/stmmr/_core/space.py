@@ -29,6 +29,8 @@ ST_LARGEST: Final = 35
 ARRAY = [keys.ARRAY_COL, keys.ARRAY_ROW]  # x, y
 SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 """µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
+SPOT_DIAMETER, WIDE = "spot_diameter_fullres", 0.9
+"""Scale factor, and its share of the distance between neighbours from which these are bins."""
 ST_SPOT: Final = re.compile(r"-?\d+(\.\d+)?[x_]-?\d+(\.\d+)?(_.*)?")
 """Names of spots of ST, with their position."""
 HD_BIN: Final = re.compile(r"s_(\d{3})um_\d+_\d+")
@@ -123,7 +125,7 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
             return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
         array = array_numbers(adata.obs)
-        step, source = _step_of(adata, array)
+        step, source = _step_of(adata, array, xy)
         if step is not None and (um := microns_per_pixel(array, xy, step=step)) is not None:
             return um, source
     return math.nan, "unknown"
@@ -137,7 +139,7 @@ def array_numbers(table: pd.DataFrame) -> Float64:
     return numbers
 
 
-def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None, str]:
+def _step_of(adata: AnnData, array: Float64, xy: Float64) -> tuple[tuple[float, float] | None, str]:
     """Get the µm of a step on the array, and what tells it; None if nothing does.
 
     The positions of ST arrays begin at their corner; those of a crop of a larger array do not, and tissue leaves some
@@ -153,6 +155,9 @@ def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None
     if stated := [size for one in factors if isinstance(size := one.get("bin_size_um"), int | float) and size > 0]:
         return (float(stated[0]), float(stated[0])), "bin_size_um"
     is_st = array.min() >= -1 and array.max() <= ST_LARGEST
+    wide = [size for one in factors if isinstance(size := one.get(SPOT_DIAMETER), int | float)]
+    if wide and (pitch := spacing(xy)) and max(wide) > WIDE * pitch:  # bins touch each other, spots do not
+        return None, ""
     is_crop = len(array) == np.prod(np.ptp(array, axis=0) + 1) and not ST_SPOT.fullmatch(str(adata.obs_names[0]))
     return (ST_STEP, "square array") if is_st and not is_crop else (None, "")
 

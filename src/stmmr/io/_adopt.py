@@ -11,7 +11,15 @@ from stmmr._core import keys
 from stmmr._core.axes import coordinate_columns, microns_of, plain
 from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed, logger, unique_names
-from stmmr._core.columns import CONTROLS, FLAGS, GENE_TYPES, LOOSE_TYPE_COLUMNS, OTHER_TYPES, TYPE_COLUMNS
+from stmmr._core.columns import (
+    CONTROLS,
+    FLAGS,
+    GENE_TYPES,
+    LOOSE_TYPE_COLUMNS,
+    OTHER_TYPES,
+    TYPE_COLUMNS,
+    describes_rows,
+)
 from stmmr._core.compat import libraries_of
 from stmmr._core.genes import ENSEMBL
 from stmmr._core.rows import is_on_disk
@@ -119,8 +127,12 @@ def off_tissue(adata: AnnData) -> Bools:
 
 
 def controls_of(adata: AnnData) -> Bools:
-    """Tell which features are no genes: by their type, if ``var`` has one, and by their names."""
-    controls = np.array([CONTROLS.match(str(name)) is not None for name in adata.var_names], dtype=bool)
+    """Tell which features are no genes: by their type, if ``var`` has one, and by their names.
+
+    Of a table that was not split, they may be an index or columns that describe spots.
+    """
+    names = [str(name) for name in adata.var_names]
+    controls = np.array([CONTROLS.match(name) is not None or describes_rows(name) for name in names], dtype=bool)
     for name, column in adata.var.items():
         types = column.astype(str).str.strip().str.lower()
         if plain(name) in FLAGS and set(types) <= {"true", "false"}:
