@@ -703,3 +703,12 @@ def test_controls_of_platforms_by_name(write, tmp_path):
     adata = io.read(tmp_path)
     assert sorted(adata.var_names) == sorted(people.GENES)
     assert adata.X.sum() == section.X.sum()
+
+
+def test_corrected_counts_of_few_expressed_genes_stay(tmp_path):
+    section = people.section()
+    table = counts_table(section) * 0.0
+    table["GENE3"], table["GENE5"] = 0.25, 1.75
+    adata = io.read(two(tmp_path, section, lambda _: table))
+    assert adata.n_vars == section.n_vars
+    assert adata.X.sum() == 60

@@ -40,7 +40,7 @@ ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+(_\d+)?|index|level_0|rownames?
 MOST_NAMES: Final = 6
 """Columns among the first of which one may name the rows."""
 FEW_MEASURES: Final = 1 / 3
-"""Share of columns up to which those with fractions are no genes, as the others hold counts."""
+"""Share of the columns with values up to which those with fractions are no genes, as the others hold counts."""
 EMPTY_IS_ZERO: Final = 0.5
 """Share of rows with empty cells from which these stand for 0; in fewer rows, the table is damaged."""
 
@@ -220,7 +220,7 @@ def _without_measures(table: CountTable, path: Path, *, genes_in_rows: bool) -> 
     stored = np.bincount(place, minlength=n)
     odd = np.bincount(place[(entries.data % 1 != 0) | (entries.data < 0)], minlength=n)
     measures = 2 * odd > stored
-    if not measures.any() or measures.mean() > FEW_MEASURES:
+    if not measures.any() or measures.sum() > FEW_MEASURES * (stored > 0).sum():
         return table
     names = table.names if genes_in_rows else np.array(table.columns)
     message = "%s of %s that hold fractions or negative values beside counts are no genes and are left out: %s."
