@@ -325,7 +325,7 @@ def test_fractions_and_negative_values_beside_counts_are_no_genes(value, in_rows
     table = counts_table(section).astype(float)
     table.insert(3, "whatever", np.arange(30) * value + value)
     assert_same(io.read(two(tmp_path, section, lambda _: table.T if in_rows else table)), section)
-    assert "hold fractions or negative values beside counts are no genes and are left out: whatever" in caplog.text
+    assert "hold fractions or negative values are no genes and are left out: whatever" in caplog.text
 
 
 def long_counts(section):
@@ -712,3 +712,12 @@ def test_corrected_counts_of_few_expressed_genes_stay(tmp_path):
     adata = io.read(two(tmp_path, section, lambda _: table))
     assert adata.n_vars == section.n_vars
     assert adata.X.sum() == 60
+
+
+@pytest.mark.parametrize("values", [np.arange(30), np.arange(30) * 7 + 3, np.arange(30)[::-1] + 4.1e18])
+def test_numbers_of_cells_are_no_gene_whatever_they_are_called(values, tmp_path, caplog):
+    section = people.section()
+    table = counts_table(section)
+    table.insert(4, "whatever", values)
+    assert_same(io.read(two(tmp_path, section, lambda _: table)), section)
+    assert "left out: whatever" in caplog.text

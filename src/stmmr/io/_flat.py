@@ -7,7 +7,7 @@ import re
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from scipy import sparse
@@ -39,6 +39,10 @@ ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+(_\d+)?|index|level_0|rownames?
 """First columns that may only number the rows, as `plain` writes them."""
 MOST_NAMES: Final = 6
 """Columns among the first of which one may name the rows."""
+FEWEST_NUMBERED: Final = 10
+"""Rows from which a column whose values only grow numbers them."""
+LARGEST_COUNT: Final = 1e9
+"""Larger numbers are identifiers."""
 FEW_MEASURES: Final = 1 / 3
 """Share of the columns with values up to which those with fractions are no genes, as the others hold counts."""
 EMPTY_IS_ZERO: Final = 0.5
@@ -213,23 +217,43 @@ def counts_rows(column: pd.Series) -> bool:
 def _without_measures(table: CountTable, path: Path, *, genes_in_rows: bool) -> CountTable:
     """Leave out columns (or rows, of genes × spots) of fractions or negative values where the others hold counts.
 
-    They hold an area, a score or an embedding, whatever they are called, and are no genes.
+    They hold an area, a score or an embedding, whatever they are called, and are no genes. Nor are columns that number
+    the rows, or whose numbers are those of cells.
     """
-    entries = table.values.tocoo()
-    place, n = (entries.row, table.values.shape[0]) if genes_in_rows else (entries.col, table.values.shape[1])
-    stored = np.bincount(place, minlength=n)
-    odd = np.bincount(place[(entries.data % 1 != 0) | (entries.data < 0)], minlength=n)
-    measures = 2 * odd > stored
+    stored, odd = _stored_and_odd(table.values, axis=1 if genes_in_rows else 0)
+    measures: NDArray[np.bool_] = 2 * odd > stored
+    if not genes_in_rows:
+        measures |= _numbers_rows(table.values[:SAMPLED_NAMES].toarray())
     if not measures.any() or measures.sum() > FEW_MEASURES * (stored > 0).sum():
         return table
     names = table.names if genes_in_rows else np.array(table.columns)
-    message = "%s of %s that hold fractions or negative values beside counts are no genes and are left out: %s."
+    message = "%s of %s that number rows or hold fractions or negative values are no genes and are left out: %s."
     what = "Rows" if genes_in_rows else "Columns"
     logger.warning(message, what, path.name, listed(names[measures]))
     if genes_in_rows:
         return CountTable(table.ids[~measures].reset_index(drop=True), table.columns, table.values[~measures])
     columns = [name for name, is_measure in zip(table.columns, measures, strict=True) if not is_measure]
     return CountTable(table.ids, columns, table.values[:, ~measures])
+
+
+def _stored_and_odd(values: sparse.csr_matrix, *, axis: Literal[0, 1]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the entries of each column (axis 0) or row, and those that are negative or no whole numbers."""
+    counts: list[list[Any]] = []
+    step = max(1, CHUNK_VALUES * values.shape[0] // max(values.nnz, 1))
+    for start in range(0, values.shape[0], step):
+        part = values[start : start + step]
+        odd = sparse.csr_matrix(((part.data % 1 != 0) | (part.data < 0), part.indices, part.indptr), shape=part.shape)
+        counts.append([np.ravel(part.getnnz(axis=axis)), np.ravel(odd.sum(axis=axis))])
+    stored, n_odd = (np.concatenate(each) if axis else np.sum(each, axis=0) for each in zip(*counts, strict=True))
+    return stored, n_odd
+
+
+def _numbers_rows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which columns of values (n_rows, n_columns) number the rows or hold identifiers: they grow, or are huge."""
+    grows = np.diff(values, axis=0).min(axis=0, initial=np.inf) > 0
+    numbered: NDArray[np.bool_] = grows & (len(values) >= FEWEST_NUMBERED)
+    huge: NDArray[np.bool_] = values.min(axis=0, initial=np.inf) > LARGEST_COUNT
+    return numbered | huge
 
 
 def _text_columns(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
