@@ -721,3 +721,24 @@ def test_numbers_of_cells_are_no_gene_whatever_they_are_called(values, tmp_path,
     table.insert(4, "whatever", values)
     assert_same(io.read(two(tmp_path, section, lambda _: table)), section)
     assert "left out: whatever" in caplog.text
+
+
+def test_counts_as_text_beside_a_folder_spatial(tmp_path):
+    section = people.section()
+    counts_table(section).T.to_csv(tmp_path / "GSM1_counts.tsv.gz", sep="\t")
+    people.write_spatial(tmp_path / "spatial", section)
+    assert_same(io.read(tmp_path), section)
+    assert_same(io.read(tmp_path / "GSM1_counts.tsv.gz"), section)
+
+
+def test_observations_behind_the_counts(tmp_path):
+    section = people.section()
+    table = counts_table(section).join(section.obs).assign(truth=1).join(xy_table(section))
+    table.to_csv(tmp_path / "a.csv")
+    assert_same(io.read(tmp_path / "a.csv"), section)
+
+
+def test_planes_of_a_table_are_sections(tmp_path):
+    two(tmp_path, people.section(), coords=lambda s: xy_table(s).assign(z=np.repeat([0, 5], 15)))
+    several = find_several(io.read(tmp_path))
+    assert (several.key, several.by_z) == ("z", True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import depth_column
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import may_name_sections
 from stmmr._core.compat import libraries_of
@@ -77,6 +78,8 @@ def find_several(adata: AnnData) -> Several | None:
     coordinates(adata)  # checked
     xy, z, where = stored_coordinates(adata)
     columns = _columns(adata)
+    if z is None and (name := depth_column(adata.obs.columns)):
+        z, where = pd.to_numeric(adata.obs[name], errors="coerce").to_numpy(np.float64), f"obs[{name!r}]"
     if z is not None and (depths := _depths(z)) is not None:
         because = f"{where} has {len(depths.categories)} values of z"
         key = next((name for name, values in columns.items() if _same_groups(values, depths)), None)

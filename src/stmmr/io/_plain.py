@@ -42,9 +42,10 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
     if path.is_file():
         if not counts:
             return (path, None) if coordinates else None
-        others = [table for table, head in tables_at(path.parent).items() if coordinate_columns(head.header)]
+        others = _with_coordinates(path.parent)
         own = [table for table in others if table.name.startswith(_stem(path))] if len(others) > 1 else others
         return path, own[0] if len(own) == 1 else None
+    coordinates = coordinates or _with_coordinates(path)
     if len(coordinates) != 1:
         return None
     if len(counts) > 1:  # other tables lie beside: the one that names the same spots, and has the counts
@@ -54,7 +55,16 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
             return None
     if counts:
         return counts[0], coordinates[0]
-    return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
+    return (coordinates[0], None) if len(headers.get(coordinates[0], ())) >= FEWEST_COLUMNS else None
+
+
+def _with_coordinates(folder: Path) -> list[Path]:
+    """List the tables with coordinates in a folder, or else those in its folder ``spatial`` of Space Ranger."""
+    for place in (folder, folder / "spatial"):
+        tables = tables_at(place) if place.is_dir() else {}
+        if found := [table for table, head in tables.items() if coordinate_columns(head.header)]:
+            return found
+    return []
 
 
 def _with_counts(tables: list[Path]) -> list[Path]:
@@ -247,12 +257,13 @@ def _description_columns(file: Path, header: list[str], xy: tuple[str, str]) -> 
 
     with parsing(file, expected="a table of counts"):
         sample = first_rows(file, SAMPLE_ROWS)
-    columns = [i for i, name in enumerate(header) if name in xy or not pd.api.types.is_numeric_dtype(sample[i])]
+    texts = [i for i in range(len(header)) if not pd.api.types.is_numeric_dtype(sample[i])]
+    described = [i for i, name in enumerate(header) if i in texts or name in xy or describes_rows(name)]
     half = len(header) / 2
     has_names = header[0] == "" or sample[0].is_unique
-    front = max((i for i in columns if i < half), default=0 if has_names else -1)
-    back = min((i for i in columns if i >= half), default=len(header))
-    described = [i for i, name in enumerate(header) if i in columns or (i == 0 and has_names) or describes_rows(name)]
+    front = max((i for i in described if i < half), default=0 if has_names else -1)
+    back = min((i for i in described if i >= half), default=len(header))
+    described += [0] * has_names
     by_place = [i for i in range(len(header)) if not front < i < back]
     if 2 * len({*by_place} - {*described}) > len(by_place):  # genes are between the coordinates
         by_place = []
