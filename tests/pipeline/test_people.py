@@ -192,3 +192,12 @@ def test_images_that_are_none(image, tmp_path):
     adata.uns["spatial"] = {"lib": {"images": {"hires": image}, "scalefactors": factors}}
     adata.write_h5ad(tmp_path / "a.h5ad")
     assert described(tmp_path / "a.h5ad")["images"] == "none"
+
+
+def test_info_of_sections_that_nothing_tells_apart(tmp_path):
+    adata = ad.concat([people.section(8, 8), people.section(8, 8)])
+    adata.obs_names = [f"spot{i}" for i in range(128)]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    info = described(tmp_path / "a.h5ad")
+    assert info["sections"].startswith("not usable: several which neither obs nor the names tell, as 50%")
+    assert info["command"].startswith("none")

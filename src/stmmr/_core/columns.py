@@ -64,7 +64,7 @@ FLAGS: Final = {"is_control": True, "control": True, "is_negative": True, "is_bl
 SECTIONS: Final = re.compile(
     r"(.*_)?(section|sample|slice|slide|library|puck|core|donor|patient|specimen|replicate|capture_area|mouse|animal)s?"
     r"|librar(y|ies)|batch(es)?|rep|regions?|experiments?|stages?|conditions?|treatments?|tissues?|gsm|time(_?points?)?"
-    r"|wells?|runs?|s|blocks?|files?|plates?|brains?|organs?|genotypes?|strains?|groups?|individuals?|subjects?|acc(ession)?"
+    r"|wells?|runs?|s|blocks?|files?|plates?|brains?|organs?|genotypes?|strains?|individuals?|subjects?|acc(ession)?"
     r"|datasets?|orig_?ident|images?|fovs?|rois?|cores?|animals?|mouse|embryos?|capture_?area|chips?|z|bregma|field_of_view",
 )
 """Columns that may name sections, as `plain` writes them, with or without "id" or "name" at the end."""

@@ -152,6 +152,8 @@ def _sections(adata: AnnData, section_key: str | None) -> tuple[str, str | None]
         return f"{UNUSABLE}: {error}", section_key
     if several is None:
         return "one", None
+    if several.key is None and several.values is None:
+        return f"{UNUSABLE}: several which neither obs nor the names tell, as {several.because}", None
     where = f"in obs[{several.key!r}]" if several.key else "by z" if several.by_z else "which no column of obs names"
     return f"several {where}, as {several.because}", several.key or (AUTO if several.values is not None else None)
 
