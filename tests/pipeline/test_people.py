@@ -195,7 +195,7 @@ def test_images_that_are_none(image, tmp_path):
 
 
 def test_info_of_sections_that_nothing_tells_apart(tmp_path):
-    adata = ad.concat([people.section(8, 8), people.section(8, 8)])
+    adata = ad.concat([people.section(8, 8), people.section(8, 8)], index_unique="-")
     adata.obs_names = [f"spot{i}" for i in range(128)]
     adata.write_h5ad(tmp_path / "a.h5ad")
     info = described(tmp_path / "a.h5ad")
