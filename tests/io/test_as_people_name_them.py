@@ -302,7 +302,7 @@ DESCRIPTIONS = [
         "predicted.id",
         "is_doublet",
         "orig.ident",
-        "row",
+        "x_um",
         "imagecol",
     ),
     *("nuclei_count", "cellSize", "dapi_intensity", "age", "layer", "Mean.DAPI", "slide_ID_numeric", "genes_detected"),
@@ -742,3 +742,10 @@ def test_planes_of_a_table_are_sections(tmp_path):
     two(tmp_path, people.section(), coords=lambda s: xy_table(s).assign(z=np.repeat([0, 5], 15)))
     several = find_several(io.read(tmp_path))
     assert (several.key, several.by_z) == ("z", True)
+
+
+def test_genes_of_flies(tmp_path):
+    section = people.section()
+    section.var_names = ["y", "z", "col", "row", *section.var_names[4:]]
+    section.write_h5ad(tmp_path / "a.h5ad")
+    assert_same(io.read(tmp_path / "a.h5ad"), section)

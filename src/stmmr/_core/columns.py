@@ -100,7 +100,8 @@ def names_rows(name: object) -> bool:
 
 def describes_rows(name: object) -> bool:
     """Tell whether a column of numbers describes spots and is no gene."""
-    is_axis = len(plain(name)) > 1 and axis_of(name) is not None  # genes of flies are called y and z
+    axis = axis_of(name)
+    is_axis = axis is not None and any(axis.stem[1:])  # genes of flies are called y, z, col and row
     return is_axis or names_rows(name) or DESCRIPTIONS.fullmatch(plain(name)) is not None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from scipy import sparse
 
-from stmmr._core.axes import plain
+from stmmr._core.axes import coordinate_columns, plain
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import describes_rows, names_rows
 from stmmr._core.files import parsing
@@ -273,7 +273,9 @@ def _text_columns(path: Path, header: list[str], naming: list[int], others: Coll
 
 def _no_genes(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
     """Find further columns that name or describe spots, and warn of them."""
-    names = [name for i, name in enumerate(header) if i not in naming and name not in others and describes_rows(name)]
+    pair = coordinate_columns(header) or ()
+    wanted = (name for i, name in enumerate(header) if i not in naming and name not in others)
+    names = [name for name in wanted if describes_rows(name) or name in pair]
     if shown := [name or f"column {header.index(name) + 1}" for name in names]:
         logger.warning("Columns of %s that are no genes are left out: %s.", path.name, listed(shown))
     return names
