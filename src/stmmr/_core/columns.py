@@ -101,7 +101,8 @@ def names_rows(name: object) -> bool:
 def describes_rows(name: object) -> bool:
     """Tell whether a column of numbers describes spots and is no gene."""
     axis = axis_of(name)
-    is_axis = axis is not None and any(axis.stem[1:])  # genes of flies are called y, z, col and row
+    is_bare = plain(name) in {"x", "y", "z", "col", "row"}  # genes of flies are called so
+    is_axis = axis is not None and not is_bare
     return is_axis or names_rows(name) or DESCRIPTIONS.fullmatch(plain(name)) is not None
 
 
