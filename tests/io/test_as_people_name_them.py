@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.io import mmwrite
 
 import people
 from people import cosmx, counts_table, long_table, merscope, packed, positions_table, visium, write_mtx, xy_table
@@ -749,3 +750,22 @@ def test_genes_of_flies(tmp_path):
     section.var_names = ["y", "z", "col", "row", *section.var_names[4:]]
     section.write_h5ad(tmp_path / "a.h5ad")
     assert_same(io.read(tmp_path / "a.h5ad"), section)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "PARQUET"])
+@pytest.mark.parametrize("in_rows", [False, True])
+@pytest.mark.parametrize("index", [None, "cell"])
+def test_parquet_with_an_index(ending, in_rows, index, tmp_path):
+    section = people.section()
+    counts = counts_table(section).rename_axis(index)
+    (counts.T if in_rows else counts).to_parquet(tmp_path / f"counts.{ending}")
+    xy_table(section)[::-1].rename_axis(index).to_parquet(tmp_path / f"coords.{ending}")
+    assert_same(io.read(tmp_path), section)
+
+
+def test_a_dense_matrix_market_file(tmp_path):
+    section = people.section()
+    write_mtx(tmp_path / "filtered_feature_bc_matrix", section, pack=False)
+    mmwrite(tmp_path / "filtered_feature_bc_matrix" / "matrix.mtx", section.X.toarray().T)
+    people.write_spatial(tmp_path / "spatial", section)
+    assert_same(io.read(tmp_path), section)

@@ -86,11 +86,13 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
     The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
     InputError if the file cannot be read, or ends within a row.
     """
+    import pandas as pd
+
     with parsing(path, expected="a table"):
-        if path.suffix == PARQUET:
+        if path.suffix.lower() == PARQUET:
             frame = read_parquet(path)
-            named = frame.index.name is not None and frame.index.name not in frame.columns
-            return storable(frame.reset_index() if named else frame)
+            named = frame.index.name not in frame.columns and not isinstance(frame.index, pd.RangeIndex)
+            return storable(frame.reset_index(names=frame.index.name or "") if named else frame)
         head = peek(path)
         text = [i for i, name in enumerate(head.header) if name in ids] if ids else [0]
         # pandas needs about three times the size of the text
@@ -122,7 +124,7 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
 
 def _ends_within_row(path: Path, head: Peek) -> bool:
     """Tell whether the last line of a text table has too few fields."""
-    if path.suffix == PARQUET:
+    if path.suffix.lower() == PARQUET:
         return False
     last = ""
     with io.TextIOWrapper(open_text(path, at_most=sys.maxsize), encoding=head.encoding, errors="replace") as lines:
@@ -304,7 +306,7 @@ def read_chunks(
     path: Path, head: Peek, *, rows: int, dtype: Mapping[int, type] | None = None, columns: list[int] | None = None
 ) -> Generator[pd.DataFrame]:
     """Read a table in chunks of rows, with numbered columns; of `columns` only, if they are given."""
-    if path.suffix != PARQUET:
+    if path.suffix.lower() != PARQUET:
         options: dict[str, Any] = {"dtype": dtype, "usecols": columns, "chunksize": rows, "low_memory": False}
         with _open_rows(path, head, **options) as chunks:
             yield from chunks

@@ -68,7 +68,7 @@ def peek(path: Path) -> Peek:
     and "y", or the columns of Space Ranger's positions.
     """
     with parsing(path, expected="a table"):
-        if path.suffix == PARQUET:
+        if path.suffix.lower() == PARQUET:
             return _peek_parquet(path)
         with open_text(path) as lines:
             encoding = "utf-16" if lines.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"

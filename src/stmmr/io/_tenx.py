@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import warnings
@@ -281,7 +282,8 @@ def _require_entries(matrix: Path) -> None:
     with open_text(matrix) as lines:
         line = next((line for line in lines if line.strip() and not line.startswith(b"%")), b"")
     sizes = [int(number) for number in line.split()]
-    require_memory(8 * sum(sizes[:2]) + MTX_BYTES * sizes[2], matrix)
+    n_entries = sizes[2] if len(sizes) > 2 else math.prod(sizes)  # dense
+    require_memory(8 * sum(sizes[:2]) + MTX_BYTES * n_entries, matrix)
 
 
 def _text(value: bytes | str | NDArray[np.generic]) -> str:
