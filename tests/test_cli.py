@@ -219,6 +219,14 @@ def test_messages_name_the_option_of_the_command(python, command):
     assert cli.by_option(python) == (python if command is None else command)
 
 
+@pytest.mark.parametrize(("command", "kept"), [("run", True), ("info", True), ("map", False), ("", True)])
+def test_messages_offer_no_option_of_another_command(command, kept, monkeypatch):
+    monkeypatch.setattr(cli, "typed", [f"stmmr {command} a.h5ad"])
+    text = 'Name the layer (layer="…", --layer …), or a key of obsm to use instead (use_rep="…", --use-rep …).'
+    rest = ", or a key of obsm to use instead (--use-rep …)" * kept
+    assert cli.by_option(text) == f"Name the layer (--layer …){rest}."
+
+
 def test_every_option_that_messages_name_is_one_of_the_command():
     for arguments in (cli.RUN, cli.MAP, cli.ANALYSES, cli.REPRODUCE):
         for option in option_names(type(arguments)):
