@@ -66,7 +66,7 @@ def test_full_disk(earlier, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("stmmr.io._tables.leave_out_unstorable", lambda adata: None)  # it writes to memory
+    monkeypatch.setattr("stmmr.io._unstorable.leave_out_unstorable", lambda adata: None)  # it writes to memory
     monkeypatch.setattr("stmmr.io._tables.write_escaped", full)
     monkeypatch.setattr("stmmr.tl.umap", lambda adata: None)
     status = run_main("run", earlier / "in.h5ad", "-o", earlier / "out", "--n-domains", 3, "--overwrite")
@@ -217,6 +217,14 @@ def test_a_file_in_a_folder_called_tables_is_no_spatialdata(simulated, tmp_path)
 )
 def test_messages_name_the_option_of_the_command(python, command):
     assert cli.by_option(python) == (python if command is None else command)
+
+
+@pytest.mark.parametrize(("command", "kept"), [("run", True), ("info", True), ("map", False), ("", True)])
+def test_messages_offer_no_option_of_another_command(command, kept, monkeypatch):
+    monkeypatch.setattr(cli, "typed", [f"stmmr {command} a.h5ad"])
+    text = 'Name the layer (layer="…", --layer …), or a key of obsm to use instead (use_rep="…", --use-rep …).'
+    rest = ", or a key of obsm to use instead (--use-rep …)" * kept
+    assert cli.by_option(text) == f"Name the layer (--layer …){rest}."
 
 
 def test_every_option_that_messages_name_is_one_of_the_command():

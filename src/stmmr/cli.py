@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ app = cyclopts.App(
     config=from_file,
 )
 app.register_install_completion_command(help="Let the shell complete commands and options.")
+
+
+ALTERNATIVE: Final = re.compile(r",? or [^.;(]*\((--[a-z-]+)[^)]*\)")
+"""What messages offer with an option, besides something else."""
 
 
 @flat
@@ -339,8 +344,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def by_option(text: str) -> str:
-    """Name options as on the command line."""
-    return with_options(text, _options())
+    """Name options as on the command line, without the alternatives of other commands."""
+    words = shlex.split(typed[0])[1:2]
+    names = _names_of(words[0]) if words else frozenset()
+    text = with_options(text, _options())
+    return ALTERNATIVE.sub(lambda match: match[0] if not names or match[1] in names else "", text)
+
+
+@cache
+def _names_of(command: str) -> frozenset[str]:
+    """List the options of a command; `info` tells of those of a run. Empty if there is no such command."""
+    commands = {"info": ("info", "run")}.get(command, (command,))
+    known = [app[name].assemble_argument_collection() for name in commands if name in {*app}]
+    return frozenset(name for arguments in known for argument in arguments for name in argument.names)
 
 
 @cache

@@ -15,6 +15,7 @@ HEXAGONAL = SQUARE * [2, 1] + np.column_stack([SQUARE[:, 1] % 2, 0 * SQUARE[:, 1
 def on_array(array, xy=None):
     adata = AnnData(shape=(len(array), 0))
     adata.obs["array_col"], adata.obs["array_row"] = array.T
+    adata.obs_names = [f"{col}x{row}" for col, row in array]
     if xy is not None:
         adata.obsm["spatial"] = np.asarray(xy, dtype=float)
     return adata

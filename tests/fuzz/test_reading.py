@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import stmmr
+from stmmr.pipeline.info import describe
+from stmmr.pipeline.options import RunOptions
 
 from . import damage, seeds
 
@@ -43,12 +45,13 @@ def in_time() -> Iterator[None]:
 
 
 def read_and_run(path: Path) -> str:
-    """Read an input and run on it; get whether there was a result."""
+    """Describe an input, read it and run on it; get whether there was a result."""
     image = path if path.suffix in (".png", ".jpg", ".tif") else None
     source = path.parent / "a.h5ad" if image else path
     with warnings.catch_warnings(), in_time():
         warnings.simplefilter("ignore")
         try:
+            describe(source, RunOptions(image=image))
             adata = stmmr.read(source)
             options = {"image": image, "um_per_pixel": 1.0, "histology": image is not None}
             stmmr.run(adata, n_domains=2, method="kmeans", progress=False, **options)

@@ -715,6 +715,7 @@ def test_x_and_y_swapped_by_seurat_are_told_by_the_array(tmp_path, caplog):
     other.write_h5ad(tmp_path / "a.h5ad")
     assert_same(io.read(tmp_path / "a.h5ad"), section)
     assert "Both are swapped" in caplog.text
+    (tmp_path / "a.h5ad").unlink()
     array = section.obs[["array_row", "array_col"]]
     right = two(counts_table, lambda s: xy_table(s).join(array))
     wrong = two(counts_table, lambda s: xy_table(s, "y", "x").join(array))

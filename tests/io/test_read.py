@@ -122,14 +122,20 @@ def test_nothing_there(tmp_path):
 
 def test_options_that_do_not_go_with_the_input(adata, section, write_run, tmp_path):
     adata.write_h5ad(tmp_path / "a.h5ad")
-    with pytest.raises(InputError, match=r"Expected a Visium HD folder or Stereo-seq .gef for bin_size, found h5ad"):
+    with pytest.raises(
+        InputError,
+        match=r"Expected a Visium HD folder, Stereo-seq .* or a table of transcripts for bin_size, found h5ad",
+    ):
         io.read(tmp_path / "a.h5ad", bin_size=8)
     with pytest.raises(InputError, match="Expected the output folder of a platform for library_id, found h5ad"):
         io.read(tmp_path / "a.h5ad", library_id="A1")
     with pytest.raises(InputError, match="Expected a table of counts for coordinates, found h5ad"):
         io.read(tmp_path / "a.h5ad", coordinates=tmp_path / "a.csv")
     run = write_run(section)
-    with pytest.raises(InputError, match=r"Expected a Visium HD folder or Stereo-seq .gef for bin_size, found visium"):
+    with pytest.raises(
+        InputError,
+        match=r"Expected a Visium HD folder, Stereo-seq .* or a table of transcripts for bin_size, found visium",
+    ):
         io.read(run, bin_size=8)
     with pytest.raises(
         InputError, match=r"Expected an .h5ad or .zarr, whose counts can stay in the file, for backed, found visium"

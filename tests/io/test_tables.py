@@ -158,7 +158,7 @@ def test_spatialdata_without_tables(write_store):
 
 def test_zarr_that_is_no_anndata(tmp_path):
     zarr.open_group(tmp_path / "a.zarr", mode="w").create_group("images")
-    with pytest.raises(InputError, match=r"with obs and var.*found one that holds images"):
+    with pytest.raises(InputError, match=r"a table of counts in the SpatialData store .*found images only"):
         read_zarr(tmp_path / "a.zarr")
 
 

@@ -3,6 +3,7 @@
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 from scipy import sparse
@@ -10,7 +11,8 @@ from scipy import sparse
 import people
 from stmmr import io
 from stmmr.datasets import simulated_tissue
-from stmmr.io._tables import leave_out_unstorable
+from stmmr.io._tables import write_h5ad
+from stmmr.io._unstorable import leave_out_unstorable
 from stmmr.pipeline.info import describe
 from stmmr.pipeline.options import RunFolderOptions, RunOptions
 from stmmr.pipeline.sources import open_input, read_inputs
@@ -68,6 +70,38 @@ def test_what_no_file_could_hold_is_left_out_before_the_run(caplog):
     assert set(adata.uns) == {"fine"}
     assert list(adata.obs["mixed"].dropna()) == ["True", "x", "1", "2.5"] * 6
     assert adata.obs["truth"].dtype == "boolean"
+
+
+def table(values):
+    return pd.DataFrame({"k": pd.Series(values, dtype=object)})
+
+
+def set_raw(adata):
+    adata.var["n"] = None
+    adata.raw = adata.copy()
+
+
+LATE = {
+    "a column without any value": lambda a: a.obs.__setitem__("n", None),
+    "a column of genes without any value": lambda a: a.var.__setitem__("n", None),
+    "raw": set_raw,
+    "text with a gap in obsm": lambda a: a.obsm.__setitem__("m", table(["a"] * 29 + [None]).set_axis(a.obs_names)),
+    "no value in varm": lambda a: a.varm.__setitem__("m", table([None] * 14).set_axis(a.var_names)),
+    "text with a gap in uns": lambda a: a.uns.__setitem__("m", {"t": table(["a", None])}),
+    "a gap late in an array": lambda a: a.uns.__setitem__("m", np.array(["a"] * 150 + [None], dtype=object)),
+    "numbers as keys": lambda a: a.uns.__setitem__("m", {1: 2}),
+    "a column twice": lambda a: setattr(a, "obs", pd.concat([a.obs, a.obs[["array_row"]]], axis=1)),
+    "a column without a name": lambda a: a.obs.__setitem__("", 1),
+}
+
+
+@pytest.mark.parametrize("edit", LATE.values(), ids=LATE)
+def test_what_is_known_before_a_run_can_be_written_after_it(edit, tmp_path):
+    adata = people.section()
+    edit(adata)
+    leave_out_unstorable(adata)
+    write_h5ad(adata, tmp_path / "a.h5ad")
+    assert ad.read_h5ad(tmp_path / "a.h5ad").shape == adata.shape
 
 
 def test_reserved_names_of_columns(tmp_path):
@@ -136,3 +170,34 @@ def test_info_finds_the_images_of_sections(tmp_path):
     assert "neighbours are 100 µm apart" in info["coordinates"]
     assert [line.split(":")[0].strip() for line in info["registration"].splitlines()] == ["A", "B"]
     assert "messages" not in info
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_info_of_next_to_nothing(rows, tmp_path):
+    people.section()[:rows].copy().write_h5ad(tmp_path / "a.h5ad")
+    assert described(tmp_path / "a.h5ad")["command"].startswith("none")
+
+
+def test_info_of_zeros(tmp_path):
+    adata = people.section()
+    adata.X = adata.X * 0
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert described(tmp_path / "a.h5ad")["counts"] == "not usable: X has zeros only"
+
+
+@pytest.mark.parametrize("image", ["he.png", {"a": np.ones((3, 3))}, np.ones(3)])
+def test_images_that_are_none(image, tmp_path):
+    adata = people.section()
+    factors = {name: str(value) for name, value in people.SCALES.items()}
+    adata.uns["spatial"] = {"lib": {"images": {"hires": image}, "scalefactors": factors}}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert described(tmp_path / "a.h5ad")["images"] == "none"
+
+
+def test_info_of_sections_that_nothing_tells_apart(tmp_path):
+    adata = ad.concat([people.section(8, 8), people.section(8, 8)], index_unique="-")
+    adata.obs_names = [f"spot{i}" for i in range(128)]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    info = described(tmp_path / "a.h5ad")
+    assert info["sections"].startswith("not usable: several which neither obs nor the names tell, as 50%")
+    assert info["command"].startswith("none")

@@ -246,6 +246,7 @@ def test_spots_on_a_square_array_are_200_um_apart(image):
     column, row = np.meshgrid(np.arange(8), np.arange(6))
     adata = spots(np.column_stack([column.ravel(), row.ravel()]) * 20.0 + 50)
     adata.obs["array_col"], adata.obs["array_row"] = column.ravel() + 3, row.ravel() + 5
+    adata.obs_names = [f"{x}x{y}" for x, y in zip(column.ravel() + 3, row.ravel() + 5, strict=True)]  # as those of ST
     histology(adata, image=image)
     record = adata.uns["stmmr"]["histology"]
     assert (record["scale_from"], record["um_per_pixel"]) == ("square array", pytest.approx(10.0))

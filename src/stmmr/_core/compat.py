@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from stmmr._core import keys
@@ -63,6 +64,8 @@ def _libraries(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 def _library(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """Get a library with scale factors that are numbers, and without parts of other types."""
     parts = {name: part for name, part in content.items() if name not in LIBRARY_PARTS or isinstance(part, Mapping)}
+    if "images" in parts:  # paths of files, maybe
+        parts["images"] = {name: image for name, image in parts["images"].items() if getattr(image, "ndim", 0) > 1}
     if "scalefactors" in parts:
         factors = {name: _number(value) for name, value in parts["scalefactors"].items()}
         parts["scalefactors"] = {name: value for name, value in factors.items() if value is not None}
@@ -70,8 +73,10 @@ def _library(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """Get a scale factor as a number, also from an array of one; None from larger arrays and mappings."""
+    """Get a scale factor as a number, also from text or an array of one; None from larger arrays and mappings."""
     value = value.item() if getattr(value, "size", 0) == 1 else value
+    with suppress(TypeError, ValueError):
+        value = float(value) if isinstance(value, str) else value
     return None if hasattr(value, "__len__") else value
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.axes import plain
 from stmmr._core.checks import InputError, require_key
-from stmmr._core.columns import plain
 from stmmr._core.compat import layers_of, names_in
 from stmmr._core.rows import as_csr
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import depth_column
 from stmmr._core.checks import InputError, listed, logger
 from stmmr._core.columns import may_name_sections
 from stmmr._core.compat import libraries_of
@@ -23,6 +24,7 @@ from stmmr._core.space import (
     ARRAY,
     FEW_DEPTHS,
     UM,
+    array_numbers,
     coordinates,
     is_plausible,
     rows_called,
@@ -44,6 +46,14 @@ SURELY: Final = 0.2
 """The same without such a column."""
 MIXED: Final = 0.2
 """Share of spots nearest to one of another section from which sections are overlaid."""
+
+
+COVERED: Final = 0.5
+"""Share of the extent of the tissue that most groups have in x and in y, if their names tell sections."""
+
+
+MOST_BY_NAME: Final = 24
+"""Sections that names alone tell, at most."""
 
 
 class Several(NamedTuple):
@@ -68,13 +78,16 @@ def find_several(adata: AnnData) -> Several | None:
     coordinates(adata)  # checked
     xy, z, where = stored_coordinates(adata)
     columns = _columns(adata)
+    if z is None and (name := depth_column(adata.obs.columns)):
+        z, where = pd.to_numeric(adata.obs[name], errors="coerce").to_numpy(np.float64), f"obs[{name!r}]"
     if z is not None and (depths := _depths(z)) is not None:
         because = f"{where} has {len(depths.categories)} values of z"
         key = next((name for name, values in columns.items() if _same_groups(values, depths)), None)
         return Several(because, key, None if key else depths, by_z=True)
     if set(ARRAY) <= set(adata.obs.columns):
-        array = adata.obs[ARRAY].reset_index(drop=True)
-        if found := _by_repeats(adata, array.dropna(), columns, "array positions"):
+        array = pd.DataFrame(array_numbers(adata.obs)).dropna()
+        is_array = len(array.drop_duplicates()) >= SPOTS_PER_SECTION  # and not a value that stands for none
+        if is_array and (found := _by_repeats(adata, array, columns, "array positions")):
             return found
     if found := _by_repeats(adata, pd.DataFrame(xy).dropna(), columns, "coordinates"):
         return found
@@ -229,7 +242,8 @@ def _by_names(adata: AnnData) -> pd.Categorical | None:
 def _overlaid(adata: AnnData, columns: dict[str, pd.Categorical]) -> Several | None:
     """Find sections that lie on top of each other, by columns that are named after sections."""
     named = {name: values for name, values in columns.items() if may_name_sections(name)}
-    if not named:
+    by_name = _by_names(adata)
+    if not named and by_name is None:
         return None
     xy = coordinates(adata)
     overlaid = {name: share for name, values in named.items() if (share := _mixed(xy, values)) > MIXED}
@@ -237,7 +251,17 @@ def _overlaid(adata: AnnData, columns: dict[str, pd.Categorical]) -> Several | N
         apart = laid_apart(xy, named[name])
         if all(_mixed(apart, named[other]) <= MIXED for other in overlaid if other != name):
             return Several(f"the groups of obs[{name!r}] lie on top of each other", name)
+    if by_name is None or len(by_name.categories) > MOST_BY_NAME:  # numbers of the cells of a field, maybe
+        return None
+    if _cover_the_same(xy, by_name) and _mixed(xy, by_name) > MIXED:
+        return Several("the groups that the names tell lie on top of each other", None, by_name)
     return None
+
+
+def _cover_the_same(xy: Float64, values: pd.Categorical) -> bool:
+    """Tell whether most groups extend over most of the tissue, as bins named by their column or row do not."""
+    extents = [np.ptp(xy[values.codes == code], axis=0) for code in range(len(values.categories))]
+    return bool(np.median(np.min(np.array(extents) / np.maximum(np.ptp(xy, axis=0), 1e-12), axis=1)) > COVERED)
 
 
 def _mixed(xy: Float64, values: pd.Categorical) -> float:

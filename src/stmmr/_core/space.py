@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import columns_of_axes, coordinate_columns, depth_column, plain, spatial_keys
 from stmmr._core.checks import InputError, listed, logger, require_positive
-from stmmr._core.columns import coordinate_columns, depth_column, plain
 from stmmr._core.compat import libraries_of
 from stmmr._core.parallel import threads
 
@@ -29,14 +29,16 @@ ST_LARGEST: Final = 35
 ARRAY = [keys.ARRAY_COL, keys.ARRAY_ROW]  # x, y
 SPOT_STEP = (50.0, 50.0 * math.sqrt(3))
 """µm of a step of ``array_col`` and ``array_row`` on Visium: spots 100 µm apart, every second column a row."""
+SPOT_DIAMETER, WIDE = "spot_diameter_fullres", 0.9
+"""Scale factor, and its share of the distance between neighbours from which these are bins."""
+ST_SPOT: Final = re.compile(r"-?\d+(\.\d+)?[x_]-?\d+(\.\d+)?(_.*)?")
+"""Names of spots of ST, with their position."""
 HD_BIN: Final = re.compile(r"s_(\d{3})um_\d+_\d+")
 """Names of the bins of Visium HD, with their width."""
 UM: Final = "microns_per_pixel"
 """Scale factor: µm per unit of ``obsm["spatial"]``."""
 PLAUSIBLE_UM: Final = (0.5, 1000.0)
 """Distances between neighbours that occur: from bins of Stereo-seq and Visium HD to coarse arrays."""
-SPATIAL_NAMES: Final = re.compile(r"(x_)?(spatial(3d)?|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
-"""Keys of ``obsm`` that hold coordinates, as `plain` writes them."""
 DECIMAL_COMMA: Final = r"^(-?\d+),(\d+)$"
 FEW_DEPTHS: Final = 10
 """Fewest spots of one z, on average, if z numbers sections; more values of z are those of a thick section."""
@@ -123,7 +125,7 @@ def um_per_unit(adata: AnnData, xy: Float64, *libraries: Mapping[str, Any]) -> t
             return float(nm) / 1000, "Stereo-seq chip"
     if set(ARRAY) <= set(adata.obs.columns):
         array = array_numbers(adata.obs)
-        step, source = _step_of(adata, array)
+        step, source = _step_of(adata, array, xy)
         if step is not None and (um := microns_per_pixel(array, xy, step=step)) is not None:
             return um, source
     return math.nan, "unknown"
@@ -137,10 +139,11 @@ def array_numbers(table: pd.DataFrame) -> Float64:
     return numbers
 
 
-def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None, str]:
+def _step_of(adata: AnnData, array: Float64, xy: Float64) -> tuple[tuple[float, float] | None, str]:
     """Get the µm of a step on the array, and what tells it; None if nothing does.
 
-    The positions of ST arrays begin at their corner; those of a crop of a larger array do not.
+    The positions of ST arrays begin at their corner; those of a crop of a larger array do not, and tissue leaves some
+    free, unlike a crop of bins.
     """
     if not len(array) or not np.isfinite(array).all():
         return None, ""
@@ -148,8 +151,15 @@ def _step_of(adata: AnnData, array: Float64) -> tuple[tuple[float, float] | None
         return SPOT_STEP, "hexagonal array"
     if bins := HD_BIN.match(str(adata.obs_names[0])):
         return (float(bins[1]), float(bins[1])), "names of the bins"
+    factors = [library.get("scalefactors", {}) for library in libraries_of(adata).values()]
+    if stated := [size for one in factors if isinstance(size := one.get("bin_size_um"), int | float) and size > 0]:
+        return (float(stated[0]), float(stated[0])), "bin_size_um"
     is_st = array.min() >= -1 and array.max() <= ST_LARGEST
-    return (ST_STEP, "square array") if is_st else (None, "")
+    wide = [size for one in factors if isinstance(size := one.get(SPOT_DIAMETER), int | float)]
+    if wide and (pitch := spacing(xy)) and max(wide) > WIDE * pitch:  # bins touch each other, spots do not
+        return None, ""
+    is_crop = len(array) == np.prod(np.ptp(array, axis=0) + 1) and not ST_SPOT.fullmatch(str(adata.obs_names[0]))
+    return (ST_STEP, "square array") if is_st and not is_crop else (None, "")
 
 
 def graph_um(graph: Mapping[str, Any]) -> float:
@@ -200,9 +210,9 @@ def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
     InputError
         If there are none, or they are no numbers.
     """
-    key = next((name for name in adata.obsm if name == keys.SPATIAL), None)
-    key = key or next((name for name in adata.obsm if SPATIAL_NAMES.fullmatch(plain(name))), None)
-    if key is not None:
+    for key, is_sure in spatial_keys(adata.obsm).items():
+        if not is_sure and np.shape(adata.obsm[key])[1:] not in {(2,), (3,)}:
+            continue
         return (*_numbers(adata.obsm[key], f"obsm[{key!r}]"), f"obsm[{key!r}]")
     if pair := coordinate_columns(adata.obs.columns):
         where = f"obs[{pair[0]!r}] and obs[{pair[1]!r}]"
@@ -218,8 +228,11 @@ def stored_coordinates(adata: AnnData) -> tuple[Float64, Float64 | None, str]:
 def _numbers(values: Any, where: str) -> tuple[Float64, Float64 | None]:
     """Get x and y, and z if there is one, from a table or an array."""
     if hasattr(values, "columns"):
-        pair, depth = coordinate_columns(values.columns), depth_column(values.columns)
-        values = values[[*pair, *([depth] if depth else [])]] if pair else values.select_dtypes("number")
+        named = columns_of_axes(values.columns)
+        if named is None:
+            message = "Nothing in the names of %s tells x from y (%s): they are taken in this order."
+            logger.warning(message, where, listed(values.columns))
+        values = values.select_dtypes("number") if named is None else values[named]
         texts = values.select_dtypes(exclude="number").columns  # also categories and text of numbers
         values = values.astype(dict.fromkeys(texts, object)).replace(DECIMAL_COMMA, r"\1.\2", regex=True)
     try:
@@ -249,6 +262,10 @@ def set_coordinates(adata: AnnData, *, plain_array: bool = False) -> None:
     if keys.ARRAY_COL not in where:
         if not is_plain:
             logger.info("Coordinates are taken from %s.", where)
+        if where.startswith("obs[") and z is None and not set(ARRAY) & {*adata.obs} and is_hexagonal(xy):
+            adata.obs[ARRAY] = xy.astype(np.int64)
+            logger.info("They are positions on a hexagonal array.")
+            return
         if where.startswith("obs[") and set(ARRAY) <= set(adata.obs.columns):
             pair = coordinate_columns(adata.obs.columns) or ()
             if swapped_by_seurat(xy, pair, array_numbers(adata.obs)):

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import plain
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
-from stmmr._core.columns import plain
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import boundaries_file, ring_numbers, set_boundaries
 from stmmr.io._files import companion, find, locate, require_columns, require_match
 from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._peek import peek
 from stmmr.io._placing import add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 OUTLINES: Final = ("polygons.csv", "polygons.csv.gz")
 VERTICES: Final = ["x_global_px", "y_global_px"]
 VERTICES_LOCAL: Final = ["x_local_px", "y_local_px"]
-COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz")
-CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz")
-FIELDS: Final = ("fov_positions_file.csv", "fov_positions_file.csv.gz")
+COUNTS: Final = ("exprMat_file.csv", "exprMat_file.csv.gz", "exprMat.csv", "exprMat.csv.gz")
+CELLS: Final = ("metadata_file.csv", "metadata_file.csv.gz", "metadata.csv", "metadata.csv.gz")
+FIELDS: Final = ("fov_positions_file.csv", "fov_positions_file.csv.gz", "fov_positions.csv", "fov_positions.csv.gz")
 GLOBAL: Final = ["CenterX_global_px", "CenterY_global_px"]
 LOCAL: Final = ["CenterX_local_px", "CenterY_local_px"]
 FIELD_PX: Final = ["x_global_px", "y_global_px"]
@@ -52,6 +53,8 @@ ALIASES: Final = {
     "y_px": FIELD_PX[1],
 }
 """Names of columns in exports of other software, as `plain` writes them."""
+CELL_NAME: Final = r"^c?_?\d+_(\d+)_(\d+)$"
+"""Names of cells in AtoMx: the slide, the field of view, and the number of the cell."""
 SLIDE_MM: Final = ["x_slide_mm", "y_slide_mm"]
 SLIDES: Final = ("slide_ID", "slide_ID_numeric", "slide")
 """Columns that number the slides of a file of several."""
@@ -99,7 +102,9 @@ def read_cosmx(
     """
     file, prefix = require_match(path, find_cosmx, f"…_{COUNTS[0]}", advice="Give the folder of flat files.")
     cells = companion(file, CELLS, prefix=prefix, content="the positions of the cells")
-    counts = read_counts_table(file, ids=("fov", "FOV", "cell_ID", *SLIDES), others=("cell", "cell_id"))
+    header = peek(file).header
+    names = ("fov", "FOV", "cell_ID") if "cell_ID" in header else ("cell", "cell_id")
+    counts = read_counts_table(file, ids=(*names, *SLIDES), others={"cell", "cell_id", *("fov", "FOV")} - {*names})
     ids = _renamed(counts.ids)
     slide = next((name for name in SLIDES if name in ids and ids[name].nunique() > 1), None)
     adata = counts.as_anndata(_cell_names(ids, file, slide))
@@ -133,7 +138,7 @@ def _add_boundaries(adata: AnnData, file: Path, *, prefix: str, slide: str | Non
     path = boundaries_file(file, OUTLINES, prefix=prefix.rstrip("_-. "))
     with parsing(path, expected="outlines of CosMx cells"):
         table = read_frame(path, ids=("fov", "cellID", "cell_ID", "cell", *SLIDES))
-        table = table.rename(columns={"cellID": "cell_ID"})
+        table = _renamed(table.rename(columns={"cellID": "cell_ID"}))
         cells = _cell_names(table, path, slide)
         ring, first = ring_numbers(cells)
         if set(VERTICES) <= set(table.columns) and not stitched:
@@ -149,8 +154,16 @@ def _add_boundaries(adata: AnnData, file: Path, *, prefix: str, slide: str | Non
 
 
 def _renamed(table: pd.DataFrame) -> pd.DataFrame:
-    """Give columns of other exports the names of the flat files."""
-    return table.rename(columns={name: ALIASES[plain(name)] for name in table if plain(name) in ALIASES})
+    """Give columns of other exports the names of the flat files, and number cells and fields that only have names."""
+    table = table.rename(columns={name: ALIASES[plain(name)] for name in table if plain(name) in ALIASES})
+    named = next((name for name in ("cell", "cell_id") if name in table), None)
+    if named and not {"fov", "cell_ID"} <= set(table.columns):
+        parts = table[named].astype(str).str.extract(CELL_NAME)
+        if parts.notna().all(axis=None):
+            table["fov"], table["cell_ID"] = parts[0], parts[1]
+    if "fov" in table and not table["fov"].astype(str).str.fullmatch(r"\d+").all():  # FOV001
+        table["fov"] = table["fov"].astype(str).str.extract(r"(\d+)(?:\.0)?$")[0].fillna("0").astype(int).astype(str)
+    return table
 
 
 def _cell_names(table: pd.DataFrame, path: Path, slide: str | None) -> pd.Index:

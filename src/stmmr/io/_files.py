@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from stmmr._core.checks import InputError, listed
 from stmmr._core.files import existing, visible
@@ -17,37 +17,67 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Match = TypeVar("Match")
+ALIKE: Final = (("png", "jpg", "jpeg", "tif", "tiff"), ("csv", "tsv", "txt"))
+"""Endings of files that are read alike."""
+MOST_LISTED: Final = 2000
+"""Files of a folder up to which names in another form are looked for."""
 
 
 def variants(name: str) -> list[str]:
-    """List the forms in which a file may lie in a folder: as named, an image as JPEG or TIFF, and each packed."""
+    """List the forms in which a file may lie in a folder: as named, of a like ending (JPEG, text), and each packed."""
     stem, dot, ending = name.rpartition(".")
-    forms = [f"{stem}.{form}" for form in ("png", "jpg", "jpeg", "tif", "tiff")] if ending == "png" else [name]
+    alike = next((endings for endings in ALIKE if ending in endings), (ending,))
+    forms = [name, *(f"{stem}.{form}" for form in alike if dot and form != ending)]
     return [*forms, *(f"{form}.gz" for form in forms if dot and ending != "gz")]
 
 
 def find(folder: Path, *names: str, prefix: str = "") -> Path | None:
     """Find the first of several names in a folder, alone or behind a sample name, as in ``GSM123_name`` of GEO.
 
-    Files may be packed (``.gz``), images may be JPEG. If the sample name is known (`prefix`), no other is accepted: all
-    slides have the same barcodes, so the file of another sample would match unnoticed. Raises InputError if it is
+    Files may be packed (``.gz``), images may be JPEG. A name in other letters, or with the sample behind it
+    (``name_A1.csv``), is taken if there is none in front. If the sample name is known (`prefix`), no other is accepted:
+    all slides have the same barcodes, so the file of another sample would match unnoticed. Raises InputError if it is
     unknown and several files match.
     """
-    for name in [form for each in names for form in variants(each)]:
-        for exact in (folder / (prefix + name), folder / name):
-            if exact.exists():
-                return exact
-        # macOS writes hidden files such as "._name" beside each file on other disks
-        pattern = f"{escape(prefix)}*{name}"
-        paths = [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
-        if len(paths) > 1 and not prefix:
-            raise InputError(
-                f"Expected one {name} in {folder}, found {listed(path.name for path in paths)}. Give the count "
-                "matrix of one sample itself, or put each sample into its own folder."
-            )
-        if len(paths) == 1:
-            return paths[0]
+    forms = [form for each in names for form in variants(each)]
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in forms:
+        for exact in (prefix + name, name):
+            if exact in there and (folder / exact).exists():
+                return folder / exact
+        behind_a_sample = [file for file in there if file.startswith(prefix) and file.endswith(name)]
+        if path := _only(behind_a_sample, folder, name, prefix):
+            return path
+    for name in (form for form in forms if "." in form and len(there) <= MOST_LISTED):
+        pattern = re.compile(_other_forms(name, prefix), re.IGNORECASE)
+        others = [file for file in there if pattern.fullmatch(file) and (folder / file).is_file()]
+        if path := _only(others, folder, name, prefix):
+            return path
     return None
+
+
+def _other_forms(name: str, prefix: str) -> str:
+    """Get a pattern of names in which a sample stands behind or in front: that of the prefix, if there is one."""
+    stem, ending = re.fullmatch(r"(.*?)((?:\.\w+)?(?:\.gz)?)", name).groups()  # type: ignore[union-attr]
+    stem, ending, sample = re.escape(stem), re.escape(ending), re.escape(prefix.strip("_-. "))
+    behind = rf"(.*[_.-])?{stem}[_.-]?{sample}{ending}"
+    return (
+        rf"{re.escape(prefix)}.*{stem}([ _.-].*)?{ending}|{behind}"
+        if sample
+        else rf"(.*[_.-])?{stem}([ _.-].*)?{ending}"
+    )
+
+
+def _only(files: list[str], folder: Path, name: str, prefix: str) -> Path | None:
+    """Get the only one of the files that is not hidden; raises InputError if there are several, and no known sample."""
+    # macOS writes hidden files such as "._name" beside each file on other disks
+    files = [file for file in files if not file.startswith(".")]
+    if len(files) > 1 and not prefix:
+        raise InputError(
+            f"Expected one {name} in {folder}, found {listed(files)}. Give the count matrix of one sample itself, or "
+            "put each sample into its own folder."
+        )
+    return folder / files[0] if len(files) == 1 else None
 
 
 @contextmanager

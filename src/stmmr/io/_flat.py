@@ -7,13 +7,14 @@ import re
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from scipy import sparse
 
+from stmmr._core.axes import coordinate_columns, plain
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.columns import describes_rows, names_rows, plain
+from stmmr._core.columns import describes_rows, names_rows
 from stmmr._core.files import parsing
 from stmmr._core.untrusted import free_memory, open_text, require_memory, require_regular
 from stmmr.io._peek import PARQUET, Peek, n_fields, parquet_names, peek
@@ -34,8 +35,16 @@ SAMPLED_ROWS: Final = 20
 """Rows by which columns of text are told."""
 CHUNK_VALUES: Final = 16_000_000
 """Values that are dense in memory at a time, 64 MB."""
-ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+|index|level_0|rownames?|row_names?|v1|x|id")
+ROW_NUMBERS: Final = re.compile(r"|unnamed:?_?\d+(_\d+)?|index|level_0|rownames?|row_names?|v1|x(_\d+)?|id|_+\d+|rn")
 """First columns that may only number the rows, as `plain` writes them."""
+MOST_NAMES: Final = 6
+"""Columns among the first of which one may name the rows."""
+FEWEST_NUMBERED: Final = 10
+"""Rows from which a column whose values only grow numbers them."""
+LARGEST_COUNT: Final = 1e9
+"""Larger numbers are identifiers."""
+FEW_MEASURES: Final = 1 / 3
+"""Share of the columns with values up to which those with fractions are no genes, as the others hold counts."""
 EMPTY_IS_ZERO: Final = 0.5
 """Share of rows with empty cells from which these stand for 0; in fewer rows, the table is damaged."""
 
@@ -77,11 +86,13 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
     The columns `ids`, by default the first, are read as text, so that names such as 007 stay as they are. Raises
     InputError if the file cannot be read, or ends within a row.
     """
+    import pandas as pd
+
     with parsing(path, expected="a table"):
-        if path.suffix == PARQUET:
+        if path.suffix.lower() == PARQUET:
             frame = read_parquet(path)
-            named = frame.index.name is not None and frame.index.name not in frame.columns
-            return storable(frame.reset_index() if named else frame)
+            named = frame.index.name not in frame.columns and not isinstance(frame.index, pd.RangeIndex)
+            return storable(frame.reset_index(names=frame.index.name or "") if named else frame)
         head = peek(path)
         text = [i for i, name in enumerate(head.header) if name in ids] if ids else [0]
         # pandas needs about three times the size of the text
@@ -95,7 +106,7 @@ def read_frame(path: Path, *, ids: Collection[str] = ()) -> pd.DataFrame:
 
 
 def storable(table: pd.DataFrame) -> pd.DataFrame:
-    """Give columns of several types one that files can hold: truth values with missing ones, or text."""
+    """Give columns of several types, or of no value, one that files can hold: truth values, text or numbers."""
     import pandas as pd
 
     for name in table.select_dtypes(["object", "string"]).columns:
@@ -104,14 +115,16 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
             table[name] = table[name].astype("boolean")
         elif kind == "bytes":
             table[name] = table[name].map(lambda text: text.decode(errors="replace"), na_action="ignore")
-        elif kind not in ("string", "empty"):
+        elif kind == "empty":
+            table[name] = np.full(len(table), np.nan)
+        elif kind != "string":
             table[name] = table[name].astype(str).where(table[name].notna(), None)
     return table
 
 
 def _ends_within_row(path: Path, head: Peek) -> bool:
     """Tell whether the last line of a text table has too few fields."""
-    if path.suffix == PARQUET:
+    if path.suffix.lower() == PARQUET:
         return False
     last = ""
     with io.TextIOWrapper(open_text(path, at_most=sys.maxsize), encoding=head.encoding, errors="replace") as lines:
@@ -142,7 +155,7 @@ def read_counts_table(
         head = peek(path)
         naming = [i for i, name in enumerate(head.header) if name in ids]
         if not naming and not (may_hold_text and names_nothing(path, head.header)):
-            naming = [_name_column(head.header)]
+            naming = [_name_column(path, head.header)]
         left_out = {*others, *(_text_columns(path, head.header, naming, others) if may_hold_text else ())}
         if not genes_in_rows:
             left_out |= {*_no_genes(path, head.header, naming, left_out)}
@@ -170,7 +183,8 @@ def read_counts_table(
         if cut:
             raise ValueError(f"row {chunk.index[-1] + 1} is incomplete")
         _check_missing(np.concatenate(missing), n_read=int(chunk.index[-1]) + 1, n_kept=len(frame), path=path)
-        return CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
+        table = CountTable(frame, [head.header[i] for i in counted], sparse.vstack(blocks, format="csr"))
+        return _without_measures(table, path, genes_in_rows=genes_in_rows)
 
 
 def names_nothing(path: Path, header: list[str]) -> bool:
@@ -181,10 +195,67 @@ def names_nothing(path: Path, header: list[str]) -> bool:
     return bool(sample[0].duplicated().any())
 
 
-def _name_column(header: list[str]) -> int:
-    """Find the column with the names of the rows: the first, or the next one if the first only numbers them."""
-    second_names = len(header) > 1 and names_rows(header[1]) and ROW_NUMBERS.fullmatch(plain(header[0])) is not None
-    return int(second_names)
+def _name_column(path: Path, header: list[str]) -> int:
+    """Find the column with the names of the rows: the first, or a later one if the first only numbers them."""
+    sample = first_rows(path, SAMPLED_NAMES)
+    columns = range(min(MOST_NAMES, len(header)))
+    if len(sample) and counts_rows(sample[0]):
+        texts = (i for i in columns if sample[i].dtype.kind not in "iufb" and sample[i].is_unique)
+        if (text := next(texts, None)) is not None:
+            return text
+    numbered = (i for i in columns if ROW_NUMBERS.fullmatch(plain(header[i])) is None)
+    first = next(numbered, 0)
+    if first and names_rows(header[first]):
+        return first
+    return first - 1 if first > 1 and sample[first - 1].is_unique else 0  # an index is saved in front
+
+
+def counts_rows(column: pd.Series) -> bool:
+    """Tell whether a column only counts the rows, from 0 or 1 on."""
+    texts = column.astype(str).tolist()
+    return texts in ([str(i) for i in range(start, start + len(texts))] for start in (0, 1))
+
+
+def _without_measures(table: CountTable, path: Path, *, genes_in_rows: bool) -> CountTable:
+    """Leave out columns (or rows, of genes × spots) of fractions or negative values where the others hold counts.
+
+    They hold an area, a score or an embedding, whatever they are called, and are no genes. Nor are columns that number
+    the rows, or whose numbers are those of cells.
+    """
+    stored, odd = _stored_and_odd(table.values, axis=1 if genes_in_rows else 0)
+    measures: NDArray[np.bool_] = 2 * odd > stored
+    if not genes_in_rows:
+        measures |= _numbers_rows(table.values[:SAMPLED_NAMES].toarray())
+    if not measures.any() or measures.sum() > FEW_MEASURES * (stored > 0).sum():
+        return table
+    names = table.names if genes_in_rows else np.array(table.columns)
+    message = "%s of %s that number rows or hold fractions or negative values are no genes and are left out: %s."
+    what = "Rows" if genes_in_rows else "Columns"
+    logger.warning(message, what, path.name, listed(names[measures]))
+    if genes_in_rows:
+        return CountTable(table.ids[~measures].reset_index(drop=True), table.columns, table.values[~measures])
+    columns = [name for name, is_measure in zip(table.columns, measures, strict=True) if not is_measure]
+    return CountTable(table.ids, columns, table.values[:, ~measures])
+
+
+def _stored_and_odd(values: sparse.csr_matrix, *, axis: Literal[0, 1]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the entries of each column (axis 0) or row, and those that are negative or no whole numbers."""
+    counts: list[list[Any]] = []
+    step = max(1, CHUNK_VALUES * values.shape[0] // max(values.nnz, 1))
+    for start in range(0, values.shape[0], step):
+        part = values[start : start + step]
+        odd = sparse.csr_matrix(((part.data % 1 != 0) | (part.data < 0), part.indices, part.indptr), shape=part.shape)
+        counts.append([np.ravel(part.getnnz(axis=axis)), np.ravel(odd.sum(axis=axis))])
+    stored, n_odd = (np.concatenate(each) if axis else np.sum(each, axis=0) for each in zip(*counts, strict=True))
+    return stored, n_odd
+
+
+def _numbers_rows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which columns of values (n_rows, n_columns) number the rows or hold identifiers: they grow, or are huge."""
+    grows = np.diff(values, axis=0).min(axis=0, initial=np.inf) > 0
+    numbered: NDArray[np.bool_] = grows & (len(values) >= FEWEST_NUMBERED)
+    huge: NDArray[np.bool_] = values.min(axis=0, initial=np.inf) > LARGEST_COUNT
+    return numbered | huge
 
 
 def _text_columns(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
@@ -204,7 +275,9 @@ def _text_columns(path: Path, header: list[str], naming: list[int], others: Coll
 
 def _no_genes(path: Path, header: list[str], naming: list[int], others: Collection[str]) -> list[str]:
     """Find further columns that name or describe spots, and warn of them."""
-    names = [name for i, name in enumerate(header) if i not in naming and name not in others and describes_rows(name)]
+    pair = coordinate_columns(header) or ()
+    wanted = (name for i, name in enumerate(header) if i not in naming and name not in others)
+    names = [name for name in wanted if describes_rows(name) or name in pair]
     if shown := [name or f"column {header.index(name) + 1}" for name in names]:
         logger.warning("Columns of %s that are no genes are left out: %s.", path.name, listed(shown))
     return names
@@ -233,7 +306,7 @@ def read_chunks(
     path: Path, head: Peek, *, rows: int, dtype: Mapping[int, type] | None = None, columns: list[int] | None = None
 ) -> Generator[pd.DataFrame]:
     """Read a table in chunks of rows, with numbered columns; of `columns` only, if they are given."""
-    if path.suffix != PARQUET:
+    if path.suffix.lower() != PARQUET:
         options: dict[str, Any] = {"dtype": dtype, "usecols": columns, "chunksize": rows, "low_memory": False}
         with _open_rows(path, head, **options) as chunks:
             yield from chunks

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stmmr._core.checks import InputError, listed, unique_names
+from stmmr._core.columns import names_rows
 from stmmr._core.untrusted import reader
 from stmmr.io._boundaries import merscope_boundaries
 from stmmr.io._files import companion, require_match
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.(csv(\.gz)?|parquet)")
+COUNTS: Final = re.compile(r"(?P<prefix>.*?)cell_by_gene(?P<suffix>.*?)\.(csv(\.gz)?|parquet)", re.IGNORECASE)
 """Names of count tables: a sample may be named in front, as by MERSCOPE, or behind, as in Vizgen's showcase data."""
 NAMED: Final = ("EntityID", "cell", "cell_id", "")
 """Columns of the metadata that may name the cells."""
@@ -78,13 +79,13 @@ def read_merscope(path: str | Path, *, library_id: str | None = None, boundaries
     import pandas as pd
 
     (file,) = require_match(path, find_merscope, "cell_by_gene.csv", advice="Give the folder of a region.")
-    names = re.sub(r"cell_by_gene(.*?)\.(csv|parquet)(\.gz)?$", r"cell_metadata\1.\2", file.name)
+    names = re.sub(r"cell_by_gene(.*?)\.(csv|parquet)(\.gz)?$", r"cell_metadata\1.\2", file.name, flags=re.IGNORECASE)
     cells = companion(file, [names], prefix="", content="the positions of the cells")
     adata = without_controls(read_counts_table(file).as_anndata(), controls="blanks")
     unique_names(adata)
     # names are numbers of more than 64 bits: read as text
     header = peek(cells).header
-    named = [name for name in header if name in NAMED] or [header[0]]
+    named = [name for name in header if name in NAMED or names_rows(name)] or [header[0]]
     table = read_frame(cells, ids=named)
     columns = {name: pd.Index(table[name].unique()) for name in named}
     key = max(named, key=lambda name: int((matched(adata.obs_names, columns[name]) >= 0).sum()))

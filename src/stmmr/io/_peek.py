@@ -32,6 +32,8 @@ BARE: Final = {
     6: ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"),
 }
 """Columns of tables of positions that have no header, by their number."""
+MARKS: Final = "\t,; |"
+"""Separators, the likeliest first."""
 MOST_COMMENTS: Final = 100
 """Lines before the header, at most."""
 
@@ -49,6 +51,8 @@ class Peek:
     """Lines before the first row: comments and, if there is one, the header."""
     encoding: str = "utf-8-sig"
     decimal: str = "."
+    is_bare: bool = False
+    """Whether the file has no header."""
 
 
 def is_table(path: Path) -> bool:
@@ -64,7 +68,7 @@ def peek(path: Path) -> Peek:
     and "y", or the columns of Space Ranger's positions.
     """
     with parsing(path, expected="a table"):
-        if path.suffix == PARQUET:
+        if path.suffix.lower() == PARQUET:
             return _peek_parquet(path)
         with open_text(path) as lines:
             encoding = "utf-16" if lines.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -72,9 +76,11 @@ def peek(path: Path) -> Peek:
                 top = lines.read(LONGEST_LINE).decode(encoding, errors="ignore").splitlines()[:MOST_COMMENTS]
             else:
                 encoding, top = _decoded(_first_lines(lines))
-        comments = next((i for i, line in enumerate(top) if not line.startswith("#")), len(top))
-        if comments and comments + 1 < len(top) and _as_many_fields(top[comments - 1], top[comments]):
+        comments = next((i for i, line in enumerate(top) if not _is_comment(line)), len(top))
+        behind = top[comments - 1 : comments + 1] if comments else []
+        if comments + 1 < len(top) and "".join(behind).startswith("#") and _as_many_fields(*behind):
             comments -= 1  # a header behind "#"
+        comments += _has_title(top[comments:])
         header, first = [line.rstrip("\r\n") for line in [*top[comments:], "", ""][:2]]
         if not header or "\0" in header:
             raise InputError(f"Expected a table with a header in {path}, found {'no text' if header else 'nothing'}.")
@@ -83,15 +89,30 @@ def peek(path: Path) -> Peek:
         names = [name.lstrip("#").strip() if i == 0 else name.strip() for i, name in enumerate(names)]
         if bare := _bare_columns(names):
             names, row, comments = bare, names, comments - 1
-        names = ["", *names] if len(row) == len(names) + 1 else names
+        if len(row) == len(names) + 1:  # row names without a header, or a separator at the end of each row
+            names = [*names, ""] if row[-1] == "" and row[0] != "" else ["", *names]
         commas = separator != "," and any(DECIMAL_COMMA.fullmatch(value.strip()) for value in row)
-        return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".")
+        return Peek(separator, _unique(names), row, comments + 1, encoding, "," if commas else ".", bool(bare))
+
+
+def _is_comment(line: str) -> bool:
+    """Tell whether a line before the header says nothing: a comment, a blank line, or the separator for Excel."""
+    return line.startswith(("#", "sep=")) or not line.strip()
+
+
+def _has_title(lines: list[str]) -> bool:
+    """Tell whether the first line is a title: it has one field, and two lines with as many, and more, follow."""
+    if len(lines) < 3 or any(mark in lines[0] for mark in "\t,;|"):
+        return False
+    separator = _separator(lines[1], lines[2])
+    first, second = (n_fields(line, separator) for line in lines[1:3])
+    return separator != " " and first == second > 2
 
 
 def _first_lines(file: io.BufferedReader) -> list[bytes]:
     """Read the comments of a table and at most three lines after them; lines may end with a carriage return only."""
     lines: list[bytes] = []
-    while len(lines) < MOST_COMMENTS and sum(not line.startswith(b"#") for line in lines) < 3:
+    while len(lines) < MOST_COMMENTS and sum(not _is_comment(line.decode("latin-1")) for line in lines) < 4:
         if not (read := file.readline(LONGEST_LINE)):
             break
         lines += read.splitlines(keepends=True)
@@ -108,9 +129,9 @@ def _decoded(lines: list[bytes]) -> tuple[str, list[str]]:
 
 def _separator(header: str, first: str) -> str:
     """Find the separator: one that divides header and first row into as many fields, or the row into one more."""
-    counts = {mark: (len(next(csv.reader([header], delimiter=mark), [])), mark) for mark in "\t,; "}
+    counts = {mark: (len(next(csv.reader([header], delimiter=mark), [])), mark) for mark in MARKS}
     fits = [mark for mark, (n, _) in counts.items() if n > 1 and n_fields(first, mark) in (n, n + 1)]
-    return max(fits, key=lambda mark: counts[mark][0], default=max("\t,; ", key=header.count))
+    return max(fits, key=lambda mark: counts[mark][0], default=max(MARKS, key=header.count))
 
 
 def n_fields(line: str, separator: str) -> int:
@@ -127,6 +148,8 @@ def _bare_columns(names: list[str]) -> list[str] | None:
     numbers = [NUMBER.fullmatch(name) is not None for name in names]
     if len(names) not in BARE or not names[0] or not all(numbers[2 if len(names) == 4 else 1 :]):
         return None
+    if len(names) == 4 and numbers[1]:  # x and y, and what describes the spot
+        return ["name", "x", "y", "value"]
     return list(BARE[len(names)])
 
 

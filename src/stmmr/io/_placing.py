@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import plain
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.columns import CONTROLS, plain
+from stmmr._core.columns import CONTROLS
 from stmmr._core.several import warn_implausible
 from stmmr._core.space import ARRAY, SWAPPED, UM, array_numbers, spacing, swapped_by_seurat
 from stmmr.image.library import IMAGES, Library, scale_key
@@ -42,6 +43,7 @@ FORMS: Final = (
     (r"[-_.]\d+$", ""),  # the number of the lane or of a merged sample
     (r"^X(?=\d)|[-_.]\d+$|[-. ]", ""),
     (r"\.0$", ""),  # numbers that a table holds as floats
+    (r"^.*?([ACGT]{10,}).*$", r"\1"),  # a sample or a number before or behind a barcode
 )
 """What names of the same spots may differ in: patterns that are left out of both."""
 
@@ -65,7 +67,10 @@ def add_positions(
             f"Expected one position for each of the {rows} in {positions}, found {len(repeated)} repeated names "
             f"(first: {repeated[0]}). Give the files of one section."
         )
-    table = table.loc[:, [bool(str(name)) for name in table.columns]].set_axis(table.index.astype(str), axis=0)
+    names = names.astype(str).str.strip()
+    if names.str.fullmatch(r"\d+\.0").all():  # numbers that a table holds as floats
+        names = names.str.removesuffix(".0")
+    table = table.loc[:, [bool(str(name)) for name in table.columns]].set_axis(names, axis=0)
     rows_of = matched(adata.obs_names, table.index)
     known = rows_of >= 0
     if known.any() and not adata.obs_names[known].equals(table.index[rows_of[known]]):

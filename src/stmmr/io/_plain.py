@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from stmmr._core.axes import coordinate_columns, microns_of, plain
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
-from stmmr._core.columns import coordinate_columns, describes_rows, microns_of, names_rows
+from stmmr._core.columns import DESCRIPTIONS, describes_rows, names_rows
 from stmmr._core.files import existing, parsing, visible
 from stmmr._core.untrusted import reader
-from stmmr.io._adopt import SYMBOLS, use_symbols
+from stmmr.io._adopt import are_identifiers, left_out, symbol_column, use_array, use_symbols
 from stmmr.io._coordinates import name_column, read_coordinates
 from stmmr.io._flat import CountTable, first_rows, names_nothing, read_counts_table, read_frame
 from stmmr.io._peek import Peek, is_table, peek, tables_at
 from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
+from stmmr.io._transcripts import read_long_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,19 +42,44 @@ def find_table(path: Path) -> tuple[Path, Path | None] | None:
     if path.is_file():
         if not counts:
             return (path, None) if coordinates else None
-        others = [table for table, head in tables_at(path.parent).items() if coordinate_columns(head.header)]
+        others = _with_coordinates(path.parent)
         own = [table for table in others if table.name.startswith(_stem(path))] if len(others) > 1 else others
         return path, own[0] if len(own) == 1 else None
+    coordinates = coordinates or _with_coordinates(path)
     if len(coordinates) != 1:
         return None
-    if len(counts) > 1:  # other tables lie beside: the one that names the same spots
+    if len(counts) > 1:  # other tables lie beside: the one that names the same spots, and has the counts
         names = _spot_names(coordinates[0])
-        counts = [table for table in counts if _has_names(peek(table), names)]
+        counts = _with_counts([table for table in counts if _has_names(peek(table), names)])
         if len(counts) != 1:
             return None
     if counts:
         return counts[0], coordinates[0]
-    return (coordinates[0], None) if len(headers[coordinates[0]]) >= FEWEST_COLUMNS else None
+    return (coordinates[0], None) if len(headers.get(coordinates[0], ())) >= FEWEST_COLUMNS else None
+
+
+def _with_coordinates(folder: Path) -> list[Path]:
+    """List the tables with coordinates in a folder, or else those in its folder ``spatial`` of Space Ranger."""
+    for place in (folder, folder / "spatial"):
+        tables = tables_at(place) if place.is_dir() else {}
+        if found := [table for table, head in tables.items() if coordinate_columns(head.header)]:
+            return found
+    return []
+
+
+def _with_counts(tables: list[Path]) -> list[Path]:
+    """Choose those of several tables that hold counts: many columns, and whole numbers where others hold fractions."""
+    n_columns = {table: len(peek(table).header) for table in tables}
+    wide = [table for table in tables if n_columns[table] >= FEWEST_COLUMNS] or tables
+    whole = [table for table in wide if not any(_is_fraction(value) for value in peek(table).first[1:])]
+    return whole or wide
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return float(text) % 1 != 0
+    except ValueError:
+        return False
 
 
 def _spot_names(positions: Path) -> pd.Index[str]:
@@ -80,6 +107,7 @@ def read_table(
     coordinates: str | Path | None = None,
     microns_per_pixel: float | None = None,
     library_id: str | None = None,
+    keep_off_tissue: bool = False,
 ) -> AnnData:
     """Read counts and coordinates of spots or cells from text tables.
 
@@ -98,6 +126,8 @@ def read_table(
         unknown.
     library_id
         Key in ``uns["spatial"]``, which holds the scale. By default the name of the file.
+    keep_off_tissue
+        Keep the spots that are off the tissue, if the coordinates have a column ``in_tissue``.
 
     Returns
     -------
@@ -124,6 +154,9 @@ def read_table(
         positions = existing(coordinates)
     adata, xy = _read_one(file) if positions is None else _read_two(file, positions)
     adata = without_controls(adata, controls="controls")
+    use_array(adata)
+    off, _ = left_out(adata, keep_off_tissue=keep_off_tissue)
+    adata = adata[~off].copy() if off.any() else adata
     um = microns_per_pixel or microns_of(xy)
     return add_library(adata, um, library_name(library_id, _stem(file), file))
 
@@ -136,7 +169,10 @@ def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
     header = peek(file).header
     columns, unnamed = pd.Index(header[1:]), names_nothing(file, header)
     genes_in_rows = has_names and columns.is_unique and bool((matched(columns, table.index.unique()) >= 0).any())
-    adata = _genes_in_rows(file) if genes_in_rows else read_counts_table(file, may_hold_text=True).as_anndata()
+    if genes_in_rows:
+        adata = _genes_in_rows(file)
+    else:
+        adata = read_long_counts(file) or read_counts_table(file, may_hold_text=True).as_anndata()
     if not has_names or (unnamed and not genes_in_rows):
         if len(table) != adata.n_obs:
             raise InputError(
@@ -158,7 +194,9 @@ def _read_two(file: Path, positions: Path) -> tuple[AnnData, tuple[str, str]]:
 def _genes_in_rows(file: Path) -> AnnData:
     """Read a table of genes × spots, with the symbols of genes if it has a column with them, and without sums."""
     header = peek(file).header
-    symbols = next((name for name in header[1:] if name in SYMBOLS), None)
+    sample = first_rows(file, SAMPLE_ROWS).set_axis(header, axis=1)
+    texts = [name for name in header[1:] if sample[name].dtype.kind not in "iufb"]
+    symbols = symbol_column(texts, lambda name: are_identifiers(sample[name]))
     ids = (header[0], symbols) if symbols else ()
     counts = read_counts_table(file, ids=ids, genes_in_rows=True, may_hold_text=True)
     adata = counts.as_anndata(genes_in_rows=True)
@@ -186,9 +224,13 @@ def _read_one(file: Path) -> tuple[AnnData, tuple[str, str]]:
         )
     descriptions = _description_columns(file, header, xy)
     genes = [name for name in header if name not in descriptions]
-    if not genes:
+    if (
+        not genes
+        or peek(file).is_bare
+        or len(genes) < sum(DESCRIPTIONS.fullmatch(plain(name)) is not None for name in descriptions)
+    ):
         raise InputError(
-            f"Expected counts of genes in {file}, found columns that describe spots only ({listed(descriptions)}). "
+            f"Expected counts of genes in {file}, found columns that describe spots only ({listed(header)}). "
             f'Give the table of counts; this one can be its coordinates="{file.name}".'
         )
     counts = read_counts_table(file, ids=descriptions)
@@ -215,12 +257,17 @@ def _description_columns(file: Path, header: list[str], xy: tuple[str, str]) -> 
 
     with parsing(file, expected="a table of counts"):
         sample = first_rows(file, SAMPLE_ROWS)
-    columns = [i for i, name in enumerate(header) if name in xy or not pd.api.types.is_numeric_dtype(sample[i])]
+    texts = [i for i in range(len(header)) if not pd.api.types.is_numeric_dtype(sample[i])]
+    described = [i for i, name in enumerate(header) if i in texts or name in xy or describes_rows(name)]
     half = len(header) / 2
     has_names = header[0] == "" or sample[0].is_unique
-    front = max((i for i in columns if i < half), default=0 if has_names else -1)
-    back = min((i for i in columns if i >= half), default=len(header))
-    return [name for i, name in enumerate(header) if not front < i < back or describes_rows(name)]
+    front = max((i for i in described if i < half), default=0 if has_names else -1)
+    back = min((i for i in described if i >= half), default=len(header))
+    described += [0] * has_names
+    by_place = [i for i in range(len(header)) if not front < i < back]
+    if 2 * len({*by_place} - {*described}) > len(by_place):  # genes are between the coordinates
+        by_place = []
+    return [header[i] for i in sorted({*described, *by_place})]
 
 
 def _descriptions(counts: CountTable, *, decimal: str) -> pd.DataFrame:

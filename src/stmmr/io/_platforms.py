@@ -55,6 +55,9 @@ Platform = Literal[
     "sections",
 ]
 HDF5: Final = (".h5ad", ".h5", ".hdf5", ".h5mu")
+HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
+NO_HDF5: Final = frozenset({".gef", ".gz", ".csv", ".tsv", ".txt", ".parquet", ".png", ".jpg", ".tif", ".zip", ".json"})
+"""Files that are not opened to see whether they are AnnData."""
 ANNDATA, MUDATA = {"obs", "var"}, {"obs", "mod"}
 """Groups that tell what an HDF5 file is, whatever its name."""
 ZARR_FILES: Final = (".zgroup", "zarr.json")
@@ -75,7 +78,7 @@ def _by_content(ending: str, keys: set[str]) -> Find:
     """Recognise an HDF5 file by what it holds, or by its ending if it cannot be opened."""
 
     def find(path: Path, _: int | None) -> Match:
-        if not path.is_file() or path.suffix.lower() not in HDF5:
+        if not path.is_file() or (path.suffix.lower() not in HDF5 and not _is_other_hdf5(path)):
             return None
         content = hdf5_keys(path)
         if content is None or not any(keys <= content for keys in (ANNDATA, MUDATA)):
@@ -87,6 +90,17 @@ def _by_content(ending: str, keys: set[str]) -> Find:
         return path, f"its name ends with {path.suffix}" if is_named else f"it holds {listed(sorted(keys))}"
 
     return find
+
+
+def _is_other_hdf5(path: Path) -> bool:
+    """Tell by its first bytes whether a file is HDF5 that no other software has a name for."""
+    if path.suffix.lower() in NO_HDF5:
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    except OSError:
+        return False
 
 
 def hdf5_keys(path: Path) -> set[str] | None:
@@ -183,6 +197,6 @@ KINDS: Final[dict[Platform, Kind]] = {
         read_st,
         {"coordinates": "spots"},
     ),
-    "table": Kind(_table, read_table, LIBRARY | {"coordinates": "coordinates"}),
+    "table": Kind(_table, read_table, LIBRARY | OFF_TISSUE | {"coordinates": "coordinates"}),
 }
 """In the order in which they are tried: specific file names before general ones."""

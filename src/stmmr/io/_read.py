@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import coordinate_columns
 from stmmr._core.checks import InputError, listed, logger
-from stmmr._core.columns import coordinate_columns
 from stmmr._core.files import existing, visible
 from stmmr._core.untrusted import reader
 from stmmr.image.slide_files import SCANNERS
@@ -59,11 +62,11 @@ NOT_ALONE: Final = frozenset({"table", "st", "10x_h5", "slideseq"})
 ADOPTED: Final = frozenset({"h5ad", "zarr", "h5mu"})
 """Platforms whose data other software may have written."""
 GOES_WITH: Final = {
-    "bin_size": "a Visium HD folder or Stereo-seq .gef",
+    "bin_size": "a Visium HD folder, Stereo-seq (.gef, .gem) or a table of transcripts",
     "library_id": "the output folder of a platform",
     "coordinates": "a table of counts",
     "backed": "an .h5ad or .zarr, whose counts can stay in the file,",
-    "keep_off_tissue": "Visium, .h5ad or .zarr",
+    "keep_off_tissue": "Visium, .h5ad, .zarr or a table",
     "boundaries": "Xenium, CosMx, MERSCOPE or cells of Visium HD",
 }
 
@@ -119,6 +122,9 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
         inside = _inside(location, bin_size, depth=DEEPEST) if is_alone and location.is_dir() else []
     if match is not None:  # what lies packed beside counts belongs to them
         inside = [part for part in inside if part.platform != "archive"]
+    if match is not None and match.platform in NOT_ALONE and location.is_dir():  # tables of results beside data
+        adopted = [part for part in _inside(location, bin_size, depth=0) if part.platform in ADOPTED]
+        match, inside = (None, adopted) if adopted else (match, inside)
     if len(inside) == 1:
         return inside[0]
     if inside:
@@ -126,8 +132,14 @@ def recognise(path: str | Path, *, bin_size: int | None = None) -> Recognised:
         return Recognised("sections", location, f"it holds {len(inside)} inputs ({names})", tuple(inside))
     if match is not None:
         return match
+    if location.is_dir() and len(matrices := [*location.glob("*.h5")]) == 1:  # with a table of coordinates beside it
+        return _direct(matrices[0], bin_size) or _unsupported(location, path)
     if location.name == "spatial" and (match := _direct(location.parent, bin_size)) is not None:
         return match
+    return _unsupported(location, path)
+
+
+def _unsupported(location: Path, path: str | Path) -> NoReturn:
     raise InputError(f"Expected {SUPPORTED} at {path}, found {listed(visible(location))}. {_advice(location)}")
 
 
@@ -241,10 +253,25 @@ def _read_sections(recognised: Recognised, **options: str | Path | int | None) -
 
     names = section_names([part.path for part in recognised.sections])
     parts = {name: read_recognised(part, **options) for name, part in zip(names, recognised.sections, strict=True)}
+    _check_different(parts, recognised.path)
     key = keys.SECTION if not any(keys.SECTION in part.obs for part in parts.values()) else keys.NEW_SECTION
     adata = concat_sections(parts, section_key=key)
     logger.info("Sections are in obs[%r]: %s.", key, listed(parts, at_most=8))
     return adata
+
+
+def _check_different(parts: dict[str, AnnData], folder: Path) -> None:
+    """Check that sections are not the same spots with other values, such as raw and processed data."""
+    for (name, one), (other_name, other) in combinations(parts.items(), 2):
+        if one.shape != other.shape or not one.obs_names.equals(other.obs_names):
+            continue
+        xy, other_xy = one.obsm.get(keys.SPATIAL), other.obsm.get(keys.SPATIAL)
+        is_same_place = xy is not None and other_xy is not None and np.array_equal(xy, other_xy)
+        if is_same_place and one.X is not None and other.X is not None and (one.X != other.X).sum():
+            raise InputError(
+                f"Expected different sections in {folder}, found the same spots with other values in {name} and "
+                f"{other_name}. Give one of them."
+            )
 
 
 def refuse_others(location: Path, path: str | Path) -> None:

@@ -14,7 +14,7 @@ from stmmr._core.files import names_may_repeat
 from stmmr._core.untrusted import reader
 from stmmr.io._files import missing_companion, require_match
 from stmmr.io._flat import read_counts_table, read_frame
-from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._placing import add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ COUNTS: Final = re.compile(
     r"(?P<prefix>.*?)(?:Roi(?P<roi>\d+))?_?(?:CxG|CellxGene)(?:_section(?P<section>\d+))?\.csv(\.gz)?"
 )
 XY: Final = ("center_x", "center_y")
-LABELS: Final = ("label", "cell", "cell_id", "Unnamed: 0", "")
+LABELS: Final = ("label", "cell", "cell_id", "unnamed.1", "Unnamed: 0", "")
 
 
 def find_seqfish(path: Path) -> list[Path] | None:
@@ -81,7 +81,7 @@ def _read_section(file: Path) -> AnnData:
     cells = file.with_name(re.sub("CxG|CellxGene", "CellCoordinates", file.name))
     if not cells.is_file():
         raise missing_companion(file, [cells.name], content="the positions of the cells")
-    adata = counts.as_anndata()
+    adata = without_controls(counts.as_anndata(), controls="blanks")
     unique_names(adata)
     table = _name_cells(read_frame(cells, ids=LABELS), counts.names, cells=cells, file=file)
     return add_positions(adata, table, xy=XY, counts=file, positions=cells)

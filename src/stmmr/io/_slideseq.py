@@ -10,14 +10,15 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from stmmr._core.axes import coordinate_columns
 from stmmr._core.checks import InputError, listed, require_positive, unique_names
-from stmmr._core.columns import coordinate_columns, names_rows
+from stmmr._core.columns import names_rows
 from stmmr._core.files import parsing, visible
 from stmmr._core.untrusted import reader
 from stmmr.io._files import find, locate, require_match
-from stmmr.io._flat import read_counts_table, read_frame
+from stmmr.io._flat import first_rows, read_counts_table, read_frame
 from stmmr.io._peek import peek
-from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._placing import add_library, add_positions, library_name, matched, without_controls
 from stmmr.io._tenx import read_counts
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ BEADS: Final = (
     "barcode_xy.txt",
     "barcode_matching.txt",
 )
+FIRST_NAMES: Final = 50
+"""Rows by whose names beads are told from genes."""
 MTX: Final = re.compile(r"\.mtx(\.gz)?$")
 UM_PER_PX: Final = 0.65
 """Pixel size of the images in which the beads were sequenced (Rodriques et al. 2019, doi:10.1126/science.aaw1219).
@@ -83,14 +86,25 @@ def read_slideseq(path: str | Path, *, library_id: str | None = None, microns_pe
     file, prefix = require_match(path, find_slideseq, COUNTS[0], advice="Give the folder of an array.")
     prefix = prefix.rstrip("._-")
     beads = _find_beads(file, prefix)
+    table = _read_beads(beads)
     if MTX.search(file.name):
         adata = read_counts(file)
     else:
-        adata = read_counts_table(file, genes_in_rows=True).as_anndata(genes_in_rows=True)
+        in_rows = not _names_beads(file, table.index.unique())
+        adata = read_counts_table(file, genes_in_rows=in_rows).as_anndata(genes_in_rows=in_rows)
+    adata = without_controls(adata, controls="controls")
     unique_names(adata)
-    adata = add_positions(adata, _read_beads(beads), xy=("x", "y"), counts=file, positions=beads, rows="beads")
+    adata = add_positions(adata, table, xy=("x", "y"), counts=file, positions=beads, rows="beads")
     library = library_name(library_id, re.sub(r"[._-]*matched$", "", prefix), file)
     return add_library(adata, microns_per_pixel, library, platform="Slide-seq")
+
+
+def _names_beads(file: Path, beads: pd.Index[str]) -> bool:
+    """Tell whether the rows of a table are beads and not, as usual, genes."""
+    import pandas as pd
+
+    names = pd.Index(first_rows(file, FIRST_NAMES)[0].astype(str)).unique()
+    return bool((matched(names, beads) >= 0).any())
 
 
 def _find_beads(file: Path, prefix: str) -> Path:

@@ -19,7 +19,7 @@ from stmmr.image.library import SPOT as SPOT_DIAMETER
 from stmmr.io._files import require_columns, require_match
 from stmmr.io._flat import read_counts_table, read_frame
 from stmmr.io._peek import Peek, tables_at
-from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._placing import add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,7 @@ def _read_counts(file: Path) -> AnnData:
     """Read the counts, with spots in rows or in columns of the table."""
     table = read_counts_table(file)
     adata = table.as_anndata(genes_in_rows=not SPOT.fullmatch(str(table.names[0])))
+    adata = without_controls(adata, controls="sums and controls")
     unique_names(adata)
     return adata
 
@@ -146,4 +147,4 @@ def _stem(file: Path) -> str:
 def _has_spots(head: Peek) -> bool:
     """Tell whether the rows or columns of a table are named ``XxY``."""
     in_columns = len(head.header) > 2 and all(SPOT.fullmatch(name) for name in head.header[1:4])
-    return in_columns or bool(head.first and SPOT.fullmatch(head.first[0]))
+    return in_columns or any(SPOT.fullmatch(value) for value in head.first[:2])  # behind an index that was saved

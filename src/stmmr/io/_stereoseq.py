@@ -36,7 +36,7 @@ NM: Final = 1e-3
 def find_gef(path: Path) -> Path | None:
     """Find the .gef of a section: the file itself, or the best one in the folders of SAW."""
     if path.is_file():
-        return path if path.suffix == ".gef" else None
+        return path if path.suffix.lower() == ".gef" else None
     longest_first = sorted(KINDS, key=len, reverse=True)
     for folder in FOLDERS:
         by_kind: dict[str, list[Path]] = {}

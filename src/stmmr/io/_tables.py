@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import shutil
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stmmr._core.checks import InputError, listed, logger, require_key, shown_bytes, unique_names
 from stmmr._core.compat import layers_of, restore_names, write_escaped
@@ -17,7 +15,6 @@ from stmmr._core.rows import file_of, is_on_disk
 from stmmr._core.several import warn_implausible
 from stmmr._core.untrusted import examined, open_hdf5, reader, require_parts
 from stmmr.io._elements import import_spatialdata, quietly
-from stmmr.io._flat import storable
 from stmmr.io._spatialdata import set_positions
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ SMALL: Final = ("obs", "var", "uns", "obsm", "varm")
 """What is read of an AnnData whose counts stay on disk."""
 RESERVED: Final = "_index"
 """Name of a column that files of anndata have for the index."""
-SMALL_ROWS: Final = 100
 ON_DISK: Final = "Leave its counts there: backed=True (--mode disk)."
 
 
@@ -73,39 +69,6 @@ def read_h5ad(path: str | Path, *, backed: bool = False) -> AnnData:
         if backed:
             return _left_on_disk(h5py.File(file_path))
         return _checked(ad.read_h5ad(file_path))
-
-
-def leave_out_unstorable(adata: AnnData) -> None:
-    """Leave out, with a warning, what no file could hold, so that this is known before a run and not after it.
-
-    Each part is tried on a small copy in memory. Columns of several types become text.
-    """
-    import h5py
-
-    adata.obs, adata.var = storable(adata.obs.copy()), storable(adata.var.copy())
-    with h5py.File(io.BytesIO(), "w") as file:
-        number = 0
-        for name in ("obs", "var", "obsm", "varm", "uns"):
-            container = getattr(adata, name)
-            for key in list(container):
-                number += 1
-                try:
-                    value = _small(container[[key]] if name in ("obs", "var") else container[key])
-                    write_escaped(file, str(number), value)
-                except Exception as error:  # noqa: BLE001 - whatever a writer raises
-                    reason = (str(error).splitlines() or [type(error).__name__])[0]
-                    logger.warning("%s[%r] cannot be stored in a file and is left out (%s).", name, key, reason)
-                    del container[key]
-
-
-def _small(value: Any) -> Any:
-    """Get the beginning of arrays and tables, also of those in mappings."""
-    if isinstance(value, Mapping):
-        return {str(key): _small(part) for key, part in value.items()}
-    part = value[:SMALL_ROWS] if getattr(value, "ndim", 0) and hasattr(value, "shape") else value
-    if hasattr(part, "select_dtypes"):  # text is written as categories
-        part = part.astype(dict.fromkeys(part.select_dtypes(["object", "string"]).columns, "category"))
-    return part
 
 
 def write_h5ad(adata: AnnData, path: Path) -> None:
@@ -187,7 +150,8 @@ def counts_in_file(path: Path, *, table: str | None = None) -> tuple[int, int]:
 
 
 def _size_of_counts(store: Store) -> tuple[int, int]:
-    names = store["obs"][store["obs"].attrs["_index"]]
+    obs = store["obs"]
+    names = obs[obs.attrs["_index"]] if hasattr(obs, "keys") else obs  # a table of anndata before 0.7
     n_spots = int((names["values"] if hasattr(names, "keys") else names).shape[0])
     x = store.get("X")
     if x is None:
@@ -333,6 +297,11 @@ def _left_on_disk(store: Store) -> AnnData:
     def matrix(node: Store | h5py.Dataset) -> CSRDataset | CSCDataset | h5py.Dataset:
         return sparse_dataset(node) if hasattr(node, "keys") else node
 
+    if not hasattr(store["obs"], "keys"):
+        raise InputError(
+            "Expected a file of anndata 0.7 or later for counts on disk, found one of an earlier version. Read it into "
+            "memory (--mode memory), or read it once with anndata and write it again."
+        )
     small = {name: read_elem(store[name]) for name in SMALL if name in store}
     layers = {name: matrix(store["layers"][name]) for name in store.get("layers", {})}
     return _checked(AnnData(X=matrix(store["X"]) if "X" in store else None, layers=layers, **small))
@@ -364,6 +333,11 @@ def _rename_reserved(adata: AnnData) -> None:
 def _require_anndata(names: Iterable[str], path: Path) -> None:
     """Check that a file has ``obs`` and ``var``; anndata itself reads any other file as an empty object."""
     names = list(names)
+    if set(names) & set(ELEMENTS) and not {"obs", "var"} & set(names):
+        raise InputError(
+            f"Expected a table of counts in the SpatialData store {path}, found {listed(names)} only. Give a store "
+            "with a table, or the counts that it was made from."
+        )
     if not {"obs", "var"} <= set(names):
         raise InputError(
             f"Expected an AnnData file (with obs and var) at {path}, found one that holds {listed(names)}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import warnings
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import sparse
 
+from stmmr._core.axes import coordinate_columns, microns_of
 from stmmr._core.checks import InputError, listed, logger, unique_names
-from stmmr._core.columns import coordinate_columns, microns_of
 from stmmr._core.files import check_indices, existing, names_may_repeat, parsing, visible
 from stmmr._core.untrusted import open_hdf5, open_text, reader, require_memory
 from stmmr.io._adopt import left_out
+from stmmr.io._archives import archive_ending, unpacked_archive
 from stmmr.io._coordinates import read_coordinates
 from stmmr.io._files import find, sample_name, variants
+from stmmr.io._flat import counts_rows
 from stmmr.io._peek import tables_at
-from stmmr.io._placing import add_library, add_positions, library_name
+from stmmr.io._placing import add_library, add_positions, library_name, without_controls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +50,10 @@ def read_counts(matrix: Path) -> AnnData:
     Counts of probes are summed to genes, without the probes and barcodes that Space Ranger marks as filtered out.
     Raises InputError if the matrix is damaged, empty or not of 10x.
     """
-    read = _read_h5 if matrix.suffix == ".h5" and matrix.is_file() else _read_mtx
+    if matrix.is_file() and archive_ending(matrix):
+        with unpacked_archive(matrix) as content:
+            return read_counts(next((path.parent for path in content.rglob("*matrix.mtx*")), content))
+    read = _read_h5 if matrix.suffix.lower() == ".h5" and matrix.is_file() else _read_mtx
     with parsing(matrix, expected="a 10x count matrix"), names_may_repeat():
         adata = read(matrix)
         check_indices(adata.X)
@@ -61,6 +67,7 @@ def read_counts(matrix: Path) -> AnnData:
         if "probe_ids" in adata.var:
             adata = _sum_probes(adata)
         adata.X = sparse.csr_matrix(adata.X, dtype=np.float32)
+        adata = without_controls(adata, controls="controls")
         unique_names(adata)
     return adata
 
@@ -130,7 +137,7 @@ def _table_beside(matrix: Path) -> Path | None:
 
 def read_metadata(matrix: Path) -> dict[str, str]:
     """Read chemistry, software version and library name from an .h5 file."""
-    if matrix.suffix != ".h5" or matrix.is_dir():
+    if matrix.suffix.lower() != ".h5" or matrix.is_dir():
         return {}
     with parsing(matrix, expected="a 10x .h5 file"), open_hdf5(matrix, parts=()) as file:
         return {name: _text(file.attrs[key]) for name, key in RUN.items() if key in file.attrs}
@@ -235,10 +242,7 @@ def _read_mtx(path: Path) -> AnnData:
         # a later SciPy returns another type, which csr_matrix takes as well
         warnings.filterwarnings("ignore", message="[\\s\\S]*spmatrix", category=DeprecationWarning)
         counts = sparse.csr_matrix(mmread(text), dtype=np.float32).T.tocsr()
-    barcodes, features = (
-        pd.read_csv(open_text(file), sep="\t", header=None, dtype=str, keep_default_na=False)
-        for file in (barcodes_file, features_file)
-    )
+    barcodes, features = (_read_list(file) for file in (barcodes_file, features_file))
     if counts.shape == (len(features), len(barcodes)) != (len(barcodes), len(features)):
         counts = counts.T.tocsr()  # cells in rows
     barcodes, features = _without_header(barcodes, counts.shape[0]), _without_header(features, counts.shape[1])
@@ -252,8 +256,25 @@ def _read_mtx(path: Path) -> AnnData:
 
 
 def _without_header(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Leave out the first row of a list that is one longer than the matrix."""
-    return table.iloc[1:].reset_index(drop=True) if len(table) == n + 1 else table
+    """Leave out the first row of a list that is one longer than the matrix, and a column that numbers its rows."""
+    if len(table) != n + 1:
+        return table
+    table = table.iloc[1:].reset_index(drop=True)
+    return (
+        table.iloc[:, 1:].set_axis(range(table.shape[1] - 1), axis=1)
+        if table.shape[1] > 1 and counts_rows(table[0])
+        else table
+    )
+
+
+def _read_list(file: Path) -> pd.DataFrame:
+    """Read a list of barcodes or features, of columns between tabs or commas."""
+    import pandas as pd
+
+    with open_text(file) as lines:
+        first = lines.readline()
+    separator = "," if b"\t" not in first and b"," in first else "\t"
+    return pd.read_csv(open_text(file), sep=separator, header=None, dtype=str, keep_default_na=False)
 
 
 def _require_entries(matrix: Path) -> None:
@@ -261,7 +282,8 @@ def _require_entries(matrix: Path) -> None:
     with open_text(matrix) as lines:
         line = next((line for line in lines if line.strip() and not line.startswith(b"%")), b"")
     sizes = [int(number) for number in line.split()]
-    require_memory(8 * sum(sizes[:2]) + MTX_BYTES * sizes[2], matrix)
+    n_entries = sizes[2] if len(sizes) > 2 else math.prod(sizes)  # dense
+    require_memory(8 * sum(sizes[:2]) + MTX_BYTES * n_entries, matrix)
 
 
 def _text(value: bytes | str | NDArray[np.generic]) -> str:

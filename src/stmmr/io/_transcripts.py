@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -9,12 +10,12 @@ import numpy as np
 from scipy import sparse
 
 from stmmr._core import keys
+from stmmr._core.axes import coordinate_columns, microns_of, plain
 from stmmr._core.checks import InputError, listed, logger, require_positive, unique_names
-from stmmr._core.columns import coordinate_columns, microns_of, plain
 from stmmr._core.files import names_may_repeat, parsing
 from stmmr._core.untrusted import reader
 from stmmr.io._files import require_match
-from stmmr.io._flat import read_chunks
+from stmmr.io._flat import read_chunks, read_frame
 from stmmr.io._peek import peek, tables_at
 from stmmr.io._placing import add_library, library_name, without_controls
 
@@ -27,15 +28,37 @@ if TYPE_CHECKING:
 
     from stmmr.io._peek import Peek
 
-GENES: Final = ("genename", "gene_name", "geneid", "gene", "feature_name", "target_name", "target", "symbol")
-COUNTS: Final = ("midcount", "midcounts", "umicount", "umicounts", "umi_count", "count", "counts", "umi", "umis")
-CELLS: Final = ("cell", "cell_id", "cellid", "label", "cell_label", "entityid")
+GENES: Final = (
+    *(
+        "genename",
+        "gene_name",
+        "geneid",
+        "gene_id",
+        "gene",
+        "genes",
+        "feature_name",
+        "feature",
+        "target_name",
+        "target",
+    ),
+    *("symbol", "gene_symbol"),
+)
+COUNTS: Final = re.compile(
+    r"(mid|umi|read|total|n|num|transcript|gene|molecule)?_?(counts?|umis?|reads?|values?|expression)|n|total"
+)
+"""Columns with counts, as `plain` writes them."""
+CELLS: Final = re.compile(
+    r"(cell|nucleus|object)?_?(label|id|name|barcode)?|entityid|assignment|segment(ation)?(_id)?|barcode|spot(_?id)?"
+)
+"""Columns that name the cell of each row, as `plain` writes them."""
 QUALITY, LEAST_QUALITY = "qv", 20.0
 """Column with the quality of transcripts of Xenium, and the least that 10x counts."""
 COSMX_CELL: Final = "cell_ID"
 """Column of CosMx with the number of a cell within its field of view."""
 NO_CELL: Final = frozenset({"", "0", "0.0", "-1", "-1.0", "nan", "none", "unassigned"})
 """Names of the cell of transcripts that are in none, in lower case."""
+MOST_OF_COUNTS: Final = 6
+"""Number of columns above which a table without coordinates is not long."""
 MOST_COLUMNS: Final = 40
 """Number of columns above which a table is not long."""
 DEFAULT_BIN: Final = 50
@@ -74,11 +97,34 @@ def long_columns(head: Peek) -> Columns | None:
     gene = next((names.index(name) for name in GENES if name in names), None)
     if xy is None or gene is None or len(names) > MOST_COLUMNS or len(head.first) != len(names):
         return None
-    count, cell = (next((names.index(name) for name in kind if name in names), None) for kind in (COUNTS, CELLS))
+    count, cell = (_first_of(kind, names) for kind in (COUNTS, CELLS))
     x, y = (head.header.index(name) for name in xy)
     per_fov = cell is not None and head.header[cell] == COSMX_CELL
     fov, quality = (names.index(name) if name in names else None for name in ("fov", QUALITY))
     return Columns(gene, x, y, count, cell, xy, fov if per_fov else None, quality)
+
+
+def _first_of(kind: re.Pattern[str], names: list[str]) -> int | None:
+    return next((i for i, name in enumerate(names) if name and kind.fullmatch(name)), None)
+
+
+def read_long_counts(file: Path) -> AnnData | None:
+    """Read a table with a spot, a gene and a count in each row; None if it is another table."""
+    import pandas as pd
+    from anndata import AnnData
+
+    header = peek(file).header
+    names = [plain(name) for name in header]
+    gene = next((names.index(name) for name in GENES if name in names), None)
+    count, spot = (_first_of(kind, names) for kind in (COUNTS, CELLS))
+    if gene is None or count is None or spot is None or len(names) > MOST_OF_COUNTS:
+        return None
+    table = read_frame(file, ids=(header[spot], header[gene]))
+    spots, rows = pd.factorize(table[header[spot]])[::-1]
+    genes, columns = pd.factorize(table[header[gene]])[::-1]
+    counts = sparse.csr_matrix((table[header[count]].to_numpy(np.float32), (rows, columns)))
+    logger.info("Rows of %s are summed: each has a spot, a gene and a count.", file.name)
+    return AnnData(counts, pd.DataFrame(index=pd.Index(spots)), pd.DataFrame(index=pd.Index(genes)))
 
 
 def find_long(path: Path) -> Path | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmmr._core import keys
+from stmmr._core.axes import plain
 from stmmr._core.checks import InputError, listed, logger, require_positive
 from stmmr._core.files import parsing, visible
 from stmmr._core.several import warn_implausible
@@ -38,6 +39,11 @@ MATRICES: Final = (
     "raw_feature_bc_matrix.h5",
     "raw_feature_bc_matrix",
     "raw_probe_bc_matrix.h5",
+    *(
+        f"{name}_feature_bc_matrix{form}"
+        for name in ("filtered", "raw")
+        for form in (".h5.gz", ".tar.gz", ".tgz", ".zip")
+    ),
     "matrix.mtx.gz",
     "matrix.mtx",
 )
@@ -49,9 +55,19 @@ POSITIONS: Final = (
 )
 PACKED: Final = ("spatial.tar.gz", "spatial.tgz", "spatial.tar", "spatial.zip")
 """The folder with positions and images, packed, as GEO has it."""
+SPATIAL_FOLDER: Final = re.compile("spatial|image", re.IGNORECASE)
 PIXELS: Final = ["pxl_col_in_fullres", "pxl_row_in_fullres"]  # x, y
 ON_ARRAY: Final = [keys.IN_TISSUE, keys.ARRAY_ROW, keys.ARRAY_COL]
 COLUMNS: Final = ["barcode", *ON_ARRAY, PIXELS[1], PIXELS[0]]
+OTHER_NAMES: Final = {
+    "barcode": "barcodes?|spot_?(id|name)?|",
+    keys.IN_TISSUE: "(in_?)?tissue",
+    keys.ARRAY_ROW: "(array_?)?row",
+    keys.ARRAY_COL: "(array_?)?col",
+    PIXELS[1]: "(image|img|pxl|pixel)_?row.*",
+    PIXELS[0]: "(image|img|pxl|pixel)_?col.*",
+}
+"""Columns in tables of positions that other software wrote, as `plain` writes them."""
 TRUTH: Final = {"TRUE": "1", "FALSE": "0"}
 """Values of ``in_tissue`` that R writes."""
 SCALES: Final = {"tissue_hires_scalef", "tissue_lowres_scalef", "spot_diameter_fullres", UM}
@@ -62,7 +78,7 @@ DEFAULT_BIN: Final = 8
 def find_matrix(path: Path) -> Path | None:
     """Find the counts of a Visium run: the matrix itself, or the best one in a folder or its ``outs``."""
     if path.is_file():
-        return path if path.name.endswith((".h5", *MATRICES)) else None
+        return path if path.name.lower().endswith((".h5", *MATRICES)) else None
     if path.name.endswith(MATRICES):
         return path
     return find(path, *MATRICES) or find(path / "outs", *MATRICES)
@@ -71,7 +87,17 @@ def find_matrix(path: Path) -> Path | None:
 def has_positions(matrix: Path) -> bool:
     """Tell whether a count matrix has positions, or the folder ``spatial``, beside it."""
     prefix = sample_name(matrix, MATRICES)
-    return find(matrix.parent, "spatial", *POSITIONS, *PACKED, prefix=prefix) is not None
+    return _spatial_beside(matrix) is not None or find(matrix.parent, *POSITIONS, *PACKED, prefix=prefix) is not None
+
+
+def _spatial_beside(matrix: Path) -> Path | None:
+    """Find the folder ``spatial`` beside a matrix; under another name, such as ``spatial_A1``, if it has positions."""
+    prefix = sample_name(matrix, MATRICES)
+    if folder := find(matrix.parent, "spatial", prefix=prefix):
+        return folder
+    folders = [path for path in matrix.parent.iterdir() if path.is_dir() and SPATIAL_FOLDER.search(path.name)]
+    own = [path for path in folders if any(path.glob("*tissue_positions*"))]
+    return own[0] if len(own) == 1 else None
 
 
 def find_bins(path: Path, bin_size: int | None = None) -> tuple[Path, int] | None:
@@ -211,7 +237,7 @@ def _with_library(
 def spatial_folder(matrix: Path) -> Iterator[Path]:
     """Find the folder with positions and images: ``spatial``, plain or packed, or that of the matrix itself."""
     prefix = sample_name(matrix, MATRICES)
-    folder = find(matrix.parent, "spatial", prefix=prefix)
+    folder = _spatial_beside(matrix)
     packed = None
     if folder is None and find(matrix.parent, *POSITIONS, prefix=prefix) is None:
         packed = find(matrix.parent, *PACKED, prefix=prefix)
@@ -246,9 +272,7 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
             f"{listed(visible(spatial))}. Put Space Ranger's folder spatial/ beside the count matrix."
         )
     with parsing(path, expected="a table of positions"):
-        table = read_frame(path, ids=("barcode", ""))
-        if "barcode" not in table.columns and table.columns[0] == "":  # as R writes row names
-            table = table.rename(columns={"": "barcode"})
+        table = _renamed(read_frame(path, ids=("barcode", "Barcode", "")))
         require_columns(table.columns, COLUMNS, path)
         table[keys.IN_TISSUE] = table[keys.IN_TISSUE].astype(str).str.upper().map(lambda text: TRUTH.get(text, text))
         positions: pd.DataFrame = table[COLUMNS].set_index("barcode").apply(pd.to_numeric)
@@ -259,6 +283,16 @@ def _read_positions(spatial: Path, *, prefix: str) -> pd.DataFrame:
             f"{int(positions.index.duplicated().sum())} repeated barcodes. Use the file as Space Ranger wrote it."
         )
     return positions
+
+
+def _renamed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the columns of positions that other software wrote the names that Space Ranger gives them."""
+    names = {}
+    for name, pattern in OTHER_NAMES.items():
+        others = [other for other in table.columns if re.fullmatch(pattern, plain(other))]
+        if name not in table.columns and others:
+            names[others[0]] = name
+    return table.rename(columns=names)
 
 
 def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame, *, keep_off_tissue: bool) -> AnnData:
@@ -285,7 +319,7 @@ def _keep_in_tissue(adata: AnnData, positions: pd.DataFrame, *, keep_off_tissue:
 
 def _read_scalefactors(spatial: Path, *, prefix: str) -> dict[str, float]:
     """Read the numbers of the JSON file of scale factors; empty if there is no such file."""
-    path = find(spatial, "scalefactors_json.json", prefix=prefix)
+    path = find(spatial, "scalefactors_json.json", "scalefactors.json", prefix=prefix)
     if path is None:
         names = listed(visible(spatial))
         logger.info("No scalefactors_json.json in %s (found %s): images are not read.", spatial, names)
@@ -305,7 +339,7 @@ def _read_images(spatial: Path, factors: dict[str, float], *, prefix: str) -> di
     images: dict[str, NDArray[np.generic]] = {}
     refused = []
     for size in IMAGES:
-        path = find(spatial, f"tissue_{size}_image.png", prefix=prefix)
+        path = find(spatial, f"tissue_{size}_image.png", f"{size}_image.png", f"{size}.png", prefix=prefix)
         if path is None or scale_key(size) not in factors:
             logger.info("No %s image in %s, or its scale factor is missing.", size, spatial)
             continue

@@ -106,7 +106,7 @@ def run_to_folder(
     The errors of what is optional (comparison with labels, analyses, tables, figures, report, SpatialData), by name.
     All else is in the folder, whose run.json lists them.
     """
-    from stmmr.io._tables import leave_out_unstorable
+    from stmmr.io._unstorable import leave_out_unstorable
 
     start, named = time.perf_counter(), inputs_named(sources)
     if folder.spatialdata:
@@ -181,7 +181,7 @@ def map_to_folder(
     -------
     The errors of what is optional, as of `run_to_folder`.
     """
-    from stmmr.io._tables import leave_out_unstorable
+    from stmmr.io._unstorable import leave_out_unstorable
 
     start, trained_facts, named = time.perf_counter(), results.read_facts(model), inputs_named(sources)
     if named.several:

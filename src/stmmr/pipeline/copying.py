@@ -84,7 +84,8 @@ def copy(open_section: Open, entry: Entry, options: Any, folder: FolderOptions, 
 
 def write_section(adata: AnnData, path: Path) -> None:
     """Write a section with all that can be stored."""
-    from stmmr.io._tables import leave_out_unstorable, write_h5ad
+    from stmmr.io._tables import write_h5ad
+    from stmmr.io._unstorable import leave_out_unstorable
 
     leave_out_unstorable(adata)
     with atomic_write(path) as new:

@@ -121,6 +121,8 @@ def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:
     """Say which matrix the counts would be read from, and get the layer that a run should name."""
     if not adata.n_vars:
         return ("none" if PCA in adata.obsm else f"{UNUSABLE}: there are no genes"), layer
+    if not adata.n_obs:
+        return f"{UNUSABLE}: there are no {rows_called(adata)}", layer
     with_counts = matrices_with_counts(adata)
     try:
         where, matrix = raw_counts(adata, layer)
@@ -130,7 +132,10 @@ def _counts(adata: AnnData, layer: str | None) -> tuple[str, str | None]:
             return f"{where}, whole numbers" + (f" (as in {listed(others)})" if others else ""), layer
         if others:
             return f"{where} has no whole numbers; {listed(others)} has", others[0]
-        count_statistics(as_csr(matrix[:SAMPLE])).check(where, adata)
+        sample = as_csr(matrix[:SAMPLE])
+        if not sample.count_nonzero():
+            return f"{UNUSABLE}: {where} has zeros only", layer
+        count_statistics(sample).check(where, adata)
     except InputError as error:
         return f"{UNUSABLE}: {error}", next(iter(with_counts), layer)
     return f"{where}, which has fractions", layer
@@ -147,6 +152,8 @@ def _sections(adata: AnnData, section_key: str | None) -> tuple[str, str | None]
         return f"{UNUSABLE}: {error}", section_key
     if several is None:
         return "one", None
+    if several.key is None and several.values is None:
+        return f"{UNUSABLE}: several which neither obs nor the names tell, as {several.because}", None
     where = f"in obs[{several.key!r}]" if several.key else "by z" if several.by_z else "which no column of obs names"
     return f"several {where}, as {several.because}", several.key or (AUTO if several.values is not None else None)
 

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from stmmr._core import keys
+from stmmr._core.axes import coordinate_columns, plain
 from stmmr._core.categories import is_absent
 from stmmr._core.checks import InputError, listed, logger, printable
-from stmmr._core.columns import are_names, coordinate_columns, numbers_of, plain
+from stmmr._core.columns import are_names, numbers_of
 from stmmr._core.untrusted import open_text
 from stmmr.io._placing import section_names
 from stmmr.pipeline.sources import named_inputs
