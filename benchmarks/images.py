@@ -99,8 +99,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", nargs="?", type=Path, help="measure the reading of this image only")
     parser.add_argument("threads", nargs="?", type=int, default=1)
+    parser.add_argument("spots", nargs="?", type=int, default=N_SPOTS)
     options = parser.parse_args()
     if options.image:
-        print(json.dumps(read(options.image, options.threads)))
+        print(json.dumps(read(options.image, options.threads, options.spots)))
     else:
         main()
