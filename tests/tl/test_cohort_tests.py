@@ -115,7 +115,7 @@ def test_genes_of_a_condition():
 @pytest.mark.nightly
 @pytest.mark.parametrize("case", calibration.CASES)
 def test_five_percent_of_nulls_are_found(case):
-    assert 0.03 <= calibration.rate(case, null=True) <= 0.07
+    assert 0.03 <= np.mean([calibration.rate(case, null=True, seed=seed) for seed in (0, 1)]) <= 0.07
     assert calibration.rate(case, null=False, draws=100) > 0.5
 
 
