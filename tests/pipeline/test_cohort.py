@@ -299,7 +299,15 @@ def test_costs_are_those_that_were_measured():
         expected = costs.expected_costs(n_cells, 75 * n_cells, on_disk=n_cells >= 1_000_000, chooses_number=False)
         assert 1 / 1.5 < expected.seconds / seconds < 1.5
         assert 1 / 1.5 < expected.n_bytes / 1e9 / gb < 1.5
-    for n_cells, seconds, gb in ((100_000, 79.9, 1.58), (300_000, 117.9, 2.39)):  # 3,000 genes
-        more = costs.expected_costs(n_cells, 150 * n_cells, on_disk=False, chooses_number=False)
+    # 3,000 genes, a Xenium 5K section, a Visium HD chip, and sections of 50,000 cells
+    for n_cells, each, on_disk, seconds, gb in (
+        (100_000, 150, False, 34.5, 1.51),
+        (300_000, 150, False, 64.2, 2.34),
+        (500_000, 200, True, 74.5, 1.33),
+        (600_000, 300, True, 98.0, 1.47),
+        (200_000, 72, True, 33.9, 0.95),
+        (5_000_000, 72, True, 573.6, 4.86),
+    ):
+        more = costs.expected_costs(n_cells, each * n_cells, on_disk=on_disk, chooses_number=False)
         assert more.seconds == pytest.approx(seconds, rel=0.3)
         assert more.n_bytes == pytest.approx(1e9 * gb, rel=0.3)

@@ -107,7 +107,8 @@ def test_scale_bar_where_the_scale_is_known(section, library, microns_per_pixel,
 
 
 def test_scale_bar_by_the_array_where_nothing_else_tells(section):
-    section.obs["array_col"], section.obs["array_row"] = (section.obsm["spatial"].T - 100) / 20
+    section.obs["array_col"], section.obs["array_row"] = array = (section.obsm["spatial"].T - 100) / 20
+    section.obs_names = [f"{x:g}x{y:g}" for x, y in array.T]  # of ST
     (bar,) = scale_bars(domains(section))
     assert bar.txt_label.get_text() == "500 µm"
     assert bar.size_bar.get_children()[0].get_width() == pytest.approx(50)  # 200 µm are 20 px

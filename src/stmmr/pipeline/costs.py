@@ -10,19 +10,20 @@ from stmmr._core.checks import shown_bytes
 from stmmr._core.untrusted import free_memory
 
 MEASURED: Final = {
-    1_000: (8.7, 0.50),
-    10_000: (18.4, 0.75),
-    100_000: (50.6, 1.37),
-    1_000_000: (170.9, 2.04),
+    1_000: (6.8, 0.50),
+    10_000: (12.4, 0.64),
+    100_000: (29.9, 1.41),
+    1_000_000: (102.2, 1.66),
+    3_000_000: (284.1, 3.00),
 }
 """Seconds and GB of runs with so many cells, 500 genes and a given number of domains, on two cores."""
 ENTRIES_PER_CELL: Final = 75
 """Stored counts of each cell in these runs."""
-SECONDS_PER_ENTRY, BYTES_PER_ENTRY = 1.5e-6, 15
+SECONDS_PER_ENTRY, BYTES_PER_ENTRY = 0.25e-6, 15
 """What each further one takes; bytes only in memory."""
-ON_DISK: Final = (0.95e9, 1_200)
+ON_DISK: Final = (0.95e9, 750)
 """Bytes of a run whose counts and components stay on disk: fixed, and of each cell."""
-NUMBER: Final = {3_600: 2.7, 36_600: 5.6}
+NUMBER: Final = {3_600: 1.7, 36_600: 3.6}
 """Seconds that choosing the number of domains takes, by cells; about the same for more, as a sample is drawn."""
 
 

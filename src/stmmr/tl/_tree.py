@@ -14,9 +14,11 @@ from stmmr._core.colors import colors_by_name, set_colors
 from stmmr._core.depends import clears_outdated
 from stmmr._core.options import checked
 from stmmr._core.order import in_tissue_order
+from stmmr._core.pca import second_moments
 from stmmr._core.record import record
+from stmmr._core.rows import CHUNK, slices
 from stmmr._core.sources import partition_of
-from stmmr.tl._points import points_of
+from stmmr.tl._points import N_COMPONENTS, points_of
 from stmmr.tl._readouts import REGULARISATION
 
 if TYPE_CHECKING:
@@ -63,9 +65,12 @@ def domain_tree(adata: AnnData, *, domain_key: str = keys.DOMAIN, use_rep: str =
     leaves = categories(adata, domain_key).remove_unused_categories()
     if len(leaves.categories) < 2:
         raise InputError(f"Expected at least 2 domains in obs[{domain_key!r}], found {len(leaves.categories)}.")
-    points, _ = points_of(adata, use_rep, random_state=0)
+    is_wide = use_rep in adata.obsm and np.shape(adata.obsm[use_rep])[1] > N_COMPONENTS
+    # variances within domains scale every direction: components are scaled before only to choose among many
+    points, _ = points_of(adata, use_rep, whiten=None if is_wide else False, random_state=0)
     known = leaves.codes >= 0
-    centres, sizes = centres_within(points[known], leaves.codes[known].astype(np.intp))
+    points = points if known.all() else points[known]
+    centres, sizes = centres_within(points, leaves.codes[known].astype(np.intp))
     tree = {
         "linkage": ward(centres, sizes),
         "domains": [str(name) for name in leaves.categories],
@@ -128,8 +133,8 @@ def centres_within(points: Floats, codes: Ints) -> tuple[Float64, Float64]:
     """Compute the centres of groups, scaled to unit variance within groups in every direction, and their sizes."""
     sizes = np.bincount(codes).astype(np.float64)
     centres = np.column_stack([np.bincount(codes, weights=column) for column in points.T]) / sizes[:, None]
-    within = points - centres[codes]
-    variance, rotation = np.linalg.eigh(within.T @ within / len(points))
+    within = sum((second_moments(points[rows] - centres[codes[rows]]) for rows in slices(len(points), CHUNK)), 0.0)
+    variance, rotation = np.linalg.eigh(within / len(points))
     return centres @ (rotation / np.sqrt(np.maximum(variance, 0) + REGULARISATION)), sizes
 
 
