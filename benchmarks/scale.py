@@ -207,7 +207,7 @@ def draw(rows: list[Row]) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import EngFormatter, LogLocator
 
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
     looks = {500: ("#d55e00", "o"), 3_000: ("#0072b2", "s")}
     panels = {"seconds": lambda row: row["seconds"], "peak memory, GB": lambda row: row["peak_mb"] / 1e3}
     for ax, (label, value) in zip(axes, panels.items(), strict=True):
@@ -236,7 +236,7 @@ def draw(rows: list[Row]) -> None:
         ax.grid(color="#eeeeee")
         ax.spines[["top", "right"]].set_visible(False)
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(ROOT / "docs" / "images" / "scale.png", dpi=150)
     plt.close(figure)
 
