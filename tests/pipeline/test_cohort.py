@@ -306,7 +306,7 @@ def test_costs_are_those_that_were_measured():
         (500_000, 200, True, 74.5, 1.33),
         (600_000, 300, True, 98.0, 1.47),
         (200_000, 72, True, 33.9, 0.95),
-        (5_000_000, 72, True, 573.6, 4.86),
+        (5_000_000, 72, True, 573.6, 3.96),
     ):
         more = costs.expected_costs(n_cells, each * n_cells, on_disk=on_disk, chooses_number=False)
         assert more.seconds == pytest.approx(seconds, rel=0.3)
