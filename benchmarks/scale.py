@@ -35,7 +35,7 @@ SIZES = {
     18_000: (600_000,),
 }
 CHIPS = {5_000: "Xenium 5K", 18_000: "Visium HD, 8 µm"}
-"""Whole chips, with so many genes; their run finds the genes of domains too."""
+"""Whole chips, with so many genes."""
 FITTED = (10_000, 10_000_000)
 """Range of cells in which the exponents are fitted."""
 FLOORS_OF = 1_000_000
@@ -51,7 +51,6 @@ def run(name: str, path: Path, n_domains: int | None) -> Row:
         out = Path(folder) / "out"
         command = [sys.executable, "-m", "stmmr.cli", "run", path, "-o", out]
         command += ["--n-domains", n_domains] if n_domains else []
-        command += ["--genes"] if name.endswith(tuple(f" {genes}" for genes in CHIPS)) else []
         row = measured(command, at_most_s=HOURS * 3600)
         row = {"data": name, "stamp": stamp()} | {k: v for k, v in row.items() if k != "output"}
         if not row["failed"]:

@@ -12,6 +12,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 from scipy import sparse
 from scipy.io import mmwrite
@@ -30,6 +31,23 @@ def section(rows=5, cols=6):
     counts = sparse.csr_matrix(rng.poisson(3, (len(row), len(GENES))).astype(np.float32))
     xy = np.column_stack([1000 + col * 100.0, 400.5 + np.rint(row * 100 * 3**0.5)])
     return ad.AnnData(counts, obs, pd.DataFrame(index=GENES), obsm={"spatial": xy})
+
+
+def assert_same(adata, section, *, names=None, shift=0.0):
+    """Check that names, counts and positions are those of a section."""
+    names = list(section.obs_names if names is None else names)
+    assert sorted(adata.obs_names) == sorted(names)
+    assert sorted(adata.var_names) == sorted(section.var_names)
+    np.testing.assert_array_equal(adata[names, section.var_names].X.toarray(), section.X.toarray())
+    np.testing.assert_allclose(adata[names].obsm["spatial"], section.obsm["spatial"] + shift, atol=1e-4)
+
+
+def assert_visium(adata, section):
+    """Check that these, the image and the scale are those of a section."""
+    assert_same(adata, section)
+    ((_, library),) = adata.uns["spatial"].items()
+    assert list(library["images"]) == ["hires"]
+    assert library["scalefactors"]["microns_per_pixel"] == pytest.approx(0.5, rel=1e-3)
 
 
 def counts_table(adata):

@@ -14,6 +14,8 @@ from scipy import sparse
 
 import people
 from people import (
+    assert_same,
+    assert_visium,
     cosmx,
     counts_table,
     long_table,
@@ -29,14 +31,6 @@ from stmmr import InputError, io, pp
 from stmmr._core.raw import matrices_with_counts, raw_counts
 from stmmr._core.several import find_several
 from stmmr._core.space import coordinates, units
-
-
-def assert_same(adata, section, *, names=None, shift=0.0):
-    names = list(section.obs_names if names is None else names)
-    assert sorted(adata.obs_names) == sorted(names)
-    assert sorted(adata.var_names) == sorted(people.GENES)
-    np.testing.assert_array_equal(adata[names, people.GENES].X.toarray(), section.X.toarray())
-    np.testing.assert_allclose(adata[names].obsm["spatial"], section.obsm["spatial"] + shift, atol=1e-4)
 
 
 def two(counts, coords, *, name="counts.csv", coords_name="coords.csv", counts_options=None, **options):
@@ -303,11 +297,7 @@ VISIUM = {
 @pytest.mark.parametrize("write", VISIUM.values(), ids=VISIUM)
 def test_visium(write, tmp_path):
     section = people.section()
-    adata = io.read(write(tmp_path, section))
-    assert_same(adata, section)
-    ((_, library),) = adata.uns["spatial"].items()
-    assert list(library["images"]) == ["hires"]
-    assert library["scalefactors"]["microns_per_pixel"] == pytest.approx(0.5, rel=1e-3)
+    assert_visium(io.read(write(tmp_path, section)), section)
 
 
 def test_off_tissue(tmp_path):

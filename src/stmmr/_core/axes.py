@@ -37,8 +37,6 @@ AXES: Final = frozenset("xyz")
 UNITS: Final = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1000.0}
 """µm of units at the end of a name; pixels have no fixed length."""
 _UNIT: Final = re.compile(rf"(?:(?<=.)[_\[(]+|(?<=^[xyz]))({'|'.join(UNITS)}|px|pixels?)[\])]?$")
-
-
 _KEYS: Final = re.compile(r"(x_)?(spatial(3d)?|spatial_?coords?|spatial_?coordinates|coords?|coordinates|xy)")
 _LIKE_KEYS: Final = re.compile(r".*(spatial|coord|centroid|location|position|slideseq|visium|xy).*")
 _UNLIKE_KEYS: Final = re.compile(

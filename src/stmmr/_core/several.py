@@ -46,12 +46,8 @@ SURELY: Final = 0.2
 """The same without such a column."""
 MIXED: Final = 0.2
 """Share of spots nearest to one of another section from which sections are overlaid."""
-
-
 COVERED: Final = 0.5
 """Share of the extent of the tissue that most groups have in x and in y, if their names tell sections."""
-
-
 MOST_BY_NAME: Final = 24
 """Sections that names alone tell, at most."""
 
@@ -242,15 +238,13 @@ def _by_names(adata: AnnData) -> pd.Categorical | None:
 def _overlaid(adata: AnnData, columns: dict[str, pd.Categorical]) -> Several | None:
     """Find sections that lie on top of each other, by columns that are named after sections."""
     named = {name: values for name, values in columns.items() if may_name_sections(name)}
-    by_name = _by_names(adata)
-    if not named and by_name is None:
-        return None
     xy = coordinates(adata)
     overlaid = {name: share for name, values in named.items() if (share := _mixed(xy, values)) > MIXED}
     for name in overlaid:  # few groups first: the one within which no other is overlaid
         apart = laid_apart(xy, named[name])
         if all(_mixed(apart, named[other]) <= MIXED for other in overlaid if other != name):
             return Several(f"the groups of obs[{name!r}] lie on top of each other", name)
+    by_name = _by_names(adata)
     if by_name is None or len(by_name.categories) > MOST_BY_NAME:  # numbers of the cells of a field, maybe
         return None
     if _cover_the_same(xy, by_name) and _mixed(xy, by_name) > MIXED:

@@ -60,12 +60,9 @@ def _other_forms(name: str, prefix: str) -> str:
     """Get a pattern of names in which a sample stands behind or in front: that of the prefix, if there is one."""
     stem, ending = re.fullmatch(r"(.*?)((?:\.\w+)?(?:\.gz)?)", name).groups()  # type: ignore[union-attr]
     stem, ending, sample = re.escape(stem), re.escape(ending), re.escape(prefix.strip("_-. "))
-    behind = rf"(.*[_.-])?{stem}[_.-]?{sample}{ending}"
-    return (
-        rf"{re.escape(prefix)}.*{stem}([ _.-].*)?{ending}|{behind}"
-        if sample
-        else rf"(.*[_.-])?{stem}([ _.-].*)?{ending}"
-    )
+    if not sample:
+        return rf"(.*[_.-])?{stem}([ _.-].*)?{ending}"
+    return rf"{re.escape(prefix)}.*{stem}([ _.-].*)?{ending}|(.*[_.-])?{stem}[_.-]?{sample}{ending}"
 
 
 def _only(files: list[str], folder: Path, name: str, prefix: str) -> Path | None:

@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from stmmr.io._peek import Peek
 
 GENES: Final = (
-    *(
-        "genename",
-        "gene_name",
-        "geneid",
-        "gene_id",
-        "gene",
-        "genes",
-        "feature_name",
-        "feature",
-        "target_name",
-        "target",
-    ),
-    *("symbol", "gene_symbol"),
+    "genename",
+    "gene_name",
+    "geneid",
+    "gene_id",
+    "gene",
+    "genes",
+    "feature_name",
+    "feature",
+    "target_name",
+    "target",
+    "symbol",
+    "gene_symbol",
 )
+"""Columns with genes, as `plain` writes them, the best first."""
 COUNTS: Final = re.compile(
     r"(mid|umi|read|total|n|num|transcript|gene|molecule)?_?(counts?|umis?|reads?|values?|expression)|n|total"
 )
@@ -94,18 +94,22 @@ def long_columns(head: Peek) -> Columns | None:
     """Find the columns of a long table; None if it is another table."""
     names = [plain(name) for name in head.header]
     xy = coordinate_columns(head.header)
-    gene = next((names.index(name) for name in GENES if name in names), None)
+    gene, count, cell = _roles(names)
     if xy is None or gene is None or len(names) > MOST_COLUMNS or len(head.first) != len(names):
         return None
-    count, cell = (_first_of(kind, names) for kind in (COUNTS, CELLS))
     x, y = (head.header.index(name) for name in xy)
     per_fov = cell is not None and head.header[cell] == COSMX_CELL
     fov, quality = (names.index(name) if name in names else None for name in ("fov", QUALITY))
     return Columns(gene, x, y, count, cell, xy, fov if per_fov else None, quality)
 
 
-def _first_of(kind: re.Pattern[str], names: list[str]) -> int | None:
-    return next((i for i, name in enumerate(names) if name and kind.fullmatch(name)), None)
+def _roles(names: list[str]) -> tuple[int | None, int | None, int | None]:
+    """Find the columns with genes, counts and cells by their plain names."""
+    gene = next((names.index(name) for name in GENES if name in names), None)
+    count, cell = (
+        next((i for i, name in enumerate(names) if name and kind.fullmatch(name)), None) for kind in (COUNTS, CELLS)
+    )
+    return gene, count, cell
 
 
 def read_long_counts(file: Path) -> AnnData | None:
@@ -115,8 +119,7 @@ def read_long_counts(file: Path) -> AnnData | None:
 
     header = peek(file).header
     names = [plain(name) for name in header]
-    gene = next((names.index(name) for name in GENES if name in names), None)
-    count, spot = (_first_of(kind, names) for kind in (COUNTS, CELLS))
+    gene, count, spot = _roles(names)
     if gene is None or count is None or spot is None or len(names) > MOST_OF_COUNTS:
         return None
     table = read_frame(file, ids=(header[spot], header[gene]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -143,7 +145,8 @@ def spatially_variable_genes(
     record(adata, spatially_variable_genes=step)
 
 
-class Graph(NamedTuple):
+@dataclass(frozen=True)
+class Graph:
     """The weights between spots, none of them between sections, with rows scaled to sum 1."""
 
     weights: Csr
@@ -153,15 +156,20 @@ class Graph(NamedTuple):
     moments: list[_Moments]
     """Of each section."""
 
+    @cached_property
+    def of_spot(self) -> Float64:
+        """Sum of the weights that begin or end at each spot, shape (N,)."""
+        ends = [np.asarray(self.weights.sum(axis=axis)).ravel() for axis in (0, 1)]
+        return np.asarray(ends[0] + ends[1], dtype=np.float64)
+
 
 def morans_i(values: Csc, graph: Graph, *, null: Null) -> Moran:
     """Compute Moran's I of genes, shape (N, G), from their values that are not zero; several genes in parallel."""
     from stmmr._core.compiled import moments_over_neighbours
 
     weights = graph.weights
-    of_spot = np.asarray(weights.sum(axis=0)).ravel() + np.asarray(weights.sum(axis=1)).ravel()
     columns = (values.indices, values.data.astype(np.float32, copy=False))
-    edges = (weights.indptr, weights.indices, weights.data, of_spot, graph.section)
+    edges = (weights.indptr, weights.indices, weights.data, graph.of_spot, graph.section)
     parts = slices(values.shape[1], max(-(-values.shape[1] // TASKS), 1))
     tasks = ((values.indptr[genes.start : genes.stop + 1], *columns, *edges) for genes in parts)
     sums = np.concatenate(list(in_threads(moments_over_neighbours, tasks)), axis=2)  # (3, S, G)
